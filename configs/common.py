@@ -1,0 +1,101 @@
+"""What every config has, and the parsing of what stands behind `file.py:`."""
+
+import difflib
+
+import ml_collections
+
+from core.errors import UserError
+
+SIZES = ('paper', 'cpu', 'smoke')
+
+
+def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
+  """Parses `cpu,steps=64` into typed values.
+
+  Args:
+    arg: comma-separated names and `name=value` pairs. A bare name is one of the
+      sizes 'cpu' and 'smoke', or a switch set to True.
+    **defaults: the arguments that the config knows; the type of the default is
+      the type of the value.
+
+  Returns:
+    The arguments, with `size` in ('paper', 'cpu', 'smoke').
+
+  Raises:
+    UserError: an unknown name, or a value of the wrong type.
+  """
+  values = {'size': 'paper'} | defaults
+  for item in filter(None, (arg or '').split(',')):
+    name, has_value, text = item.partition('=')
+    if name in SIZES and not has_value:
+      values['size'] = name
+      continue
+    if name not in defaults:
+      near = difflib.get_close_matches(name, [*defaults, *SIZES], 1, 0)
+      raise UserError(
+        f'unknown config argument {name!r}; did you mean {near[0]!r}?'
+        f' (known: {", ".join([*SIZES, *defaults])})'
+      )
+    values[name] = _convert(name, text if has_value else 'True', defaults[name])
+  return ml_collections.ConfigDict(values)
+
+
+def _convert(name: str, text: str, default):
+  kind = type(default)
+  if kind is bool:
+    if text.lower() in ('true', 'false'):
+      return text.lower() == 'true'
+  else:
+    try:
+      return kind(text)
+    except ValueError:
+      pass
+  raise UserError(
+    f'config argument {name}={text}: {kind.__name__} expected, for example'
+    f' {name}={default}'
+  )
+
+
+def default_config() -> ml_collections.ConfigDict:
+  """The sections and leaves that all experiments share, with their defaults."""
+  config = ml_collections.ConfigDict()
+  config.task = ''  # package of the experiment, such as 'rrn.sudoku'
+  config.seed = 0
+  config.total_steps = 0  # updates
+  config.batch_size = 0  # examples an update, over all devices
+  config.microbatch = 0  # examples at once on a device; 0: all of them
+  config.steps_per_call = 1  # updates in one jitted call
+  config.dtype = 'float32'  # of matrix products; 'bfloat16' on accelerators
+  config.init_weights = ''  # folder under pretrained/ to start from
+  config.model = ml_collections.ConfigDict()
+  config.data = ml_collections.ConfigDict()
+  config.evals = ml_collections.ConfigDict()
+  config.optim = ml_collections.ConfigDict(
+    {
+      'name': 'adam',  # 'adam' or 'adamw'
+      'learning_rate': 1e-3,
+      'schedule': 'constant',  # 'constant' or 'cosine' (to 0 at total_steps)
+      'warmup_steps': 0,
+      'b1': 0.9,
+      'b2': 0.999,
+      'eps': 1e-8,
+      'weight_decay': 0.0,  # decoupled; on matrices only
+      'l2': 0.0,  # of l2 / 2 * sum of squares in the loss ...
+      'l2_paths': '.*kernel',  # ... over the parameters whose paths match
+      'clip_norm': 0.0,  # of the global gradient norm; 0: none
+      'ema_decay': 0.0,  # of the weights that are evaluated; 0: none
+    }
+  )
+  # Devices an axis; one axis may be -1: all devices that the others leave.
+  config.mesh = ml_collections.ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})
+  config.log = ml_collections.ConfigDict({'every': 100})  # updates
+  config.checkpoint = ml_collections.ConfigDict(
+    {
+      'every': 1000,  # updates
+      'keep_last': 2,
+      'keep_every': 0,  # also keep each m-th step; 0: none
+    }
+  )
+  # What a report shows: metric of --mode=eval -> the paper's value as text.
+  config.report = ml_collections.ConfigDict()
+  return config

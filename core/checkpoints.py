@@ -1,0 +1,258 @@
+"""Checkpoints of the training state; the only file that imports Orbax.
+
+A checkpoint is a flat dict from the path of a leaf to its array, so any pytree
+comes back exactly as it was, on any mesh, and what differs between two models
+can be named. A checksum of all bits is saved with it: chunked storage returns
+some damaged files without an error.
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from orbax.checkpoint import v1 as ocp
+
+from core import runtime
+from core.errors import UserError
+
+PyTree = Any
+_CHECKSUM = 'checksum'
+
+
+class Checkpointer:
+  """The checkpoints of a run in training; a context manager.
+
+  All processes of a run make every call, on a folder that all of them see.
+  Opening it deletes what killed saves left half-written.
+  """
+
+  def __init__(self, folder, *, keep_last: int, keep_every: int):
+    """Opens `folder`, and creates it if needed.
+
+    Args:
+      folder: of the run; its `checkpoints/` holds one folder a step.
+      keep_last: how many of the newest checkpoints are kept.
+      keep_every: steps that this divides are kept too; 0: none.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    self._folder = _checkpoints(folder)
+    policies = ocp.training.preservation_policies
+    keep = [policies.LatestN(keep_last)]
+    if keep_every:
+      keep.append(policies.EveryNSteps(keep_every))
+    with _reported_writes(self._folder):
+      self._checkpointer = ocp.training.Checkpointer(
+        self._folder,
+        preservation_policy=policies.AnyPreservationPolicy(keep),
+        cleanup_tmp_directories=True,
+        lightweight_initialize=True,  # a damaged step must not fail here
+      )
+
+  def __enter__(self) -> 'Checkpointer':
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def save(self, step: int, state: PyTree):
+    """Saves in the background; the arrays may be donated once this returns.
+
+    A step that is there already is left as it is.
+
+    Args:
+      step: completed updates.
+      state: pytree of `jax.Array`s, none of size 0.
+
+    Raises:
+      UserError: this save or the one before could not be written.
+    """
+    if any(step == saved.step for saved in self._checkpointer.checkpoints):
+      return
+    leaves = _flatten(state)
+    shapes = _describe(leaves)
+    leaves[_CHECKSUM] = _checksum(list(leaves.values()))
+    with _reported_writes(self._folder):
+      self._checkpointer.save_async(
+        step, leaves, force=True, custom_metadata={'leaves': shapes}
+      )
+
+  def restore(self, abstract_state: PyTree) -> PyTree | None:
+    """Restores the newest readable checkpoint, as the function `restore` does.
+
+    Newer ones that cannot be read are renamed to `corrupt-<step>`, so that
+    their steps can be saved again.
+    """
+    state, damaged = _restore(self._folder, abstract_state)
+    if damaged and jax.process_index() == 0:
+      for step in damaged:
+        aside = self._folder / f'corrupt-{step}'
+        shutil.rmtree(aside, ignore_errors=True)  # of an earlier fall-back
+        (self._folder / str(step)).rename(aside)
+    if damaged:
+      multihost_utils.sync_global_devices('damaged checkpoints are aside')
+      self._checkpointer.reload()
+    return state
+
+  def wait(self):
+    """Returns once the last save is on the disk.
+
+    Raises:
+      UserError: it could not be written.
+    """
+    with _reported_writes(self._folder):
+      self._checkpointer.wait()
+
+  def close(self):
+    """Waits for the last save and ends the background threads."""
+    try:
+      self.wait()
+    finally:
+      self._checkpointer.close()
+
+
+def restore(folder, abstract_state: PyTree) -> PyTree | None:
+  """Restores the newest readable checkpoint and changes nothing in the folder.
+
+  A damaged checkpoint is reported and the one before it is used.
+
+  Args:
+    folder: of the run.
+    abstract_state: `jax.ShapeDtypeStruct`s with the shardings that are wanted.
+
+  Returns:
+    The state, or None where there is no checkpoint.
+
+  Raises:
+    UserError: the checkpoint is of another model, or none can be read.
+  """
+  return _restore(_checkpoints(folder), abstract_state)[0]
+
+
+def _checkpoints(folder) -> pathlib.Path:
+  return pathlib.Path(folder).absolute() / 'checkpoints'
+
+
+def _restore(folder, abstract_state) -> tuple[PyTree | None, list[int]]:
+  """The state, and the newer steps that cannot be read."""
+  names = folder.iterdir() if folder.is_dir() else ()
+  steps = sorted((int(p.name) for p in names if p.name.isdigit()), reverse=True)
+  damaged = []
+  for step in steps:
+    state, problem = _read(folder / str(step), abstract_state)
+    if not problem:
+      for bad, why in damaged:
+        logging.warning(
+          'checkpoint %d in %s is damaged (%s); using step %d instead',
+          *(bad, folder, why, step),
+        )
+      return state, [bad for bad, _ in damaged]
+    damaged.append((step, problem))
+  if damaged:
+    raise UserError(
+      f'no checkpoint in {folder} can be read (step {damaged[0][0]}:'
+      f' {damaged[0][1]}); restore the folder from a copy, or delete it to'
+      ' train from the start'
+    )
+  return None, []
+
+
+def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
+  """The state, or why the checkpoint cannot be read: the same on all processes.
+
+  Raises:
+    UserError: it can be read, and is of another model.
+  """
+  wanted = _flatten(abstract_state)
+  state, problem, mismatch = None, '', None
+  try:
+    # Orbax can say this too, but opens every array for it.
+    metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
+    saved = metadata['custom_metadata']['leaves']
+    mismatch = _first_difference(saved, _describe(wanted))
+    if not mismatch:
+      # As a host array: the checksum has no sharding that could be asked for.
+      checksum = np.zeros((), np.uint32)
+      leaves = ocp.load(path, wanted | {_CHECKSUM: checksum})
+      checksum = leaves.pop(_CHECKSUM)
+      arrays = [leaves[name] for name in wanted]
+      state = jax.tree.unflatten(jax.tree.structure(abstract_state), arrays)
+      if int(checksum) != int(_checksum(arrays)):
+        state, problem = None, 'its checksum differs'
+  except Exception as error:  # whatever a damaged file makes a reader raise
+    problem = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+  if mismatch:
+    raise UserError(
+      f'checkpoint {path} is of another model: {mismatch}; give the config that'
+      ' it was trained with, or another --workdir'
+    )
+  if multihost_utils.process_allgather(np.array(bool(problem))).any():
+    return None, problem or 'another process cannot read it'
+  return state, ''
+
+
+def _flatten(tree: PyTree) -> dict[str, Any]:
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='.'): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _describe(leaves: dict[str, Any]) -> dict[str, str]:
+  return {
+    name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in leaves.items()
+  }
+
+
+def _first_difference(saved: dict[str, str], wanted: dict[str, str]) -> str:
+  """The first leaf that is not alike in both, in words; '' if there is none."""
+  for name in [*wanted, *saved]:
+    there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
+    if there != here:
+      return f'{name} is {there} in the checkpoint and {here} in this config'
+  return ''
+
+
+@jax.jit
+def _checksum(leaves: list[jax.Array]) -> jax.Array:
+  """A uint32 of all bits and their order; does not depend on the sharding.
+
+  Every element has an odd weight modulo 2**32, so that no change of a single
+  one goes unseen. The start is not 0: zeroed files do not match each other.
+  """
+  total = jnp.uint32(1)
+  for leaf in leaves:
+    if leaf.dtype == jnp.bool_:
+      bits = leaf.astype(jnp.uint8)
+    else:
+      bits = jax.lax.bitcast_convert_type(
+        leaf, f'uint{8 * leaf.dtype.itemsize}'
+      )
+    weights = 2 * jax.lax.iota(jnp.uint32, leaf.size).reshape(leaf.shape) + 1
+    total = 31 * total + (bits.astype(jnp.uint32) * weights).sum(
+      dtype=jnp.uint32
+    )
+  return total
+
+
+@contextlib.contextmanager
+def _reported_writes(folder: pathlib.Path):
+  """Turns a full disk, which is a ValueError of Orbax, into a UserError."""
+  with runtime.reported_writes(folder):
+    try:
+      yield
+    except ValueError as error:
+      code = re.search(r"os_error_code='(\d+)'", str(error))
+      if not code:
+        raise
+      raise OSError(int(code[1]), os.strerror(int(code[1]))) from error

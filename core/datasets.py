@@ -1,0 +1,172 @@
+"""Data sets from files: found, prepared once by TFDS, read into NumPy columns.
+
+A TFDS builder turns a source file into ArrayRecord files in a cache; `load`
+reads them back whole, without TensorFlow. One record holds a block of rows,
+because TFDS takes 0.1 ms to decode a record, however large.
+
+    class Squares(tfds.core.GeneratorBasedBuilder):
+      VERSION = tfds.core.Version('1.0.0')
+      code_path = None
+
+      def _info(self):
+        return datasets.info(self, {'root': ((), np.int64)})
+
+      def _split_generators(self, dl_manager):
+        return {'train': self._generate_examples(np.arange(10))}
+
+      def _generate_examples(self, roots):
+        return datasets.blocks({'root': roots})
+
+By `code_path` TFDS would look for a list of downloads beside the builder, using
+a package (importlib_resources) that it fails to depend on.
+"""
+
+import contextlib
+import functools
+import hashlib
+import os
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from core.errors import UserError
+
+_BLOCK = 1024  # rows a record
+
+
+def data_folder(folder: str = '') -> pathlib.Path:
+  """Where source files lie: `folder`, or the environment's, or a default."""
+  default = os.environ.get('LEARNED_ALGORITHMS_DATA', 'data_cache')
+  return pathlib.Path(folder or default).expanduser()
+
+
+def cache_folder() -> pathlib.Path:
+  """Where prepared files go."""
+  default = '~/.cache/learned_algorithms'
+  folder = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
+  return pathlib.Path(folder).expanduser()
+
+
+def find_file(
+  names: Mapping[str, str], folder: str, *, url: str, hint: str
+) -> pathlib.Path:
+  """Finds a source file and checks that it is the one expected.
+
+  Args:
+    names: the file's possible names, best first, and their SHA-256 in
+      hexadecimal (or its beginning).
+    folder: see `data_folder`; its direct sub-folders are searched too.
+    url: where the public has it.
+    hint: what else the user can do, such as 'or generate data: --config=...'.
+
+  Raises:
+    UserError: no such file, or one with other contents.
+  """
+  root = data_folder(folder)
+  for name, sha256 in names.items():
+    for path in [root / name, *sorted(root.glob(f'*/{name}'))]:
+      if not path.is_file():
+        continue
+      with path.open('rb') as file:
+        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+      if not digest.startswith(sha256):
+        raise UserError(
+          f'{path} is damaged or another version (SHA-256 {digest}, expected'
+          f' {sha256}); replace it by {url}'
+        )
+      return path
+  raise UserError(
+    f'{" or ".join(names)} not found in {root.absolute()} or its sub-folders;'
+    f' get it from {url} and name its folder by --config.data.dir=FOLDER or the'
+    f' environment variable LEARNED_ALGORITHMS_DATA, {hint}'
+  )
+
+
+def info(
+  builder: tfds.core.DatasetBuilder,
+  columns: Mapping[str, tuple[tuple[int, ...], type]],
+) -> tfds.core.DatasetInfo:
+  """Describes a builder's data: shape and dtype of one row of each column."""
+  features = {
+    name: tfds.features.Tensor(shape=(None, *shape), dtype=dtype)
+    for name, (shape, dtype) in columns.items()
+  }
+  return tfds.core.DatasetInfo(
+    builder=builder,
+    features=tfds.features.FeaturesDict(features),
+    disable_shuffling=True,
+  )
+
+
+def blocks(
+  columns: Mapping[str, np.ndarray],
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+  """Cuts columns of equal length into a builder's numbered examples."""
+  num_rows = len(next(iter(columns.values())))
+  for start in range(0, num_rows, _BLOCK):
+    rows = slice(start, start + _BLOCK)
+    yield start, {name: column[rows] for name, column in columns.items()}
+
+
+def load(
+  builder_class: type[tfds.core.GeneratorBasedBuilder],
+  split: str,
+  *,
+  name: str,
+  **arguments,
+) -> dict[str, np.ndarray]:
+  """Reads a split's columns, after preparing the data set if need be.
+
+  Args:
+    builder_class: a builder made with `info` and `blocks`.
+    split: one of its splits.
+    name: folder in the cache, one for each variant of the data.
+    **arguments: of the builder.
+
+  Raises:
+    UserError: from the builder, such as a missing source file.
+  """
+  make_builder = functools.partial(
+    builder_class,
+    data_dir=cache_folder() / name,
+    file_format='array_record',
+    **arguments,
+  )
+  folder = cache_folder() / name / builder_class.name
+  folder /= str(builder_class.VERSION)
+  if folder.exists():
+    try:
+      return _read(make_builder(), split)
+    except Exception as error:  # what damage raises differs with the place
+      logging.warning(
+        '%s is damaged and is prepared anew (%s)', folder, str(error)[:200]
+      )
+      shutil.rmtree(folder, ignore_errors=True)
+  try:
+    # Standard output is the user's, not TFDS's.
+    with contextlib.redirect_stdout(sys.stderr):
+      tfds.disable_progress_bar()
+      make_builder().download_and_prepare()
+  except OSError:
+    # TFDS fills a temporary folder and renames it, which fails where another
+    # process was faster.
+    if not folder.exists():
+      raise
+  return _read(make_builder(), split)
+
+
+def _read(
+  builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+  """Reads all blocks; ArrayRecord verifies their checksums."""
+  source = builder.as_data_source(split)
+  records = source.__getitems__(range(len(source)))
+  return {
+    name: np.concatenate([record[name] for record in records])
+    for name in builder.info.features
+  }

@@ -1,0 +1,156 @@
+"""From a config to its task, and from a folder to a trained model in use."""
+
+import dataclasses
+import importlib
+import json
+import pathlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from core import (
+  checkpoints,
+  evaluation,
+  metrics,
+  plots,
+  runtime,
+  sharding,
+  step,
+  weights,
+)
+from core.errors import UserError
+from core.task import Task
+
+
+def make_task(config: ml_collections.ConfigDict) -> Task:
+  """Builds the task of `config.task`, such as 'rrn.sudoku'."""
+  return importlib.import_module(f'{config.task}.task').make_task(config)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+  """A trained model and all that evaluates it.
+
+  Attributes:
+    step: updates behind the parameters.
+    params: on the mesh.
+  """
+
+  config: ml_collections.ConfigDict
+  task: Task
+  mesh: Mesh
+  step: int
+  params: Any
+
+  @property
+  def model(self) -> nnx.Module:
+    """The module with these parameters."""
+    merge, _ = step.split_model(self.task)
+    return merge(self.params)
+
+
+def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
+  """Loads a run folder (its newest checkpoint) or a folder of weights.
+
+  Args:
+    folder: with config.json.
+    overrides: leaves of the config to change, by dotted name.
+
+  Raises:
+    UserError: nothing to load, or damaged.
+  """
+  try:
+    text = (pathlib.Path(folder) / 'config.json').read_text()
+  except OSError:
+    raise UserError(
+      f'{folder} holds no config.json: name a run with --workdir or shipped'
+      ' weights with --weights=pretrained/...'
+    ) from None
+  config = ml_collections.ConfigDict(json.loads(text))
+  config.update_from_flattened_dict(overrides)
+  runtime.use_cpu_cores(config.batch_size)
+  task, mesh = make_task(config), sharding.make_mesh(config.mesh)
+  program = step.make_program(task, config, mesh)
+  if (pathlib.Path(folder) / 'weights.safetensors').exists():
+    abstract = program.abstract_state.params
+    params = jax.tree.map(
+      lambda array, like: sharding.put(array, like.sharding),
+      weights.load_weights(folder, abstract),
+      abstract,
+    )
+    return Trained(config, task, mesh, config.total_steps, params)
+  state = checkpoints.restore(folder, program.abstract_state)
+  if state is None:
+    raise UserError(f'{folder} holds no checkpoint yet')
+  return Trained(config, task, mesh, int(state.step), state.evaluated)
+
+
+def predict(trained: Trained, path: str) -> bool:
+  """Prints an answer for each line of a file, '-' standard input.
+
+  Returns:
+    Whether all lines could be read; the others give an error line on stderr.
+
+  Raises:
+    UserError: no such file.
+  """
+  try:
+    lines = sys.stdin if path == '-' else open(path)
+  except OSError as error:
+    raise UserError(f'--input={path}: {error.strerror}') from error
+  good = True
+  with lines:
+    answers = trained.task.predict(trained.model, lines)
+    for number, answer in enumerate(answers, start=1):
+      if isinstance(answer, UserError):
+        print(f'error: line {number}: {answer}', file=sys.stderr)
+        good = False
+      else:
+        print(answer, flush=True)
+  return good
+
+
+def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
+  """Runs all evaluators; leaves results.json and figures in `folder`.
+
+  Returns:
+    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+  """
+  merge, _ = step.split_model(trained.task)
+  results = {}
+  for name, evaluator in trained.task.evaluators().items():
+    run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
+    measured = run(trained.params)
+    for metric, value in evaluation.values(measured).items():
+      results[f'{name}/{metric}'] = {'value': value} | _counts(measured[metric])
+  if jax.process_index() == 0:
+    path = pathlib.Path(folder)
+    with runtime.reported_writes(path):
+      path.mkdir(parents=True, exist_ok=True)
+      runtime.write_json(path / 'config.json', trained.config.to_dict())
+      runtime.write_json(path / 'run.json', runtime.versions())
+      runtime.write_json(
+        path / 'results.json', {'step': trained.step, 'metrics': results}
+      )
+      values = {name: entry['value'] for name, entry in results.items()}
+      plots.save(trained.task.figures(values, trained.model), path / 'plots')
+  return {'step': trained.step} | {
+    name: entry['value']
+    for name, entry in results.items()
+    if not isinstance(entry['value'], list)
+  }
+
+
+def _counts(metric: metrics.Metric) -> dict[str, float]:
+  """The count behind a share of whole examples, and its 95 % interval."""
+  total, weight = np.asarray(metric.total), np.asarray(metric.weight)
+  if total.ndim or not 0 <= total <= weight or total % 1:
+    return {}
+  low, high = metrics.wilson_interval(float(total), float(weight))
+  return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}

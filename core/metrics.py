@@ -1,0 +1,52 @@
+"""Metrics as (total, weight) pairs that add up and are divided at the end.
+
+So padding, micro-batches, scan steps and devices cannot bias a mean.
+"""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Metric:
+  """A weighted mean in the making; `total` and `weight` have the same shape."""
+
+  total: jax.Array
+  weight: jax.Array
+
+  @classmethod
+  def mean(cls, values, weights=None, *, axis=None) -> 'Metric':
+    """Weighted mean of `values` over `axis` (all axes if None).
+
+    Args:
+      values: any shape.
+      weights: broadcast with `values`; 0 leaves one out. None: all ones.
+      axis: the axes summed over; a curve keeps the others.
+    """
+    weights = jnp.ones_like(values) if weights is None else weights
+    values, weights = jnp.broadcast_arrays(
+      jnp.asarray(values, jnp.float32), jnp.asarray(weights, jnp.float32)
+    )
+    return cls((values * weights).sum(axis), weights.sum(axis))
+
+  def __add__(self, other: 'Metric') -> 'Metric':
+    return Metric(self.total + other.total, self.weight + other.weight)
+
+  def result(self) -> jax.Array:
+    """The mean; NaN where the weight is 0."""
+    return self.total / self.weight
+
+
+def wilson_interval(successes: float, count: float) -> tuple[float, float]:
+  """The 95 % Wilson score interval of a share, as (low, high) in [0, 1]."""
+  if count == 0:
+    return 0.0, 1.0
+  z = 1.959963984540054
+  share, z2 = successes / count, z * z / count
+  centre = (share + z2 / 2) / (1 + z2)
+  half = z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / count / 4)
+  return max(0.0, centre - half), min(1.0, centre + half)

@@ -1,0 +1,62 @@
+"""The optimiser and its schedule from `config.optim`."""
+
+import re
+
+import jax
+import ml_collections
+import optax
+
+from core.errors import UserError
+
+
+def make_optimizer(
+  optim: ml_collections.ConfigDict, total_steps: int
+) -> tuple[optax.GradientTransformation, optax.Schedule]:
+  """Builds the optax chain and the learning rate as a function of the step.
+
+  Raises:
+    UserError: unknown optimiser or schedule.
+  """
+  schedule = _make_schedule(optim, total_steps)
+  moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
+  if optim.name == 'adam':
+    update = optax.adam(schedule, **moments)
+  elif optim.name == 'adamw':
+    update = optax.adamw(
+      schedule,
+      **moments,
+      weight_decay=optim.weight_decay,
+      mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+    )
+  else:
+    raise UserError(f"optim.name={optim.name!r}: 'adam' or 'adamw' expected")
+  chain = [update]
+  if optim.l2:
+    # Its gradient, added before Adam, is that of a penalty in the loss.
+    chain.insert(0, optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
+  if optim.clip_norm:
+    chain.insert(0, optax.clip_by_global_norm(optim.clip_norm))
+  return optax.chain(*chain), schedule
+
+
+def _mask(pattern: str):
+  def matches(path, _):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    return re.search(pattern, name) is not None
+
+  return lambda params: jax.tree_util.tree_map_with_path(matches, params)
+
+
+def _make_schedule(optim, total_steps: int) -> optax.Schedule:
+  peak, warmup = optim.learning_rate, optim.warmup_steps
+  if optim.schedule == 'constant':
+    main = optax.constant_schedule(peak)
+  elif optim.schedule == 'cosine':
+    main = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
+  else:
+    raise UserError(
+      f"optim.schedule={optim.schedule!r}: 'constant' or 'cosine' expected"
+    )
+  # From peak / (warmup + 1), so that the first update already counts.
+  start = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
+  return optax.join_schedules([start, main], [warmup]) if warmup else main

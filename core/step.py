@@ -1,0 +1,196 @@
+"""The training state, one update, and the jitted call that makes many.
+
+Models are NNX modules, but only plain dicts of arrays leave this file: the
+module is split once and merged inside the jitted call.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+
+from core import optim, sharding
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Batch, Metrics, Task
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+  """All that training carries from one update to the next.
+
+  Attributes:
+    params: nested dict of arrays.
+    average: their exponential moving average, None if there is none.
+    opt_state: of the optax chain.
+    step: number of completed updates, int32.
+  """
+
+  params: Any
+  average: Any
+  opt_state: Any
+  step: jax.Array
+
+  @property
+  def evaluated(self):
+    """The parameters that are evaluated and shipped."""
+    return self.params if self.average is None else self.average
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+  """The compiled life of a run.
+
+  Attributes:
+    merge: parameters -> model.
+    abstract_state: shapes, types and shardings of the state.
+    init: () -> state.
+    update: (state, arrays) -> (state, metrics, losses): `steps_per_call` steps
+      with their metrics merged, and the loss of each [K]. Donates the state.
+  """
+
+  merge: Callable[[Any], nnx.Module]
+  abstract_state: TrainState
+  init: Callable[[], TrainState]
+  update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
+
+
+def make_program(
+  task: Task, config: ml_collections.ConfigDict, mesh: Mesh
+) -> Program:
+  """Builds the jitted functions of a run on a mesh.
+
+  Raises:
+    UserError: batch, micro-batch and mesh do not divide.
+  """
+  num_micro = _num_microbatches(config, mesh)
+  optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
+  average_decay = config.optim.ema_decay
+  merge, _ = split_model(task)
+
+  def init() -> TrainState:
+    model = task.make_model(nnx.Rngs(config.seed))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    average = jax.tree.map(jnp.copy, params) if average_decay else None
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(params, average, optimizer.init(params), step)
+
+  def update(state: TrainState, arrays: Mapping[str, jax.Array]):
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    batch_key, loss_key = jax.random.split(key)
+    batch = task.batch(
+      batch_key, arrays, size=config.batch_size, step=state.step
+    )
+    metrics, grads = _gradients(
+      lambda params, *args: task.loss(merge(params), *args),
+      state.params,
+      batch,
+      loss_key,
+      num_micro,
+      mesh,
+    )
+    metrics['gradient_norm'] = Metric.mean(optax.global_norm(grads))
+    metrics['learning_rate'] = Metric.mean(schedule(state.step))
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    average = state.average
+    if average is not None:
+      # Young averages forget the initialisation faster.
+      decay = jnp.minimum(average_decay, (1 + state.step) / (10 + state.step))
+      average = optax.incremental_update(params, average, 1 - decay)
+    return TrainState(params, average, opt_state, state.step + 1), metrics
+
+  def update_call(state, arrays):
+    state, metrics = jax.lax.scan(
+      lambda state, _: update(state, arrays),
+      state,
+      length=config.steps_per_call,
+    )
+    merged = jax.tree.map(lambda x: x.sum(0), metrics)
+    return state, merged, metrics['loss'].result()
+
+  abstract = jax.eval_shape(init)
+  shardings = sharding.state_shardings(abstract, mesh)
+  whole = sharding.replicated(mesh)
+  return Program(
+    merge=merge,
+    abstract_state=jax.tree.map(
+      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+      abstract,
+      shardings,
+    ),
+    init=jax.jit(init, out_shardings=shardings),
+    update=jax.jit(
+      update_call,
+      in_shardings=(shardings, whole),
+      out_shardings=(shardings, whole, whole),
+      donate_argnums=0,
+    ),
+  )
+
+
+def split_model(task: Task) -> tuple[Callable[[Any], nnx.Module], Any]:
+  """Returns merge: parameters -> model, and the parameters' shapes."""
+  model = nnx.eval_shape(lambda: task.make_model(nnx.Rngs(0)))
+  graphdef, params = nnx.split(model, nnx.Param)
+  abstract = nnx.to_pure_dict(params)
+  return lambda params: nnx.merge(graphdef, params), abstract
+
+
+def _num_microbatches(config, mesh: Mesh) -> int:
+  shards = sharding.num_batch_shards(mesh)
+  if config.batch_size % shards:
+    raise UserError(
+      f'config.batch_size={config.batch_size} does not divide over {shards}'
+      ' devices: change it, or config.mesh'
+    )
+  on_device = config.batch_size // shards
+  if not config.microbatch or config.microbatch >= on_device:
+    return 1
+  if on_device % config.microbatch:
+    raise UserError(
+      f'config.microbatch={config.microbatch} does not divide the {on_device}'
+      ' examples of a device'
+    )
+  return on_device // config.microbatch
+
+
+def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, mesh: Mesh):
+  """Metrics (with 'loss') and gradients, averaged over the micro-batches."""
+
+  def one(batch, key):
+    batch = jax.lax.with_sharding_constraint(
+      batch, sharding.batch_sharding(mesh)
+    )
+    grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+    (loss, metrics), grads = grad_fn(params, batch, key)
+    return {'loss': Metric.mean(loss)} | metrics, grads
+
+  if num_micro == 1:
+    return one(batch, key)
+  # Each micro-batch takes its share of every device's examples.
+  micro = jax.tree.map(
+    lambda x: x.reshape(-1, num_micro, *x.shape[1:]).swapaxes(0, 1), batch
+  )
+  micro = jax.lax.with_sharding_constraint(
+    micro, sharding.batch_sharding(mesh, axis=1)
+  )
+  inputs = (micro, jax.random.split(key, num_micro))
+  zeros = jax.tree.map(
+    lambda x: jnp.zeros(x.shape, x.dtype),
+    jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs)),
+  )
+  sums, _ = jax.lax.scan(
+    lambda sums, xs: (jax.tree.map(jnp.add, sums, one(*xs)), None),
+    zeros,
+    inputs,
+  )
+  metrics, grads = sums
+  return metrics, jax.tree.map(lambda g: g / num_micro, grads)

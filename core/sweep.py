@@ -1,0 +1,89 @@
+"""The points of a paper's table: a run folder each, resumable as a whole."""
+
+import importlib.util
+import pathlib
+from collections.abc import Callable, Mapping
+
+import ml_collections
+from absl import logging
+
+from core.errors import UserError
+
+Points = Mapping[str, ml_collections.ConfigDict]
+
+
+def load_points(config_flag: str) -> Points:
+  """Calls `sweep` of a config file.
+
+  Args:
+    config_flag: `configs/<system>/<experiment>.py` or `...py:arg`. Like
+      `get_config`, `sweep` gets the text after the colon, or None.
+
+  Returns:
+    Name -> config.
+
+  Raises:
+    UserError: the file defines no `sweep`.
+  """
+  path, _, arg = config_flag.partition(':')
+  spec = importlib.util.spec_from_file_location('sweep_config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  if not hasattr(module, 'sweep'):
+    raise UserError(
+      f'{path} defines no sweep(arg); use --mode=train, or a config that does'
+    )
+  return module.sweep(arg or None)
+
+
+def run(
+  points: Points,
+  folder,
+  train: Callable[[ml_collections.ConfigDict, str], bool],
+  index: int | None = None,
+) -> bool:
+  """Trains the points that are not finished, each in `folder`/<name>.
+
+  Args:
+    points: name -> config.
+    folder: of the sweep; it may be shared by processes with an index each.
+    train: (config, folder) -> finished; it resumes what the folder holds. False
+      means that a signal ended it, which ends the sweep.
+    index: of the one point to train, in the order of `points`; None: all.
+
+  Returns:
+    Whether all that were asked for are finished: False after a signal, or if a
+    loss was not finite, which does not keep the other points from training.
+
+  Raises:
+    UserError: no such index, or what `train` raises.
+  """
+  names = list(points)
+  if index is not None:
+    if not 0 <= index < len(names):
+      raise UserError(
+        f'--index={index} is out of range: the points of this sweep are 0 to'
+        f' {len(names) - 1}'
+      )
+    names = [names[index]]
+  failed = []
+  for number, name in enumerate(names, start=1):
+    point_folder = pathlib.Path(folder) / name
+    if is_finished(point_folder):
+      logging.info('%d/%d %s is finished already', number, len(names), name)
+      continue
+    logging.info('%d/%d %s', number, len(names), name)
+    try:
+      if not train(points[name], str(point_folder)):
+        return False
+    except FloatingPointError as error:
+      logging.error('%s: %s', name, error)
+      failed.append(name)
+  if failed:
+    logging.error('not finished: %s', ', '.join(failed))
+  return not failed
+
+
+def is_finished(folder) -> bool:
+  """Whether the run in a folder has made its last update."""
+  return (pathlib.Path(folder) / 'weights.safetensors').is_file()

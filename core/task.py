@@ -1,0 +1,89 @@
+"""The interface between an experiment and the training loop.
+
+A task is one experiment of one paper: its data, model, loss and measures.
+`<system>.<experiment>.task.make_task(config)` builds it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, Metric]
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+  """A finite set and what is measured on it.
+
+  Attributes:
+    arrays: loads the columns, whose leading axis is the examples.
+    measure: pure function of (model, batch) to metrics. The batch holds the
+      columns and 'weight' [B], which is 0 for the padding of the last batch.
+    batch_size: examples a device call.
+    every: updates between two evaluations in training; the last update is
+      always evaluated. 0: only by `--mode=eval`.
+  """
+
+  arrays: Callable[[], Mapping[str, np.ndarray]]
+  measure: Callable[[nnx.Module, Batch], Metrics]
+  batch_size: int
+  every: int
+
+
+class Task(Protocol):
+  """All that `core` ever asks of an experiment."""
+
+  def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Builds the model: parameters only, no mutable state."""
+    ...
+
+  def arrays(self, split: str) -> Mapping[str, np.ndarray]:
+    """The split's columns, {} where examples are generated on the device."""
+    ...
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws or generates `size` examples: a pure function of key and step."""
+    ...
+
+  def loss(
+    self, model: nnx.Module, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """The mean loss over the examples, and what to log; `key`: for dropout."""
+    ...
+
+  def evaluators(self) -> Mapping[str, Evaluator]:
+    """What is measured, by name."""
+    ...
+
+  def figures(
+    self, values: Mapping[str, Any], model: nnx.Module | None = None
+  ) -> Mapping[str, Figure]:
+    """Pictures of what was measured, by file name without its ending.
+
+    Args:
+      values: {'<evaluator>/<metric>': number or (nested) list}.
+      model: as measured, for pictures of its work; None: without them.
+    """
+    ...
+
+  def predict(
+    self, model: nnx.Module, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """One answer per input line, in order; a bad line's is what is wrong."""
+    ...

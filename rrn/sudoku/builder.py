@@ -1,0 +1,233 @@
+"""Sudoku data sets: two public files and a generator, cached as ArrayRecord.
+
+royle17     Gordon Royle's 49,151 puzzles of 17 givens. 'test' are the 8,378
+            whose solution, up to digit names, is one of hard_test's, so that
+            'validation' (1,000) and 'train' leak nothing.
+hard_test   The paper's published test file: 18,000 boards, 1,000 with each
+            number of givens from 17 to 34.
+generated   Puzzles of our own, for boards of any size.
+
+No two splits of a source share a solution, even with its digits renamed.
+"""
+
+import functools
+import lzma
+import math
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from core import datasets
+from core.errors import UserError
+from rrn.sudoku import data
+
+Columns = dict[str, np.ndarray]
+
+SPLITS = {
+  'royle17': ('train', 'validation', 'test'),
+  'hard_test': ('test',),
+  'generated': ('train', 'validation', 'test'),
+}
+_HINT = 'or generate puzzles: --config=configs/rrn/sudoku.py:source=generated'
+# Names and SHA-256 of the files: ours (with solutions), then upstream's.
+_ROYLE_FILES = {
+  'sudoku17_royle.csv.xz': (
+    '72e79aa4889aaf838a9c609fd41322c0daf454937b06c935e37cd449f9ef1a91'
+  ),
+  'sudoku17': 'a4370dcc617e56fd',
+}
+_ROYLE_URL = (
+  'https://raw.githubusercontent.com/rikshot/rustdoku/'
+  '5fa5444c886f8bcdcd96f8000e639bb4dc1ac1d4/sudoku17'
+)
+_TEST_FILES = {
+  'rrn_sudoku_hard_test.csv.xz': (
+    'f9c5be188ce082d93145b86f9a0438814adc534b4adba2d9390eb6bfaf2c343a'
+  ),
+  'test.csv': '1b14d68f58de6f64',
+}
+_TEST_URL = (
+  'https://raw.githubusercontent.com/azreasoners/cl-ste/'
+  '0ef8c28c90065346c9ae36638ae4c9b8a23b7435/data/palm_sudoku/test.csv'
+)
+_NUM_VALIDATION = 1000  # base puzzles, as in the paper
+_SPLIT_SEED = 0
+
+
+def load(
+  source: str,
+  split: str,
+  *,
+  data_dir: str = '',
+  box: data.Box = (3, 3),
+  num_puzzles: int = 5000,
+  num_held_out: int = 500,
+  seed: int = 0,
+) -> Columns:
+  """Loads a split: 'puzzle' and 'solution', int8 [rows, N].
+
+  Args:
+    source: 'royle17', 'hard_test' or 'generated'.
+    split: one of `SPLITS[source]`.
+    data_dir: folder of the source files; see `datasets.data_folder`.
+    box: height and width of the boxes; the files have 3 x 3.
+    num_puzzles: generated ones, over all splits.
+    num_held_out: at least so many of them in 'validation', and in 'test'.
+    seed: of the generator.
+
+  Raises:
+    UserError: unknown source, split or board, or a missing or wrong file.
+  """
+  if split not in SPLITS.get(source, ()):
+    raise UserError(
+      f'no Sudoku data {source!r} with split {split!r}; there are '
+      + ', '.join(f'{name} ({"/".join(s)})' for name, s in SPLITS.items())
+    )
+  if source == 'generated':
+    make = functools.partial(_generated, box, num_puzzles, num_held_out, seed)
+    name = f'{source}_{box[0]}x{box[1]}_{num_puzzles}_{num_held_out}_{seed}'
+  elif tuple(box) != (3, 3):
+    raise UserError(
+      f'{source} has 9 x 9 boards; for boxes of {box[0]} x {box[1]} use'
+      ' --config.data.source=generated'
+    )
+  else:
+    make = functools.partial(
+      _royle17 if source == 'royle17' else _hard_test, data_dir
+    )
+    name = source
+  return datasets.load(
+    RrnSudoku,
+    split,
+    name=name,
+    make_splits=make,
+    num_cells=math.prod(box) ** 2,
+  )
+
+
+class RrnSudoku(tfds.core.GeneratorBasedBuilder):
+  """Boards of `num_cells`; `make_splits()` gives the columns of each split."""
+
+  VERSION = tfds.core.Version('1.0.0')
+  code_path = None  # see `core.datasets`
+
+  def __init__(
+    self,
+    *,
+    make_splits: Callable[[], dict[str, Columns]],
+    num_cells: int,
+    **kwargs,
+  ):
+    self.make_splits = make_splits
+    self.num_cells = num_cells
+    super().__init__(**kwargs)
+
+  def _info(self):
+    cells = (self.num_cells,), np.int8
+    return datasets.info(self, {'puzzle': cells, 'solution': cells})
+
+  def _split_generators(self, dl_manager):
+    del dl_manager  # `datasets.find_file` finds the files
+    splits = self.make_splits()
+    return {name: self._generate_examples(c) for name, c in splits.items()}
+
+  def _generate_examples(self, columns):
+    return datasets.blocks(columns)
+
+
+def _royle17(data_dir: str) -> dict[str, Columns]:
+  path = datasets.find_file(_ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT)
+  if path.suffix == '.xz':
+    puzzles, solutions, in_test = _read_csv(path, skip_header=True)
+    test = solutions[in_test[:, 0] == 1]
+  else:
+    (puzzles,) = _read_csv(path)
+    solutions, counts = data.solve(puzzles)
+    if (counts != 1).any():
+      raise UserError(f'{path} has a puzzle without exactly one solution')
+    test = _hard_test(data_dir)['test']['solution']
+  # Wider than the column: six other puzzles have a test puzzle's solution.
+  in_test = np.isin(_grid_names(solutions), _grid_names(test))
+  rest = np.random.default_rng(_SPLIT_SEED).permutation(
+    np.flatnonzero(~in_test)
+  )
+  part = _parts(solutions[rest], _NUM_VALIDATION)
+  rows = {
+    'train': rest[part > 0],
+    'validation': rest[part == 0],
+    'test': np.flatnonzero(in_test),
+  }
+  return _select(puzzles, solutions, rows)
+
+
+def _hard_test(data_dir: str) -> dict[str, Columns]:
+  path = datasets.find_file(_TEST_FILES, data_dir, url=_TEST_URL, hint=_HINT)
+  puzzles, solutions = _read_csv(path)
+  return _select(puzzles, solutions, {'test': np.arange(len(puzzles))})
+
+
+def _generated(
+  box: data.Box, num_puzzles: int, num_held_out: int, seed: int
+) -> dict[str, Columns]:
+  """Makes minimal puzzles; above 9 x 9, half of the cells stay given."""
+  num_cells = math.prod(box) ** 2
+  data.box_shape(num_cells, box)
+  puzzles, solutions = data.generate(
+    np.random.default_rng(seed),
+    num_puzzles,
+    *box,
+    givens=None if num_cells <= 81 else num_cells // 2,
+  )
+  part = _parts(solutions, num_held_out).clip(max=2)
+  names = 'test', 'validation', 'train'
+  rows = {name: np.flatnonzero(part == i) for i, name in enumerate(names)}
+  if not all(len(r) for r in rows.values()):
+    raise UserError(
+      f'{num_puzzles} generated puzzles are too few for three splits with'
+      f' {num_held_out} held out twice; ask for more puzzles'
+    )
+  return _select(puzzles, solutions, rows)
+
+
+def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
+  """Numbers rows by parts of `size` or a few more, in order of appearance.
+
+  Rows with the same solution, up to digit names, are in the same part.
+  """
+  _, first, grids, counts = np.unique(
+    _grid_names(solutions),
+    return_index=True,
+    return_inverse=True,
+    return_counts=True,
+  )
+  order = first.argsort()
+  before = np.empty_like(counts)  # rows of the grids that appeared earlier
+  before[order] = counts[order].cumsum() - counts[order]
+  return before[grids] // size
+
+
+def _select(puzzles, solutions, rows: dict[str, np.ndarray]):
+  return {
+    name: {'puzzle': puzzles[index], 'solution': solutions[index]}
+    for name, index in rows.items()
+  }
+
+
+def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
+  """The digits of each column: int8 [rows, characters] each."""
+  opened = lzma.open(path, 'rt') if path.suffix == '.xz' else path.open()
+  with opened as file:
+    lines = file.read().split()[skip_header:]
+  columns = zip(*(line.split(',') for line in lines), strict=True)
+  return [
+    np.array(column, 'S').view(np.int8).reshape(len(lines), -1) - ord('0')
+    for column in columns
+  ]
+
+
+def _grid_names(solutions: np.ndarray) -> np.ndarray:
+  """One name a solution, the same for those that differ by renamed digits."""
+  grids = np.ascontiguousarray(data.relabel(solutions), np.int8)
+  return grids.view(f'S{grids.shape[1]}')[:, 0]

@@ -1,0 +1,144 @@
+"""Sudoku's figures: how many boards are solved at each step, and how one is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from core import plots
+from rrn.sudoku import data
+
+_GIVEN, _DIGIT, _WRONG = plots.INK, plots.PALETTE[0], plots.PALETTE[1]
+
+
+@plots.style()
+def solved_by_step(
+  curve: Sequence[Sequence[float | None]],
+  givens: Sequence[int],
+  trained_steps: int,
+) -> Figure:
+  """Plots the paper's Figure 4.
+
+  Args:
+    curve: [T, G], share of the boards solved after each step; None where no
+      board has that many givens.
+    givens: the number of givens of each column; every second one is drawn.
+    trained_steps: the steps in training, marked by a dashed line.
+  """
+  shares = np.asarray(curve, float)
+  steps = np.arange(1, len(shares) + 1)
+  figure = Figure(figsize=(6.4, 4.0))
+  axes = figure.subplots()
+  axes.set_title('Boards solved, by number of givens')
+  axes.set_xlabel('message passing steps')
+  plots.show_percent(axes)
+  axes.axvline(trained_steps, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
+  axes.annotate(
+    f'trained with {trained_steps}',
+    xy=(trained_steps, 0.01),
+    xytext=(4, 0),
+    textcoords='offset points',
+    fontsize=8,
+    color=plots.MUTED,
+  )
+  columns = list(zip(givens, shares.T, strict=True))[::2]
+  curves = {
+    str(count): (steps, share)
+    for count, share in columns
+    if np.isfinite(share).all()
+  }
+  plots.draw_lines(axes, curves, plots.colours(list(curves)))
+  axes.set_xlim(0, len(shares))
+  return figure
+
+
+@plots.style()
+def digits_by_step(
+  puzzle: np.ndarray,
+  probabilities: np.ndarray,
+  steps: Sequence[int],
+  box_height: int,
+  box_width: int,
+  *,
+  solution: np.ndarray | None = None,
+) -> Figure:
+  """Shows how sure the network is of each digit of one board, step by step.
+
+  Size and depth of a digit grow with its probability. Givens are black; cells
+  whose last answer is not the solution's are marked.
+
+  Args:
+    puzzle: [N], 0 is an empty cell.
+    probabilities: [T, N, K], of 0 (never drawn) and the digits.
+    steps: from 1 to T, one panel each.
+    box_height, box_width: rows and columns of a box.
+    solution: [N]; None marks no cell.
+  """
+  columns = min(3, len(steps))
+  rows = -(-len(steps) // columns)
+  figure = Figure(figsize=(3.6 * columns, 3.85 * rows))
+  grid = figure.subplots(rows, columns, squeeze=False)
+  for axes in grid.flat:
+    axes.set_axis_off()
+  for axes, step in zip(grid.flat, steps, strict=False):
+    axes.set_title(f'{step} step{"s" if step > 1 else ""}')
+    _draw_grid(axes, box_height, box_width)
+    _draw_digits(axes, puzzle, probabilities[step - 1], box_height)
+  if solution is not None:
+    answers = probabilities[steps[-1] - 1].argmax(-1)
+    for cell in np.flatnonzero((answers != solution) & (puzzle == 0)):
+      corner = divmod(cell, box_height * box_width)[::-1]
+      axes.add_patch(Rectangle(corner, 1, 1, color=_WRONG, alpha=0.25, lw=0))
+  return figure
+
+
+def _draw_grid(axes: Axes, box_height: int, box_width: int):
+  side = box_height * box_width
+  # A margin for the thick frame.
+  axes.set(xlim=(-0.05, side + 0.05), ylim=(side + 0.05, -0.05), aspect='equal')
+  for line in range(side + 1):
+    for draw, size in ((axes.hlines, box_height), (axes.vlines, box_width)):
+      is_thick = line % size == 0
+      draw(
+        line,
+        0,
+        side,
+        color=plots.MUTED if is_thick else '#D8D8D8',
+        lw=1.4 if is_thick else 0.7,
+        zorder=1 + is_thick,
+        capstyle='projecting',
+      )
+
+
+def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
+  side = probabilities.shape[-1] - 1
+  digits = np.arange(side)
+  # Where pencil marks stand in a cell; a sure digit stands in the middle.
+  marks = np.stack(np.divmod(digits, side // box_height)[::-1], axis=-1)
+  marks = (marks + 0.5) / (side // box_height, box_height)
+  full_size = 130 / side  # points: half a cell
+  for cell, shares in enumerate(probabilities[:, 1:]):
+    corner = np.array(divmod(cell, side)[::-1])
+    if puzzle[cell]:
+      looks = {'size': full_size, 'color': _GIVEN, 'weight': 'bold'}
+      _write(axes, puzzle[cell], corner + 0.5, **looks)
+      continue
+    for digit in digits[shares > 0.02]:  # the others would be invisible
+      share = shares[digit]
+      _write(
+        axes,
+        digit + 1,
+        corner + marks[digit] + share**2 * (0.5 - marks[digit]),
+        size=full_size * (0.35 + 0.65 * share),
+        alpha=0.25 + 0.75 * share,
+        color=_DIGIT,
+      )
+
+
+def _write(axes: Axes, digit: int, centre: np.ndarray, **looks):
+  x, y = centre
+  text = data.format_board([digit])
+  # A little lower: centred text leaves room for descenders.
+  axes.text(x, y + 0.03, text, ha='center', va='center', **looks)

@@ -1,0 +1,302 @@
+"""Sudoku as a task: boards drawn on the device, digits read at every step."""
+
+import functools
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from rrn.sudoku import builder, data, plots
+from rrn.sudoku.model import ModelConfig, SudokuNetwork
+
+PREDICT_BATCH = 64  # boards a device call
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'SudokuTask':
+  """Builds the task from its config."""
+  return SudokuTask(config)
+
+
+class SudokuTask:
+  """Palm et al. 2018, section 3.2. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.box = self.model_config.box_height, self.model_config.box_width
+    self.data = config.data
+    self.evals = config.evals
+    self.dtype = jnp.dtype(config.dtype)
+
+  def make_model(self, rngs: nnx.Rngs) -> SudokuNetwork:
+    """Builds the network."""
+    return SudokuNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """'puzzle' and 'solution', int8 [bases, N]."""
+    return builder.load(
+      self.data.source,
+      split,
+      data_dir=self.data.dir,
+      box=self.box,
+    )
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws bases, symmetries and extra givens; 'puzzle', 'solution' [B, N]."""
+    low, high = givens_range(self.data, step)
+
+    def example(key):
+      base_key, symmetry_key, count_key, cells_key = jax.random.split(key, 4)
+      base = jax.random.randint(base_key, (), 0, len(arrays['puzzle']))
+      boards = jnp.stack([arrays['puzzle'][base], arrays['solution'][base]])
+      boards = transform(
+        symmetry_key,
+        boards.astype(jnp.int32),
+        self.box,
+        digits_only=self.data.symmetries == 'digits',
+      )
+      givens = jax.random.randint(count_key, (), low, high + 1)
+      puzzle = add_givens(cells_key, *boards, givens)
+      return {'puzzle': puzzle, 'solution': boards[1]}
+
+    return jax.vmap(example)(jax.random.split(key, size))
+
+  def loss(
+    self, model: SudokuNetwork, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy over all cells, averaged over steps, boards and cells."""
+    del key  # no dropout
+    logits = model(batch['puzzle'], num_steps=self.model_config.num_steps)
+    losses = cross_entropy(logits, batch['solution'])
+    right = logits[-1].argmax(-1) == batch['solution']
+    return losses.mean(), {
+      'last_loss': Metric.mean(losses[-1]),
+      'cells': Metric.mean(right),
+      'solved': Metric.mean(right.all(-1)),
+    }
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training, 'test' (every split's last word) by eval."""
+    every = {'validation': self.evals.every, 'test': 0}
+    return {
+      name: Evaluator(
+        arrays=functools.partial(self._evaluation_set, name),
+        measure=self._measure,
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for name, period in every.items()
+    }
+
+  def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
+    """Boards with each number of givens: the same number of each."""
+    if split == 'test' and self.data.source == 'royle17':
+      columns = builder.load('hard_test', 'test', data_dir=self.data.dir)
+      puzzle, solution = columns['puzzle'], columns['solution']
+    else:
+      columns = self.arrays(split)
+      rng = np.random.default_rng(17)
+      low, high = self.evals.givens
+      bases = rng.permutation(len(columns['puzzle']))
+      bases = bases[: self.evals.boards_per_givens]
+      puzzle, solution = columns['puzzle'][bases], columns['solution'][bases]
+      own = (puzzle > 0).sum(1)
+      puzzle = np.concatenate([
+        data.add_givens(rng, puzzle, solution, np.maximum(givens - own, 0))
+        for givens in range(low, high + 1)
+      ])
+      solution = np.tile(solution, (high + 1 - low, 1))
+    return {'puzzle': puzzle, 'solution': solution}
+
+  def _measure(self, model: SudokuNetwork, batch: Batch) -> Metrics:
+    """Shares of boards, cells and rule-abiding answers, by steps and givens."""
+    puzzle, solution, weight = (
+      batch[name] for name in ('puzzle', 'solution', 'weight')
+    )
+    logits = model(puzzle, num_steps=max(self.evals.num_steps))
+    answers = logits.argmax(-1)  # [T, B, N]
+    right = answers == solution
+    solved = right.all(-1)  # [T, B]
+    low, high = self.evals.givens
+    givens = jnp.arange(low, high + 1)
+    has_givens = (puzzle > 0).sum(-1)[:, None] == givens  # [B, G]
+    by_givens = Metric.mean(
+      solved[:, :, None], has_givens * weight[:, None], axis=1
+    )
+    metrics = {'solved_by_step': by_givens}  # [T, G]
+    for steps in self.evals.num_steps:
+      last = steps - 1
+      name = f'steps_{steps}'
+      metrics[f'{name}/solved'] = Metric.mean(solved[last], weight)
+      metrics[f'{name}/cells'] = Metric.mean(right[last], weight[:, None])
+      metrics[f'{name}/valid'] = Metric.mean(
+        is_valid(
+          answers[last],
+          puzzle,
+          self.box,
+        ),
+        weight,
+      )
+      for column, count in enumerate(range(low, high + 1)):
+        metrics[f'{name}/solved_{count}_givens'] = jax.tree.map(
+          lambda x, last=last, column=column: x[last, column], by_givens
+        )
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: SudokuNetwork | None = None
+  ) -> dict[str, Figure]:
+    """The paper's Figure 4, and one board's digits step by step."""
+    low, high = self.evals.givens
+    trained = self.model_config.num_steps
+    figures = {
+      f'{name.removesuffix("/solved_by_step")}_solved_by_step': (
+        plots.solved_by_step(curve, range(low, high + 1), trained)
+      )
+      for name, curve in values.items()
+      if name.endswith('/solved_by_step')
+    }
+    if model is not None:
+      columns = self._evaluation_set('validation')
+      puzzle, solution = columns['puzzle'][0], columns['solution'][0]
+      steps = sorted({1, 2, 4, trained, *self.evals.num_steps})
+      logits = model(jnp.asarray(puzzle[None]), num_steps=max(steps))
+      figures['digits_by_step'] = plots.digits_by_step(
+        puzzle,
+        np.asarray(jax.nn.softmax(logits[:, 0])),
+        steps,
+        *self.box,
+        solution=solution,
+      )
+    return figures
+
+  def predict(
+    self, model: SudokuNetwork, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Solves one puzzle a line; warns of answers that break the rules."""
+    graphdef, params = nnx.split(model)
+    steps = max(self.evals.num_steps)
+
+    @jax.jit
+    def solve(params, puzzles):
+      logits = nnx.merge(graphdef, params)(puzzles, num_steps=steps)
+      return logits[-1].argmax(-1)
+
+    num_cells = math.prod(self.box) ** 2
+    wrong = total = 0
+    lines = iter(lines)
+    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
+      parsed = [_parse(line, num_cells, self.box) for line in chunk]
+      puzzles = np.zeros((PREDICT_BATCH, num_cells), np.int8)
+      for row, board in enumerate(parsed):
+        if not isinstance(board, UserError):
+          puzzles[row] = board
+      answers = np.asarray(solve(params, puzzles))
+      for puzzle, board, answer in zip(puzzles, parsed, answers, strict=False):
+        if isinstance(board, UserError):
+          yield board
+          continue
+        total += 1
+        wrong += not data.is_solution(
+          answer[None],
+          puzzle[None],
+          box=self.box,
+        )[0]
+        yield data.format_board(answer)
+    if wrong:
+      logging.warning('%d of %d answers break the rules', wrong, total)
+
+
+def _parse(line: str, num_cells: int, box) -> np.ndarray | UserError:
+  try:
+    return data.parse(line.strip(), num_cells, box=box)
+  except UserError as error:
+    return error
+
+
+def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
+  """Bounds of the number of givens at a step: the curriculum (ours).
+
+  They move linearly from `start_givens` to `givens` in `curriculum_steps`
+  updates; the paper's training has `curriculum_steps = 0`.
+  """
+  done = jnp.clip(step / max(config.curriculum_steps, 1), 0, 1)
+  if not config.curriculum_steps:
+    done = 1.0
+  start, end = jnp.array(config.start_givens), jnp.array(config.givens)
+  low, high = jnp.round(start + (end - start) * done).astype(jnp.int32)
+  return low, high
+
+
+def transform(key, boards, box: data.Box, *, digits_only: bool):
+  """Maps boards [..., N] by one random symmetry of Sudoku.
+
+  Digits are relabelled; unless `digits_only`, bands, stacks, the rows and
+  columns inside them are permuted and square boxes may be transposed.
+  """
+  side = math.prod(box)
+  digit_key, row_key, column_key, transpose_key = jax.random.split(key, 4)
+  digits = 1 + jax.random.permutation(digit_key, side)
+  boards = jnp.concatenate([jnp.zeros(1, digits.dtype), digits])[boards]
+  if digits_only:
+    return boards
+  grids = boards.reshape(*boards.shape[:-1], side, side)
+  rows = _permute_lines(row_key, side // box[0], box[0])
+  columns = _permute_lines(column_key, side // box[1], box[1])
+  grids = grids[..., rows, :][..., columns]
+  if box[0] == box[1]:
+    flip = jax.random.bernoulli(transpose_key)
+    grids = jnp.where(flip, grids.swapaxes(-1, -2), grids)
+  return grids.reshape(boards.shape)
+
+
+def _permute_lines(key, groups: int, size: int):
+  """A permutation of lines that permutes groups, and lines inside each."""
+  group_key, line_key = jax.random.split(key)
+  order = jax.random.permutation(group_key, groups)
+  lines = jax.vmap(lambda key: jax.random.permutation(key, size))(
+    jax.random.split(line_key, groups)
+  )
+  return (order[:, None] * size + lines).ravel()
+
+
+def add_givens(key, puzzle, solution, givens):
+  """Fills random empty cells of `puzzle` [N] until it has `givens` of them."""
+  order = jax.random.uniform(key, puzzle.shape)
+  order = jnp.where(puzzle > 0, -1.0, order)  # its own givens come first
+  rank = jnp.argsort(jnp.argsort(order))
+  keep = jnp.maximum(givens, (puzzle > 0).sum())
+  return jnp.where(rank < keep, solution, 0)
+
+
+def cross_entropy(logits, solution):
+  """-log p(solution) per step, board and cell: [T, B, N]."""
+  log_p = jax.nn.log_softmax(logits)
+  target = jax.nn.one_hot(solution, logits.shape[-1])  # no scatter in reverse
+  return -(log_p * target).sum(-1)
+
+
+def is_valid(answers, puzzles, box: data.Box):
+  """Whether each answer [B, N] solves its puzzle by the rules: bool [B]."""
+  side = math.prod(box)
+  counts = jax.nn.one_hot(answers - 1, side)[:, data.units(*box)]
+  complete = (counts.sum(2) == 1).all((1, 2))
+  agrees = ((puzzles == 0) | (puzzles == answers)).all(1)
+  return complete & agrees

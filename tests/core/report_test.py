@@ -1,0 +1,196 @@
+"""Reports say what the files say: tables, provenance, figures."""
+
+import json
+
+import pytest
+
+from core import plots, report
+from core.errors import UserError
+
+ORIGIN = {
+  'python': '3.11.0',
+  'jax': '0.10.2',
+  'jaxlib': '0.10.2',
+  'flax': '0.12.8',
+  'optax': '0.2.8',
+  'device': 'cpu',
+  'num_devices': 2,
+  'num_processes': 1,
+  'git': 'abc123',
+}
+LINES = [
+  {'step': 50, 'seconds': 30.0, 'train/loss': 2.0, 'train/solved': 0.1},
+  {'step': 100, 'seconds': 4000.0, 'train/loss': 1.0, 'train/solved': 0.2},
+  {
+    'step': 100,
+    'seconds': 4020.0,
+    'eval/validation/solved': 0.25,
+    'eval/validation/perplexity': 12.34567,
+    'eval/validation/undefined': None,
+    'eval/validation/by_step': [[0.1, None]],
+  },
+]
+SOLVED = {'value': 0.966, 'count': 1000, 'low': 0.9529, 'high': 0.9756}
+
+
+def make_run(
+  folder, *, paper, lines=LINES, results=None, is_finished=True, seed=3
+):
+  """Writes the files of a run with 100 updates of 32 examples."""
+  folder.mkdir(parents=True)
+
+  def write(name, value):
+    (folder / name).write_text(json.dumps(value))
+
+  config = {'seed': seed, 'total_steps': 100, 'batch_size': 32, 'report': paper}
+  write('config.json', config)
+  write('run.json', ORIGIN)
+  text = ''.join(json.dumps(line) + '\n' for line in lines)
+  (folder / 'metrics.jsonl').write_text(text)
+  if results is not None:
+    write('results.json', {'step': 100, 'metrics': results})
+  if is_finished:
+    (folder / 'weights.safetensors').touch()
+  return folder
+
+
+def table_rows(text):
+  """First cell -> the others, without the header."""
+  rows = [line for line in text.splitlines() if line.startswith('|')]
+  cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows[2:]]
+  return {row[0].strip('`'): row[1:] for row in cells}
+
+
+def test_run_compares_with_the_paper(tmp_path):
+  folder = make_run(
+    tmp_path / 'run',
+    paper={'test/solved': '96.6 %', 'test/loss': '', 'test/other': '1 %'},
+    results={'test/solved': SOLVED, 'test/loss': {'value': 1.23456}},
+  )
+  text = report.report(folder)
+  assert table_rows(text) == {
+    'test/solved': ['96.6 %', '96.6 % (95.3 to 97.6, n = 1000)'],
+    'test/loss': ['–', '1.235'],
+    'test/other': ['1 %', '–'],
+  }
+  assert 'evaluated after 100 updates' in text
+  assert (folder / 'report.md').read_text() == text
+
+
+def test_run_names_its_provenance(tmp_path):
+  text = report.report(make_run(tmp_path / 'run', paper={}))
+  assert (
+    '100 of 100 updates; 3,200 examples seen; 1 h 7 min wall time; 2 x cpu;'
+    ' seed 3; git abc123; python 3.11.0, jax 0.10.2'
+  ) in text
+
+
+def test_without_results_the_last_evaluation_serves(tmp_path):
+  text = report.report(make_run(tmp_path / 'run', paper={'test/solved': '9 %'}))
+  assert table_rows(text) == {
+    'test/solved': ['9 %', '–'],
+    'validation/solved': ['–', '0.25'],
+    'validation/perplexity': ['–', '12.35'],
+    'validation/undefined': ['–', '–'],
+  }
+  assert 'last evaluation in training' in text
+
+
+def test_figures_are_drawn_and_shown(tmp_path):
+  folder = make_run(tmp_path / 'run', paper={})
+  (folder / 'plots').mkdir()
+  (folder / 'plots' / 'of_eval.png').touch()
+  text = report.report(folder)
+  assert (
+    '![of_eval](plots/of_eval.png)\n![training](plots/training.png)' in text
+  )
+  png = (folder / 'plots' / 'training.png').read_bytes()
+  assert png.startswith(b'\x89PNG')
+
+
+def test_half_written_last_line_is_left_out(tmp_path):
+  folder = make_run(tmp_path / 'run', paper={}, lines=LINES[:1])
+  with (folder / 'metrics.jsonl').open('a') as file:
+    file.write('{"step": 100, "sec')
+  assert '50 of 100 updates' in report.report(folder)
+
+
+def test_damaged_line_is_named(tmp_path):
+  folder = make_run(tmp_path / 'run', paper={})
+  (folder / 'metrics.jsonl').write_text('{"step"\n{"step": 1}\n')
+  with pytest.raises(UserError, match='metrics.jsonl is damaged'):
+    report.report(folder)
+
+
+def test_run_that_has_measured_nothing(tmp_path):
+  folder = make_run(tmp_path / 'run', paper={'a': '1 %'}, lines=[])
+  text = report.report(folder)
+  assert table_rows(text) == {'a': ['1 %', '–']}
+  assert 'not evaluated yet' in text
+  assert 'png' not in text
+
+
+def test_sweep_has_a_row_a_point(tmp_path):
+  paper = {'test/n_5/solved': '94 %', 'test/n_10/solved': ''}
+  results = {'test/n_5/solved': SOLVED, 'test/n_10/solved': {'value': 0.5}}
+  make_run(tmp_path / 'n=10', paper=paper, results=results)
+  make_run(tmp_path / 'n=5', paper=paper, lines=LINES[:1], is_finished=False)
+  text = report.report(tmp_path)
+  assert '|  | n_5/solved | n_10/solved |' in text
+  rows = table_rows(text)
+  assert list(rows) == ['n=5 (step 50 of 100)', 'n=10', 'paper']
+  assert rows['n=10'] == ['96.6 % (95.3 to 97.6, n = 1000)', '0.5']
+  assert rows['paper'] == ['94 %', '–']
+  assert (tmp_path / 'report.md').read_text() == text
+
+
+def test_sweep_of_points_with_their_own_paper_values(tmp_path):
+  for name, value in (('n=5', '94 %'), ('n=10', '57 %')):
+    make_run(tmp_path / name, paper={'validation/solved': value})
+  text = report.report(tmp_path)
+  assert table_rows(text) == {
+    'n=5 \\*': ['25.0 % (paper: 94 %)'],
+    'n=10 \\*': ['25.0 % (paper: 57 %)'],
+  }
+  assert '\\* the last evaluation in training' in text
+
+
+def test_folder_without_runs(tmp_path):
+  with pytest.raises(UserError, match='neither a run nor a sweep'):
+    report.report(tmp_path)
+  with pytest.raises(UserError, match='neither a run nor a sweep'):
+    report.report(tmp_path / 'missing')
+
+
+def test_headline_leaves_breakdowns_out():
+  breakdown = [f'test/solved_{n}_givens' for n in range(17, 35)]
+  few = ['test/steps_16/solved', 'test/steps_32/solved', 'test/top_5']
+  assert plots.headline([*few, *breakdown]) == few
+
+
+def test_shortest_names_stay_unambiguous():
+  names = ['test/a/solved', 'test/b/solved', 'test/b/cells', 'solved']
+  assert list(plots.shortest_names(names).values()) == [
+    'a/solved',
+    'b/solved',
+    'cells',
+    'solved',
+  ]
+
+
+def test_training_curves_have_a_panel_a_quantity():
+  lines = [*LINES, {'step': 100, 'perf/examples_per_second': 7.0}]
+  figure = plots.training_curves(lines)
+  panels = {
+    axes.get_title(loc='left'): [
+      line.get_xydata().tolist() for line in axes.lines
+    ]
+    for axes in figure.axes
+    if axes.axison
+  }
+  assert panels == {
+    'loss': [[[50, 2.0], [100, 1.0]]],
+    'solved': [[[50, 0.1], [100, 0.2]], [[100, 0.25]]],
+    'perplexity': [[[100, 12.34567]]],
+    'examples per second': [[[100, 7.0]]],
+  }

@@ -1,0 +1,164 @@
+"""Runtime: run folders, signals, CPU devices, several processes."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from configs import common
+from core import runtime
+from core.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def make_config(**changes):
+  config = common.default_config()
+  config.task = 'rrn.sudoku'
+  config.model.width = 96
+  config.model.unlock()
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def start_python(code, *args):
+  return subprocess.Popen(
+    [sys.executable, '-c', code, *args],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    stdout=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_folder_holds_config_and_versions(tmp_path):
+  config = make_config()
+  with runtime.open_run_folder(tmp_path / 'a' / 'b', config) as folder:
+    saved = json.loads((folder / 'config.json').read_text())
+    run = json.loads((folder / 'run.json').read_text())
+  assert saved == config.to_dict()
+  assert run.items() >= runtime.versions().items()
+  assert run['num_devices'] == 8 and 'pytest' in run['command']
+
+
+def test_same_config_resumes(tmp_path, caplog):
+  with runtime.open_run_folder(tmp_path, make_config()):
+    pass
+  changed = make_config(**{'total_steps': 7, 'log.every': 3, 'mesh.fsdp': 2})
+  with runtime.open_run_folder(tmp_path, changed) as folder:
+    saved = json.loads((folder / 'config.json').read_text())
+  assert saved['total_steps'] == 7
+  assert 'total_steps was 0 and is 7 now' in caplog.text
+
+
+def test_another_config_is_refused(tmp_path):
+  with runtime.open_run_folder(tmp_path, make_config()):
+    pass
+  changed = make_config(**{'seed': 1, 'model.width': 32})
+  with pytest.raises(UserError) as caught:
+    with runtime.open_run_folder(tmp_path, changed):
+      pass
+  text = str(caught.value)
+  assert 'model.width (96 there, 32 now), seed (0 there, 1 now)' in text
+  assert 'another --workdir' in text and '\n' not in text
+  saved = json.loads((tmp_path / 'config.json').read_text())
+  assert saved['model']['width'] == 96
+
+
+def test_second_run_in_a_folder_is_refused(tmp_path):
+  with runtime.open_run_folder(tmp_path, make_config()):
+    with pytest.raises(UserError, match='in use by another run'):
+      with runtime.open_run_folder(tmp_path, make_config()):
+        pass
+  with runtime.open_run_folder(tmp_path, make_config()):
+    pass  # the lock is free again
+
+
+def test_bad_folders(tmp_path):
+  (tmp_path / 'file').touch()
+  for path, message in [
+    (tmp_path / 'file', 'cannot write to'),
+    ('gs://bucket/run', 'mount the bucket'),
+  ]:
+    with pytest.raises(UserError, match=message):
+      with runtime.open_run_folder(path, make_config()):
+        pass
+
+
+def test_damaged_config_is_an_error(tmp_path):
+  (tmp_path / 'config.json').write_text('{"task": ')
+  with pytest.raises(UserError, match='config.json cannot be read'):
+    with runtime.open_run_folder(tmp_path, make_config()):
+      pass
+
+
+def test_errors_of_the_run_are_not_the_disk(tmp_path):
+  with pytest.raises(ConnectionError):
+    with runtime.open_run_folder(tmp_path, make_config()):
+      raise ConnectionError
+
+
+def test_sigterm_asks_to_stop():
+  before = signal.getsignal(signal.SIGTERM)
+  with runtime.StopSignal() as stop:
+    assert not stop()
+    os.kill(os.getpid(), signal.SIGTERM)
+    assert stop() and stop()
+  assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_second_interrupt_interrupts():
+  with runtime.StopSignal() as stop:
+    signal.raise_signal(signal.SIGINT)
+    assert stop()
+    with pytest.raises(KeyboardInterrupt):
+      signal.raise_signal(signal.SIGINT)
+  assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_cpu_devices_divide_the_batch():
+  code = """
+import os, sys
+os.sched_getaffinity = lambda _: range(6)
+from core import runtime
+import jax
+runtime.use_cpu_cores(64)
+runtime.use_cpu_cores(5)  # the first choice stays
+print(jax.device_count())
+"""
+  with start_python(code) as process:
+    assert process.communicate(timeout=120)[0] == '4\n'
+
+
+def test_bad_coordinator():
+  with pytest.raises(UserError, match='cannot start the distributed run'):
+    runtime.start_distributed('localhost:1', 2, 5)
+
+
+def test_processes_stop_at_the_same_call():
+  code = """
+import os, signal, sys, time
+from core import runtime
+port, index = sys.argv[1:]
+runtime.start_distributed(f'localhost:{port}', 2, int(index), timeout=60)
+with runtime.StopSignal() as stop:
+  for call in range(1000):
+    if call == 5 and index == '1':
+      os.kill(os.getpid(), signal.SIGTERM)
+    if stop():
+      print('stopped at', call)
+      break
+    time.sleep(0.02)
+"""
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = str(free.getsockname()[1])
+  processes = [start_python(code, port, index) for index in '01']
+  first, second = [p.communicate(timeout=120)[0] for p in processes]
+  assert first.startswith('stopped at ')
+  assert first == second

@@ -1,0 +1,88 @@
+"""A sweep trains every point once, whatever happens to some of them."""
+
+import pathlib
+
+import ml_collections
+import pytest
+
+from core import sweep
+from core.errors import UserError
+
+POINTS = {
+  name: ml_collections.ConfigDict({'name': name}) for name in ('a', 'b', 'c')
+}
+
+
+class Trainer:
+  """Finishes a point at once, unless told to do something else."""
+
+  def __init__(self, outcomes=None):
+    self.outcomes = outcomes or {}
+    self.trained = []
+
+  def __call__(self, config, folder):
+    self.trained.append((config.name, folder))
+    outcome = self.outcomes.get(config.name, True)
+    if isinstance(outcome, Exception):
+      raise outcome
+    if outcome:
+      pathlib.Path(folder).mkdir(parents=True)
+      (pathlib.Path(folder) / 'weights.safetensors').touch()
+    return outcome
+
+  @property
+  def names(self):
+    return [name for name, _ in self.trained]
+
+
+def test_each_point_has_its_folder_and_is_trained_once(tmp_path):
+  first, again = Trainer(), Trainer()
+  assert sweep.run(POINTS, tmp_path, first)
+  assert first.trained == [(name, str(tmp_path / name)) for name in 'abc']
+  assert sweep.run(POINTS, tmp_path, again)
+  assert again.names == []
+
+
+def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):
+  stopped, resumed = Trainer({'b': False}), Trainer()
+  assert not sweep.run(POINTS, tmp_path, stopped)
+  assert stopped.names == ['a', 'b']
+  assert sweep.run(POINTS, tmp_path, resumed)
+  assert resumed.names == ['b', 'c']
+
+
+def test_diverged_point_does_not_keep_the_others(tmp_path):
+  train = Trainer({'a': FloatingPointError('the loss is nan')})
+  assert not sweep.run(POINTS, tmp_path, train)
+  assert train.names == ['a', 'b', 'c']
+
+
+def test_other_errors_are_raised(tmp_path):
+  with pytest.raises(UserError, match='another config'):
+    sweep.run(POINTS, tmp_path, Trainer({'a': UserError('another config')}))
+
+
+def test_index_trains_one_point(tmp_path):
+  train = Trainer()
+  assert sweep.run(POINTS, tmp_path, train, index=1)
+  assert train.names == ['b']
+
+
+@pytest.mark.parametrize('index', [-1, 3])
+def test_index_out_of_range_names_the_range(tmp_path, index):
+  with pytest.raises(UserError, match='0 to 2'):
+    sweep.run(POINTS, tmp_path, Trainer(), index=index)
+
+
+def test_points_come_from_the_config_file(tmp_path):
+  path = tmp_path / 'config.py'
+  path.write_text('def sweep(arg=None):\n  return {f"arg={arg}": {}}\n')
+  assert list(sweep.load_points(f'{path}:cpu,n=5')) == ['arg=cpu,n=5']
+  assert list(sweep.load_points(str(path))) == ['arg=None']
+
+
+def test_config_without_sweep(tmp_path):
+  path = tmp_path / 'config.py'
+  path.write_text('def get_config(arg=None):\n  return {}\n')
+  with pytest.raises(UserError, match='defines no sweep'):
+    sweep.load_points(str(path))

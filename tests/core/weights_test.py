@@ -1,0 +1,74 @@
+"""Weights: exact round trip; every mismatch is named."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core import weights
+from core.errors import UserError
+
+PARAMS = {
+  'layers': {'0': {'kernel': jnp.arange(6.0).reshape(2, 3).T}},
+  'half': jnp.arange(3, dtype=jnp.bfloat16),
+  'scale': jnp.float32(2),
+}
+
+
+@pytest.fixture
+def folder(tmp_path):
+  weights.save_weights(
+    tmp_path / 'model', PARAMS, {'width': 3}, {'accuracy': 0.5}
+  )
+  return tmp_path / 'model'
+
+
+def test_round_trip(folder):
+  shapes = jax.eval_shape(lambda: PARAMS)
+  loaded = weights.load_weights(folder, shapes)
+  assert jax.tree.structure(loaded) == jax.tree.structure(PARAMS)
+  for left, right in zip(
+    jax.tree.leaves(loaded), jax.tree.leaves(PARAMS), strict=True
+  ):
+    assert left.dtype == right.dtype
+    np.testing.assert_array_equal(left, right)
+  assert json.loads((folder / 'config.json').read_text()) == {'width': 3}
+  assert json.loads((folder / 'results.json').read_text()) == {'accuracy': 0.5}
+
+
+@pytest.mark.parametrize(
+  'like, message',
+  [
+    (
+      PARAMS | {'layers': {'0': {'kernel': jnp.zeros((3, 4))}}},
+      r'layers/0/kernel is float32\[3, 2\] in the file and float32\[3, 4\]',
+    ),
+    (PARAMS | {'scale': jnp.int32(2)}, r'scale is float32\[\] in the file'),
+    (PARAMS | {'bias': jnp.zeros(3)}, 'bias is missing in the file'),
+    ({'scale': PARAMS['scale']}, 'half is .* and missing in this config'),
+  ],
+)
+def test_another_model(folder, like, message):
+  with pytest.raises(UserError, match=message):
+    weights.load_weights(folder, like)
+
+
+@pytest.mark.parametrize('size', [0, 4, 100, -1])
+def test_truncated_file(folder, size):
+  path = folder / 'weights.safetensors'
+  os.truncate(path, size if size >= 0 else path.stat().st_size - 1)
+  with pytest.raises(UserError, match='weights.safetensors is damaged'):
+    weights.load_weights(folder, PARAMS)
+
+
+def test_missing_folder_lists_its_neighbours(folder):
+  with pytest.raises(UserError, match='there are: model$'):
+    weights.load_weights(folder.parent / 'modle', PARAMS)
+
+
+def test_unwritable_folder(folder):
+  with pytest.raises(UserError, match='cannot write to'):
+    weights.save_weights(folder / 'config.json', PARAMS, {})

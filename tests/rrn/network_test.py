@@ -1,0 +1,164 @@
+"""The fast form equals the paper's equations; counts and symmetries hold."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from rrn import network
+from rrn.sudoku import data
+
+WIDTH = 12
+
+
+def plain(model, inputs, graph, num_steps, edges=None):
+  """Palm et al. 2018, section 2, as written: a message for each edge."""
+
+  def mlp(layers, x):
+    for layer in layers[:-1]:
+      x = jax.nn.relu(x @ layer.kernel[...] + layer.bias[...])
+    return x @ layers[-1].kernel[...] + layers[-1].bias[...]
+
+  num_nodes, degree = graph.senders.shape
+  state = inputs
+  hidden = cell = jnp.zeros_like(inputs)
+  outputs = []
+  for _ in range(num_steps):
+    sender = state[:, graph.senders]
+    receiver = jnp.repeat(state[:, :, None], degree, axis=2)
+    features = [sender, receiver]
+    if edges is not None:
+      features.append(jnp.broadcast_to(edges, (*sender.shape[:3], edges.shape[-1])))
+    messages = mlp(model.message.layers, jnp.concatenate(features, -1))
+    if graph.mask is not None:
+      messages = jnp.where(graph.mask[..., None], messages, 0)
+    update = mlp(
+      model.node.layers, jnp.concatenate([messages.sum(2), inputs], -1)
+    )
+    gates = jnp.concatenate([update, hidden], -1) @ model.lstm.kernel[...]
+    write, candidate, forget, read = jnp.split(
+      gates + model.lstm.bias[...], 4, -1
+    )
+    cell = jax.nn.sigmoid(forget + 1) * cell
+    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
+    state = hidden = jax.nn.sigmoid(read) * jnp.tanh(cell)
+    outputs.append(state)
+  return jnp.stack(outputs)
+
+
+def sudoku_graph():
+  return network.Graph(data.neighbours(2, 2))
+
+
+def ragged_graph():
+  rng = np.random.default_rng(0)
+  return network.Graph(rng.integers(0, 9, (9, 5)), rng.random((9, 5)) < 0.6)
+
+
+def make_model(**options):
+  model = network.RecurrentRelationalNetwork(
+    WIDTH, rngs=nnx.Rngs(0), **options
+  )
+  graphdef, params = nnx.split(model, nnx.Param)
+  params = nnx.to_pure_dict(params)
+  # Biases start at 0, which would hide what becomes of them.
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [
+    leaf + 0.1 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  ]
+  return graphdef, jax.tree.unflatten(structure, leaves)
+
+
+@pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('message_layers', [1, 3])
+@pytest.mark.parametrize('make_graph', [sudoku_graph, ragged_graph])
+def test_fast_form_equals_the_equations(make_graph, message_layers, remat):
+  graph = make_graph()
+  num_nodes = len(graph.senders)
+  edges = jax.random.normal(jax.random.key(3), (*graph.senders.shape, 2))
+  graphdef, params = make_model(
+    message_layers=message_layers, edge_width=2, remat=remat
+  )
+  inputs = jax.random.normal(jax.random.key(2), (3, num_nodes, WIDTH))
+  weights = jax.random.normal(jax.random.key(4), (4, 3, num_nodes, WIDTH))
+  edges = edges[None]
+
+  def fast(params, inputs):
+    model = nnx.merge(graphdef, params)
+    return model(inputs, graph, num_steps=4, edges=edges)
+
+  def reference(params, inputs):
+    return plain(nnx.merge(graphdef, params), inputs, graph, 4, edges)
+
+  outputs = fast(params, inputs)
+  np.testing.assert_allclose(outputs, reference(params, inputs), atol=1e-5)
+  gradients = [
+    jax.grad(lambda *a, f=f: (f(*a) * weights).sum(), argnums=(0, 1))(
+      params, inputs
+    )
+    for f in (fast, reference)
+  ]
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
+    *gradients,
+  )
+  assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients[0]))
+
+
+def test_missing_edge_features_are_zeros():
+  graphdef, params = make_model(edge_width=2)
+  model, graph = nnx.merge(graphdef, params), sudoku_graph()
+  inputs = jax.random.normal(jax.random.key(2), (1, 16, WIDTH))
+  zeros = jnp.zeros((1, *graph.senders.shape, 2))
+  np.testing.assert_array_equal(
+    model(inputs, graph, num_steps=2),
+    model(inputs, graph, num_steps=2, edges=zeros),
+  )
+
+
+def test_more_steps_begin_with_the_same_states():
+  graphdef, params = make_model()
+  model, graph = nnx.merge(graphdef, params), sudoku_graph()
+  inputs = jax.random.normal(jax.random.key(2), (1, 16, WIDTH))
+  long = model(inputs, graph, num_steps=8)
+  np.testing.assert_array_equal(long[:4], model(inputs, graph, num_steps=4))
+
+
+def test_permuting_nodes_permutes_states():
+  graphdef, params = make_model()
+  model, graph = nnx.merge(graphdef, params), ragged_graph()
+  inputs = jax.random.normal(jax.random.key(2), (2, 9, WIDTH))
+  order = np.random.default_rng(1).permutation(9)
+  inverse = np.argsort(order)
+  permuted = network.Graph(inverse[graph.senders[order]], graph.mask[order])
+  np.testing.assert_allclose(
+    model(inputs[:, order], permuted, num_steps=3),
+    model(inputs, graph, num_steps=3)[:, :, order],
+    atol=1e-6,
+  )
+
+
+def test_masked_edges_carry_nothing():
+  graphdef, params = make_model()
+  model, graph = nnx.merge(graphdef, params), ragged_graph()
+  inputs = jax.random.normal(jax.random.key(2), (1, 9, WIDTH))
+  other = network.Graph(
+    np.where(graph.mask, graph.senders, 0), graph.mask
+  )
+  np.testing.assert_array_equal(
+    model(inputs, graph, num_steps=3), model(inputs, other, num_steps=3)
+  )
+
+
+def test_no_scatter_in_the_gradient():
+  graphdef, params = make_model()
+  inputs = jnp.ones((1, 16, WIDTH))
+
+  def loss(params):
+    model = nnx.merge(graphdef, params)
+    return model(inputs, sudoku_graph(), num_steps=2).sum()
+
+  assert 'scatter' not in str(jax.make_jaxpr(jax.grad(loss))(params))

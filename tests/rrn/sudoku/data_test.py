@@ -1,0 +1,227 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import UserError
+from rrn.sudoku import data
+
+BOXES = [(2, 2), (2, 3), (3, 2)]
+ROYLE = (
+  '000000010400000000020000000000050407008000300001090000300400200050100000'
+  '000806000'
+)
+ROYLE_SOLUTION = (
+  '693784512487512936125963874932651487568247391741398625319475268856129743'
+  '274836159'
+)
+
+
+def brute_force(puzzle, box):
+  """Counts solutions by plain backtracking, sharing no code with the solver."""
+  height, width = box
+  side = height * width
+
+  def place(board):
+    if 0 not in board:
+      return 1
+    cell = board.index(0)
+    row, column = divmod(cell, side)
+    seen = {
+      board[other]
+      for other in range(side * side)
+      if other // side == row
+      or other % side == column
+      or (
+        other // side // height == row // height
+        and other % side // width == column // width
+      )
+    }
+    return sum(
+      place([*board[:cell], digit, *board[cell + 1 :]])
+      for digit in range(1, side + 1)
+      if digit not in seen
+    )
+
+  return place([int(digit) for digit in puzzle])
+
+
+@pytest.mark.parametrize('box', BOXES)
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_generated_puzzles_have_one_solution_and_are_minimal(box, seed):
+  rng = np.random.default_rng(seed)
+  puzzles, solutions = data.generate(rng, 3, *box)
+  assert puzzles.dtype == solutions.dtype == np.int8
+  assert data.is_solution(solutions, puzzles, box=box).all()
+  for puzzle in puzzles:
+    assert brute_force(puzzle, box) == 1
+    for cell in np.flatnonzero(puzzle):
+      fewer = puzzle.copy()
+      fewer[cell] = 0
+      assert data.count_solutions(fewer[None], box=box) == 2
+
+
+def test_solver_counts_as_brute_force_does():
+  rng = np.random.default_rng(0)
+  puzzles, solutions = data.generate(rng, 30, 2, 2)
+  puzzles[np.arange(30), rng.integers(0, 16, 30)] = 0
+  puzzles[:10, 5] = solutions[:10, 5] % 4 + 1  # most of these have none
+  expected = [brute_force(puzzle, (2, 2)) for puzzle in puzzles]
+  assert {0, 1} < set(expected)
+  np.testing.assert_array_equal(data.count_solutions(puzzles, 99), expected)
+  found, counts = data.solve(puzzles)
+  np.testing.assert_array_equal(counts, np.minimum(expected, 2))
+  np.testing.assert_array_equal(data.is_solution(found, puzzles), counts > 0)
+  assert not found[counts == 0].any()
+
+
+def test_the_empty_4x4_board_has_288_solutions():
+  assert data.count_solutions(np.zeros((1, 16), np.int8), 1000) == 288
+
+
+def test_solves_a_17_clue_puzzle():
+  puzzle = data.parse(ROYLE, 81)
+  solutions, counts = data.solve(puzzle[None])
+  assert counts == 1
+  assert data.format_board(solutions[0]) == ROYLE_SOLUTION
+
+
+def test_solves_more_boards_than_fit_the_frontier():
+  rng = np.random.default_rng(1)
+  puzzles = np.tile(data.parse(ROYLE, 81), (1500, 1))
+  puzzles, solutions = data.transform(
+    rng, puzzles, np.tile(data.parse(ROYLE_SOLUTION, 81), (1500, 1))
+  )
+  found, counts = data.solve(puzzles)
+  assert (counts == 1).all()
+  np.testing.assert_array_equal(found, solutions)
+
+
+def test_generate_stops_at_the_givens_asked_for():
+  rng = np.random.default_rng(0)
+  puzzles, _ = data.generate(rng, 8, 3, 3, givens=40)
+  np.testing.assert_array_equal((puzzles > 0).sum(1), 40)
+  assert (data.count_solutions(puzzles) == 1).all()
+  big, solutions = data.generate(rng, 1, 4, 4, givens=200)
+  assert data.is_solution(solutions, big).all()
+  assert solutions.max() == 16
+
+
+def test_generate_is_a_function_of_the_seed():
+  first, again, other = (
+    data.generate(np.random.default_rng(seed), 4, 2, 3)[0] for seed in (0, 0, 1)
+  )
+  np.testing.assert_array_equal(first, again)
+  assert (first != other).any()
+
+
+@pytest.mark.parametrize('box', [*BOXES, (3, 3)])
+def test_neighbours_share_a_unit(box):
+  height, width = box
+  side = height * width
+  table = data.neighbours(*box)
+  assert table.shape == (side**2, 3 * side - height - width - 1)
+  edges = {(i, int(j)) for i, row in enumerate(table) for j in row}
+  assert all((j, i) in edges and i != j for i, j in edges)
+  assert (np.diff(table, axis=1) > 0).all()
+  if side == 9:
+    assert len(edges) == 1620
+    assert set(table[0]) == {*range(1, 9), *range(9, 81, 9), 10, 11, 19, 20}
+
+
+@pytest.mark.parametrize('box', [*BOXES, (3, 3)])
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_transform_keeps_puzzles_and_solutions_valid(box, seed):
+  rng = np.random.default_rng(seed)
+  puzzles, solutions = data.generate(
+    rng, 4, *box, givens=math.prod(box) ** 2 // 2
+  )
+  new_puzzles, new_solutions = data.transform(rng, puzzles, solutions, box=box)
+  assert data.is_solution(new_solutions, new_puzzles, box=box).all()
+  assert (data.count_solutions(new_puzzles, box=box) == 1).all()
+  np.testing.assert_array_equal((new_puzzles > 0).sum(1), (puzzles > 0).sum(1))
+
+
+def test_transform_moves_every_cell_and_transposes_half():
+  rng = np.random.default_rng(0)
+  board = np.tile(np.arange(16), (400, 1)) % 4 + 1  # rows are all 1 2 3 4
+  moved, _ = data.transform(rng, board, board)
+  rows = moved.reshape(-1, 4, 4)
+  is_upright = (rows[:, :1] == rows).all((1, 2))
+  assert 150 < is_upright.sum() < 250
+  assert len({row.tobytes() for row in rows[is_upright, 0]}) == 24
+
+
+def test_relabel_forgets_digit_names_only():
+  rng = np.random.default_rng(0)
+  solutions = data.generate(rng, 6, 3, 3, givens=80)[1]
+  names = rng.permutation(9) + 1
+  renamed = names[solutions - 1].astype(np.int8)
+  canonical = data.relabel(solutions)
+  np.testing.assert_array_equal(data.relabel(renamed), canonical)
+  assert (canonical[:, :9] == np.arange(1, 10)).all()
+  assert len(np.unique(canonical, axis=0)) == 6
+
+
+def test_add_givens_fills_from_the_solution():
+  rng = np.random.default_rng(0)
+  puzzles, solutions = data.generate(rng, 5, 2, 3)
+  counts = np.array([0, 1, 2, 3, 36])
+  filled = data.add_givens(rng, puzzles, solutions, counts)
+  expected = np.minimum((puzzles > 0).sum(1) + counts, 36)
+  np.testing.assert_array_equal((filled > 0).sum(1), expected)
+  assert ((filled == puzzles) | (puzzles == 0)).all()
+  assert ((filled == solutions) | (filled == 0)).all()
+
+
+def test_is_solution_refuses_wrong_boards():
+  solution = data.parse(ROYLE_SOLUTION, 81)
+  puzzle = data.parse(ROYLE, 81)
+  swapped = solution.copy()
+  swapped[[0, 1]] = swapped[[1, 0]]
+  renamed = 10 - solution
+  boards = np.stack([solution, swapped, renamed, puzzle])
+  puzzles = np.tile(puzzle, (4, 1))
+  valid = data.is_solution(boards, puzzles)
+  np.testing.assert_array_equal(valid, [True, False, False, False])
+  np.testing.assert_array_equal(
+    data.is_solution(boards), [True, False, True, False]
+  )
+
+
+@pytest.mark.parametrize(
+  ('line', 'num_cells', 'message'),
+  [
+    ('0' * 80, 81, '81 characters expected, 80 found'),
+    ('0000x' + '0' * 76, 81, "character 'x' at position 5"),
+    ('5' + '0' * 15, 16, "character '5' at position 1"),
+    ('0505' + '0' * 32, 36, r'digit 5 twice in row 1 \(cells r1c2 and r1c4\)'),
+    ('1000' * 2 + '0' * 8, 16, 'digit 1 twice in column 1'),
+    ('0100' + '1000' + '0' * 8, 16, r'box 1 \(cells r1c2 and r2c1\)'),
+    ('0' * 80, 80, 'n [*] n cells'),
+  ],
+)
+def test_parse_says_what_is_wrong(line, num_cells, message):
+  with pytest.raises(UserError, match=message):
+    data.parse(line, num_cells)
+
+
+def test_parse_reads_what_format_writes():
+  rng = np.random.default_rng(0)
+  board = data.generate(rng, 1, 4, 4, givens=250)[0][0]
+  text = data.format_board(board)
+  assert set(text) <= set('0123456789ABCDEFG')
+  np.testing.assert_array_equal(data.parse(text, 256), board)
+  dotted = data.parse(ROYLE.replace('0', '.') + '\n', 81)
+  np.testing.assert_array_equal(dotted, data.parse(ROYLE, 81))
+
+
+def test_boxes_must_fit_the_board():
+  assert data.box_shape(36) == (2, 3)
+  assert data.box_shape(144) == (3, 4)
+  with pytest.raises(UserError, match='do not fit'):
+    data.box_shape(81, (2, 3))
