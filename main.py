@@ -3,7 +3,7 @@
 import json
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from core import experiment, loop, report, runtime, sweep
@@ -43,18 +43,20 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'As coordinator.')
 
 def main(_) -> int:
   """Does what the flags say, and returns the exit status."""
+  logging.set_verbosity(logging.WARNING)
   if DISTRIBUTED.value:
     runtime.start_distributed(
       COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
     )
-  config, overrides = CONFIG.value, config_flags.get_override_values(CONFIG)
+  flag = flags.FLAGS['config']
+  config, overrides = CONFIG.value, config_flags.get_override_values(flag)
   folder = WORKDIR.value or f'runs/{config.task}'
   match MODE.value:
     case 'train':
       if loop.run(config, folder):
         print(report.report(folder))
     case 'sweep':
-      points = sweep.load_points(config_flags.get_config_filename(CONFIG))
+      points = sweep.load_points(config_flags.get_config_filename(flag))
       for point in points.values():
         point.update_from_flattened_dict(overrides)
       if sweep.run(points, folder, loop.run, index=INDEX.value):

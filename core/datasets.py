@@ -59,7 +59,7 @@ def find_file(
 
   Args:
     names: the file's possible names, best first, and their SHA-256 in
-      hexadecimal (or its beginning).
+      hexadecimal.
     folder: see `data_folder`; its direct sub-folders are searched too.
     url: where the public has it.
     hint: what else the user can do, such as 'or generate data: --config=...'.
@@ -74,7 +74,7 @@ def find_file(
         continue
       with path.open('rb') as file:
         digest = hashlib.file_digest(file, 'sha256').hexdigest()
-      if not digest.startswith(sha256):
+      if digest != sha256:
         raise UserError(
           f'{path} is damaged or another version (SHA-256 {digest}, expected'
           f' {sha256}); replace it by {url}'

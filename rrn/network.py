@@ -12,7 +12,8 @@ them changes a value beyond rounding:
   * two linear layers in a row are one: the last of the message function and the
     first of the node function, the last of the node function and the LSTM's;
   * what depends on the node inputs alone is computed once, not at each step;
-  * the gather's transpose is a gather over each sender's outgoing edges.
+  * the gather's transpose is a gather over each sender's outgoing edges; with a
+    single ReLU layer in the message function nothing edge-sized is stored.
 
 Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features.
 """
@@ -24,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 glorot = nnx.initializers.glorot_uniform()
 
@@ -99,13 +100,47 @@ class Graph:
     def backward(_, cotangent):
       table, mask = self.outgoing
       edges = cotangent.reshape(len(cotangent), -1, cotangent.shape[-1])
-      edges = edges[:, table]  # [B, N, M, D]
-      if not mask.all():
-        edges *= mask[..., None]
-      return (edges.sum(2),)
+      total = sum_edges(edges[:, table], mask)
+      return (total.astype(cotangent.dtype),)
 
     gather.defvjp(lambda nodes: (gather(nodes), None), backward)
     return gather(nodes)
+
+  def sum_relu(
+    self, sent: Float[Array, 'B N D'], received: Float[Array, 'B N D']
+  ) -> Float[Array, 'B N D']:
+    """Sums relu(sender's + receiver's) over the senders of each node.
+
+    Stores nothing of the size of the edges for the backward pass.
+    """
+    table, outgoing_mask = self.outgoing
+    receivers = table // self.senders.shape[1]
+
+    @jax.custom_vjp
+    def sum_relu(sent, received):
+      edges = jax.nn.relu(sent[:, self.senders] + received[:, :, None])
+      return sum_edges(edges, self.mask)
+
+    def backward(residuals, cotangent):
+      sent, received = residuals
+      active = sent[:, self.senders] + received[:, :, None] > 0
+      d_received = cotangent * sum_edges(active, self.mask)
+      active = sent[:, :, None] + received[:, receivers] > 0
+      d_sent = jnp.where(active, cotangent[:, receivers], 0)
+      d_sent = sum_edges(d_sent, outgoing_mask)
+      return d_sent.astype(sent.dtype), d_received.astype(received.dtype)
+
+    sum_relu.defvjp(lambda *inputs: (sum_relu(*inputs), inputs), backward)
+    return sum_relu(sent, received)
+
+
+def sum_edges(
+  edges: Shaped[Array, 'B N K D'], mask: np.ndarray | None
+) -> Float[Array, 'B N D']:
+  """Sums over each node's edges, less those whose mask [N, K] is False."""
+  if mask is not None and not mask.all():
+    edges = edges * mask[..., None]
+  return edges.sum(2, dtype=jnp.float32)
 
 
 class RecurrentRelationalNetwork(nnx.Module):
@@ -175,13 +210,14 @@ class RecurrentRelationalNetwork(nnx.Module):
     def step(carry, _):
       visible, hidden, cell = carry
       received = dot(visible, receive) + first.bias[...]
-      message = graph.gather(dot(visible, send))
-      message = jax.nn.relu(message + received[:, :, None] + edge_term)
-      for layer in middle:
-        message = jax.nn.relu(layer(message))
-      if mask is not None:
-        message *= mask[..., None]
-      summed = message.sum(2, dtype=jnp.float32)
+      if not middle and edges is None:
+        summed = graph.sum_relu(dot(visible, send), received)
+      else:
+        message = graph.gather(dot(visible, send))
+        message = jax.nn.relu(message + received[:, :, None] + edge_term)
+        for layer in middle:
+          message = jax.nn.relu(layer(message))
+        summed = sum_edges(message, mask)
       update = jax.nn.relu(dot(summed, into_node) + node_term)
       for layer in middle_node:
         update = jax.nn.relu(layer(update))

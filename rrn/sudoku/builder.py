@@ -36,7 +36,9 @@ _ROYLE_FILES = {
   'sudoku17_royle.csv.xz': (
     '72e79aa4889aaf838a9c609fd41322c0daf454937b06c935e37cd449f9ef1a91'
   ),
-  'sudoku17': 'a4370dcc617e56fd',
+  'sudoku17': (
+    'a4370dcc617e56fdb88958f9fe8b015fbeb397caab68a75065427fafa2afc32f'
+  ),
 }
 _ROYLE_URL = (
   'https://raw.githubusercontent.com/rikshot/rustdoku/'
@@ -46,7 +48,9 @@ _TEST_FILES = {
   'rrn_sudoku_hard_test.csv.xz': (
     'f9c5be188ce082d93145b86f9a0438814adc534b4adba2d9390eb6bfaf2c343a'
   ),
-  'test.csv': '1b14d68f58de6f64',
+  'test.csv': (
+    '1b14d68f58de6f64b3db4032eaf4ea68783471aceb8ff10306b92d0479c6bc99'
+  ),
 }
 _TEST_URL = (
   'https://raw.githubusercontent.com/azreasoners/cl-ste/'

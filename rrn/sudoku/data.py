@@ -191,9 +191,9 @@ def _narrow(
   """
   height, width = box
   full = np.uint16((1 << height * width) - 1)
-  # [band, row in band, stack, column in stack, board]; a unit's cells lie on:
+  # [band, row in band, stack, column in stack, board]
   grid = masks.reshape(width, height, height, width, -1)
-  unit_axes = (2, 3), (0, 1), (1, 3)
+  unit_axes = (2, 3), (0, 1), (1, 3)  # the cells of a row, a column, a box
   single = np.where(grid & (grid - 1), np.uint16(0), grid)
   taken = np.uint16(0)
   for axes in unit_axes:
@@ -205,7 +205,7 @@ def _narrow(
     cells = np.moveaxis(grid, axes, (0, 1))
     seen = np.zeros(cells.shape[2:], np.uint16)
     twice = np.zeros_like(seen)
-    for cell in np.ndindex(height * width // cells.shape[1], cells.shape[1]):
+    for cell in np.ndindex(cells.shape[:2]):
       twice |= seen & cells[cell]
       seen |= cells[cell]
     alive &= (seen == full).all((0, 1))

@@ -118,10 +118,12 @@ class SudokuTask:
       bases = bases[: self.evals.boards_per_givens]
       puzzle, solution = columns['puzzle'][bases], columns['solution'][bases]
       own = (puzzle > 0).sum(1)
-      puzzle = np.concatenate([
-        data.add_givens(rng, puzzle, solution, np.maximum(givens - own, 0))
-        for givens in range(low, high + 1)
-      ])
+      puzzle = np.concatenate(
+        [
+          data.add_givens(rng, puzzle, solution, np.maximum(givens - own, 0))
+          for givens in range(low, high + 1)
+        ]
+      )
       solution = np.tile(solution, (high + 1 - low, 1))
     return {'puzzle': puzzle, 'solution': solution}
 

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from core import datasets
 from core.errors import UserError
 
-NUM_ROWS = 5000  # several blocks, the last one not full
+NUM_ROWS = 3000  # several blocks, the last one not full
 
 
 class Squares(tfds.core.GeneratorBasedBuilder):
@@ -80,26 +80,26 @@ def test_damaged_files_are_prepared_anew(cache, caplog, pattern, damage):
 
 
 def test_another_process_was_faster(monkeypatch):
-  prepare = Squares.download_and_prepare
+  split_generators = Squares._split_generators
 
-  def prepare_late(self):
-    # The other one ends between our look at the folder and our renaming.
-    with monkeypatch.context() as context:
-      context.setattr(Squares, 'download_and_prepare', prepare)
-      rival = Squares(data_dir=self.data_path.parents[1])
-      split_generators = Squares._split_generators
+  def while_another_prepares(self, dl_manager):
+    monkeypatch.setattr(Squares, '_split_generators', split_generators)
+    rival = Squares(data_dir=self.data_dir_root, file_format='array_record')
+    rival.download_and_prepare()
+    return self._split_generators(dl_manager)
 
-      def while_rival_prepares(self, dl_manager):
-        context.setattr(Squares, '_split_generators', split_generators)
-        rival.download_and_prepare(file_format='array_record')
-        return split_generators(self, dl_manager)
-
-      context.setattr(Squares, '_split_generators', while_rival_prepares)
-      prepare(self)
-
-  monkeypatch.setattr(Squares, 'download_and_prepare', prepare_late)
+  monkeypatch.setattr(Squares, '_split_generators', while_another_prepares)
   check(datasets.load(Squares, 'train', name='tiny'))
   assert Squares.times_prepared == 2
+
+
+def test_failing_builder_is_not_taken_for_a_rival(monkeypatch):
+  def fail(self, dl_manager):
+    raise OSError('disk full')
+
+  monkeypatch.setattr(Squares, '_split_generators', fail)
+  with pytest.raises(OSError, match='disk full'):
+    datasets.load(Squares, 'train', name='tiny')
 
 
 def find(names, folder):
@@ -112,7 +112,7 @@ def test_find_file_takes_the_first_name_and_looks_in_sub_folders(tmp_path):
   (tmp_path / 'sub').mkdir()
   (tmp_path / 'sub' / 'b.txt').write_bytes(b'contents')
   sha256 = hashlib.sha256(b'contents').hexdigest()
-  names = {'a.txt': '00', 'b.txt': sha256[:16]}
+  names = {'a.txt': '00', 'b.txt': sha256}
   assert find(names, tmp_path) == tmp_path / 'sub' / 'b.txt'
 
 

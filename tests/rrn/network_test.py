@@ -29,7 +29,9 @@ def plain(model, inputs, graph, num_steps, edges=None):
     receiver = jnp.repeat(state[:, :, None], degree, axis=2)
     features = [sender, receiver]
     if edges is not None:
-      features.append(jnp.broadcast_to(edges, (*sender.shape[:3], edges.shape[-1])))
+      features.append(
+        jnp.broadcast_to(edges, (*sender.shape[:3], edges.shape[-1]))
+      )
     messages = mlp(model.message.layers, jnp.concatenate(features, -1))
     if graph.mask is not None:
       messages = jnp.where(graph.mask[..., None], messages, 0)
@@ -57,9 +59,7 @@ def ragged_graph():
 
 
 def make_model(**options):
-  model = network.RecurrentRelationalNetwork(
-    WIDTH, rngs=nnx.Rngs(0), **options
-  )
+  model = network.RecurrentRelationalNetwork(WIDTH, rngs=nnx.Rngs(0), **options)
   graphdef, params = nnx.split(model, nnx.Param)
   params = nnx.to_pure_dict(params)
   # Biases start at 0, which would hide what becomes of them.
@@ -73,18 +73,22 @@ def make_model(**options):
 
 
 @pytest.mark.parametrize('remat', [False, True])
+@pytest.mark.parametrize('edge_width', [0, 2])
 @pytest.mark.parametrize('message_layers', [1, 3])
 @pytest.mark.parametrize('make_graph', [sudoku_graph, ragged_graph])
-def test_fast_form_equals_the_equations(make_graph, message_layers, remat):
+def test_fast_form_equals_the_equations(
+  make_graph, message_layers, edge_width, remat
+):
   graph = make_graph()
   num_nodes = len(graph.senders)
-  edges = jax.random.normal(jax.random.key(3), (*graph.senders.shape, 2))
+  edges = None
+  if edge_width:
+    edges = jax.random.normal(jax.random.key(3), (1, *graph.senders.shape, 2))
   graphdef, params = make_model(
-    message_layers=message_layers, edge_width=2, remat=remat
+    message_layers=message_layers, edge_width=edge_width, remat=remat
   )
   inputs = jax.random.normal(jax.random.key(2), (3, num_nodes, WIDTH))
   weights = jax.random.normal(jax.random.key(4), (4, 3, num_nodes, WIDTH))
-  edges = edges[None]
 
   def fast(params, inputs):
     model = nnx.merge(graphdef, params)
@@ -145,9 +149,7 @@ def test_masked_edges_carry_nothing():
   graphdef, params = make_model()
   model, graph = nnx.merge(graphdef, params), ragged_graph()
   inputs = jax.random.normal(jax.random.key(2), (1, 9, WIDTH))
-  other = network.Graph(
-    np.where(graph.mask, graph.senders, 0), graph.mask
-  )
+  other = network.Graph(np.where(graph.mask, graph.senders, 0), graph.mask)
   np.testing.assert_array_equal(
     model(inputs, graph, num_steps=3), model(inputs, other, num_steps=3)
   )

@@ -112,7 +112,7 @@ def test_generate_stops_at_the_givens_asked_for():
 
 def test_generate_is_a_function_of_the_seed():
   first, again, other = (
-    data.generate(np.random.default_rng(seed), 4, 2, 3)[0] for seed in (0, 0, 1)
+    data.generate(np.random.default_rng(seed), 4, 2, 2)[0] for seed in (0, 0, 1)
   )
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()

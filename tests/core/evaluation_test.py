@@ -1,0 +1,79 @@
+"""Evaluation: padded sets give plain means, on any number of devices."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core import evaluation, sharding
+from core.metrics import Metric
+from core.task import Evaluator
+
+
+def make_mesh(num_devices):
+  return sharding.make_mesh(
+    {'data': num_devices, 'fsdp': 1, 'tensor': 1}, jax.devices()[:num_devices]
+  )
+
+
+def evaluate(columns, *, batch_size=4, num_devices=1, factor=1.0):
+  def measure(scale, batch):
+    values, weight = scale * batch['value'], batch['weight']
+    metrics = {'curve': Metric.mean(values, weight[:, None], axis=0)}
+    metrics['mean'] = Metric.mean(values, weight[:, None])
+    metrics['count'] = Metric(weight.sum(), jnp.ones(()))
+    return metrics
+
+  run = evaluation.make_evaluation(
+    Evaluator(lambda: columns, measure, batch_size, 0),
+    lambda params: params['scale'],
+    make_mesh(num_devices),
+  )
+  return run({'scale': jnp.float32(factor)})
+
+
+@pytest.mark.parametrize('count', [1, 3, 4, 8, 13])
+@pytest.mark.parametrize('num_devices', [1, 8])
+def test_padded_set_gives_the_plain_mean(count, num_devices):
+  # Integers, so that no order of the sum rounds.
+  values = np.random.default_rng(count).integers(1, 99, (count, 3))
+  measured = evaluate({'value': values}, num_devices=num_devices)
+  assert measured['count'].result() == count
+  mean, curve = values.sum() / values.size, values.sum(0) / count
+  assert measured['mean'].result() == np.float32(mean)
+  np.testing.assert_array_equal(
+    measured['curve'].result(), curve.astype(np.float32)
+  )
+
+
+def test_padding_is_no_example_of_zeros():
+  columns = {'value': np.full((5, 1), 2.0)}
+  run = evaluation.make_evaluation(
+    Evaluator(
+      lambda: columns,
+      lambda _, batch: {'least': Metric.mean(batch['value'].min())},
+      4,
+      0,
+    ),
+    lambda params: params,
+    make_mesh(1),
+  )
+  assert run(())['least'].result() == 2
+
+
+def test_parameters_are_arguments():
+  columns = {'value': np.ones((5, 1))}
+  assert evaluate(columns, factor=3.0)['mean'].result() == 3
+
+
+def test_values_are_json():
+  values = evaluation.values(
+    {
+      'number': Metric(np.float32(1), np.float32(3)),
+      'curve': Metric(np.array([1.0, 2.0]), np.array([2.0, 0.0])),
+      'nothing': Metric(np.zeros(()), np.zeros(())),
+    }
+  )
+  assert values['number'] == 0.333333 and isinstance(values['number'], float)
+  assert values['curve'] == [0.5, np.inf]
+  assert np.isnan(values['nothing'])

@@ -1,0 +1,58 @@
+"""Metrics: weighted means that merge like concatenation; known intervals."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from core.metrics import Metric, wilson_interval
+
+
+def test_mean_of_all_values():
+  assert Metric.mean([[1, 2], [3, 6]]).result() == 3
+
+
+def test_weights_broadcast_and_leave_out():
+  values = jnp.array([[1.0, 2.0], [30.0, 40.0]])
+  assert Metric.mean(values, jnp.array([[1.0], [0.0]])).result() == 1.5
+  assert Metric.mean(values, jnp.array([[1.0], [3.0]])).result() == 26.625
+
+
+def test_curve_keeps_the_other_axes():
+  curve = Metric.mean(
+    jnp.arange(12.0).reshape(2, 3, 2), jnp.array([[0], [2], [2]]), axis=1
+  )
+  np.testing.assert_array_equal(curve.result(), [[3, 4], [9, 10]])
+  np.testing.assert_array_equal(curve.weight, [[4, 4], [4, 4]])
+
+
+def test_merge_is_concatenation():
+  rng = np.random.default_rng(0)
+  values = rng.integers(0, 9, 10)
+  weights = rng.integers(0, 3, 10)
+  merged = Metric.mean(values[:3], weights[:3])
+  merged += Metric.mean(values[3:], weights[3:])
+  assert merged.result() == Metric.mean(values, weights).result()
+  assert merged.result() == np.float32((values * weights).sum() / weights.sum())
+
+
+def test_booleans_are_shares():
+  assert Metric.mean(jnp.array([True, False, True, True])).result() == 0.75
+
+
+def test_no_weight_has_no_mean():
+  assert np.isnan(Metric.mean(jnp.ones(3), jnp.zeros(3)).result())
+
+
+@pytest.mark.parametrize(
+  'successes, count, interval',
+  [
+    (81, 263, (0.2553, 0.3662)),  # Newcombe 1998, Table I, method 3
+    (15, 148, (0.0624, 0.1605)),
+    (0, 20, (0.0, 0.1611)),
+    (1, 29, (0.0061, 0.1718)),
+    (10, 10, (0.7225, 1.0)),
+    (0, 0, (0.0, 1.0)),
+  ],
+)
+def test_wilson_interval(successes, count, interval):
+  assert wilson_interval(successes, count) == pytest.approx(interval, abs=5e-5)

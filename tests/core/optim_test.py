@@ -1,0 +1,96 @@
+"""The optimiser does what its config says."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from core import optim
+from core.errors import UserError
+from tests.core import toy_task
+
+PARAMS = {
+  'layer': {'kernel': jnp.array([[1.0, -2.0]]), 'bias': jnp.array([3.0])},
+  'other': {'kernel': jnp.array([[4.0]])},
+}
+GRADS = jax.tree.map(lambda p: 0.1 * p**2 + 0.3, PARAMS)
+
+
+def make(**changes):
+  changes = {f'optim.{name}': value for name, value in changes.items()}
+  config = toy_task.make_config(**changes)
+  return optim.make_optimizer(config.optim, total_steps=12)
+
+
+def update(grads, **changes):
+  optimizer, _ = make(**changes)
+  return optimizer.update(grads, optimizer.init(PARAMS), PARAMS)[0]
+
+
+def assert_close(tree, other):
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), tree, other
+  )
+
+
+def test_adam_is_optax_adam():
+  expected = optax.adam(0.01, b1=0.8, b2=0.95, eps=1e-3)
+  assert_close(
+    update(GRADS, learning_rate=0.01, b1=0.8, b2=0.95, eps=1e-3),
+    expected.update(GRADS, expected.init(PARAMS))[0],
+  )
+
+
+def test_l2_is_the_gradient_of_a_penalty():
+  def penalty(params):
+    kernel = params['layer']['kernel']
+    return 0.05 / 2 * (kernel**2).sum()
+
+  with_penalty = jax.tree.map(jnp.add, GRADS, jax.grad(penalty)(PARAMS))
+  # A large eps: the first update of Adam is else nearly the gradient's sign.
+  assert_close(
+    update(GRADS, l2=0.05, l2_paths='layer/kernel', eps=1.0),
+    update(with_penalty, eps=1.0),
+  )
+
+
+def test_weight_decay_is_decoupled_and_spares_vectors():
+  plain = update(GRADS, name='adamw', learning_rate=0.1)
+  decayed = update(GRADS, name='adamw', learning_rate=0.1, weight_decay=0.5)
+  assert_close(
+    jax.tree.map(jnp.subtract, plain, decayed),
+    jax.tree.map(lambda p: 0.1 * 0.5 * p * (p.ndim > 1), PARAMS),
+  )
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+  norm = optax.global_norm(GRADS)
+  halved = jax.tree.map(lambda g: g / 2, GRADS)
+  assert_close(
+    update(GRADS, clip_norm=float(norm / 2), eps=1.0), update(halved, eps=1.0)
+  )
+  assert_close(
+    update(GRADS, clip_norm=float(norm * 2), eps=1.0), update(GRADS, eps=1.0)
+  )
+
+
+def test_constant_schedule_with_warmup():
+  _, schedule = make(learning_rate=1.0, warmup_steps=4)
+  values = [float(schedule(step)) for step in (0, 1, 3, 4, 11)]
+  assert values == pytest.approx([0.2, 0.4, 0.8, 1.0, 1.0])
+
+
+def test_cosine_schedule_ends_at_zero():
+  _, schedule = make(learning_rate=1.0, schedule='cosine', warmup_steps=4)
+  values = [float(schedule(step)) for step in (0, 4, 6, 8, 12)]
+  cosine = [1.0, (1 + 0.5**0.5) / 2, 0.5, 0.0]
+  assert values == pytest.approx([0.2, *cosine], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+  'name, message', [('name', "'adam' or 'adamw'"), ('schedule', "'constant'")]
+)
+def test_unknown_names(name, message):
+  with pytest.raises(UserError, match=f"optim.{name}='sgd': {message}"):
+    make(**{name: 'sgd'})
