@@ -1,44 +1,34 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
+import re
 import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
+from configs import common
 from core import experiment, loop, report, runtime, sweep
 from core.errors import UserError
 
+MODES = 'train', 'eval', 'predict', 'sweep', 'report'
+OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
+
 CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  'configs/rrn/sudoku.py:smoke',
-  'The experiment and its size, such as configs/rrn/sudoku.py:cpu.',
-  lock_config=True,
+  'config', 'configs/rrn/sudoku.py:smoke', 'What to run.', sys_argv=OVERRIDES
 )
-MODE = flags.DEFINE_enum(
-  'mode',
-  'train',
-  ['train', 'eval', 'predict', 'sweep', 'report'],
-  'What to do.',
-)
+MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string(
   'workdir', None, 'The run folder. Default: runs/<system>.<experiment>.'
 )
-WEIGHTS = flags.DEFINE_string(
-  'weights', None, 'The weights to evaluate or predict by: a folder.'
-)
-INPUT = flags.DEFINE_string(
-  'input', '-', 'The file to predict, one example a line. -: standard input.'
-)
+WEIGHTS = flags.DEFINE_string('weights', None, 'A folder to use, not a run.')
+INPUT = flags.DEFINE_string('input', '-', 'Lines to predict: a file; -: stdin.')
 INDEX = flags.DEFINE_integer('index', None, 'The one point of a sweep to run.')
-DISTRIBUTED = flags.DEFINE_bool(
-  'distributed', False, 'This is one of several processes of one run.'
-)
-COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'host:port of process 0. Default: what the cluster says.'
-)
-NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'As coordinator.')
-PROCESS_ID = flags.DEFINE_integer('process_id', None, 'As coordinator.')
+DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'One process of several.')
+# By default, what the cluster says.
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'host:port of process 0')
+NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With coordinator.')
+PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With coordinator.')
 
 
 def main(_) -> int:
@@ -74,26 +64,32 @@ def main(_) -> int:
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake ends with one line and status 2."""
+  is_override = re.compile(r'--?(no)?config\.').match
   try:
-    return flags.FLAGS(argv)
+    rest = flags.FLAGS([arg for arg in argv if not is_override(arg)])
+    if rest[1:]:
+      raise UserError(f'{rest[1]!r} is no flag; write --name=value')
+    # Only now that the config is known can its keys become flags.
+    OVERRIDES[:] = filter(is_override, argv)
+    common.check_overrides(CONFIG.value, OVERRIDES)
+    path = config_flags.get_config_filename(flags.FLAGS['config'])
+    return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
   except (flags.Error, UserError, OSError, LookupError, TypeError) as error:
-    sys.exit(complain(error, 2))
+    sys.exit(complain(error))
 
 
 def guarded(argv: list[str]) -> int:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
     return main(argv)
-  except UserError as error:
-    return complain(error, 2)
-  except FloatingPointError as error:
-    return complain(error, 1)
+  except (UserError, FloatingPointError) as error:
+    return complain(error)
 
 
-def complain(error: Exception, status: int) -> int:
-  """Prints the error as one line."""
+def complain(error: Exception) -> int:
+  """Prints the error as one line; returns 1 if training failed, else 2."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return status
+  return 1 if isinstance(error, FloatingPointError) else 2
 
 
 if __name__ == '__main__':

@@ -40,6 +40,30 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
   return ml_collections.ConfigDict(values)
 
 
+def check_overrides(config: ml_collections.ConfigDict, overrides: list[str]):
+  """Checks that a config has what arguments `--config.name=value` change.
+
+  Raises:
+    UserError: it has not; the text names the nearest that it has.
+  """
+  known = _names(config)
+  for override in overrides:
+    name = override.partition('=')[0].partition('.')[2]
+    if name not in known:
+      near = difflib.get_close_matches(name, known, 1, 0)
+      raise UserError(f'unknown config key {name!r}; did you mean {near[0]!r}?')
+
+
+def _names(config: ml_collections.ConfigDict, prefix: str = '') -> list[str]:
+  """All keys by dotted name, those of sections before what they hold."""
+  names = []
+  for key, value in config.items():
+    names.append(prefix + key)
+    if isinstance(value, ml_collections.ConfigDict):
+      names += _names(value, f'{prefix}{key}.')
+  return names
+
+
 def _convert(name: str, text: str, default):
   kind = type(default)
   if kind is bool:

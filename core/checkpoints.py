@@ -56,7 +56,6 @@ class Checkpointer:
         self._folder,
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
-        lightweight_initialize=True,  # a damaged step must not fail here
       )
 
   def __enter__(self) -> 'Checkpointer':

@@ -1,0 +1,87 @@
+"""The paper's parameter counts and the symmetries of the board."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from rrn.sudoku import data
+from rrn.sudoku.model import ModelConfig, SudokuNetwork
+
+SMALL = ModelConfig(box_height=2, box_width=3, width=16, num_steps=3)
+
+
+def make(config):
+  return SudokuNetwork(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def make_small():
+  """A model whose biases are not 0, in the empty digit's stead least of all."""
+  model = make(SMALL)
+  graphdef, params = nnx.split(model, nnx.Param)
+  params = nnx.to_pure_dict(params)
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [
+    leaf + 0.1 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  ]
+  return graphdef, jax.tree.unflatten(structure, leaves)
+
+
+def puzzles(count=4):
+  return data.generate(np.random.default_rng(0), count, 2, 3)[0].astype(int)
+
+
+@pytest.mark.parametrize('edge_width, count', [(0, 201_098), (1, 201_194)])
+def test_parameter_count_is_the_papers(edge_width, count):
+  config = dataclasses.replace(ModelConfig(), edge_width=edge_width)
+  params = nnx.state(nnx.eval_shape(lambda: make(config)), nnx.Param)
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+def test_longer_runs_begin_alike():
+  model = nnx.merge(*make_small())
+  long = model(puzzles(), num_steps=6)
+  np.testing.assert_array_equal(long[:3], model(puzzles(), num_steps=3))
+
+
+def test_relabelled_digits_give_relabelled_answers():
+  graphdef, params = make_small()
+  order = np.array([0, 3, 1, 6, 2, 5, 4])  # the new name of each digit
+  renamed = jax.tree.map(lambda x: x, params)
+  inverse = np.argsort(order)
+  renamed['digit_embedding'] = params['digit_embedding'][inverse]
+  renamed['output'] = {
+    'kernel': params['output']['kernel'][:, inverse],
+    'bias': params['output']['bias'][inverse],
+  }
+  plain = nnx.merge(graphdef, params)(puzzles(), num_steps=3)
+  other = nnx.merge(graphdef, renamed)(order[puzzles()], num_steps=3)
+  np.testing.assert_allclose(other[..., order], plain, atol=1e-5)
+
+
+def test_without_positions_rows_of_a_band_may_swap():
+  config = dataclasses.replace(SMALL, zero_positions=True)
+  model = make(config)
+  cells = np.arange(36).reshape(6, 6)[[1, 0, 2, 3, 4, 5]].ravel()
+  plain = model(puzzles(), num_steps=3)
+  swapped = model(puzzles()[:, cells], num_steps=3)
+  np.testing.assert_allclose(swapped, plain[:, :, cells], atol=1e-5)
+  other = np.arange(36).reshape(6, 6)[[2, 1, 0, 3, 4, 5]].ravel()  # two bands
+  crossed = model(puzzles()[:, other], num_steps=3)
+  assert np.abs(crossed - plain[:, :, other]).max() > 1e-4
+
+
+def test_every_parameter_has_a_gradient():
+  graphdef, params = make_small()
+
+  def loss(params):
+    logits = nnx.merge(graphdef, params)(puzzles(), num_steps=3)
+    return jnp.square(logits).mean()
+
+  for path, leaf in jax.tree.leaves_with_path(jax.grad(loss)(params)):
+    assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)

@@ -1,0 +1,150 @@
+"""Batches are legal puzzles of their solutions; measures count rightly."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.rrn import sudoku
+from core.errors import UserError
+from rrn.sudoku import data, task
+
+
+@pytest.fixture(scope='module')
+def smoke():
+  config = sudoku.get_config('smoke')
+  return task.make_task(config)
+
+
+@pytest.fixture(scope='module')
+def bases():
+  columns = data.generate(np.random.default_rng(1), 20, 3, 3)
+  return dict(zip(('puzzle', 'solution'), columns, strict=True))
+
+
+def draw(bases, symmetries, givens, size=64):
+  config = sudoku.get_config('cpu,source=generated')
+  config.data.symmetries = symmetries
+  config.data.givens = config.data.start_givens = givens
+  batch = jax.jit(task.make_task(config).batch, static_argnames='size')
+  arrays = {name: jnp.asarray(column) for name, column in bases.items()}
+  batch = batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(0))
+  return jax.tree.map(np.asarray, batch)
+
+
+@pytest.mark.parametrize('symmetries', ['digits', 'all'])
+def test_batches_are_puzzles_with_their_solutions(bases, symmetries):
+  batch = draw(bases, symmetries, (30, 40))
+  assert data.is_solution(batch['solution'], batch['puzzle']).all()
+  givens = (batch['puzzle'] > 0).sum(1)
+  assert givens.min() == 30 and givens.max() == 40
+  assert len(np.unique(batch['solution'], axis=0)) == len(batch['solution'])
+
+
+def test_digit_symmetry_keeps_the_places_of_the_base(bases):
+  batch = draw(bases, 'digits', (0, 0))  # the bases' own givens
+  places = {tuple(row) for row in bases['puzzle'] > 0}
+  assert {tuple(row) for row in batch['puzzle'] > 0} <= places
+  moved = draw(bases, 'all', (0, 0))
+  assert not {tuple(row) for row in moved['puzzle'] > 0} <= places
+
+
+def test_symmetries_of_oblong_boxes_are_legal():
+  puzzles, solutions = data.generate(np.random.default_rng(0), 1, 2, 3)
+  boards = jnp.stack([puzzles[0], solutions[0]]).astype(int)
+  moved = jax.vmap(
+    lambda key: task.transform(key, boards, (2, 3), digits_only=False)
+  )(jax.random.split(jax.random.key(0), 50))
+  moved = np.asarray(moved)
+  assert data.is_solution(moved[:, 1], moved[:, 0], box=(2, 3)).all()
+  assert (data.count_solutions(moved[:, 0], box=(2, 3)) == 1).all()
+
+
+def test_curriculum_goes_from_start_to_end():
+  config = sudoku.get_config('cpu').data
+  config.start_givens, config.givens = (40, 55), (17, 34)
+  config.curriculum_steps = 100
+  bounds = [task.givens_range(config, step) for step in (0, 50, 100, 1000)]
+  np.testing.assert_array_equal(
+    bounds, [(40, 55), (28, 44), (17, 34), (17, 34)]
+  )
+  config.curriculum_steps = 0
+  np.testing.assert_array_equal(task.givens_range(config, 0), (17, 34))
+
+
+def test_cross_entropy_is_the_negative_log_probability():
+  logits = jax.random.normal(jax.random.key(0), (2, 3, 16, 5))
+  solution = np.random.default_rng(0).integers(1, 5, (3, 16))
+  losses = task.cross_entropy(logits, solution)
+  p = np.asarray(jax.nn.softmax(logits))
+  for t, b, n in [(0, 0, 0), (1, 2, 15), (0, 1, 7)]:
+    expected = -np.log(p[t, b, n, solution[b, n]])
+    np.testing.assert_allclose(losses[t, b, n], expected, rtol=1e-5)
+
+
+def test_validity_agrees_with_the_rules(bases):
+  puzzles, solutions = bases['puzzle'].copy(), bases['solution'].copy()
+  solutions[0, [0, 1]] = solutions[0, [1, 0]]  # breaks columns
+  cell = np.flatnonzero(puzzles[1])[0]
+  puzzles[1, cell] = puzzles[1, cell] % 9 + 1  # a given not kept
+  valid = task.is_valid(jnp.asarray(solutions), jnp.asarray(puzzles), (3, 3))
+  np.testing.assert_array_equal(valid, data.is_solution(solutions, puzzles))
+  assert not valid[:2].any() and valid[2:].all()
+
+
+class Oracle(nnx.Module):
+  """Answers by a table until `from_step`, and one digit wrong before."""
+
+  def __init__(self, puzzles, solutions, from_step):
+    self.table = nnx.data(jnp.asarray(np.stack([puzzles, solutions])))
+    self.from_step = from_step
+
+  def __call__(self, puzzles, *, num_steps):
+    puzzle, solution = self.table
+    row = (puzzles[:, None] == puzzle).all(-1).argmax(1)
+    right = jax.nn.one_hot(solution[row], 5)
+    wrong = right.at[:, 0].set(jnp.roll(right[:, 0], 1, axis=-1))
+    late = jnp.arange(num_steps)[:, None, None, None] + 1 >= self.from_step
+    return jnp.where(late, right, wrong)
+
+
+def test_measures_of_an_oracle(smoke):
+  columns = smoke._evaluation_set('validation')
+  oracle = Oracle(columns['puzzle'], columns['solution'], from_step=9)
+  weight = np.ones(len(columns['puzzle']), np.float32)
+  weight[::3] = 0
+  measured = smoke._measure(oracle, columns | {'weight': weight})
+  values = {name: metric.result() for name, metric in measured.items()}
+  assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
+  assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
+  np.testing.assert_allclose(values['steps_8/cells'], 15 / 16)
+  assert measured['steps_8/solved'].weight == weight.sum()
+  assert values['solved_by_step'].shape == (16, 7)
+  givens = (columns['puzzle'] > 0).sum(1)
+  for count in range(4, 11):
+    name = f'steps_16/solved_{count}_givens'
+    assert measured[name].weight == weight[givens == count].sum()
+
+
+def test_evaluation_sets_hold_each_number_of_givens(smoke):
+  columns = smoke._evaluation_set('validation')
+  assert data.is_solution(
+    columns['solution'], columns['puzzle'], box=(2, 2)
+  ).all()
+  givens = np.bincount((columns['puzzle'] > 0).sum(1))
+  assert (givens[6:11] == 64).all()  # minimal 4x4 puzzles have 4 to 6
+
+
+def test_predict_answers_in_order_and_names_what_is_wrong(smoke):
+  columns = smoke._evaluation_set('validation')
+  puzzles, solutions = columns['puzzle'][-70:], columns['solution'][-70:]
+  oracle = Oracle(puzzles, solutions, from_step=1)
+  lines = [data.format_board(puzzle) + '\n' for puzzle in puzzles]
+  lines[3:3] = ['123\n', '11' + '.' * 14, 'x' + '.' * 15]
+  answers = list(smoke.predict(oracle, lines))
+  wrong, answers[3:6] = answers[3:6], []
+  assert answers == [data.format_board(solution) for solution in solutions]
+  assert all(isinstance(error, UserError) for error in wrong)
+  for error, text in zip(wrong, ['16', 'twice in row 1', 'x'], strict=True):
+    assert text in str(error)
