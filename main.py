@@ -49,7 +49,7 @@ def main(_) -> int:
       points = sweep.load_points(config_flags.get_config_filename(flag))
       for point in points.values():
         point.update_from_flattened_dict(overrides)
-      if sweep.run(points, folder, loop.run, index=INDEX.value):
+      if sweep.run(points, folder, loop.run_and_evaluate, INDEX.value):
         print(report.report(folder))
     case 'report':
       print(report.report(folder))

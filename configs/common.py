@@ -1,9 +1,11 @@
 """What every config has, and the parsing of what stands behind `file.py:`."""
 
 import difflib
+from collections.abc import Collection
 
 import ml_collections
 
+from core import files
 from core.errors import UserError
 
 SIZES = ('paper', 'cpu', 'smoke')
@@ -30,12 +32,7 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     if name in SIZES and not has_value:
       values['size'] = name
       continue
-    if name not in defaults:
-      near = difflib.get_close_matches(name, [*defaults, *SIZES], 1, 0)
-      raise UserError(
-        f'unknown config argument {name!r}; did you mean {near[0]!r}?'
-        f' (known: {", ".join([*SIZES, *defaults])})'
-      )
+    check_known('config argument', name, [*SIZES, *defaults])
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
 
@@ -62,6 +59,22 @@ def _names(config: ml_collections.ConfigDict, prefix: str = '') -> list[str]:
     if isinstance(value, ml_collections.ConfigDict):
       names += _names(value, f'{prefix}{key}.')
   return names
+
+
+def check_known(what: str, name: str, known: Collection[str]):
+  """Raises UserError, with the nearest known name, if `name` is not known."""
+  if name in known:
+    return
+  (near,) = difflib.get_close_matches(name, known, 1, 0)
+  raise UserError(
+    f'unknown {what} {name!r}; did you mean {near!r}? (known:'
+    f' {", ".join(known)})'
+  )
+
+
+def has_file(*names: str) -> bool:
+  """Whether the user's data folder has one of these files."""
+  return files.locate(names) is not None
 
 
 def _convert(name: str, text: str, default):

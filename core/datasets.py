@@ -23,7 +23,6 @@ a package (importlib_resources) that it fails to depend on.
 
 import contextlib
 import functools
-import hashlib
 import os
 import pathlib
 import shutil
@@ -34,15 +33,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from core.errors import UserError
-
 _BLOCK = 1024  # rows a record
-
-
-def data_folder(folder: str = '') -> pathlib.Path:
-  """Where source files lie: `folder`, or the environment's, or a default."""
-  default = os.environ.get('LEARNED_ALGORITHMS_DATA', 'data_cache')
-  return pathlib.Path(folder or default).expanduser()
 
 
 def cache_folder() -> pathlib.Path:
@@ -50,41 +41,6 @@ def cache_folder() -> pathlib.Path:
   default = '~/.cache/learned_algorithms'
   folder = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
   return pathlib.Path(folder).expanduser()
-
-
-def find_file(
-  names: Mapping[str, str], folder: str, *, url: str, hint: str
-) -> pathlib.Path:
-  """Finds a source file and checks that it is the one expected.
-
-  Args:
-    names: the file's possible names, best first, and their SHA-256 in
-      hexadecimal.
-    folder: see `data_folder`; its direct sub-folders are searched too.
-    url: where the public has it.
-    hint: what else the user can do, such as 'or generate data: --config=...'.
-
-  Raises:
-    UserError: no such file, or one with other contents.
-  """
-  root = data_folder(folder)
-  for name, sha256 in names.items():
-    for path in [root / name, *sorted(root.glob(f'*/{name}'))]:
-      if not path.is_file():
-        continue
-      with path.open('rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
-      if digest != sha256:
-        raise UserError(
-          f'{path} is damaged or another version (SHA-256 {digest}, expected'
-          f' {sha256}); replace it by {url}'
-        )
-      return path
-  raise UserError(
-    f'{" or ".join(names)} not found in {root.absolute()} or its sub-folders;'
-    f' get it from {url} and name its folder by --config.data.dir=FOLDER or the'
-    f' environment variable LEARNED_ALGORITHMS_DATA, {hint}'
-  )
 
 
 def info(

@@ -37,6 +37,14 @@ def run(config: ml_collections.ConfigDict, folder: str) -> bool:
     return train(experiment.make_task(config), config, folder, mesh)
 
 
+def run_and_evaluate(config: ml_collections.ConfigDict, folder: str) -> bool:
+  """Trains as `run`, and evaluates what is finished: a point of a sweep."""
+  if not run(config, folder):
+    return False
+  experiment.evaluate(experiment.load(folder, {}), folder)
+  return True
+
+
 def train(
   task: Task, config: ml_collections.ConfigDict, folder: str, mesh: Mesh
 ) -> bool:

@@ -26,7 +26,7 @@ from core.errors import UserError
 # What may differ between a run and its resumption; the rest defines the run.
 _FREE_KEYS = (
   *('total_steps', 'steps_per_call', 'microbatch'),
-  *('mesh', 'evals', 'log', 'checkpoint'),
+  *('mesh', 'evals', 'log', 'checkpoint', 'report'),
 )
 
 

@@ -47,8 +47,8 @@ def run(
   Args:
     points: name -> config.
     folder: of the sweep; it may be shared by processes with an index each.
-    train: (config, folder) -> finished; it resumes what the folder holds. False
-      means that a signal ended it, which ends the sweep.
+    train: (config, folder) -> finished; it resumes what the folder holds, and
+      evaluates in the end. False: a signal ended it, which ends the sweep.
     index: of the one point to train, in the order of `points`; None: all.
 
   Returns:
@@ -85,5 +85,5 @@ def run(
 
 
 def is_finished(folder) -> bool:
-  """Whether the run in a folder has made its last update."""
-  return (pathlib.Path(folder) / 'weights.safetensors').is_file()
+  """Whether the run in a folder was trained to its end and evaluated."""
+  return (pathlib.Path(folder) / 'results.json').is_file()

@@ -19,7 +19,7 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow_datasets as tfds
 
-from core import datasets
+from core import datasets, files
 from core.errors import UserError
 from rrn.sudoku import data
 
@@ -75,7 +75,7 @@ def load(
   Args:
     source: 'royle17', 'hard_test' or 'generated'.
     split: one of `SPLITS[source]`.
-    data_dir: folder of the source files; see `datasets.data_folder`.
+    data_dir: folder of the source files; see `files.data_folder`.
     box: height and width of the boxes; the files have 3 x 3.
     num_puzzles: generated ones, over all splits.
     num_held_out: at least so many of them in 'validation', and in 'test'.
@@ -133,7 +133,7 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
     return datasets.info(self, {'puzzle': cells, 'solution': cells})
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # `datasets.find_file` finds the files
+    del dl_manager  # `files.find_file` finds the files
     splits = self.make_splits()
     return {name: self._generate_examples(c) for name, c in splits.items()}
 
@@ -142,7 +142,7 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
 
 
 def _royle17(data_dir: str) -> dict[str, Columns]:
-  path = datasets.find_file(_ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT)
+  path = files.find_file(_ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT)
   if path.suffix == '.xz':
     puzzles, solutions, in_test = _read_csv(path, skip_header=True)
     test = solutions[in_test[:, 0] == 1]
@@ -167,7 +167,7 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
 
 
 def _hard_test(data_dir: str) -> dict[str, Columns]:
-  path = datasets.find_file(_TEST_FILES, data_dir, url=_TEST_URL, hint=_HINT)
+  path = files.find_file(_TEST_FILES, data_dir, url=_TEST_URL, hint=_HINT)
   puzzles, solutions = _read_csv(path)
   return _select(puzzles, solutions, {'test': np.arange(len(puzzles))})
 

@@ -49,6 +49,7 @@ class SudokuTask:
       split,
       data_dir=self.data.dir,
       box=self.box,
+      num_puzzles=self.data.num_puzzles,
     )
 
   def batch(

@@ -1,4 +1,3 @@
-import hashlib
 import logging
 
 import numpy as np
@@ -6,7 +5,6 @@ import pytest
 import tensorflow_datasets as tfds
 
 from core import datasets
-from core.errors import UserError
 
 NUM_ROWS = 3000  # several blocks, the last one not full
 
@@ -100,38 +98,3 @@ def test_failing_builder_is_not_taken_for_a_rival(monkeypatch):
   monkeypatch.setattr(Squares, '_split_generators', fail)
   with pytest.raises(OSError, match='disk full'):
     datasets.load(Squares, 'train', name='tiny')
-
-
-def find(names, folder):
-  return datasets.find_file(
-    names, str(folder), url='https://example.org/x', hint='or generate it'
-  )
-
-
-def test_find_file_takes_the_first_name_and_looks_in_sub_folders(tmp_path):
-  (tmp_path / 'sub').mkdir()
-  (tmp_path / 'sub' / 'b.txt').write_bytes(b'contents')
-  sha256 = hashlib.sha256(b'contents').hexdigest()
-  names = {'a.txt': '00', 'b.txt': sha256}
-  assert find(names, tmp_path) == tmp_path / 'sub' / 'b.txt'
-
-
-def test_find_file_says_where_it_looked_and_what_to_do(tmp_path):
-  with pytest.raises(UserError) as error:
-    find({'a.txt': '00', 'b.txt': '11'}, tmp_path)
-  for text in ('a.txt or b.txt', str(tmp_path), 'https://', 'or generate it'):
-    assert text in str(error.value)
-
-
-def test_find_file_refuses_other_contents(tmp_path):
-  (tmp_path / 'a.txt').write_bytes(b'contents')
-  with pytest.raises(UserError, match='damaged or another version'):
-    find({'a.txt': '00'}, tmp_path)
-
-
-def test_data_folder_prefers_the_argument(monkeypatch, tmp_path):
-  monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', str(tmp_path))
-  assert datasets.data_folder() == tmp_path
-  assert str(datasets.data_folder('mine')) == 'mine'
-  monkeypatch.delenv('LEARNED_ALGORITHMS_DATA')
-  assert str(datasets.data_folder()) == 'data_cache'

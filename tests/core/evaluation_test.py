@@ -21,7 +21,7 @@ def evaluate(columns, *, batch_size=4, num_devices=1, factor=1.0):
     values, weight = scale * batch['value'], batch['weight']
     metrics = {'curve': Metric.mean(values, weight[:, None], axis=0)}
     metrics['mean'] = Metric.mean(values, weight[:, None])
-    metrics['count'] = Metric(weight.sum(), jnp.ones(()))
+    metrics['weight'] = Metric(weight.sum(), jnp.ones(()))
     return metrics
 
   run = evaluation.make_evaluation(
@@ -38,7 +38,7 @@ def test_padded_set_gives_the_plain_mean(count, num_devices):
   # Integers, so that no order of the sum rounds.
   values = np.random.default_rng(count).integers(1, 99, (count, 3))
   measured = evaluate({'value': values}, num_devices=num_devices)
-  assert measured['count'].result() == count
+  assert measured['weight'].total == count
   mean, curve = values.sum() / values.size, values.sum(0) / count
   assert measured['mean'].result() == np.float32(mean)
   np.testing.assert_array_equal(

@@ -8,7 +8,7 @@ from core.metrics import Metric, wilson_interval
 
 
 def test_mean_of_all_values():
-  assert Metric.mean([[1, 2], [3, 6]]).result() == 3
+  assert Metric.mean(jnp.array([[1, 2], [3, 6]])).result() == 3
 
 
 def test_weights_broadcast_and_leave_out():

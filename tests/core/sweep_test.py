@@ -27,7 +27,7 @@ class Trainer:
       raise outcome
     if outcome:
       pathlib.Path(folder).mkdir(parents=True)
-      (pathlib.Path(folder) / 'weights.safetensors').touch()
+      (pathlib.Path(folder) / 'results.json').touch()
     return outcome
 
   @property

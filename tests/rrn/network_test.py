@@ -6,47 +6,10 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rrn import network
+from rrn import network, plain
 from rrn.sudoku import data
 
 WIDTH = 12
-
-
-def plain(model, inputs, graph, num_steps, edges=None):
-  """Palm et al. 2018, section 2, as written: a message for each edge."""
-
-  def mlp(layers, x):
-    for layer in layers[:-1]:
-      x = jax.nn.relu(x @ layer.kernel[...] + layer.bias[...])
-    return x @ layers[-1].kernel[...] + layers[-1].bias[...]
-
-  num_nodes, degree = graph.senders.shape
-  state = inputs
-  hidden = cell = jnp.zeros_like(inputs)
-  outputs = []
-  for _ in range(num_steps):
-    sender = state[:, graph.senders]
-    receiver = jnp.repeat(state[:, :, None], degree, axis=2)
-    features = [sender, receiver]
-    if edges is not None:
-      features.append(
-        jnp.broadcast_to(edges, (*sender.shape[:3], edges.shape[-1]))
-      )
-    messages = mlp(model.message.layers, jnp.concatenate(features, -1))
-    if graph.mask is not None:
-      messages = jnp.where(graph.mask[..., None], messages, 0)
-    update = mlp(
-      model.node.layers, jnp.concatenate([messages.sum(2), inputs], -1)
-    )
-    gates = jnp.concatenate([update, hidden], -1) @ model.lstm.kernel[...]
-    write, candidate, forget, read = jnp.split(
-      gates + model.lstm.bias[...], 4, -1
-    )
-    cell = jax.nn.sigmoid(forget + 1) * cell
-    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
-    state = hidden = jax.nn.sigmoid(read) * jnp.tanh(cell)
-    outputs.append(state)
-  return jnp.stack(outputs)
 
 
 def sudoku_graph():
@@ -95,7 +58,8 @@ def test_fast_form_equals_the_equations(
     return model(inputs, graph, num_steps=4, edges=edges)
 
   def reference(params, inputs):
-    return plain(nnx.merge(graphdef, params), inputs, graph, 4, edges)
+    model = nnx.merge(graphdef, params)
+    return plain.pass_messages(model, inputs, graph, num_steps=4, edges=edges)
 
   outputs = fast(params, inputs)
   np.testing.assert_allclose(outputs, reference(params, inputs), atol=1e-5)

@@ -1,0 +1,54 @@
+"""Where the user's data files lie, and whether they are the right ones."""
+
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+
+from core.errors import UserError
+
+
+def data_folder(folder: str = '') -> pathlib.Path:
+  """Where source files lie: `folder`, or the environment's, or a default."""
+  default = os.environ.get('LEARNED_ALGORITHMS_DATA', 'data_cache')
+  return pathlib.Path(folder or default).expanduser()
+
+
+def locate(names: Iterable[str], folder: str = '') -> pathlib.Path | None:
+  """The first of these files in `data_folder` or its direct sub-folders."""
+  root = data_folder(folder)
+  paths = (p for n in names for p in (root / n, *sorted(root.glob(f'*/{n}'))))
+  return next((path for path in paths if path.is_file()), None)
+
+
+def find_file(
+  names: Mapping[str, str], folder: str, *, url: str, hint: str
+) -> pathlib.Path:
+  """Finds a source file and checks that it is the one expected.
+
+  Args:
+    names: the file's possible names, best first, and their SHA-256 in
+      hexadecimal.
+    folder: see `data_folder`; its direct sub-folders are searched too.
+    url: where the public has it.
+    hint: what else the user can do, such as 'or generate data: --config=...'.
+
+  Raises:
+    UserError: no such file, or one with other contents.
+  """
+  path = locate(names, folder)
+  if path is None:
+    raise UserError(
+      f'{" or ".join(names)} not found in {data_folder(folder).absolute()} or'
+      f' its sub-folders; get it from {url} and name its folder by'
+      ' --config.data.dir=FOLDER or the environment variable'
+      f' LEARNED_ALGORITHMS_DATA, {hint}'
+    )
+  with path.open('rb') as file:
+    digest = hashlib.file_digest(file, 'sha256').hexdigest()
+  if digest != names[path.name]:
+    raise UserError(
+      f'{path} is damaged or another version (SHA-256 {digest}, expected'
+      f' {names[path.name]}); replace it by {url}'
+    )
+  return path

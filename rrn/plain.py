@@ -1,0 +1,65 @@
+"""The recurrent relational network as the paper writes it: the reference.
+
+Same parameters and values as `rrn.network`, without its rearrangements: a
+message for each edge, from the concatenated states of sender and receiver.
+Tests compare with it, and the benchmark measures what the rearrangements save.
+
+Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from rrn.network import Graph, RecurrentRelationalNetwork
+
+
+def pass_messages(
+  network: RecurrentRelationalNetwork,
+  inputs: Float[Array, 'B N D'],
+  graph: Graph,
+  *,
+  num_steps: int,
+  edges: Float[Array, '... N K E'] | None = None,
+) -> Float[Array, 'T B N D']:
+  """Returns what `network` returns, by Palm et al. 2018, eqs. 1-3 as written.
+
+  Args:
+    network: the parameters.
+    inputs: x, also the state that the first messages see.
+    graph: who sends to whom.
+    num_steps: T >= 1.
+    edges: features of the edges, as many as the network has.
+  """
+
+  def step(carry, _):
+    state, hidden, cell = carry
+    sender = state[:, graph.senders]
+    receiver = jnp.broadcast_to(state[:, :, None], sender.shape)
+    features = [sender, receiver]
+    if edges is not None:
+      shape = (*sender.shape[:3], edges.shape[-1])
+      features.append(jnp.broadcast_to(edges, shape))
+    messages = _mlp(network.message.layers, jnp.concatenate(features, -1))
+    if graph.mask is not None:
+      messages = jnp.where(graph.mask[..., None], messages, 0)
+    update = jnp.concatenate([messages.sum(2), inputs], -1)
+    update = _mlp(network.node.layers, update)
+    gates = jnp.concatenate([update, hidden], -1) @ network.lstm.kernel[...]
+    write, candidate, forget, read = jnp.split(
+      gates + network.lstm.bias[...], 4, -1
+    )
+    cell = jax.nn.sigmoid(forget + 1) * cell
+    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
+    hidden = jax.nn.sigmoid(read) * jnp.tanh(cell)
+    return (hidden, hidden, cell), hidden
+
+  zeros = jnp.zeros_like(inputs)
+  return jax.lax.scan(step, (inputs, zeros, zeros), length=num_steps)[1]
+
+
+def _mlp(layers, x):
+  *hidden, last = layers
+  for layer in hidden:
+    x = jax.nn.relu(x @ layer.kernel[...] + layer.bias[...])
+  return x @ last.kernel[...] + last.bias[...]

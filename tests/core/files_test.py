@@ -1,0 +1,43 @@
+"""Source files are found, named when missing, and checked."""
+
+import hashlib
+
+import pytest
+
+from core import files
+from core.errors import UserError
+
+
+def find(names, folder):
+  return files.find_file(
+    names, str(folder), url='https://example.org/x', hint='or generate it'
+  )
+
+
+def test_find_file_takes_the_first_name_and_looks_in_sub_folders(tmp_path):
+  (tmp_path / 'sub').mkdir()
+  (tmp_path / 'sub' / 'b.txt').write_bytes(b'contents')
+  sha256 = hashlib.sha256(b'contents').hexdigest()
+  names = {'a.txt': '00', 'b.txt': sha256}
+  assert find(names, tmp_path) == tmp_path / 'sub' / 'b.txt'
+
+
+def test_find_file_says_where_it_looked_and_what_to_do(tmp_path):
+  with pytest.raises(UserError) as error:
+    find({'a.txt': '00', 'b.txt': '11'}, tmp_path)
+  for text in ('a.txt or b.txt', str(tmp_path), 'https://', 'or generate it'):
+    assert text in str(error.value)
+
+
+def test_find_file_refuses_other_contents(tmp_path):
+  (tmp_path / 'a.txt').write_bytes(b'contents')
+  with pytest.raises(UserError, match='damaged or another version'):
+    find({'a.txt': '00'}, tmp_path)
+
+
+def test_data_folder_prefers_the_argument(monkeypatch, tmp_path):
+  monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', str(tmp_path))
+  assert files.data_folder() == tmp_path
+  assert str(files.data_folder('mine')) == 'mine'
+  monkeypatch.delenv('LEARNED_ALGORITHMS_DATA')
+  assert str(files.data_folder()) == 'data_cache'

@@ -1,0 +1,216 @@
+"""One update: the same on every mesh, whole or in parts, one by one or many."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+
+from configs.rrn import sudoku
+from core import sharding, step
+from core.errors import UserError
+from rrn.sudoku import data
+from rrn.sudoku import task as sudoku_task
+from tests.core import toy_task
+
+MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2)]
+
+
+def make_mesh(data=1, fsdp=1, tensor=1):
+  return sharding.make_mesh(
+    {'data': data, 'fsdp': fsdp, 'tensor': tensor},
+    jax.devices()[: data * fsdp * tensor],
+  )
+
+
+def make_sudoku():
+  config = sudoku.get_config('smoke')
+  config.model.num_steps = 2
+  return sudoku_task.make_task(config), config
+
+
+def make_toy():
+  return toy_task.ToyTask(), toy_task.make_config()
+
+
+@functools.cache
+def boards():
+  puzzles, solutions = data.generate(np.random.default_rng(0), 16, 2, 2)
+  return {'puzzle': puzzles, 'solution': solutions}
+
+
+def train(task, config, mesh, num_calls=4):
+  """The losses of all updates, the metrics of the last call, the state."""
+  program = step.make_program(task, config, mesh)
+  is_toy = isinstance(task, toy_task.ToyTask)
+  columns = task.arrays('train') if is_toy else boards()
+  arrays = {
+    name: sharding.put(column, sharding.replicated(mesh))
+    for name, column in columns.items()
+  }
+  state, losses = program.init(), []
+  for _ in range(num_calls):
+    state, metrics, call_losses = program.update(state, arrays)
+    losses.append(np.asarray(call_losses))
+  values = {name: float(metric.result()) for name, metric in metrics.items()}
+  return np.concatenate(losses), values, state
+
+
+@functools.cache
+def sudoku_on(mesh):
+  task, config = make_sudoku()
+  config.steps_per_call = 1
+  return train(task, config, make_mesh(*mesh))
+
+
+def is_same(tree, other):
+  equal = jax.tree.map(
+    lambda a, b: np.asarray(a).tobytes() == np.asarray(b).tobytes(), tree, other
+  )
+  return jax.tree.all(equal)
+
+
+@pytest.mark.parametrize('mesh', MESHES[1:])
+def test_losses_do_not_depend_on_the_mesh(mesh):
+  expected, expected_values, expected_state = sudoku_on(MESHES[0])
+  losses, values, state = sudoku_on(mesh)
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+  assert values == pytest.approx(expected_values, rel=1e-4)
+  assert int(state.step) == 4
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+    state.average,
+    expected_state.average,
+  )
+
+
+@pytest.mark.parametrize(
+  'mesh, lstm, first, second',
+  [
+    ((8, 1, 1), P(), P(), P()),
+    ((2, 4, 1), P(None, 'fsdp'), P(), P()),
+    ((2, 2, 2), P(None, 'fsdp'), P(None, 'tensor'), P('tensor')),
+  ],
+)
+def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
+  state = sudoku_on(mesh)[-1]
+  adam = next(s for s in state.opt_state[-1] if hasattr(s, 'mu'))
+  for tree in (state.params, state.average, adam.mu, adam.nu):
+    layers = tree['pre']['layers']
+    for leaf, spec in [
+      (tree['network']['lstm']['kernel'], lstm),
+      (layers[0]['kernel'], first),
+      (layers[1]['kernel'], second),
+      (tree['digit_embedding'], P()),
+    ]:
+      wanted = jax.NamedSharding(make_mesh(*mesh), spec)
+      assert leaf.sharding.is_equivalent_to(wanted, leaf.ndim)
+      part = wanted.shard_shape(leaf.shape)
+      assert {s.data.shape for s in leaf.addressable_shards} == {part}
+
+
+@pytest.mark.parametrize('make', [make_toy, make_sudoku])
+def test_microbatches_change_nothing(make):
+  task, config = make()
+  config.steps_per_call = 1
+  mesh = make_mesh(data=2)
+  losses, values, state = train(task, config, mesh)
+  config.microbatch = 4
+  assert config.batch_size > 2 * 4
+  micro_losses, micro_values, micro_state = train(task, config, mesh)
+  np.testing.assert_allclose(micro_losses, losses, rtol=1e-5)
+  assert micro_values == pytest.approx(values, rel=1e-4)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+    micro_state.params,
+    state.params,
+  )
+
+
+@pytest.mark.parametrize('make', [make_toy, make_sudoku])
+def test_one_call_of_many_is_many_calls_of_one(make):
+  task, config = make()
+  mesh = make_mesh(data=2)
+  config.steps_per_call = 1
+  losses, _, state = train(task, config, mesh, num_calls=6)
+  config.steps_per_call = 3
+  more_losses, _, more_state = train(task, config, mesh, num_calls=2)
+  np.testing.assert_array_equal(more_losses, losses)
+  assert is_same(more_state, state)
+
+
+def test_metrics_are_means_over_the_updates_of_a_call():
+  task, config = make_toy()
+  config.steps_per_call = 3
+  losses, values, _ = train(task, config, make_mesh(), num_calls=2)
+  assert losses.shape == (6,)
+  assert values['loss'] == pytest.approx(losses[3:].mean())
+  assert values['learning_rate'] == pytest.approx(0.1)
+  assert values['gradient_norm'] > 0
+
+
+def test_seeds_differ():
+  task, config = make_toy()
+  losses, _, _ = train(task, config, make_mesh())
+  config.seed = 1
+  assert (train(task, config, make_mesh())[0] != losses).all()
+
+
+def test_each_update_has_its_own_batch():
+  task, config = make_toy()
+  config.optim.learning_rate = 0.0
+  losses, _, _ = train(task, config, make_mesh())
+  assert len(set(losses.tolist())) == len(losses)
+
+
+def test_average_of_the_parameters():
+  task, config = make_toy()
+  config.optim.ema_decay = 0.25  # reached after the third update
+  mesh = make_mesh()
+  params = [step.make_program(task, config, mesh).init().params]
+  for num_calls in (1, 2, 3, 4):
+    state = train(task, config, mesh, num_calls)[-1]
+    params.append(jax.device_get(state.params))
+  average = params[0]
+  for done, new in enumerate(params[1:]):
+    decay = min(0.25, (1 + done) / (10 + done))
+    average = jax.tree.map(
+      lambda a, n, decay=decay: decay * a + (1 - decay) * n, average, new
+    )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+    state.average,
+    average,
+  )
+  assert state.evaluated is state.average
+
+
+def test_no_average():
+  task, config = make_toy()
+  config.optim.ema_decay = 0.0
+  state = train(task, config, make_mesh(), num_calls=1)[-1]
+  assert state.average is None and state.evaluated is state.params
+
+
+def test_state_is_donated():
+  task, config = make_toy()
+  mesh = make_mesh()
+  program = step.make_program(task, config, mesh)
+  state = program.init()
+  program.update(state, {'slope': jnp.ones(4)})
+  assert all(leaf.is_deleted() for leaf in jax.tree.leaves(state))
+
+
+@pytest.mark.parametrize(
+  'changes, message',
+  [
+    ({'batch_size': 12}, 'batch_size=12 does not divide over 8 devices'),
+    ({'microbatch': 3, 'batch_size': 32}, 'microbatch=3 .* the 4 examples'),
+  ],
+)
+def test_what_does_not_divide(changes, message):
+  config = toy_task.make_config(**changes)
+  with pytest.raises(UserError, match=message):
+    step.make_program(toy_task.ToyTask(), config, make_mesh(data=2, fsdp=4))
