@@ -5,9 +5,13 @@ So padding, micro-batches, scan steps and devices cannot bias a mean.
 
 import dataclasses
 import math
+import re
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+
+_MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 
 
 @jax.tree_util.register_dataclass
@@ -50,3 +54,23 @@ def wilson_interval(successes: float, count: float) -> tuple[float, float]:
   centre = (share + z2 / 2) / (1 + z2)
   half = z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / count / 4)
   return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def headline(names: Iterable[str]) -> list[str]:
+  """The names without breakdowns: 'solved_17_givens', 'solved_18_givens', ...
+
+  A breakdown is more than four names that differ only by a number in their last
+  part.
+  """
+  names = list(names)
+  families = [_family(name) for name in names]
+  return [
+    name
+    for name, family in zip(names, families, strict=True)
+    if families.count(family) <= _MAX_SIBLINGS
+  ]
+
+
+def _family(name: str) -> str:
+  stem, _, last = name.rpartition('/')
+  return f'{stem}/{re.sub(r"[0-9]+", "#", last)}'

@@ -18,12 +18,11 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core import runtime
+from core import metrics, runtime
 
 INK, MUTED = '#222222', '#767676'
 # Okabe and Ito's colours, yellow darkened so that it can be read as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
-_MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 # How training goes on, not what it reaches: drawn last, never a share.
 _SPEED = re.compile('(norm|rate|per_second)$')
 
@@ -163,21 +162,6 @@ def show_percent(axes: Axes):
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
 
 
-def headline(names: Iterable[str]) -> list[str]:
-  """The names without breakdowns: 'solved_17_givens', 'solved_18_givens', ...
-
-  A breakdown is more than four names that differ only by a number in their last
-  part.
-  """
-  names = list(names)
-  families = [_family(name) for name in names]
-  return [
-    name
-    for name, family in zip(names, families, strict=True)
-    if families.count(family) <= _MAX_SIBLINGS
-  ]
-
-
 def shortest_names(names: Iterable[str]) -> dict[str, str]:
   """Maps each name to its shortest tail of parts that no other name ends in."""
   names = list(names)
@@ -193,11 +177,6 @@ def shortest_names(names: Iterable[str]) -> dict[str, str]:
   return {name: shorten(name) for name in names}
 
 
-def _family(name: str) -> str:
-  stem, _, last = name.rpartition('/')
-  return f'{stem}/{re.sub(r"[0-9]+", "#", last)}'
-
-
 def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
   """Quantity -> where measured -> (steps, values), in the order to draw."""
   points = {}
@@ -206,7 +185,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
       if '/' in tag and isinstance(value, int | float):
         points.setdefault(tag, []).append((line['step'], value))
   panels = {}
-  for tag in headline(points):
+  for tag in metrics.headline(points):
     place, _, quantity = tag.rpartition('/')
     place = 'train' if place == 'perf' else place.removeprefix('eval/')
     panels.setdefault(quantity, {})[place] = np.array(points[tag]).T

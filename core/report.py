@@ -11,7 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from core import plots, runtime, sweep
+import ml_collections
+
+from core import experiment, metrics, plots, runtime, sweep
 from core.errors import UserError
 
 _NONE = '–'
@@ -80,11 +82,11 @@ def report(folder) -> str:
 
 
 def _read_run(folder: pathlib.Path) -> _Run:
-  metrics = folder / 'metrics.jsonl'
-  text = metrics.read_text() if metrics.is_file() else ''
+  path = folder / 'metrics.jsonl'
+  text = path.read_text() if path.is_file() else ''
   # The last line of a run in training may be half written.
   complete = text[: text.rfind('\n') + 1].splitlines()
-  lines = [_parse(line, metrics) for line in complete]
+  lines = [_parse(line, path) for line in complete]
   evaluated = _read_json(folder / 'results.json')
   if evaluated:
     results, step = evaluated['metrics'], evaluated['step']
@@ -131,7 +133,7 @@ def _report_run(run: _Run) -> str:
     # Not evaluated yet, or nothing to compare: all that training measured.
     names += [
       name
-      for name in plots.headline(run.results)
+      for name in metrics.headline(run.results)
       if not isinstance(run.results[name]['value'], list)
     ]
   rows = [
@@ -140,6 +142,10 @@ def _report_run(run: _Run) -> str:
   ]
   if run.lines:
     figures = {'training': plots.training_curves(run.lines)}
+    if not run.is_evaluated:  # else `--mode=eval` has drawn them
+      config = ml_collections.ConfigDict(run.config)
+      values = {name: entry['value'] for name, entry in run.results.items()}
+      figures |= experiment.make_task(config).figures(values)
     plots.save(figures, run.folder / 'plots')
   images = [
     f'![{path.stem}](plots/{path.name})'

@@ -7,19 +7,18 @@ writes.
 import json
 import math
 import pathlib
+import re
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
-import rich.console
-import rich.table
 import tqdm
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from core import runtime
+from core import metrics, runtime
 
 Value = float | list
 
@@ -140,22 +139,12 @@ class _Progress:
     return tqdm.tqdm.format_interval(pace * (self._total - step))
 
 
-def print_table(title: str, rows: Sequence[Mapping[str, Any]]):
-  """Prints a table on stdout, one row a mapping, whose keys are the columns."""
-  table = rich.table.Table(title=title)
-  for name in rows[0]:
-    table.add_column(name)
-  for row in rows:
-    table.add_row(*(_short(value) for value in row.values()))
-  rich.console.Console().print(table)
-
-
 def _summarize(values: Mapping[str, Value]) -> str:
   """'loss 0.4123  accuracy 0.871', aligned from one call to the next."""
+  numbers = [tag for tag in values if not isinstance(values[tag], list)]
   parts = (
-    f'{tag.removeprefix("train/").removeprefix("perf/")} {_short(value):<8}'
-    for tag, value in values.items()
-    if not isinstance(value, list)
+    f'{re.sub("^(train|perf|eval)/", "", tag)} {_short(values[tag]):<8}'
+    for tag in metrics.headline(numbers)
   )
   return ' '.join(parts).rstrip()
 

@@ -1,0 +1,398 @@
+"""How fast the Sudoku network trains on a CPU: ours, its plain form, PyTorch.
+
+  uv run python benchmarks/rrn_sudoku.py
+  uv run --with torch==2.13.0 python benchmarks/rrn_sudoku.py --output=out.json
+
+Each contender makes whole updates (forward, backward, optimiser) of the same
+model in float32; all take turns, so that what else the machine does hits each
+of them. Products of matrices in the same turns say what the machine can do.
+First, each contender's logits are compared with ours on the same weights.
+"""
+
+import pathlib
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import app, flags
+
+# A script's own folder, not the one it was started in, is where Python looks.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from configs.rrn import sudoku
+from core import runtime, sharding, step, writers
+from core.errors import UserError
+from rrn import plain
+from rrn.sudoku import data, model, task
+
+try:
+  import torch
+  import torch.nn.functional as F
+except ImportError:
+  torch = None
+
+TOLERANCE = 1e-4  # of logits: other orders of the same float32 sums
+SQUARE = 2048  # side of the large product
+SKINNY_REPEATS = 16  # a single one is too short to be timed
+
+# One update or product, and its floating-point operations.
+Contender = tuple[Callable[[], None], float]
+
+
+class PlainNetwork(model.SudokuNetwork):
+  """The same parameters, in the form of the paper's equations."""
+
+  def __call__(self, puzzles, *, num_steps):
+    """Returns the logits of every step."""
+    row, column = np.divmod(np.arange(puzzles.shape[1]), 9)
+    position = jnp.concatenate(
+      [self.row_embedding[row], self.column_embedding[column]], -1
+    )
+    position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
+    digits = self.digit_embedding[puzzles]
+    inputs = self.pre(jnp.concatenate([digits, position], -1))
+    states = plain.pass_messages(
+      self.network, inputs, self.graph, num_steps=num_steps
+    )
+    return self.output(states)
+
+
+class PlainTask(task.SudokuTask):
+  """The task with the plain network."""
+
+  def make_model(self, rngs):
+    """Builds the network."""
+    return PlainNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
+
+
+class TorchTwin:
+  """The plain form in eager PyTorch, with an optimiser of its own.
+
+  Args:
+    params: of the network, as nested dicts of arrays.
+    puzzles, solutions: the batch of every update, int [B, N].
+    num_steps: message passing steps.
+    at_once: boards in one forward and backward pass.
+  """
+
+  def __init__(self, params, puzzles, solutions, *, num_steps, at_once):
+    self.params = jax.tree.map(
+      lambda x: torch.tensor(np.asarray(x), requires_grad=True), params
+    )
+    self.optimizer = torch.optim.AdamW(jax.tree.leaves(self.params))
+    self.senders = torch.tensor(data.neighbours(3, 3), dtype=torch.int64)
+    self.num_steps = num_steps
+    self.puzzles = torch.tensor(puzzles, dtype=torch.int64)
+    self.solutions = torch.tensor(solutions, dtype=torch.int64)
+    self.at_once = at_once
+
+  def update(self):
+    """Makes one update on the whole batch."""
+    self.optimizer.zero_grad()
+    share = self.at_once / len(self.puzzles)
+    for puzzles, solutions in zip(
+      self.puzzles.split(self.at_once),
+      self.solutions.split(self.at_once),
+      strict=True,
+    ):
+      logits = self.logits(puzzles).flatten(0, -2)
+      targets = solutions.flatten().repeat(self.num_steps)
+      (share * F.cross_entropy(logits, targets)).backward()
+    self.optimizer.step()
+
+  def logits(self, puzzles):
+    """Returns the logits [T, B, N, K] of every step."""
+    params = self.params
+    cells = torch.arange(puzzles.shape[1])
+    rows = params['row_embedding'][cells // 9]
+    columns = params['column_embedding'][cells % 9]
+    position = torch.cat([rows, columns], -1).expand(len(puzzles), -1, -1)
+    digits = params['digit_embedding'][puzzles]
+    inputs = self._mlp(params['pre'], torch.cat([digits, position], -1))
+    network = params['network']
+    state, hidden, cell = inputs, *torch.zeros(2, *inputs.shape)
+    outputs = []
+    for _ in range(self.num_steps):
+      sender = state[:, self.senders]
+      receiver = state[:, :, None].expand(sender.shape)
+      messages = self._mlp(
+        network['message'], torch.cat([sender, receiver], -1)
+      )
+      update = self._mlp(
+        network['node'], torch.cat([messages.sum(2), inputs], -1)
+      )
+      gates = self._linear(network['lstm'], torch.cat([update, hidden], -1))
+      write, candidate, forget, read = gates.chunk(4, -1)
+      cell = torch.sigmoid(forget + 1) * cell
+      cell = cell + torch.sigmoid(write) * torch.tanh(candidate)
+      state = hidden = torch.sigmoid(read) * torch.tanh(cell)
+      outputs.append(self._linear(params['output'], state))
+    return torch.stack(outputs)
+
+  def _mlp(self, params, x):
+    *hidden, last = (layer for _, layer in sorted(params['layers'].items()))
+    for layer in hidden:
+      x = F.relu(self._linear(layer, x))
+    return self._linear(last, x)
+
+  @staticmethod
+  def _linear(layer, x):
+    return F.linear(x, layer['kernel'].T, layer['bias'])
+
+
+def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
+  """Operations of the matrix products in forward and backward on one board.
+
+  A multiplication with its addition counts as two. The backward pass has two
+  products for each of the forward's: one for the inputs' gradient, one for the
+  kernel's. Left out: what is not a matrix product; the digits' embedding; the
+  products of two kernels, which are shared by all boards.
+  """
+  neighbours = data.neighbours(config.box_height, config.box_width)
+  num_nodes, degree = neighbours.shape
+  width, side = config.width, config.box_height * config.box_width
+  square = width**2
+  before = 3 * config.embedding_width * width + config.pre_layers * square
+  if is_plain:
+    messages = degree * (config.message_layers + 2) * square
+    node = (config.node_layers + 2) * square
+  else:
+    before += square  # the part of the node function that is the same each step
+    messages = (2 + degree * (config.message_layers - 1)) * square
+    node = config.node_layers * square
+  each_step = messages + node + 8 * square + width * (side + 1)
+  return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
+
+
+def make_contenders(
+  batch_size: int, num_steps: int, microbatch: int
+) -> dict[str, Contender]:
+  """Builds all contenders, after a comparison of their logits with ours.
+
+  Args:
+    batch_size: boards an update.
+    num_steps: message passing steps.
+    microbatch: boards at once on a device; 0: all of them.
+
+  Raises:
+    UserError: sizes that do not divide.
+  """
+  config = sudoku.get_config('cpu')
+  config.batch_size, config.microbatch = batch_size, microbatch
+  config.model.num_steps, config.steps_per_call = num_steps, 1
+  recipe = config.copy_and_resolve_references()
+  config.model.message_layers = 3  # the paper's
+  mesh = sharding.make_mesh(config.mesh)
+  rng = np.random.default_rng(0)
+  solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
+  puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
+  boards = {'puzzle': puzzles, 'solution': solutions}
+  contenders = {}
+  logits = {}
+  for name, settings, make_task in (
+    ('plain form', config, PlainTask),
+    ('ours', config, task.SudokuTask),
+    ('ours, one message layer', recipe, task.SudokuTask),
+  ):
+    made = make_task(settings)
+    program = step.make_program(made, settings, mesh)
+    flops = count_flops(made.model_config, is_plain=make_task is PlainTask)
+    contenders[name] = jax_update(program, boards, mesh), batch_size * flops
+    if settings is config:
+      params = _with_biases(program.init().params)
+      logits[name] = program.merge(params)(puzzles[:2], num_steps=num_steps)
+  if torch is None:
+    print('PyTorch is left out: it is not installed')
+  elif jax.default_backend() != 'cpu':
+    print('PyTorch is left out: it is compared on CPUs only')
+  else:
+    at_once = min(microbatch * mesh.size or batch_size, batch_size)
+    twin = TorchTwin(
+      params, puzzles, solutions, num_steps=num_steps, at_once=at_once
+    )
+    flops = contenders['plain form'][1]
+    contenders['PyTorch, eager'] = twin.update, flops
+    with torch.no_grad():
+      logits['PyTorch, eager'] = twin.logits(twin.puzzles[:2]).numpy()
+  for name in logits.keys() - {'ours'}:
+    difference = np.abs(logits[name] - logits['ours']).max()
+    if not difference < TOLERANCE:
+      raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
+    print(f'{name}: logits as ours, to {difference:.0e}')
+  return contenders
+
+
+def jax_update(program: step.Program, boards, mesh) -> Callable[[], None]:
+  """A call that makes one update and waits for it."""
+  arrays = jax.device_put(boards, sharding.replicated(mesh))
+  state = program.init()
+
+  def update():
+    nonlocal state
+    state, *_ = jax.block_until_ready(program.update(state, arrays))
+
+  return update
+
+
+def _with_biases(params):
+  """Adds noise: biases start at 0, which would hide what becomes of them."""
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return structure.unflatten(
+    leaf + 0.02 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  )
+
+
+def make_products(batch_size: int, microbatch: int) -> dict[str, Contender]:
+  """Products of float32 matrices, the rows split over all devices.
+
+  The second has the shape of a layer of the message function: a row for each
+  edge of the boards that are in work at once.
+  """
+  mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
+  at_once = min(microbatch * mesh.size or batch_size, batch_size)
+  products = {}
+  for rows, width, repeats in (
+    (SQUARE, SQUARE, 1),
+    (at_once * data.neighbours(3, 3).size, 96, SKINNY_REPEATS),
+  ):
+    left = jax.random.normal(jax.random.key(0), (rows, width))
+    right = jax.random.normal(jax.random.key(1), (width, width)) / width**0.5
+    left = jax.device_put(left, sharding.batch_sharding(mesh))
+    right = jax.device_put(right, sharding.replicated(mesh))
+
+    @jax.jit
+    def multiply(left, right, repeats=repeats):
+      return jax.lax.fori_loop(0, repeats, lambda _, x: x @ right, left)
+
+    def call(multiply=multiply, left=left, right=right):
+      jax.block_until_ready(multiply(left, right))
+
+    name = f'product [{rows}, {width}] x [{width}, {width}]'
+    products[name] = call, 2 * rows * width**2 * repeats
+  return products
+
+
+def measure(
+  contenders: Mapping[str, Contender], rounds: int
+) -> dict[str, list[float]]:
+  """Returns the seconds of each, once a round, after a round to warm up."""
+  seconds = {name: [] for name in contenders}
+  for number in range(rounds + 1):
+    for name, (call, _) in contenders.items():
+      start = time.perf_counter()
+      call()
+      if number:
+        seconds[name].append(time.perf_counter() - start)
+  return seconds
+
+
+def benchmark(
+  batch_size: int, num_steps: int, microbatch: int, rounds: int
+) -> list[dict]:
+  """Measures all contenders and products; one JSON object for each.
+
+  Their keys: 'name'; 'puzzles_per_second' by the median, None for products;
+  'median_seconds' and 'best_seconds' a call; 'gflop', counted; by the median,
+  'gflop_per_second', and the 'share' that this is of the fastest product's.
+
+  Raises:
+    UserError: sizes that do not divide.
+  """
+  contenders = make_contenders(batch_size, num_steps, microbatch)
+  products = make_products(batch_size, microbatch)
+  calls = contenders | products
+  seconds = measure(calls, rounds)
+  results = []
+  for name, (_, flops) in calls.items():
+    median = statistics.median(seconds[name])
+    results.append(
+      {
+        'name': name,
+        'puzzles_per_second': batch_size / median
+        if name in contenders
+        else None,
+        'median_seconds': median,
+        'best_seconds': min(seconds[name]),
+        'gflop': flops / 1e9,
+        'gflop_per_second': flops / median / 1e9,
+      }
+    )
+  fastest = max(
+    result['gflop_per_second']
+    for result in results
+    if result['name'] in products
+  )
+  for result in results:
+    result['share'] = result['gflop_per_second'] / fastest
+  return results
+
+
+def main(_):
+  """Measures, prints a table, and writes JSON where --output says so."""
+  args = flags.FLAGS
+  runtime.use_cpu_cores(args.batch_size)
+  microbatch = args.microbatch
+  if microbatch is None:
+    microbatch = 4 if jax.default_backend() == 'cpu' else 0
+  results = benchmark(args.batch_size, args.num_steps, microbatch, args.rounds)
+  plain_rate = results[0]['puzzles_per_second']
+  writers.print_table(
+    f'{args.batch_size} boards, {args.num_steps} steps, {microbatch} at once on'
+    f' each of {jax.device_count()} devices, {args.rounds} rounds',
+    [
+      {
+        '': result['name'],
+        'puzzles/s': f'{rate:.1f}' if rate else '',
+        'x plain': f'{rate / plain_rate:.2f}' if rate else '',
+        'median ms': f'{1e3 * result["median_seconds"]:.0f}',
+        'best ms': f'{1e3 * result["best_seconds"]:.0f}',
+        'GFLOP': f'{result["gflop"]:.1f}',
+        'GFLOP/s': f'{result["gflop_per_second"]:.0f}',
+        'share': f'{result["share"]:.0%}',
+      }
+      for result in results
+      for rate in [result['puzzles_per_second']]
+    ],
+  )
+  if args.output:
+    runtime.write_json(
+      pathlib.Path(args.output),
+      runtime.versions()
+      | {
+        'torch': torch and torch.__version__,
+        'batch_size': args.batch_size,
+        'num_steps': args.num_steps,
+        'microbatch': microbatch,
+        'rounds': args.rounds,
+        'results': results,
+      },
+    )
+
+
+def guarded(argv) -> int:
+  """Runs main; a mistake of the user's ends with one line and status 2."""
+  try:
+    main(argv)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  # Here, so that a test may import several benchmarks with flags alike.
+  flags.DEFINE_integer('batch_size', 32, 'Boards an update.', 1)
+  flags.DEFINE_integer('num_steps', 16, 'Message passing steps.', 1)
+  flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
+  flags.DEFINE_integer(
+    'microbatch', None, 'Boards at once on a device; 0: all. Default: 4 on CPU.'
+  )
+  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  app.run(guarded)
