@@ -40,7 +40,8 @@ def main(_) -> int:
     )
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
-  folder = WORKDIR.value or f'runs/{config.task}'
+  name = pathlib.Path(WEIGHTS.value).name if WEIGHTS.value else config.task
+  folder = WORKDIR.value or f'runs/{name}'
   match MODE.value:
     case 'train':
       if loop.run(config, folder):

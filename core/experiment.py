@@ -133,11 +133,10 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
     path = pathlib.Path(folder)
     with runtime.reported_writes(path):
       path.mkdir(parents=True, exist_ok=True)
-      runtime.write_json(path / 'config.json', trained.config.to_dict())
-      runtime.write_json(path / 'run.json', runtime.versions())
-      runtime.write_json(
-        path / 'results.json', {'step': trained.step, 'metrics': results}
-      )
+      if not (path / 'config.json').exists():  # else it is the run's own folder
+        runtime.write_json(path / 'config.json', trained.config.to_dict())
+      record = {'step': trained.step, 'run': runtime.versions()}
+      runtime.write_json(path / 'results.json', record | {'metrics': results})
       values = {name: entry['value'] for name, entry in results.items()}
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
   return {'step': trained.step} | {
