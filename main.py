@@ -1,6 +1,7 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
+import pathlib
 import re
 import sys
 

@@ -17,15 +17,16 @@ from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
+import rich.console
+import rich.table
 from absl import app, flags
 
 # A script's own folder, not the one it was started in, is where Python looks.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from configs.rrn import sudoku
-from core import runtime, sharding, step, writers
+from core import runtime, sharding, step
 from core.errors import UserError
 from rrn import plain
 from rrn.sudoku import data, model, task
@@ -75,20 +76,20 @@ class TorchTwin:
 
   Args:
     params: of the network, as nested dicts of arrays.
-    puzzles, solutions: the batch of every update, int [B, N].
+    boards: the batch of every update, 'puzzle' and 'solution', int [B, N].
     num_steps: message passing steps.
     at_once: boards in one forward and backward pass.
   """
 
-  def __init__(self, params, puzzles, solutions, *, num_steps, at_once):
+  def __init__(self, params, boards, *, num_steps: int, at_once: int):
     self.params = jax.tree.map(
       lambda x: torch.tensor(np.asarray(x), requires_grad=True), params
     )
     self.optimizer = torch.optim.AdamW(jax.tree.leaves(self.params))
     self.senders = torch.tensor(data.neighbours(3, 3), dtype=torch.int64)
     self.num_steps = num_steps
-    self.puzzles = torch.tensor(puzzles, dtype=torch.int64)
-    self.solutions = torch.tensor(solutions, dtype=torch.int64)
+    self.puzzles = torch.tensor(boards['puzzle'])
+    self.solutions = torch.tensor(boards['solution'])
     self.at_once = at_once
 
   def update(self):
@@ -169,72 +170,57 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
   return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
 
 
-def make_contenders(
-  batch_size: int, num_steps: int, microbatch: int
-) -> dict[str, Contender]:
+def make_contenders(config, boards, at_once: int) -> dict[str, Contender]:
   """Builds all contenders, after a comparison of their logits with ours.
 
   Args:
-    batch_size: boards an update.
-    num_steps: message passing steps.
-    microbatch: boards at once on a device; 0: all of them.
+    config: of the recipe.
+    boards: 'puzzle' and 'solution', int [B, N].
+    at_once: boards in one forward and backward pass, over all devices.
 
   Raises:
     UserError: sizes that do not divide.
   """
-  config = sudoku.get_config('cpu')
-  config.batch_size, config.microbatch = batch_size, microbatch
-  config.model.num_steps, config.steps_per_call = num_steps, 1
-  recipe = config.copy_and_resolve_references()
-  config.model.message_layers = 3  # the paper's
+  paper = config.copy_and_resolve_references()
+  paper.model.message_layers = 3
   mesh = sharding.make_mesh(config.mesh)
-  rng = np.random.default_rng(0)
-  solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
-  puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
-  boards = {'puzzle': puzzles, 'solution': solutions}
-  contenders = {}
-  logits = {}
-  for name, settings, make_task in (
-    ('plain form', config, PlainTask),
-    ('ours', config, task.SudokuTask),
-    ('ours, one message layer', recipe, task.SudokuTask),
+  contenders, programs = {}, {}
+  for name, make_task, settings in (
+    ('plain form', PlainTask, paper),
+    ('ours', task.SudokuTask, paper),
+    ('ours, one message layer', task.SudokuTask, config),
   ):
     made = make_task(settings)
-    program = step.make_program(made, settings, mesh)
+    programs[name] = step.make_program(made, settings, mesh)
     flops = count_flops(made.model_config, is_plain=make_task is PlainTask)
-    contenders[name] = jax_update(program, boards, mesh), batch_size * flops
-    if settings is config:
-      params = _with_biases(program.init().params)
-      logits[name] = program.merge(params)(puzzles[:2], num_steps=num_steps)
+    update = make_update(programs[name], boards)
+    contenders[name] = update, config.batch_size * flops
+  params = _with_biases(programs['ours'].init().params)
+  puzzles, num_steps = boards['puzzle'][:2], config.model.num_steps
+  logits = {
+    name: programs[name].merge(params)(puzzles, num_steps=num_steps)
+    for name in ('ours', 'plain form')
+  }
   if torch is None:
     print('PyTorch is left out: it is not installed')
   elif jax.default_backend() != 'cpu':
     print('PyTorch is left out: it is compared on CPUs only')
   else:
-    at_once = min(microbatch * mesh.size or batch_size, batch_size)
-    twin = TorchTwin(
-      params, puzzles, solutions, num_steps=num_steps, at_once=at_once
-    )
-    flops = contenders['plain form'][1]
-    contenders['PyTorch, eager'] = twin.update, flops
+    twin = TorchTwin(params, boards, num_steps=num_steps, at_once=at_once)
+    contenders['PyTorch, eager'] = twin.update, contenders['plain form'][1]
     with torch.no_grad():
-      logits['PyTorch, eager'] = twin.logits(twin.puzzles[:2]).numpy()
-  for name in logits.keys() - {'ours'}:
-    difference = np.abs(logits[name] - logits['ours']).max()
-    if not difference < TOLERANCE:
-      raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
-    print(f'{name}: logits as ours, to {difference:.0e}')
+      logits['PyTorch, eager'] = twin.logits(torch.tensor(puzzles)).numpy()
+  _check_equal(logits)
   return contenders
 
 
-def jax_update(program: step.Program, boards, mesh) -> Callable[[], None]:
+def make_update(program: step.Program, boards) -> Callable[[], None]:
   """A call that makes one update and waits for it."""
-  arrays = jax.device_put(boards, sharding.replicated(mesh))
   state = program.init()
 
   def update():
     nonlocal state
-    state, *_ = jax.block_until_ready(program.update(state, arrays))
+    state, *_ = jax.block_until_ready(program.update(state, boards))
 
   return update
 
@@ -249,23 +235,34 @@ def _with_biases(params):
   )
 
 
-def make_products(batch_size: int, microbatch: int) -> dict[str, Contender]:
+def _check_equal(logits):
+  ours = logits.pop('ours')
+  for name, others in logits.items():
+    difference = np.abs(others - ours).max()
+    if not difference < TOLERANCE:
+      raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
+    print(f'{name}: logits as ours, to {difference:.0e}')
+
+
+def make_products(config, at_once: int) -> dict[str, Contender]:
   """Products of float32 matrices, the rows split over all devices.
 
-  The second has the shape of a layer of the message function: a row for each
-  edge of the boards that are in work at once.
+  The second is a layer of the message function in the plain form: a row for
+  each edge of the boards that are in work at once.
   """
-  mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
-  at_once = min(microbatch * mesh.size or batch_size, batch_size)
+  mesh = sharding.make_mesh(config.mesh)
+  side = SQUARE - SQUARE % mesh.size
+  num_edges, width = data.neighbours(3, 3).size, config.model.width
   products = {}
-  for rows, width, repeats in (
-    (SQUARE, SQUARE, 1),
-    (at_once * data.neighbours(3, 3).size, 96, SKINNY_REPEATS),
+  for rows, columns, repeats in (
+    (side, side, 1),
+    (at_once * num_edges, width, SKINNY_REPEATS),
   ):
-    left = jax.random.normal(jax.random.key(0), (rows, width))
-    right = jax.random.normal(jax.random.key(1), (width, width)) / width**0.5
+    left = jax.random.normal(jax.random.key(0), (rows, columns))
     left = jax.device_put(left, sharding.batch_sharding(mesh))
-    right = jax.device_put(right, sharding.replicated(mesh))
+    right = jax.random.normal(jax.random.key(1), (columns, columns))
+    # Scaled, so that repeated products stay of one size.
+    right = jax.device_put(right / columns**0.5, sharding.replicated(mesh))
 
     @jax.jit
     def multiply(left, right, repeats=repeats):
@@ -274,18 +271,18 @@ def make_products(batch_size: int, microbatch: int) -> dict[str, Contender]:
     def call(multiply=multiply, left=left, right=right):
       jax.block_until_ready(multiply(left, right))
 
-    name = f'product [{rows}, {width}] x [{width}, {width}]'
-    products[name] = call, 2 * rows * width**2 * repeats
+    name = f'[{rows}, {columns}] x [{columns}, {columns}]'
+    products[name] = call, 2 * rows * columns**2 * repeats
   return products
 
 
 def measure(
-  contenders: Mapping[str, Contender], rounds: int
+  calls: Mapping[str, Contender], rounds: int
 ) -> dict[str, list[float]]:
-  """Returns the seconds of each, once a round, after a round to warm up."""
-  seconds = {name: [] for name in contenders}
-  for number in range(rounds + 1):
-    for name, (call, _) in contenders.items():
+  """The seconds of each call, made once a round, after a round to warm up."""
+  seconds = {name: [] for name in calls}
+  for number in range(1 + rounds):
+    for name, (call, _) in calls.items():
       start = time.perf_counter()
       call()
       if number:
@@ -295,85 +292,89 @@ def measure(
 
 def benchmark(
   batch_size: int, num_steps: int, microbatch: int, rounds: int
-) -> list[dict]:
-  """Measures all contenders and products; one JSON object for each.
+) -> dict[str, dict]:
+  """Measures all contenders and products.
 
-  Their keys: 'name'; 'puzzles_per_second' by the median, None for products;
-  'median_seconds' and 'best_seconds' a call; 'gflop', counted; by the median,
-  'gflop_per_second', and the 'share' that this is of the fastest product's.
+  Returns:
+    By name: 'seconds' of every call, their 'median' and 'best', its counted
+    'gflop'; and by the median 'gflop_per_second', the 'share' that this is of
+    the fastest product's, and 'puzzles_per_second' (not of products).
 
   Raises:
     UserError: sizes that do not divide.
   """
-  contenders = make_contenders(batch_size, num_steps, microbatch)
-  products = make_products(batch_size, microbatch)
-  calls = contenders | products
-  seconds = measure(calls, rounds)
-  results = []
-  for name, (_, flops) in calls.items():
-    median = statistics.median(seconds[name])
-    results.append(
-      {
-        'name': name,
-        'puzzles_per_second': batch_size / median
-        if name in contenders
-        else None,
-        'median_seconds': median,
-        'best_seconds': min(seconds[name]),
-        'gflop': flops / 1e9,
-        'gflop_per_second': flops / median / 1e9,
-      }
-    )
-  fastest = max(
-    result['gflop_per_second']
-    for result in results
-    if result['name'] in products
-  )
-  for result in results:
+  config = sudoku.get_config('cpu')
+  config.batch_size, config.microbatch = batch_size, microbatch
+  config.model.num_steps, config.steps_per_call = num_steps, 1
+  rng = np.random.default_rng(0)
+  solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
+  puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
+  boards = {'puzzle': puzzles, 'solution': solutions}
+  at_once = min(microbatch * jax.device_count() or batch_size, batch_size)
+  contenders = make_contenders(config, boards, at_once)
+  products = make_products(config, at_once)
+  calls, results = contenders | products, {}
+  for name, seconds in measure(calls, rounds).items():
+    gflop, median = calls[name][1] / 1e9, statistics.median(seconds)
+    results[name] = {
+      'seconds': seconds,
+      'median': median,
+      'best': min(seconds),
+      'gflop': gflop,
+      'gflop_per_second': gflop / median,
+    }
+  fastest = max(results[name]['gflop_per_second'] for name in products)
+  for result in results.values():
     result['share'] = result['gflop_per_second'] / fastest
+  for name in contenders:
+    results[name]['puzzles_per_second'] = batch_size / results[name]['median']
   return results
+
+
+def print_table(title: str, results: Mapping[str, Mapping]):
+  """Prints a row for each result, whose first is the plain form."""
+  table = rich.table.Table('', title=title)
+  columns = 'puzzles/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
+  for column in columns.split('|'):
+    table.add_column(column, justify='right')
+  plain_rate = results['plain form']['puzzles_per_second']
+  for name, result in results.items():
+    rate = result.get('puzzles_per_second')
+    table.add_row(
+      name,
+      f'{rate:.1f}' if rate else '',
+      f'{rate / plain_rate:.2f}' if rate else '',
+      f'{1e3 * result["median"]:.1f}',
+      f'{1e3 * result["best"]:.1f}',
+      f'{result["gflop"]:.1f}',
+      f'{result["gflop_per_second"]:.1f}',
+      f'{result["share"]:.0%}',
+    )
+  rich.console.Console().print(table)
 
 
 def main(_):
   """Measures, prints a table, and writes JSON where --output says so."""
   args = flags.FLAGS
+  path = pathlib.Path(args.output or '')
+  if not path.parent.is_dir():  # before the measurement, not after it
+    raise UserError(f'--output={path}: {path.parent} is not a folder')
   runtime.use_cpu_cores(args.batch_size)
   microbatch = args.microbatch
   if microbatch is None:
     microbatch = 4 if jax.default_backend() == 'cpu' else 0
-  results = benchmark(args.batch_size, args.num_steps, microbatch, args.rounds)
-  plain_rate = results[0]['puzzles_per_second']
-  writers.print_table(
-    f'{args.batch_size} boards, {args.num_steps} steps, {microbatch} at once on'
-    f' each of {jax.device_count()} devices, {args.rounds} rounds',
-    [
-      {
-        '': result['name'],
-        'puzzles/s': f'{rate:.1f}' if rate else '',
-        'x plain': f'{rate / plain_rate:.2f}' if rate else '',
-        'median ms': f'{1e3 * result["median_seconds"]:.0f}',
-        'best ms': f'{1e3 * result["best_seconds"]:.0f}',
-        'GFLOP': f'{result["gflop"]:.1f}',
-        'GFLOP/s': f'{result["gflop_per_second"]:.0f}',
-        'share': f'{result["share"]:.0%}',
-      }
-      for result in results
-      for rate in [result['puzzles_per_second']]
-    ],
-  )
+  sizes = {
+    'batch_size': args.batch_size,
+    'num_steps': args.num_steps,
+    'microbatch': microbatch,
+    'rounds': args.rounds,
+  }
+  results = benchmark(**sizes)
+  title = ', '.join(f'{name} {size}' for name, size in sizes.items())
+  print_table(f'{title}, {jax.device_count()} devices', results)
   if args.output:
-    runtime.write_json(
-      pathlib.Path(args.output),
-      runtime.versions()
-      | {
-        'torch': torch and torch.__version__,
-        'batch_size': args.batch_size,
-        'num_steps': args.num_steps,
-        'microbatch': microbatch,
-        'rounds': args.rounds,
-        'results': results,
-      },
-    )
+    run = runtime.versions() | {'torch': torch and torch.__version__} | sizes
+    runtime.write_json(path, run | {'results': results})
 
 
 def guarded(argv) -> int:

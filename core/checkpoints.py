@@ -48,12 +48,12 @@ class Checkpointer:
     """
     self._folder = _checkpoints(folder)
     policies = ocp.training.preservation_policies
-    keep = [policies.LatestN(keep_last)]
+    keep: list[Any] = [policies.LatestN(keep_last)]
     if keep_every:
       keep.append(policies.EveryNSteps(keep_every))
     with _reported_writes(self._folder):
       self._checkpointer = ocp.training.Checkpointer(
-        self._folder,
+        str(self._folder),
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
       )
@@ -182,7 +182,7 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
     if not mismatch:
       # As a host array: the checksum has no sharding that could be asked for.
       checksum = np.zeros((), np.uint32)
-      leaves = ocp.load(path, wanted | {_CHECKSUM: checksum})
+      leaves: Any = ocp.load(str(path), wanted | {_CHECKSUM: checksum})
       checksum = leaves.pop(_CHECKSUM)
       arrays = [leaves[name] for name in wanted]
       state = jax.tree.unflatten(jax.tree.structure(abstract_state), arrays)

@@ -30,7 +30,7 @@ def make_optimizer(
     )
   else:
     raise UserError(f"optim.name={optim.name!r}: 'adam' or 'adamw' expected")
-  chain = [update]
+  chain: list[optax.GradientTransformation] = [update]
   if optim.l2:
     # Its gradient, added before Adam, is that of a penalty in the loss.
     chain.insert(0, optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))

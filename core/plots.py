@@ -133,7 +133,7 @@ def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
     return  # the title says it
   to_fraction = axes.transScale + axes.transLimits
   ends = [to_fraction.transform((x[-1], y[-1]))[1] for x, y in curves.values()]
-  height = axes.get_position().height * axes.figure.get_figheight()
+  height = axes.get_window_extent().height / axes.figure.dpi
   places = _spread(ends, gap=10 / 72 / height)
   for name, end, place in zip(curves, ends, places, strict=True):
     axes.annotate(

@@ -96,7 +96,7 @@ def make_program(
       num_micro,
       mesh,
     )
-    metrics['gradient_norm'] = Metric.mean(optax.global_norm(grads))
+    metrics['gradient_norm'] = Metric.mean(optax.tree.norm(grads))
     metrics['learning_rate'] = Metric.mean(schedule(state.step))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)

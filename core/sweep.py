@@ -1,7 +1,8 @@
 """The points of a paper's table: a run folder each, resumable as a whole."""
 
-import importlib.util
+import importlib.machinery
 import pathlib
+import types
 from collections.abc import Callable, Mapping
 
 import ml_collections
@@ -26,9 +27,9 @@ def load_points(config_flag: str) -> Points:
     UserError: the file defines no `sweep`.
   """
   path, _, arg = config_flag.partition(':')
-  spec = importlib.util.spec_from_file_location('sweep_config', path)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
+  loader = importlib.machinery.SourceFileLoader('sweep_config', path)
+  module = types.ModuleType(loader.name)
+  loader.exec_module(module)
   if not hasattr(module, 'sweep'):
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
@@ -86,4 +87,5 @@ def run(
 
 def is_finished(folder) -> bool:
   """Whether the run in a folder was trained to its end and evaluated."""
-  return (pathlib.Path(folder) / 'results.json').is_file()
+  names = 'weights.safetensors', 'results.json'
+  return all((pathlib.Path(folder) / name).is_file() for name in names)

@@ -34,13 +34,13 @@ class Evaluator:
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]
-  measure: Callable[[nnx.Module, Batch], Metrics]
+  measure: Callable[[Any, Batch], Metrics]
   batch_size: int
   every: int
 
 
 class Task(Protocol):
-  """All that `core` ever asks of an experiment."""
+  """All that `core` ever asks of an experiment; `model` is its `make_model`'s."""
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
     """Builds the model: parameters only, no mutable state."""
@@ -62,7 +62,7 @@ class Task(Protocol):
     ...
 
   def loss(
-    self, model: nnx.Module, batch: Batch, key: jax.Array
+    self, model: Any, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """The mean loss over the examples, and what to log; `key`: for dropout."""
     ...
@@ -72,7 +72,7 @@ class Task(Protocol):
     ...
 
   def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
+    self, values: Mapping[str, Any], model: Any = None
   ) -> Mapping[str, Figure]:
     """Pictures of what was measured, by file name without its ending.
 
@@ -83,7 +83,7 @@ class Task(Protocol):
     ...
 
   def predict(
-    self, model: nnx.Module, lines: Iterable[str]
+    self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """One answer per input line, in order; a bad line's is what is wrong."""
     ...

@@ -4,8 +4,8 @@ Messages pass along the directed edges of a constant graph, are summed at their
 receiver and update the recurrent state of each node; the same weights serve all
 steps, so any number of steps can run at test time.
 
-The mathematics is the paper's; four rearrangements make it cheaper, none of
-them changes a value beyond rounding:
+The mathematics is the paper's. Rearranged, it is cheaper, and no value changes
+beyond rounding:
   * the first layer of the message function is linear in (sender, receiver,
     edge): it is applied to N nodes before the gather, not to N * K edges;
   * its last layer is linear: it moves past the sum over the neighbours;

@@ -12,6 +12,8 @@ reaches is in rrn/README.md.
 
 import dataclasses
 
+from absl import logging
+
 from configs import common
 
 
@@ -40,8 +42,8 @@ def get_config(arg: str | None = None):
     arg: 'cpu', 'smoke'; `box=2x3`, the boxes of the board (`BOARDS`);
       `source=royle17` or `generated`, 'auto' being the first where its file is.
   """
-  arg = common.parse_arg(arg, box='', source='auto')
-  box = arg.box or ('2x2' if arg.size == 'smoke' else '3x3')
+  args = common.parse_arg(arg, box='', source='auto')
+  box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
   board = BOARDS[box]
   config = common.default_config()
@@ -57,7 +59,7 @@ def get_config(arg: str | None = None):
   config.model.edge_width = 0  # 1: the authors' dead column, 201,194 parameters
   config.model.zero_positions = False
   config.model.remat = True
-  config.data.source = _source(arg, box)
+  config.data.source = _source(args, box)
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.num_puzzles = 5000  # generated ones
   config.data.givens = board.givens  # fewest and most in a board
@@ -84,9 +86,9 @@ def get_config(arg: str | None = None):
     'test/steps_64/solved': '',
     'test/steps_64/valid': '',
   }
-  if arg.size == 'cpu':
+  if args.size == 'cpu':
     _cpu(config, board)
-  elif arg.size == 'smoke':
+  elif args.size == 'smoke':
     _smoke(config)
   return config
 
@@ -103,12 +105,18 @@ def sweep(arg: str | None = None):
   }
 
 
-def _source(arg, box: str) -> str:
-  if arg.source != 'auto':
-    return arg.source
-  has_file = common.has_file('sudoku17_royle.csv.xz', 'sudoku17')
-  is_royle = box == '3x3' and arg.size != 'smoke' and has_file
-  return 'royle17' if is_royle else 'generated'
+def _source(args, box: str) -> str:
+  if args.source != 'auto':
+    return args.source
+  if box != '3x3' or args.size == 'smoke':
+    return 'generated'
+  if common.has_file('sudoku17_royle.csv.xz', 'sudoku17'):
+    return 'royle17'
+  logging.warning(
+    'no sudoku17_royle.csv.xz in the data folder: puzzles are generated;'
+    ' $LEARNED_ALGORITHMS_DATA names the folder, see rrn/README.md'
+  )
+  return 'generated'
 
 
 def _recipe(config):
@@ -129,7 +137,7 @@ def _recipe(config):
 
 def _cpu(config, board: Board):
   _recipe(config)
-  config.total_steps = 8_000
+  config.total_steps = 7_000
   config.microbatch = 4
   config.steps_per_call = 10
   config.data.givens = (board.givens[0], board.givens[1] - 4)

@@ -74,8 +74,9 @@ class SudokuTask:
         digits_only=self.data.symmetries == 'digits',
       )
       givens = jax.random.randint(count_key, (), low, high + 1)
-      puzzle = add_givens(cells_key, *boards, givens)
-      return {'puzzle': puzzle, 'solution': boards[1]}
+      puzzle, solution = boards
+      puzzle = add_givens(cells_key, puzzle, solution, givens)
+      return {'puzzle': puzzle, 'solution': solution}
 
     return jax.vmap(example)(jax.random.split(key, size))
 

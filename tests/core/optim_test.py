@@ -65,7 +65,7 @@ def test_weight_decay_is_decoupled_and_spares_vectors():
 
 
 def test_gradients_are_clipped_by_their_global_norm():
-  norm = optax.global_norm(GRADS)
+  norm = optax.tree.norm(GRADS)
   halved = jax.tree.map(lambda g: g / 2, GRADS)
   assert_close(
     update(GRADS, clip_norm=float(norm / 2), eps=1.0), update(halved, eps=1.0)

@@ -27,7 +27,8 @@ class Trainer:
       raise outcome
     if outcome:
       pathlib.Path(folder).mkdir(parents=True)
-      (pathlib.Path(folder) / 'results.json').touch()
+      for name in ('weights.safetensors', 'results.json'):
+        (pathlib.Path(folder) / name).touch()
     return outcome
 
   @property

@@ -1,0 +1,67 @@
+"""The benchmark compares equals, and counts what its contenders compute."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from benchmarks import rrn_sudoku
+from configs.rrn import sudoku
+from rrn.sudoku.task import SudokuTask
+
+
+def make_task(kind, message_layers):
+  config = sudoku.get_config('cpu')
+  config.model.message_layers = message_layers
+  return kind(config)
+
+
+def count_products(jaxpr) -> int:
+  """The operations of all matrix products, those in loops as often as run."""
+  total = 0
+  for equation in jaxpr.eqns:
+    if equation.primitive.name == 'dot_general':
+      (contracted, _), _ = equation.params['dimension_numbers']
+      shape = equation.invars[0].aval.shape
+      depth = math.prod(shape[axis] for axis in contracted)
+      total += 2 * depth * equation.outvars[0].aval.size
+    for inner in jax.core.jaxprs_in_params(equation.params):
+      total += equation.params.get('length', 1) * count_products(inner)
+  return total
+
+
+@pytest.mark.parametrize(
+  ('kind', 'message_layers'),
+  [(SudokuTask, 1), (SudokuTask, 3), (rrn_sudoku.PlainTask, 3)],
+)
+def test_counted_operations_are_those_of_the_program(kind, message_layers):
+  task = make_task(kind, message_layers)
+  graphdef, params = nnx.split(nnx.eval_shape(task.make_model, nnx.Rngs(0)))
+  num_boards = 4
+  boards = jax.ShapeDtypeStruct((num_boards, 81), jnp.int32)
+
+  def loss(params, boards):
+    batch = {'puzzle': boards, 'solution': boards}
+    return task.loss(nnx.merge(graphdef, params), batch, jax.random.key(0))[0]
+
+  jaxpr = jax.make_jaxpr(jax.grad(loss))(params, boards)
+  counted = rrn_sudoku.count_flops(
+    task.model_config, is_plain=kind is rrn_sudoku.PlainTask
+  )
+  np.testing.assert_allclose(
+    num_boards * counted, count_products(jaxpr.jaxpr), rtol=0.02
+  )
+
+
+def test_plain_network_equals_ours():
+  boards = np.random.default_rng(0).integers(0, 10, (2, 81))
+  ours, plain = (
+    make_task(kind, 3).make_model(nnx.Rngs(0))
+    for kind in (SudokuTask, rrn_sudoku.PlainTask)
+  )
+  np.testing.assert_allclose(
+    ours(boards, num_steps=2), plain(boards, num_steps=2), atol=1e-5
+  )

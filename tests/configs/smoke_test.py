@@ -1,0 +1,79 @@
+"""Every config at every size: it builds, traces and, where small, learns."""
+
+import importlib
+import json
+import pathlib
+
+import jax
+import numpy as np
+import pytest
+
+from core import experiment, loop, report, sharding, step
+
+ROOT = pathlib.Path(__file__).parents[2]
+MODULES = sorted(
+  '.'.join(path.relative_to(ROOT).with_suffix('').parts)
+  for path in ROOT.glob('configs/*/*.py')
+  if path.stem != '__init__'
+)
+SIZES = ('paper', 'cpu', 'smoke')
+
+
+def boards(config):
+  shape = (4, (config.model.box_height * config.model.box_width) ** 2)
+  return {name: (shape, np.int8) for name in ('puzzle', 'solution')}
+
+
+# Shapes and types of the columns of tasks that do not generate their examples.
+STAND_INS = {'rrn.sudoku': boards}
+
+
+def get_config(module, size):
+  arg = None if size == 'paper' else size
+  return importlib.import_module(module).get_config(arg)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_names_agree(module):
+  for size in SIZES:
+    config = get_config(module, size)
+    assert f'configs.{config.task}' == module
+    assert config.total_steps % config.steps_per_call == 0
+    json.loads(config.to_json())
+
+
+@pytest.mark.parametrize('size', ['paper', 'cpu'])
+@pytest.mark.parametrize('module', MODULES)
+def test_update_can_be_traced(module, size):
+  config = get_config(module, size)
+  task = experiment.make_task(config)
+  mesh = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  program = step.make_program(task, config, mesh)
+  columns = STAND_INS.get(config.task, lambda _: {})(config)
+  arrays = {
+    name: jax.ShapeDtypeStruct(shape, dtype)
+    for name, (shape, dtype) in columns.items()
+  }
+  state, metrics, losses = jax.eval_shape(
+    program.update, program.abstract_state, arrays
+  )
+  assert jax.tree.structure(state) == jax.tree.structure(program.abstract_state)
+  assert losses.shape == (config.steps_per_call,)
+  assert {'loss', 'gradient_norm', 'learning_rate'} < set(metrics)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_smoke_learns(module, tmp_path):
+  config = get_config(module, 'smoke')
+  config.total_steps = 5 * config.steps_per_call
+  config.log.every = config.steps_per_call
+  assert loop.run(config, str(tmp_path))
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  lines = [json.loads(line) for line in lines]
+  losses = [line['train/loss'] for line in lines if 'train/loss' in line]
+  assert losses[-1] < losses[0]
+  assert any(name.startswith('eval/') for line in lines for name in line)
+  text = report.report(tmp_path)
+  assert 'Ours: the last evaluation in training' in text

@@ -1,0 +1,160 @@
+"""Imports point one way, files stay short, and some packages stay out."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[2]
+CODE = [
+  path
+  for pattern in ('*.py', '[a-z]*/**/*.py')
+  for path in sorted(ROOT.glob(pattern))
+]
+IDS = [str(path.relative_to(ROOT)) for path in CODE]
+SHARED = ('configs', 'core', 'tests', 'benchmarks')  # all others are systems
+SYSTEMS = sorted(
+  {
+    path.relative_to(ROOT).parts[0]
+    for path in CODE
+    if path.parent != ROOT and path.relative_to(ROOT).parts[0] not in SHARED
+  }
+)
+# Name of a file of an experiment -> what it may use of core.
+CORE = {
+  'data': {'errors'},
+  'model': {'errors'},
+  'builder': {'errors', 'datasets'},
+  'plots': {'plots'},
+  'task': {'errors', 'datasets', 'metrics', 'task'},
+}
+DATA_LIBRARIES = {'numpy', 'scipy'}
+PICKLES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'shelve'}
+
+
+def module_name(path):
+  parts = path.relative_to(ROOT).with_suffix('').parts
+  return '.'.join(part for part in parts if part != '__init__')
+
+
+def imports(path):
+  """The modules that a file imports, 'a.b' for `from a import b`."""
+  names = set()
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Import):
+      names |= {alias.name for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+      assert node.level == 0, f'{path} imports relatively'
+      for alias in node.names:
+        full = f'{node.module}.{alias.name}'
+        names.add(full if is_module(full) else node.module)
+  return names
+
+
+def is_module(name):
+  path = ROOT / name.replace('.', '/')
+  return path.is_dir() or path.with_suffix('.py').is_file()
+
+
+def is_ours(name):
+  return name.split('.')[0] in {'main', *SHARED, *SYSTEMS}
+
+
+def allowed(module, imported):
+  """Whether design allows one of our modules to import another."""
+  package, *rest = module.split('.')
+  target, *target_rest = imported.split('.')
+  if package in ('tests', 'benchmarks'):
+    return True
+  if package == 'main':
+    return target == 'core' or imported == 'configs.common'
+  if package == 'core':
+    return target == 'core'
+  if package == 'configs':
+    return imported in ('configs.common', 'core.errors')
+  if target == 'core':
+    uses = CORE.get(rest[-1], set().union(*CORE.values()))
+    return target_rest[0] in uses if len(rest) > 1 else True
+  if target != package:
+    return False
+  is_own = len(target_rest) > 1 and target_rest[0] == rest[0]
+  is_shared = len(target_rest) == 1
+  if rest[-1] == 'data' and len(rest) > 1:
+    return False
+  # An experiment uses its own files and its system's, no other experiment's;
+  # the task is used by nothing.
+  return (is_own or is_shared) and target_rest[-1] != 'task'
+
+
+@pytest.mark.parametrize('path', CODE, ids=IDS)
+def test_imports_point_one_way(path):
+  module = module_name(path)
+  wrong = [
+    name
+    for name in imports(path)
+    if is_ours(name) and not allowed(module, name)
+  ]
+  assert not wrong
+
+
+@pytest.mark.parametrize('path', CODE, ids=IDS)
+def test_imports_of_others(path):
+  module, names = module_name(path), imports(path)
+  packages = {name.split('.')[0] for name in names}
+  assert 'tensorflow' not in packages
+  assert not packages & PICKLES
+  if module not in ('core.checkpoints', 'tests.core.checkpoints_test'):
+    assert not packages & {'orbax', 'tensorstore'}
+  others = {
+    name
+    for name in packages
+    if name not in sys.stdlib_module_names and not is_ours(name)
+  }
+  if module.split('.')[0] == 'configs':
+    assert others <= {'ml_collections'}
+  if module.split('.')[0] in SYSTEMS and module.endswith('.data'):
+    assert others <= DATA_LIBRARIES
+
+
+@pytest.mark.parametrize('path', CODE, ids=IDS)
+def test_files_are_short(path):
+  limit = 100 if path.name == 'main.py' else 400
+  assert len(path.read_text().splitlines()) <= limit
+
+
+def test_rules_refuse():
+  """The rules above are not empty."""
+  for module, imported in [
+    ('core.loop', 'rrn.sudoku.task'),
+    ('core.loop', 'configs.common'),
+    ('configs.rrn.sudoku', 'core.loop'),
+    ('rrn.sudoku.task', 'core.loop'),
+    ('rrn.sudoku.data', 'rrn.network'),
+    ('rrn.sudoku.model', 'rrn.sudoku.task'),
+    ('rrn.sudoku.task', 'rrn.babi.data'),
+    ('rrn.network', 'rrn.sudoku.model'),
+    ('rrn.sudoku.task', 'seq2set.order_search'),
+    ('main', 'rrn.sudoku.task'),
+  ]:
+    assert not allowed(module, imported), (module, imported)
+
+
+def test_tensorflow_is_never_loaded():
+  code = """
+import sys
+import main
+from rrn.sudoku import builder
+builder.load('generated', 'test', box=(2, 2), num_puzzles=300, num_held_out=20)
+bad = {'tensorflow', 'torch'} & set(sys.modules)
+sys.exit(f'loaded: {bad}' if bad else 0)
+"""
+  result = subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 0, result.stderr

@@ -1,0 +1,276 @@
+"""The loop: whatever ends a run, resuming it gives the unbroken run."""
+
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from configs.rrn import sudoku
+from core import checkpoints, experiment, loop, runtime, sharding, step
+from core.errors import UserError
+from tests.core import toy_task
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def make_mesh():
+  return sharding.make_mesh(
+    {'data': 2, 'fsdp': 1, 'tensor': 1}, jax.devices()[:2]
+  )
+
+
+def train(folder, task=None, **changes):
+  task = task or toy_task.ToyTask()
+  folder.mkdir(exist_ok=True)
+  return loop.train(
+    task, toy_task.make_config(**changes), str(folder), make_mesh()
+  )
+
+
+def read_lines(folder):
+  """metrics.jsonl without what the clock says."""
+  text = (folder / 'metrics.jsonl').read_text()
+  return [
+    {k: v for k, v in json.loads(line).items() if k not in CLOCK}
+    for line in text.splitlines()
+  ]
+
+
+CLOCK = ('seconds', 'perf/examples_per_second')
+
+
+def read_state(folder, **changes):
+  """All leaves of the newest checkpoint, as bytes."""
+  config = toy_task.make_config(**changes)
+  program = step.make_program(toy_task.ToyTask(), config, make_mesh())
+  state = checkpoints.restore(folder, program.abstract_state)
+  return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
+
+
+def steps(folder):
+  return sorted(path.name for path in (folder / 'checkpoints').iterdir())
+
+
+def assert_same_runs(folder, other):
+  assert read_lines(folder) == read_lines(other)
+  assert read_state(folder) == read_state(other)
+  name = 'weights.safetensors'
+  assert (folder / name).read_bytes() == (other / name).read_bytes()
+
+
+@pytest.fixture(scope='module')
+def unbroken(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('unbroken')
+  assert train(folder)
+  return folder
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+  """Makes the process get a real SIGTERM after some calls."""
+
+  def stop_after(calls):
+    class StopSignal(runtime.StopSignal):
+      def __call__(self):
+        self.turns = getattr(self, 'turns', 0) + 1
+        if self.turns == calls:
+          os.kill(os.getpid(), signal.SIGTERM)
+        return super().__call__()
+
+    monkeypatch.setattr(runtime, 'StopSignal', StopSignal)
+
+  return stop_after
+
+
+def test_run_records_everything(unbroken):
+  lines = read_lines(unbroken)
+  losses = {
+    line['step']: line['train/loss'] for line in lines if 'train/loss' in line
+  }
+  errors = {
+    line['step']: line['eval/test/error']
+    for line in lines
+    if 'eval/test/error' in line
+  }
+  assert list(losses) == [1, 2, 3, 4, 5, 6] and losses[6] < losses[1]
+  assert list(errors) == [2, 4, 6] and errors[6] < errors[2]
+  assert steps(unbroken) == ['4', '6']
+
+
+def test_finished_run_is_left_as_it_is(unbroken, tmp_path):
+  before = read_lines(unbroken)
+  assert train(unbroken)
+  assert read_lines(unbroken) == before
+
+
+def test_longer_run_goes_on(unbroken, tmp_path):
+  assert train(tmp_path, total_steps=2)
+  assert train(tmp_path)
+  assert_same_runs(tmp_path, unbroken)
+
+
+@pytest.mark.parametrize('calls', [1, 3, 5])
+def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
+  stop_after(calls)
+  assert not train(tmp_path)
+  assert steps(tmp_path)[-1] == str(calls)
+  assert not (tmp_path / 'weights.safetensors').exists()
+  stop_after(0)
+  assert train(tmp_path)
+  assert_same_runs(tmp_path, unbroken)
+
+
+def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
+  stop_after(1)
+  assert not train(tmp_path, steps_per_call=2)
+  assert train(tmp_path, steps_per_call=1)
+  assert read_state(tmp_path) == read_state(unbroken)
+
+
+@pytest.mark.parametrize('per_call', [1, 3])
+def test_loss_that_is_not_finite(tmp_path, per_call):
+  task = toy_task.ToyTask(nan_update=5)
+  changes = {'steps_per_call': per_call, 'checkpoint.every': per_call}
+  with pytest.raises(FloatingPointError, match='update 5 is nan.*learning_rat'):
+    train(tmp_path, task, **changes)
+  last = {1: 4, 3: 3}[per_call]
+  assert steps(tmp_path)[-1] == str(last)
+  assert read_lines(tmp_path)[-1]['step'] == last
+  # The cause mended, the run ends as if nothing had been.
+  assert train(tmp_path, **changes)
+  assert train(tmp_path / 'other', **changes)
+  assert_same_runs(tmp_path, tmp_path / 'other')
+
+
+def test_damaged_checkpoint_costs_only_time(
+  unbroken, tmp_path, stop_after, caplog
+):
+  stop_after(4)
+  assert not train(tmp_path)
+  for path in (tmp_path / 'checkpoints' / '4').rglob('*'):
+    if path.is_file():
+      os.truncate(path, path.stat().st_size // 2)
+  stop_after(0)
+  assert train(tmp_path)
+  assert 'checkpoint 4' in caplog.text and 'using step 2' in caplog.text
+  assert 'corrupt-4' in steps(tmp_path)
+  assert_same_runs(tmp_path, unbroken)
+
+
+def test_starts_from_weights(unbroken, tmp_path):
+  assert train(
+    tmp_path,
+    **{'seed': 5, 'init_weights': str(unbroken), 'optim.learning_rate': 0.0},
+    **{'optim.ema_decay': 0.0},
+  )
+  name = 'weights.safetensors'
+  assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+
+
+def test_starts_the_average_from_weights(unbroken, tmp_path):
+  changes = {'init_weights': str(unbroken), 'optim.learning_rate': 0.0}
+  assert train(tmp_path, **changes)
+  errors = [
+    line['eval/test/error']
+    for line in read_lines(tmp_path) + read_lines(unbroken)[-1:]
+    if 'eval/test/error' in line
+  ]
+  assert errors == pytest.approx(errors[-1:] * 4, rel=1e-5)
+
+
+def test_weights_of_another_model(unbroken, tmp_path):
+  task = toy_task.ToyTask(width=5)
+  with pytest.raises(UserError, match=r'kernel is float32\[4, 1\] in the file'):
+    train(tmp_path, task, init_weights=str(unbroken))
+
+
+def test_total_steps_are_whole_calls(tmp_path):
+  with pytest.raises(UserError, match='total_steps=6 is no multiple'):
+    train(tmp_path, steps_per_call=4)
+
+
+@pytest.fixture
+def run(monkeypatch):
+  """`loop.run` of the toy task."""
+  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  return lambda folder, **changes: loop.run(
+    toy_task.make_config(**changes), str(folder)
+  )
+
+
+def test_folder_of_another_run_is_refused(tmp_path, run):
+  assert run(tmp_path)
+  before = read_lines(tmp_path)
+  changes = {'seed': 1, 'optim.learning_rate': 0.5}
+  with pytest.raises(UserError) as caught:
+    run(tmp_path, **changes)
+  assert 'optim.learning_rate (0.1 there, 0.5 now)' in str(caught.value)
+  assert 'seed (0 there, 1 now)' in str(caught.value)
+  assert read_lines(tmp_path) == before
+
+
+def test_folder_that_cannot_be_written(tmp_path, run):
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='cannot write to .*--workdir'):
+    run(tmp_path / 'file' / 'run')
+
+
+def test_full_disk(tmp_path):
+  # Room for the metrics, none for the parameters.
+  task = toy_task.ToyTask(width=50_000)
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    with pytest.raises(UserError, match='cannot write to .*File too large'):
+      train(tmp_path, task)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert train(tmp_path, task)
+
+
+CHANGES = {'model.num_steps': 2, 'checkpoint.every': 20}
+
+
+def start_child(folder):
+  """A real run of some seconds that often saves."""
+  return subprocess.Popen(
+    [
+      *(sys.executable, 'main.py', f'--workdir={folder}'),
+      '--config=configs/rrn/sudoku.py:smoke',
+      *(f'--config.{name}={value}' for name, value in CHANGES.items()),
+    ],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
+    stdout=subprocess.DEVNULL,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_killed_process_resumes_exactly(tmp_path):
+  killed, whole = tmp_path / 'killed', tmp_path / 'whole'
+  with start_child(killed) as child:
+    deadline = time.monotonic() + 300
+    while not any(p.name.isdigit() for p in killed.glob('checkpoints/*')):
+      assert child.poll() is None and time.monotonic() < deadline
+      time.sleep(0.01)
+    child.kill()
+  assert child.returncode == -signal.SIGKILL
+  assert not (killed / 'weights.safetensors').exists()
+  with start_child(killed) as child:
+    _, errors = child.communicate(timeout=300)
+  assert child.returncode == 0, errors
+  config = sudoku.get_config('smoke')
+  config.update_from_flattened_dict(CHANGES)
+  assert loop.run(config, str(whole))
+  assert read_lines(killed) == read_lines(whole)
+  name = 'weights.safetensors'
+  assert (killed / name).read_bytes() == (whole / name).read_bytes()

@@ -1,0 +1,202 @@
+"""The command line: what a user types, and what comes back."""
+
+import io
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+from absl.testing import flagsaver
+
+import main
+
+ROOT = pathlib.Path(__file__).parents[1]
+SMOKE = '--config=configs/rrn/sudoku.py:smoke'
+SHORT = '--config.total_steps=20', '--config.model.num_steps=2'
+
+
+def run(*args):
+  """Calls main.py in this process; returns the exit status."""
+  argv = ['main.py', *map(str, args)]
+  with flagsaver.flagsaver():
+    try:
+      return main.guarded(main.parse(argv))
+    except SystemExit as error:
+      return error.code
+
+
+@pytest.fixture
+def call(capsys):
+  """Returns the exit status, standard output and standard error."""
+
+  def call(*args):
+    capsys.readouterr()
+    return run(*args), *capsys.readouterr()
+
+  return call
+
+
+@pytest.fixture(scope='module')
+def trained(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('trained')
+  assert run(SMOKE, *SHORT, f'--workdir={folder}') == 0
+  return folder
+
+
+def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
+  (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+  monkeypatch.chdir(tmp_path)
+  status, output, errors = call(*SHORT)
+  assert status == 0, errors
+  (folder,) = (tmp_path / 'runs').iterdir()
+  assert output == (folder / 'report.md').read_text() + '\n'
+  last = (folder / 'metrics.jsonl').read_text().splitlines()[-1]
+  assert json.loads(last)['step'] == 20
+  # A finished run: nothing to do.
+  assert call(*SHORT)[0] == 0
+
+
+def test_eval_ends_with_one_line_of_json(call, trained):
+  status, output, errors = call('--mode=eval', f'--workdir={trained}')
+  assert status == 0, errors
+  values = json.loads(output.splitlines()[-1])
+  assert values['step'] == 20
+  assert 0 <= values['validation/steps_16/solved'] <= 1
+  saved = json.loads((trained / 'results.json').read_text())['metrics']
+  cells = 'test/steps_8/cells'
+  assert values[cells] == saved[cells]['value']
+
+
+def test_eval_takes_overrides(call, trained, tmp_path):
+  status, output, errors = call(
+    *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
+    *(SMOKE, '--config.evals.num_steps=(4,)'),
+  )
+  assert status == 0, errors
+  values = json.loads(output.splitlines()[-1])
+  assert 'test/steps_4/solved' in values
+  assert 'test/steps_8/solved' not in values
+
+
+PUZZLES = """\
+1.......2.......
+123
+12x4............
+11..............
+0000000000000000
+"""
+COMPLAINTS = """\
+error: line 2: 16 characters expected, 3 found
+error: line 3: character 'x' at position 3: expected one of 1234
+error: line 4: no solution: digit 1 twice in row 1 (cells r1c1 and r1c2)
+"""
+
+
+def test_predict_answers_all_lines_it_can(call, trained, tmp_path):
+  (tmp_path / 'puzzles.txt').write_text(PUZZLES)
+  status, output, errors = call(
+    *('--mode=predict', f'--weights={trained}'),
+    f'--input={tmp_path / "puzzles.txt"}',
+  )
+  assert status == 2
+  answers = output.splitlines()
+  assert len(answers) == 2
+  assert all(len(answer) == 16 and answer.isdigit() for answer in answers)
+  complaints = [x for x in errors.splitlines() if x.startswith('error')]
+  expected = COMPLAINTS.splitlines()
+  assert len(complaints) == len(expected)
+  assert all(map(str.startswith, complaints, expected))
+
+
+def test_predict_reads_standard_input(call, trained, monkeypatch):
+  monkeypatch.setattr(sys, 'stdin', io.StringIO('0' * 16 + '\n'))
+  status, output, _ = call('--mode=predict', f'--workdir={trained}')
+  assert status == 0
+  assert len(output.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+  'args, message',
+  [
+    (
+      (SMOKE, '--config.optim.learning_rat=1'),
+      "unknown config key 'optim.learning_rat'; did you mean"
+      " 'optim.learning_rate'?",
+    ),
+    (('--config.sed=1',), "unknown config key 'sed'; did you mean 'seed'?"),
+    ((SMOKE, '--config.seed=1.5'), '--config.seed=1.5'),
+    (('--config.optim.l2=small',), '--config.optim.l2=small'),
+    (
+      ('--config=configs/rrn/sudoku.py:smoke,width=3',),
+      "unknown config argument 'width'",
+    ),
+    (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
+    (('--mode=trian',), 'train|eval|predict'),
+    (('--workdri=x',), "'workdri'. Did you mean: workdir"),
+    ((SMOKE, 'eval'), "'eval' is no flag; write --name=value"),
+    (('--mode=eval', '--workdir=none'), 'none holds no config.json'),
+    (('--mode=predict', '--weights=none'), 'none holds no config.json'),
+    (('--mode=report', '--workdir=none'), 'none holds neither a run nor'),
+    ((SMOKE, '--mode=sweep'), 'defines no sweep'),
+    ((SMOKE, '--config.mesh.fsdp=3', '--workdir={new}'), 'set config.mesh'),
+    (
+      (SMOKE, '--config.batch_size=12', '--workdir={new}'),
+      'batch_size=12 does not divide over 8 devices',
+    ),
+    (
+      ('--config=configs/rrn/sudoku.py', '--config.data.dir={new}')
+      + ('--workdir={new}',),
+      '--config.data.dir=FOLDER',
+    ),
+    ((SMOKE, *SHORT, '--config.seed=5', '--workdir={run}'), 'seed (0 there, 5'),
+    (
+      ('--mode=predict', '--workdir={run}', '--input=none.txt'),
+      '--input=none.txt: No such file',
+    ),
+  ],
+)
+def test_mistakes_are_one_line(
+  call, trained, tmp_path, monkeypatch, args, message
+):
+  monkeypatch.setenv('LEARNED_ALGORITHMS_CACHE', str(tmp_path))
+  args = [arg.format(run=trained, new=tmp_path / 'new') for arg in args]
+  status, output, errors = call(*args)
+  assert status == 2
+  assert output == ''
+  assert errors.startswith('error: ') and errors.count('\n') == 1
+  assert message in errors
+
+
+def test_checkpoint_of_another_model(call, trained, tmp_path):
+  (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
+  status, _, errors = call(
+    SMOKE, *SHORT, '--config.model.width=16', f'--workdir={tmp_path}'
+  )
+  assert status == 2
+  assert 'is of another model: params.' in errors
+
+
+def test_failed_training_has_its_own_status(call, tmp_path):
+  status, _, errors = call(
+    *(SMOKE, *SHORT, '--config.optim.learning_rate=inf'),
+    f'--workdir={tmp_path}',
+  )
+  assert status == 1
+  assert 'the loss of update 2 is nan' in errors.splitlines()[-1]
+
+
+def test_process_ends_with_the_status():
+  result = subprocess.run(
+    [sys.executable, 'main.py', '--config.seed=x', '--config.log.every=5'],
+    cwd=ROOT,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu'},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+  assert result.returncode == 2
+  assert result.stderr.startswith('error: ')
+  assert '--config.seed=x' in result.stderr
+  assert result.stderr.count('\n') == 1
