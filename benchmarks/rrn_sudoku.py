@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
-from absl import app, flags
+from absl import app, flags, logging
 
 # A script's own folder, not the one it was started in, is where Python looks.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -95,7 +95,7 @@ class TorchTwin:
   def update(self):
     """Makes one update on the whole batch."""
     self.optimizer.zero_grad()
-    share = self.at_once / len(self.puzzles)
+    part = self.at_once / len(self.puzzles)
     for puzzles, solutions in zip(
       self.puzzles.split(self.at_once),
       self.solutions.split(self.at_once),
@@ -103,7 +103,7 @@ class TorchTwin:
     ):
       logits = self.logits(puzzles).flatten(0, -2)
       targets = solutions.flatten().repeat(self.num_steps)
-      (share * F.cross_entropy(logits, targets)).backward()
+      (part * F.cross_entropy(logits, targets)).backward()
     self.optimizer.step()
 
   def logits(self, puzzles):
@@ -121,12 +121,9 @@ class TorchTwin:
     for _ in range(self.num_steps):
       sender = state[:, self.senders]
       receiver = state[:, :, None].expand(sender.shape)
-      messages = self._mlp(
-        network['message'], torch.cat([sender, receiver], -1)
-      )
-      update = self._mlp(
-        network['node'], torch.cat([messages.sum(2), inputs], -1)
-      )
+      edges = torch.cat([sender, receiver], -1)
+      messages = self._mlp(network['message'], edges).sum(2)
+      update = self._mlp(network['node'], torch.cat([messages, inputs], -1))
       gates = self._linear(network['lstm'], torch.cat([update, hidden], -1))
       write, candidate, forget, read = gates.chunk(4, -1)
       cell = torch.sigmoid(forget + 1) * cell
@@ -188,7 +185,7 @@ def make_contenders(config, boards, at_once: int) -> dict[str, Contender]:
   for name, make_task, settings in (
     ('plain form', PlainTask, paper),
     ('ours', task.SudokuTask, paper),
-    ('ours, one message layer', task.SudokuTask, config),
+    ('ours, 1 layer', task.SudokuTask, config),
   ):
     made = make_task(settings)
     programs[name] = step.make_program(made, settings, mesh)
@@ -207,9 +204,9 @@ def make_contenders(config, boards, at_once: int) -> dict[str, Contender]:
     print('PyTorch is left out: it is compared on CPUs only')
   else:
     twin = TorchTwin(params, boards, num_steps=num_steps, at_once=at_once)
-    contenders['PyTorch, eager'] = twin.update, contenders['plain form'][1]
+    contenders['PyTorch eager'] = twin.update, contenders['plain form'][1]
     with torch.no_grad():
-      logits['PyTorch, eager'] = twin.logits(torch.tensor(puzzles)).numpy()
+      logits['PyTorch eager'] = twin.logits(torch.tensor(puzzles)).numpy()
   _check_equal(logits)
   return contenders
 
@@ -271,7 +268,7 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
     def call(multiply=multiply, left=left, right=right):
       jax.block_until_ready(multiply(left, right))
 
-    name = f'[{rows}, {columns}] x [{columns}, {columns}]'
+    name = f'{rows} x {columns} x {columns}'
     products[name] = call, 2 * rows * columns**2 * repeats
   return products
 
@@ -303,7 +300,7 @@ def benchmark(
   Raises:
     UserError: sizes that do not divide.
   """
-  config = sudoku.get_config('cpu')
+  config = sudoku.get_config('cpu,source=generated')  # no file is read
   config.batch_size, config.microbatch = batch_size, microbatch
   config.model.num_steps, config.steps_per_call = num_steps, 1
   rng = np.random.default_rng(0)
@@ -333,7 +330,8 @@ def benchmark(
 
 def print_table(title: str, results: Mapping[str, Mapping]):
   """Prints a row for each result, whose first is the plain form."""
-  table = rich.table.Table('', title=title)
+  options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
+  table = rich.table.Table('', title=title, **options)  # 80 columns wide
   columns = 'puzzles/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
   for column in columns.split('|'):
     table.add_column(column, justify='right')
@@ -344,8 +342,8 @@ def print_table(title: str, results: Mapping[str, Mapping]):
       name,
       f'{rate:.1f}' if rate else '',
       f'{rate / plain_rate:.2f}' if rate else '',
-      f'{1e3 * result["median"]:.1f}',
-      f'{1e3 * result["best"]:.1f}',
+      f'{1e3 * result["median"]:.0f}',
+      f'{1e3 * result["best"]:.0f}',
       f'{result["gflop"]:.1f}',
       f'{result["gflop_per_second"]:.1f}',
       f'{result["share"]:.0%}',
@@ -355,20 +353,16 @@ def print_table(title: str, results: Mapping[str, Mapping]):
 
 def main(_):
   """Measures, prints a table, and writes JSON where --output says so."""
+  logging.set_verbosity(logging.WARNING)
   args = flags.FLAGS
   path = pathlib.Path(args.output or '')
   if not path.parent.is_dir():  # before the measurement, not after it
     raise UserError(f'--output={path}: {path.parent} is not a folder')
   runtime.use_cpu_cores(args.batch_size)
-  microbatch = args.microbatch
-  if microbatch is None:
-    microbatch = 4 if jax.default_backend() == 'cpu' else 0
-  sizes = {
-    'batch_size': args.batch_size,
-    'num_steps': args.num_steps,
-    'microbatch': microbatch,
-    'rounds': args.rounds,
-  }
+  if args.microbatch is None:
+    args.microbatch = 4 if jax.default_backend() == 'cpu' else 0
+  names = 'batch_size', 'num_steps', 'microbatch', 'rounds'
+  sizes = {name: args[name].value for name in names}
   results = benchmark(**sizes)
   title = ', '.join(f'{name} {size}' for name, size in sizes.items())
   print_table(f'{title}, {jax.device_count()} devices', results)
@@ -393,7 +387,10 @@ if __name__ == '__main__':
   flags.DEFINE_integer('num_steps', 16, 'Message passing steps.', 1)
   flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
   flags.DEFINE_integer(
-    'microbatch', None, 'Boards at once on a device; 0: all. Default: 4 on CPU.'
+    'microbatch',
+    None,
+    'Boards at once on a device; 0: all. Default: 4 on CPUs, else 0.',
+    lower_bound=0,
   )
   flags.DEFINE_string('output', None, 'The JSON file to write.')
   app.run(guarded)

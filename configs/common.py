@@ -32,7 +32,8 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     if name in SIZES and not has_value:
       values['size'] = name
       continue
-    check_known('config argument', name, [*SIZES, *defaults])
+    known = [*SIZES, *defaults]
+    check_known('config argument', item if name in SIZES else name, known)
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
 

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import array_record.python.array_record_data_source  # noqa: F401
 import pytest
 from absl.testing import flagsaver
 
@@ -18,8 +19,13 @@ SHORT = '--config.total_steps=20', '--config.model.num_steps=2'
 
 
 def run(*args):
-  """Calls main.py in this process; returns the exit status."""
+  """Calls main.py in this process; returns the exit status.
+
+  array_record defines flags when it is imported, at the top of this file: here
+  flagsaver would delete them.
+  """
   argv = ['main.py', *map(str, args)]
+  main.OVERRIDES.clear()
   with flagsaver.flagsaver():
     try:
       return main.guarded(main.parse(argv))
@@ -139,15 +145,15 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
     (('--mode=eval', '--workdir=none'), 'none holds no config.json'),
     (('--mode=predict', '--weights=none'), 'none holds no config.json'),
     (('--mode=report', '--workdir=none'), 'none holds neither a run nor'),
-    ((SMOKE, '--mode=sweep'), 'defines no sweep'),
+    (('--config={plain}:smoke', '--mode=sweep'), 'defines no sweep'),
     ((SMOKE, '--config.mesh.fsdp=3', '--workdir={new}'), 'set config.mesh'),
     (
       (SMOKE, '--config.batch_size=12', '--workdir={new}'),
       'batch_size=12 does not divide over 8 devices',
     ),
     (
-      ('--config=configs/rrn/sudoku.py', '--config.data.dir={new}')
-      + ('--workdir={new}',),
+      ('--config=configs/rrn/sudoku.py:source=royle17', '--workdir={new}')
+      + ('--config.data.dir={new}',),
       '--config.data.dir=FOLDER',
     ),
     ((SMOKE, *SHORT, '--config.seed=5', '--workdir={run}'), 'seed (0 there, 5'),
@@ -161,7 +167,9 @@ def test_mistakes_are_one_line(
   call, trained, tmp_path, monkeypatch, args, message
 ):
   monkeypatch.setenv('LEARNED_ALGORITHMS_CACHE', str(tmp_path))
-  args = [arg.format(run=trained, new=tmp_path / 'new') for arg in args]
+  paths = {name: tmp_path / name for name in ('new', 'plain')}
+  paths['plain'].write_text('from configs.rrn.sudoku import get_config\n')
+  args = [arg.format(run=trained, **paths) for arg in args]
   status, output, errors = call(*args)
   assert status == 2
   assert output == ''

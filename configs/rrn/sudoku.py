@@ -137,7 +137,7 @@ def _recipe(config):
 
 def _cpu(config, board: Board):
   _recipe(config)
-  config.total_steps = 7_000
+  config.total_steps = 6_000
   config.microbatch = 4
   config.steps_per_call = 10
   config.data.givens = (board.givens[0], board.givens[1] - 4)

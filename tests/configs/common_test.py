@@ -47,7 +47,7 @@ def test_values_keep_their_types(arg, changes):
   [
     ('smok', "unknown config argument 'smok'; did you mean 'smoke'"),
     ('stepz=3', "'stepz'; did you mean 'steps'.*rate, source, shuffle"),
-    ('cpu=1', "unknown config argument 'cpu'"),
+    ('cpu=1', "unknown config argument 'cpu=1'; did you mean 'cpu'"),
     ('steps=1.5', 'steps=1.5: int expected, for example steps=32'),
     ('steps', 'steps=True: int expected'),
     ('rate=high', 'rate=high: float expected'),

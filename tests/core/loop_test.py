@@ -75,10 +75,11 @@ def unbroken(tmp_path_factory):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-  """Makes the process get a real SIGTERM after some calls."""
+  """Makes the process get a real SIGTERM after some calls; 0: never."""
+  original = runtime.StopSignal
 
   def stop_after(calls):
-    class StopSignal(runtime.StopSignal):
+    class StopSignal(original):
       def __call__(self):
         self.turns = getattr(self, 'turns', 0) + 1
         if self.turns == calls:
@@ -131,6 +132,7 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
 def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
   stop_after(1)
   assert not train(tmp_path, steps_per_call=2)
+  stop_after(0)
   assert train(tmp_path, steps_per_call=1)
   assert read_state(tmp_path) == read_state(unbroken)
 
@@ -236,7 +238,14 @@ def test_full_disk(tmp_path):
   assert train(tmp_path, task)
 
 
-CHANGES = {'model.num_steps': 2, 'checkpoint.every': 20}
+CHANGES = {
+  'model.num_steps': 2,
+  'total_steps': 100,
+  'steps_per_call': 5,
+  'checkpoint.every': 20,
+  'evals.every': 50,
+  'evals.boards_per_givens': 8,
+}
 
 
 def start_child(folder):

@@ -10,6 +10,7 @@ from flax import nnx
 
 from rrn.sudoku import data
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
+from tests.rrn import perturbed
 
 SMALL = ModelConfig(box_height=2, box_width=3, width=16, num_steps=3)
 
@@ -19,17 +20,7 @@ def make(config):
 
 
 def make_small():
-  """A model whose biases are not 0, in the empty digit's stead least of all."""
-  model = make(SMALL)
-  graphdef, params = nnx.split(model, nnx.Param)
-  params = nnx.to_pure_dict(params)
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  leaves = [
-    leaf + 0.1 * jax.random.normal(key, leaf.shape)
-    for leaf, key in zip(leaves, keys, strict=True)
-  ]
-  return graphdef, jax.tree.unflatten(structure, leaves)
+  return perturbed.split(make(SMALL))
 
 
 def puzzles(count=4):

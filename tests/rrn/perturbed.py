@@ -1,0 +1,19 @@
+"""Models whose every parameter matters."""
+
+import jax
+from flax import nnx
+
+
+def split(model):
+  """Splits a model as `core.step` does, and moves all parameters a little.
+
+  Biases start at 0, which would hide what becomes of them.
+  """
+  graphdef, params = nnx.split(model, nnx.Param)
+  leaves, structure = jax.tree.flatten(nnx.to_pure_dict(params))
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  leaves = [
+    leaf + 0.1 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  ]
+  return graphdef, jax.tree.unflatten(structure, leaves)
