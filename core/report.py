@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
 import ml_collections
 
 from core import experiment, metrics, plots, runtime, sweep
@@ -59,11 +60,13 @@ def report(folder) -> str:
   figures that `--mode=eval` left in `folder`/plots; the text shows them all.
 
   Returns:
-    Markdown.
+    Markdown; '' on all processes but the first.
 
   Raises:
     UserError: no runs there, a damaged file, or the folder cannot be written.
   """
+  if jax.process_index() != 0:
+    return ''
   folder = pathlib.Path(folder)
   if (folder / 'config.json').is_file():
     text = _report_run(_read_run(folder))

@@ -64,6 +64,8 @@ def start_distributed(
       ' processes the same coordinator and number of processes, and each its'
       ' own id'
     ) from error
+  if jax.process_index() != 0:
+    sys.stdout = open(os.devnull, 'w')  # process 0 speaks for all
 
 
 def use_cpu_cores(batch_size: int):

@@ -40,7 +40,7 @@ class Evaluator:
 
 
 class Task(Protocol):
-  """All that `core` ever asks of an experiment; `model` is its `make_model`'s."""
+  """All that `core` ever asks of an experiment; `model` is what it made."""
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
     """Builds the model: parameters only, no mutable state."""

@@ -179,7 +179,8 @@ class SudokuTask:
     }
     if model is not None:
       columns = self._evaluation_set('validation')
-      puzzle, solution = columns['puzzle'][0], columns['solution'][0]
+      middle = len(columns['puzzle']) // 2  # neither few givens nor many
+      puzzle, solution = columns['puzzle'][middle], columns['solution'][middle]
       steps = sorted({1, 2, 4, trained, *self.evals.num_steps})
       logits = model(jnp.asarray(puzzle[None]), num_steps=max(steps))
       figures['digits_by_step'] = plots.digits_by_step(
