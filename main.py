@@ -35,14 +35,15 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With coordinator.')
 def main(_) -> int:
   """Does what the flags say, and returns the exit status."""
   logging.set_verbosity(logging.WARNING)
-  if DISTRIBUTED.value:
+  if DISTRIBUTED.value or COORDINATOR.value:
     runtime.start_distributed(
       COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
     )
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
   name = pathlib.Path(WEIGHTS.value).name if WEIGHTS.value else config.task
-  folder = WORKDIR.value or f'runs/{name}'
+  suffix = '.sweep' if MODE.value == 'sweep' else ''
+  folder = WORKDIR.value or f'runs/{name}{suffix}'
   match MODE.value:
     case 'train':
       if loop.run(config, folder):

@@ -23,10 +23,10 @@ a package (importlib_resources) that it fails to depend on.
 
 import contextlib
 import functools
+import io
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -105,7 +105,7 @@ def load(
       shutil.rmtree(folder, ignore_errors=True)
   try:
     # Standard output is the user's, not TFDS's.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(io.StringIO()):
       tfds.disable_progress_bar()
       make_builder().download_and_prepare()
   except OSError:

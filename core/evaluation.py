@@ -1,5 +1,6 @@
 """Exact means over finite sets: whole batches, one jitted call a set."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -36,13 +37,17 @@ def make_evaluation(
   return lambda params: jax.device_get(run(params, batches))
 
 
-def values(measured: Metrics) -> dict[str, float | list]:
-  """The means as JSON has them: curves are (nested) lists."""
+def values(measured: Metrics) -> dict[str, float | list | None]:
+  """The means as JSON has them: curves are (nested) lists, NaN is None."""
   with np.errstate(invalid='ignore', divide='ignore'):
-    return {
-      name: np.round(np.asarray(metric.result(), np.float64), 6).tolist()
-      for name, metric in measured.items()
-    }
+    means = {name: np.asarray(m.result()) for name, m in measured.items()}
+  return {name: _plain(mean.tolist()) for name, mean in means.items()}
+
+
+def _plain(value):
+  if isinstance(value, list):
+    return [_plain(item) for item in value]
+  return float(f'{value:.6g}') if math.isfinite(value) else None
 
 
 def _round_up(size: int, multiple: int) -> int:

@@ -67,12 +67,15 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   """
   try:
     text = (pathlib.Path(folder) / 'config.json').read_text()
+    config = ml_collections.ConfigDict(json.loads(text))
+  except ValueError as error:
+    raise UserError(f'{folder}/config.json is damaged: {error}') from error
   except OSError:
     raise UserError(
       f'{folder} holds no config.json: name a run with --workdir or shipped'
       ' weights with --weights=pretrained/...'
     ) from None
-  config = ml_collections.ConfigDict(json.loads(text))
+  trained_steps = config.total_steps
   config.update_from_flattened_dict(overrides)
   runtime.use_cpu_cores(config.batch_size)
   task, mesh = make_task(config), sharding.make_mesh(config.mesh)
@@ -84,7 +87,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
       weights.load_weights(folder, abstract),
       abstract,
     )
-    return Trained(config, task, mesh, config.total_steps, params)
+    return Trained(config, task, mesh, trained_steps, params)
   state = checkpoints.restore(folder, program.abstract_state)
   if state is None:
     raise UserError(f'{folder} holds no checkpoint yet')
@@ -101,7 +104,7 @@ def predict(trained: Trained, path: str) -> bool:
     UserError: no such file.
   """
   try:
-    lines = sys.stdin if path == '-' else open(path)
+    lines = sys.stdin if path == '-' else open(path, errors='replace')
   except OSError as error:
     raise UserError(f'--input={path}: {error.strerror}') from error
   good = True
@@ -149,7 +152,7 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
 def _counts(metric: metrics.Metric) -> dict[str, float]:
   """The count behind a share of whole examples, and its 95 % interval."""
   total, weight = np.asarray(metric.total), np.asarray(metric.weight)
-  if total.ndim or not 0 <= total <= weight or total % 1:
+  if total.ndim or not weight or not 0 <= total <= weight or total % 1:
     return {}
   low, high = metrics.wilson_interval(float(total), float(weight))
   return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}

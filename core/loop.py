@@ -6,6 +6,7 @@ repeats exactly what it lost.
 """
 
 import dataclasses
+import operator
 import time
 
 import jax
@@ -58,11 +59,9 @@ def train(
     FloatingPointError: a loss is not finite; the last checkpoint stays.
   """
   per_call, total = config.steps_per_call, config.total_steps
-  if total % per_call:
-    raise UserError(
-      f'config.total_steps={total} is no multiple of'
-      f' config.steps_per_call={per_call}'
-    )
+  for name in ('steps_per_call', 'log.every', 'checkpoint.every'):
+    if operator.attrgetter(name)(config) < 1:
+      raise UserError(f'config.{name} is below 1')
   program = step.make_program(task, config, mesh)
   arrays = {
     name: sharding.put(column, sharding.replicated(mesh))
@@ -88,6 +87,13 @@ def train(
     if state is None:
       state = _initial_state(program, config)
     done = int(state.step)
+    if (total - done) % per_call:
+      raise UserError(
+        f'from update {done} to config.total_steps={total} is no multiple of'
+        f' config.steps_per_call={per_call}'
+      )
+    if done < total:
+      weights.remove(folder)  # of an earlier end of this run
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       while done < total:
@@ -112,6 +118,7 @@ def train(
         if is_due(keep.every) or stopping:
           recorder.flush()
           checkpointer.save(done, state)
+          recorder.restart_clock()
         if stopping:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
@@ -198,6 +205,7 @@ def _check_finite(done: int, losses: np.ndarray):
   if bad.size:
     update = done - len(losses) + int(bad[0]) + 1
     raise FloatingPointError(
-      f'the loss of update {update} is {losses[bad[0]]}; the last checkpoint is'
-      ' kept. Lower config.optim.learning_rate or set config.optim.clip_norm'
+      f'the loss or the gradient of update {update} is not finite; the last'
+      ' checkpoint is kept. Lower config.optim.learning_rate or set'
+      ' config.optim.clip_norm'
     )

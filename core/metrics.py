@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 
@@ -19,8 +20,8 @@ _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 class Metric:
   """A weighted mean in the making; `total` and `weight` have the same shape."""
 
-  total: jax.Array
-  weight: jax.Array
+  total: jax.Array | np.ndarray  # NumPy on the host
+  weight: jax.Array | np.ndarray
 
   @classmethod
   def mean(cls, values, weights=None, *, axis=None) -> 'Metric':

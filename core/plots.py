@@ -188,7 +188,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
   for tag in metrics.headline(points):
     place, _, quantity = tag.rpartition('/')
     place = 'train' if place == 'perf' else place.removeprefix('eval/')
-    panels.setdefault(quantity, {})[place] = np.array(points[tag]).T
+    panels.setdefault(quantity, {})[place] = tuple(np.array(points[tag]).T)
   places = dict.fromkeys(place for panel in panels.values() for place in panel)
   short = shortest_names(places)
 

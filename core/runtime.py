@@ -79,6 +79,7 @@ def use_cpu_cores(batch_size: int):
   Args:
     batch_size: examples an update, over all devices.
   """
+  # pyrefly: ignore[missing-attribute]
   if jax.config.jax_num_cpu_devices > 0 or jax.distributed.is_initialized():
     return
   if hasattr(os, 'sched_getaffinity'):
@@ -191,7 +192,9 @@ def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
   differing = [
     f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
     for key in sorted({*old, *new})
-    if key.split('.')[0] not in _FREE_KEYS and old.get(key) != new.get(key)
+    if key.split('.')[0] not in _FREE_KEYS
+    and key != 'data.dir'
+    and old.get(key) != new.get(key)
   ]
   if differing:
     raise UserError(

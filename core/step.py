@@ -53,7 +53,8 @@ class Program:
     abstract_state: shapes, types and shardings of the state.
     init: () -> state.
     update: (state, arrays) -> (state, metrics, losses): `steps_per_call` steps
-      with their metrics merged, and the loss of each [K]. Donates the state.
+      with their metrics merged, and the loss of each [K], NaN also where the
+      gradient is not finite. Donates the state.
   """
 
   merge: Callable[[Any], nnx.Module]
@@ -114,7 +115,9 @@ def make_program(
       length=config.steps_per_call,
     )
     merged = jax.tree.map(lambda x: x.sum(0), metrics)
-    return state, merged, metrics['loss'].result()
+    # Not finite where the loss or the gradient is not.
+    health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
+    return state, merged, health
 
   abstract = jax.eval_shape(init)
   shardings = sharding.state_shardings(abstract, mesh)

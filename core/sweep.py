@@ -2,11 +2,11 @@
 
 import importlib.machinery
 import pathlib
+import sys
 import types
 from collections.abc import Callable, Mapping
 
 import ml_collections
-from absl import logging
 
 from core.errors import UserError
 
@@ -53,11 +53,11 @@ def run(
     index: of the one point to train, in the order of `points`; None: all.
 
   Returns:
-    Whether all that were asked for are finished: False after a signal, or if a
-    loss was not finite, which does not keep the other points from training.
+    Whether all that were asked for are finished; False after a signal.
 
   Raises:
     UserError: no such index, or what `train` raises.
+    FloatingPointError: a loss was not finite; the other points were trained.
   """
   names = list(points)
   if index is not None:
@@ -71,18 +71,22 @@ def run(
   for number, name in enumerate(names, start=1):
     point_folder = pathlib.Path(folder) / name
     if is_finished(point_folder):
-      logging.info('%d/%d %s is finished already', number, len(names), name)
+      _say(f'{number}/{len(names)} {name} is finished already')
       continue
-    logging.info('%d/%d %s', number, len(names), name)
+    _say(f'{number}/{len(names)} {name}')
     try:
       if not train(points[name], str(point_folder)):
         return False
     except FloatingPointError as error:
-      logging.error('%s: %s', name, error)
+      _say(f'{name}: {error}')
       failed.append(name)
   if failed:
-    logging.error('not finished: %s', ', '.join(failed))
-  return not failed
+    raise FloatingPointError(f'not finished: {", ".join(failed)}')
+  return True
+
+
+def _say(text: str):
+  print(text, file=sys.stderr, flush=True)
 
 
 def is_finished(folder) -> bool:

@@ -43,10 +43,19 @@ def save_weights(
   }
   with runtime.reported_writes(folder):
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / _NAME).write_bytes(safetensors.numpy.save(tensors))
+    temporary = folder / f'{_NAME}.tmp'
+    temporary.write_bytes(safetensors.numpy.save(tensors))
+    temporary.replace(folder / _NAME)
     runtime.write_json(folder / 'config.json', config)
     if results is not None:
       runtime.write_json(folder / 'results.json', results)
+
+
+def remove(folder):
+  """Removes the weights of a folder, if any, and their results."""
+  if jax.process_index() == 0:
+    for name in (_NAME, 'results.json'):
+      (pathlib.Path(folder) / name).unlink(missing_ok=True)
 
 
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:

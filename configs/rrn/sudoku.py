@@ -12,8 +12,6 @@ reaches is in rrn/README.md.
 
 import dataclasses
 
-from absl import logging
-
 from configs import common
 
 
@@ -110,13 +108,8 @@ def _source(args, box: str) -> str:
     return args.source
   if box != '3x3' or args.size == 'smoke':
     return 'generated'
-  if common.has_file('sudoku17_royle.csv.xz', 'sudoku17'):
-    return 'royle17'
-  logging.warning(
-    'no sudoku17_royle.csv.xz in the data folder: puzzles are generated;'
-    ' $LEARNED_ALGORITHMS_DATA names the folder, see rrn/README.md'
-  )
-  return 'generated'
+  has_file = common.has_file('sudoku17_royle.csv.xz', 'sudoku17')
+  return 'royle17' if has_file else 'generated'
 
 
 def _recipe(config):

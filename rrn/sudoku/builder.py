@@ -30,7 +30,7 @@ SPLITS = {
   'hard_test': ('test',),
   'generated': ('train', 'validation', 'test'),
 }
-_HINT = 'or generate puzzles: --config=configs/rrn/sudoku.py:source=generated'
+_HINT = 'or generate puzzles: --config.data.source=generated'
 # Names and SHA-256 of the files: ours (with solutions), then upstream's.
 _ROYLE_FILES = {
   'sudoku17_royle.csv.xz': (

@@ -199,7 +199,7 @@ def _narrow(
   for axes in unit_axes:
     taken = taken | np.bitwise_or.reduce(single, axes, keepdims=True)
   grid = np.where(single, grid, grid & ~taken)
-  alive = grid.all((0, 1, 2, 3))
+  alive = np.asarray(grid.all((0, 1, 2, 3)))
   repeated, always_repeated = np.uint16(0), full
   for axes in unit_axes:
     cells = np.moveaxis(grid, axes, (0, 1))

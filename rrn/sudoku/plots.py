@@ -89,8 +89,8 @@ def digits_by_step(
   if solution is not None:
     answers = probabilities[steps[-1] - 1].argmax(-1)
     for cell in np.flatnonzero((answers != solution) & (puzzle == 0)):
-      corner = divmod(cell, box_height * box_width)[::-1]
-      axes.add_patch(Rectangle(corner, 1, 1, color=_WRONG, alpha=0.25, lw=0))
+      y, x = divmod(int(cell), box_height * box_width)
+      axes.add_patch(Rectangle((x, y), 1, 1, color=_WRONG, alpha=0.25, lw=0))
   return figure
 
 
@@ -139,6 +139,6 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
 
 def _write(axes: Axes, digit: int, centre: np.ndarray, **looks):
   x, y = centre
-  text = data.format_board([digit])
+  text = data.format_board(np.array([digit]))
   # A little lower: centred text leaves room for descenders.
   axes.text(x, y + 0.03, text, ha='center', va='center', **looks)

@@ -44,6 +44,11 @@ class SudokuTask:
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
     """'puzzle' and 'solution', int8 [bases, N]."""
+    if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
+      logging.warning(
+        'training on generated puzzles; for those of the paper name the folder'
+        ' of sudoku17_royle.csv.xz: LEARNED_ALGORITHMS_DATA, see rrn/README.md'
+      )
     return builder.load(
       self.data.source,
       split,

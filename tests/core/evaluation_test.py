@@ -69,7 +69,7 @@ def test_parameters_are_arguments():
 def test_values_are_json():
   values = evaluation.values(
     {
-      'number': Metric(np.float32(1), np.float32(3)),
+      'number': Metric(np.ones(()), np.full((), 3.0)),
       'curve': Metric(np.array([1.0, 2.0]), np.array([2.0, 0.0])),
       'nothing': Metric(np.zeros(()), np.zeros(())),
     }

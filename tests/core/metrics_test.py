@@ -55,4 +55,5 @@ def test_no_weight_has_no_mean():
   ],
 )
 def test_wilson_interval(successes, count, interval):
-  assert wilson_interval(successes, count) == pytest.approx(interval, abs=5e-5)
+  low_high = wilson_interval(float(successes), float(count))
+  assert low_high == pytest.approx(interval, abs=5e-5)

@@ -54,7 +54,8 @@ def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):
 
 def test_diverged_point_does_not_keep_the_others(tmp_path):
   train = Trainer({'a': FloatingPointError('the loss is nan')})
-  assert not sweep.run(POINTS, tmp_path, train)
+  with pytest.raises(FloatingPointError, match='not finished: a'):
+    sweep.run(POINTS, tmp_path, train)
   assert train.names == ['a', 'b', 'c']
 
 

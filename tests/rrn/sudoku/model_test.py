@@ -24,7 +24,7 @@ def make_small():
 
 
 def puzzles(count=4):
-  return data.generate(np.random.default_rng(0), count, 2, 3)[0].astype(int)
+  return jnp.asarray(data.generate(np.random.default_rng(0), count, 2, 3)[0])
 
 
 @pytest.mark.parametrize('edge_width, count', [(0, 201_098), (1, 201_194)])

@@ -93,7 +93,7 @@ def test_validity_agrees_with_the_rules(bases):
   assert not valid[:2].any() and valid[2:].all()
 
 
-class Oracle(nnx.Module):
+class Oracle(SudokuNetwork):
   """Answers by a table until `from_step`, and one digit wrong before."""
 
   def __init__(self, puzzles, solutions, from_step):
