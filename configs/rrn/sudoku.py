@@ -149,7 +149,7 @@ def _smoke(config):
   _recipe(config)
   config.model.width = 32
   config.model.num_steps = 8
-  config.total_steps = 400
+  config.total_steps = 600
   config.steps_per_call = 20
   config.optim.learning_rate = 2e-3
   config.optim.warmup_steps = 20
