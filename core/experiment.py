@@ -23,6 +23,7 @@ from core import (
   sharding,
   step,
   weights,
+  writers,
 )
 from core.errors import UserError
 from core.task import Task
@@ -131,7 +132,8 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
     run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
     measured = run(trained.params)
     for metric, value in evaluation.values(measured).items():
-      results[f'{name}/{metric}'] = {'value': value} | _counts(measured[metric])
+      entry = {'value': writers.without_nan(value)}
+      results[f'{name}/{metric}'] = entry | _counts(measured[metric])
   if jax.process_index() == 0:
     path = pathlib.Path(folder)
     with runtime.reported_writes(path):

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 
@@ -20,8 +19,8 @@ _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 class Metric:
   """A weighted mean in the making; `total` and `weight` have the same shape."""
 
-  total: jax.Array | np.ndarray  # NumPy on the host
-  weight: jax.Array | np.ndarray
+  total: jax.Array
+  weight: jax.Array
 
   @classmethod
   def mean(cls, values, weights=None, *, axis=None) -> 'Metric':

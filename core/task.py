@@ -6,7 +6,7 @@ A task is one experiment of one paper: its data, model, loss and measures.
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -39,7 +39,6 @@ class Evaluator:
   every: int
 
 
-@runtime_checkable  # the tests check types as they run
 class Task(Protocol):
   """All that `core` ever asks of an experiment; `model` is what it made."""
 

@@ -74,7 +74,7 @@ class Writer:
       return
     line = {'step': step, 'seconds': self._seconds(), **values}
     with runtime.reported_writes(self._folder):
-      self._lines.write(json.dumps(_without_nan(line), allow_nan=False) + '\n')
+      self._lines.write(json.dumps(without_nan(line), allow_nan=False) + '\n')
       self._lines.flush()
       for tag, value in values.items():
         if not isinstance(value, list):
@@ -153,12 +153,12 @@ def _short(value: Any) -> str:
   return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
   """The same with null for the numbers that JSON does not know."""
   if isinstance(value, dict):
-    return {key: _without_nan(item) for key, item in value.items()}
+    return {key: without_nan(item) for key, item in value.items()}
   if isinstance(value, list):
-    return [_without_nan(item) for item in value]
+    return [without_nan(item) for item in value]
   if isinstance(value, float) and not math.isfinite(value):
     return None
   return value

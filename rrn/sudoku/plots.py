@@ -123,13 +123,13 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
     corner = np.array(divmod(cell, side)[::-1])
     if puzzle[cell]:
       looks = {'size': full_size, 'color': _GIVEN, 'weight': 'bold'}
-      _write(axes, puzzle[cell], corner + 0.5, **looks)
+      _write(axes, int(puzzle[cell]), corner + 0.5, **looks)
       continue
     for digit in digits[shares > 0.02]:  # the others would be invisible
       share = shares[digit]
       _write(
         axes,
-        digit + 1,
+        int(digit) + 1,
         corner + marks[digit] + share**2 * (0.5 - marks[digit]),
         size=full_size * (0.35 + 0.65 * share),
         alpha=0.25 + 0.75 * share,

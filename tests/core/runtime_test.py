@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shlex
 import signal
 import socket
 import subprocess
@@ -43,7 +44,7 @@ def test_folder_holds_config_and_versions(tmp_path):
     run = json.loads((folder / 'run.json').read_text())
   assert saved == config.to_dict()
   assert run.items() >= runtime.versions().items()
-  assert run['num_devices'] == 8 and 'pytest' in run['command']
+  assert run['num_devices'] == 8 and run['command'] == shlex.join(sys.argv)
 
 
 def test_same_config_resumes(tmp_path, caplog):
@@ -151,7 +152,7 @@ with runtime.StopSignal() as stop:
     if call == 5 and index == '1':
       os.kill(os.getpid(), signal.SIGTERM)
     if stop():
-      print('stopped at', call)
+      print('stopped at', call, file=sys.__stdout__)
       break
     time.sleep(0.02)
 """

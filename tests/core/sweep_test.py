@@ -78,7 +78,10 @@ def test_index_out_of_range_names_the_range(tmp_path, index):
 
 def test_points_come_from_the_config_file(tmp_path):
   path = tmp_path / 'config.py'
-  path.write_text('def sweep(arg=None):\n  return {f"arg={arg}": {}}\n')
+  path.write_text(
+    'from configs.common import default_config\n\n\n'
+    'def sweep(arg=None):\n  return {f"arg={arg}": default_config()}\n'
+  )
   assert list(sweep.load_points(f'{path}:cpu,n=5')) == ['arg=cpu,n=5']
   assert list(sweep.load_points(str(path))) == ['arg=None']
 

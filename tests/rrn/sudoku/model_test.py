@@ -51,7 +51,9 @@ def test_relabelled_digits_give_relabelled_answers():
     'bias': params['output']['bias'][inverse],
   }
   plain = nnx.merge(graphdef, params)(puzzles(), num_steps=3)
-  other = nnx.merge(graphdef, renamed)(order[puzzles()], num_steps=3)
+  other = nnx.merge(graphdef, renamed)(
+    jnp.asarray(order)[puzzles()], num_steps=3
+  )
   np.testing.assert_allclose(other[..., order], plain, atol=1e-5)
 
 

@@ -9,6 +9,7 @@ from flax import nnx
 from configs.rrn import sudoku
 from core.errors import UserError
 from rrn.sudoku import data, task
+from rrn.sudoku.model import SudokuNetwork
 
 
 @pytest.fixture(scope='module')
@@ -114,7 +115,8 @@ def test_measures_of_an_oracle(smoke):
   oracle = Oracle(columns['puzzle'], columns['solution'], from_step=9)
   weight = np.ones(len(columns['puzzle']), np.float32)
   weight[::3] = 0
-  measured = smoke._measure(oracle, columns | {'weight': weight})
+  batch = jax.tree.map(jnp.asarray, columns | {'weight': weight})
+  measured = smoke._measure(oracle, batch)
   values = {name: metric.result() for name, metric in measured.items()}
   assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
   assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
