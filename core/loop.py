@@ -101,12 +101,8 @@ def train(
           state, metrics, losses = program.update(state, arrays)
         previous, done = done, done + per_call
         recorder.add(done, metrics, losses)
-
-        def is_due(every, previous=previous, done=done):
-          return done // every > previous // every or done == total
-
         for name, every, evaluate in evaluations:
-          if is_due(every):
+          if _is_due(every, previous, done, total):
             recorder.flush()
             values = evaluation.values(evaluate(state.evaluated))
             writer.write(
@@ -115,7 +111,7 @@ def train(
             )
             recorder.restart_clock()
         stopping = stop() and done < total
-        if is_due(keep.every) or stopping:
+        if _is_due(keep.every, previous, done, total) or stopping:
           recorder.flush()
           checkpointer.save(done, state)
           recorder.restart_clock()
@@ -126,6 +122,11 @@ def train(
       folder, sharding.fetch(state.evaluated, mesh), config.to_dict()
     )
   return True
+
+
+def _is_due(every: int, previous: int, done: int, total: int) -> bool:
+  """Whether the call from `previous` to `done` met a multiple or the end."""
+  return done // every > previous // every or done == total
 
 
 def _initial_state(program: step.Program, config) -> step.TrainState:
