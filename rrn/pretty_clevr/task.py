@@ -1,7 +1,6 @@
 """Pretty-CLEVR as a task: scenes and questions drawn on the device."""
 
 import functools
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,8 +16,6 @@ from core.task import Batch, Evaluator, Metrics
 from rrn import answer
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
-
-PREDICT_BATCH = 64  # questions a device call
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'PrettyClevrTask':
@@ -159,25 +156,16 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
-      parsed = [_parse(line) for line in chunk]
-      good = [scene for scene in parsed if not isinstance(scene, UserError)]
-      answers = iter(())
-      if good:
-        padded = good + [good[0]] * (PREDICT_BATCH - len(good))
-        columns = jax.tree.map(lambda *rows: np.stack(rows), *padded)
-        answers = iter(np.asarray(solve(params, columns)))
-      for scene in parsed:
-        is_bad = isinstance(scene, UserError)
-        yield scene if is_bad else data.SYMBOLS[next(answers)]
+    answers = answer.answer_lines(
+      lines, parse=_parse, solve=functools.partial(solve, params)
+    )
+    for symbol in answers:
+      is_bad = isinstance(symbol, UserError)
+      yield symbol if is_bad else data.SYMBOLS[symbol]
 
 
-def _parse(line: str) -> dict[str, np.ndarray] | UserError:
-  try:
-    scene = data.parse(line)
-  except UserError as error:
-    return error
+def _parse(line: str) -> dict[str, np.ndarray]:
+  scene = data.parse(line)
   return {
     'positions': scene['positions'],
     'colours': scene['colours'],
