@@ -71,7 +71,8 @@ def test_measures_of_an_oracle():
   assert values['steps_2/accuracy_3_jumps'] == 0
   assert values['last/accuracy_6_jumps'] == 1
   assert measured['last/accuracy_1_jumps'].weight == (jumps == 1).sum()
-  figures = made.figures({'test/accuracy_by_step': values['accuracy_by_step']})
+  curve = values['accuracy_by_step'].tolist()
+  figures = made.figures({'test/accuracy_by_step': curve})
   assert len(figures['test_accuracy_by_step'].axes[0].lines) >= 7
 
 

@@ -37,7 +37,7 @@ def draw(made, size=40):
   ids=str,
 )
 def test_batches_hold_right_answers(changes):
-  batch = draw(make(**changes))
+  batch = draw(make(**changes), size=200)
   for row in zip(*batch.values(), strict=True):
     positions, colours, anchors, jumps, answers = row
     expected = [
@@ -119,7 +119,9 @@ def test_the_figure_has_the_papers_curves():
   made = make(None)
   paper = made._paper_curve()
   assert paper.shape == (4, 8) and paper[3, 5] == pytest.approx(0.862)
-  figures = made.figures({'test/accuracy_by_step': np.full((4, 8), 0.5)})
+  figures = made.figures(
+    {'test/accuracy_by_step': np.full((4, 8), 0.5).tolist()}
+  )
   lines = figures['test_accuracy_by_jumps'].axes[0].lines
   drawn = [line.get_ydata() for line in lines]
   assert any(np.allclose(y, paper[3]) for y in drawn if len(y) == 8)
