@@ -93,6 +93,17 @@ class AnswerNetwork(nnx.Module):
     return self.output(states.sum(2), key).astype(jnp.float32)
 
 
+def most_jumps(step: jax.Array, *, curriculum_steps: int, most: int) -> Array:
+  """The most jumps asked for at a step: a curriculum (ours).
+
+  It grows from 0 to `most` in equal parts of `curriculum_steps` updates; the
+  paper's training has none, `curriculum_steps` = 0.
+  """
+  if not curriculum_steps:
+    return jnp.asarray(most)
+  return jnp.minimum((most + 1) * step // curriculum_steps, most)
+
+
 def loss(
   logits: Float[Array, 'T B C'], targets: Int[Array, ' B']
 ) -> tuple[jax.Array, Metrics]:

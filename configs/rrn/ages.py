@@ -3,7 +3,8 @@
   uv run main.py --config=configs/rrn/ages.py:cpu
 
 bare    the paper: 8 steps, Adam 1e-4, batch 128.
-:cpu    ours, for two CPU cores: one-layer MLPs, Muon, no dropout.
+:cpu    ours, for two CPU cores: one-layer MLPs, Muon, no dropout, a curriculum
+        on the number of jumps.
 :smoke  a smaller network, half a minute.
 Arguments: `network=relation_network` (one step) or `mlp`, for comparison.
 Expect: not known. The paper shows a figure in its supplement, whose numbers we
@@ -33,6 +34,7 @@ def get_config(arg: str | None = None):
     0  # 2: the authors' dead columns, 425,060 parameters
   )
   config.model.dropout = 0.5
+  config.data.curriculum_steps = 0  # updates until 7 jumps are asked; 0: none
   config.evals.every = 5000  # updates
   config.evals.num_steps = (steps,)
   config.evals.num_validation = 2048  # problems, on trees of training
@@ -80,6 +82,7 @@ def _cpu(config):
   _recipe(config)
   config.total_steps = 10_000
   config.microbatch = 16
+  config.data.curriculum_steps = 4000
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.999
   config.evals.every = 1000
@@ -91,6 +94,7 @@ def _smoke(config):
   config.model.width = 32
   config.total_steps = 600
   config.batch_size = 64
+  config.data.curriculum_steps = 400
   config.steps_per_call = 20
   config.optim.warmup_steps = 20
   config.optim.ema_decay = 0.98

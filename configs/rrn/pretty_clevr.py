@@ -3,7 +3,8 @@
   uv run main.py --config=configs/rrn/pretty_clevr.py:cpu
 
 bare    the paper: 4 steps, Adam 1e-4, batch 128, 100,000 scenes.
-:cpu    ours, for two CPU cores: Muon, fresh scenes, no dropout.
+:cpu    ours, for two CPU cores: Muon, fresh scenes, no dropout, a curriculum on
+        the number of jumps.
 :smoke  a smaller network, half a minute.
 Arguments: `network=relation_network` (one step) or `mlp`, the paper's
 baselines; `steps=8`; `pixels`, to see a picture of 128 x 128 in place of
@@ -45,6 +46,7 @@ def get_config(arg: str | None = None):
   config.data.num_scenes = 100_000  # 0: a fresh scene for each example
   config.data.questions_per_scene = 1  # in a batch
   config.data.augment = not args.pixels  # scale and turn the positions
+  config.data.curriculum_steps = 0  # updates until 7 jumps are asked; 0: none
   config.evals.every = 5000  # updates
   config.evals.num_steps = tuple(range(1, steps + 1))
   config.evals.num_scenes = 1000  # of 128 questions each
@@ -101,7 +103,7 @@ def _recipe(config):
   config.optim.name = 'muon'
   config.optim.muon_paths = '(pre|message|node|mlp/layers/[0-3])/.*kernel'
   config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 4e-3
+  config.optim.learning_rate = 1e-3
   config.optim.b2 = 0.99
   config.optim.weight_decay = 0.1
   config.optim.clip_norm = 1.0
@@ -112,12 +114,13 @@ def _recipe(config):
 
 def _cpu(config):
   _recipe(config)
-  config.total_steps = 20_000
+  config.total_steps = 30_000
   config.microbatch = 16
+  config.data.curriculum_steps = 8000
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.999
   config.evals.every = 2000
-  config.evals.num_scenes = 1000
+  config.evals.num_scenes = 100
   config.checkpoint.every = 1000
 
 
@@ -126,6 +129,7 @@ def _smoke(config):
   config.model.width = 64
   config.total_steps = 1000
   config.batch_size = 64
+  config.data.curriculum_steps = 800
   config.steps_per_call = 20
   config.optim.warmup_steps = 20
   config.optim.ema_decay = 0.98

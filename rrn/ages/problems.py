@@ -57,8 +57,13 @@ def distances(
   return (reached == 0).sum(0)
 
 
-def draw(key: jax.Array, tree: Int[Array, '']) -> dict[str, jax.Array]:
+def draw(
+  key: jax.Array, tree: Int[Array, ''], most_jumps: Int[Array, '']
+) -> dict[str, jax.Array]:
   """Draws the ages, the one that is told and the one that is asked for.
+
+  The latter is anyone's, or with `most_jumps` less than 7 that of anyone who is
+  so near.
 
   Returns:
     'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
@@ -68,8 +73,10 @@ def draw(key: jax.Array, tree: Int[Array, '']) -> dict[str, jax.Array]:
   order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
   _, ages = jax.lax.top_k(order, NUM_PERSONS)
   anchor = jax.random.randint(anchor_key, (), 0, NUM_PERSONS)
-  question = jax.random.randint(question_key, (), 0, NUM_PERSONS)
   edges = decode(tree)
+  jumps = distances(edges, anchor)
+  lots = jax.random.uniform(question_key, (NUM_PERSONS,))
+  question = jnp.where(jumps <= most_jumps, lots, -1).argmax()
   difference = ages[edges[:, 0]] - ages[edges[:, 1]]
   kind = jnp.where(difference >= 0, data.OLDER, data.YOUNGER)
   facts = jnp.column_stack([edges, kind, jnp.abs(difference)])
@@ -78,5 +85,5 @@ def draw(key: jax.Array, tree: Int[Array, '']) -> dict[str, jax.Array]:
     'facts': jnp.concatenate([facts, told[None]]),
     'question': question,
     'answer': ages[question],
-    'jumps': distances(edges, anchor)[question],
+    'jumps': jumps[question],
   }

@@ -36,6 +36,7 @@ class AgesTask:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
+    self.data = config.data
     self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
 
@@ -59,10 +60,13 @@ class AgesTask:
 
     'facts' [B, 8, 4]; 'question', 'answer' and 'jumps' [B].
     """
-    del step
+    most = answer.most_jumps(
+      step, curriculum_steps=self.data.curriculum_steps, most=_MAX_JUMPS
+    )
     tree_key, draw_key = jax.random.split(key)
     trees = jax.random.choice(tree_key, arrays['tree'], (size,))
-    return jax.vmap(problems.draw)(jax.random.split(draw_key, size), trees)
+    draw = jax.vmap(problems.draw, (0, 0, None))
+    return draw(jax.random.split(draw_key, size), trees, most)
 
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
@@ -96,7 +100,8 @@ class AgesTask:
       trees = trees[: self.evals.num_validation]
     key = jax.random.key(_SEEDS[split])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, trees)
-    drawn = jax.jit(jax.vmap(problems.draw))(keys, jnp.asarray(trees))
+    draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
+    drawn = draw(keys, jnp.asarray(trees), _MAX_JUMPS)
     return jax.tree.map(np.asarray, drawn)
 
   def _measure(self, model: nnx.Module, batch: Batch) -> Metrics:

@@ -55,8 +55,13 @@ class PrettyClevrTask:
     'positions' [B, 8, 2], 'colours' [B, 8]; 'anchors', 'jumps', 'answers'
     [B, Q].
     """
-    del arrays, step
+    del arrays
     questions = (self.data.questions_per_scene,)
+    most = answer.most_jumps(
+      step,
+      curriculum_steps=self.data.curriculum_steps,
+      most=data.MAX_JUMPS,
+    )
 
     def example(key):
       scene_key, augment_key, anchor_key, jump_key = jax.random.split(key, 4)
@@ -65,7 +70,7 @@ class PrettyClevrTask:
         scene_key = scenes.pool_key('train', index)
       positions, colours = scenes.draw(scene_key)
       anchors = jax.random.randint(anchor_key, questions, 0, len(data.SYMBOLS))
-      jumps = jax.random.randint(jump_key, questions, 0, data.MAX_JUMPS + 1)
+      jumps = jax.random.randint(jump_key, questions, 0, most + 1)
       example = _with_answers(positions, colours, anchors, jumps)
       if self.data.augment:
         example['positions'] = scenes.augment(augment_key, positions)

@@ -71,6 +71,17 @@ def test_measures_by_hand():
   assert measured['last/accuracy_1_jumps'].weight == 2
 
 
+def test_the_curriculum_asks_for_ever_more_jumps():
+  def most(step, curriculum_steps):
+    return answer.most_jumps(
+      jnp.asarray(step), curriculum_steps=curriculum_steps, most=7
+    )
+
+  steps = (0, 99, 100, 250, 700, 799, 800, 10_000)
+  assert [most(step, 800) for step in steps] == [0, 0, 1, 2, 7, 7, 7, 7]
+  assert most(0, 0) == 7
+
+
 def test_loss_is_the_mean_over_steps_and_examples():
   logits = jax.random.normal(jax.random.key(0), (2, 3, 4))
   targets = jnp.array([1, 3, 0])

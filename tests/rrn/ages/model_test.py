@@ -19,7 +19,8 @@ def make(**options):
 def draw(count=16):
   trees = jnp.asarray(data.split_trees()['train'][:count])
   keys = jax.random.split(jax.random.key(0), count)
-  drawn = jax.jit(jax.vmap(problems.draw))(keys, trees)
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
+  drawn = draw(keys, trees, 7)
   return drawn['facts'], drawn['question']
 
 

@@ -35,8 +35,8 @@ def trees():
 def drawn():
   numbers = data.split_trees()['test'][:2000]
   keys = jax.random.split(jax.random.key(0), len(numbers))
-  draw = jax.jit(jax.vmap(problems.draw))
-  return jax.tree.map(np.asarray, draw(keys, jnp.asarray(numbers)))
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
+  return jax.tree.map(np.asarray, draw(keys, jnp.asarray(numbers), 7))
 
 
 def test_trees_are_those_of_the_rule(trees):
@@ -97,6 +97,15 @@ def test_problems_are_uniform(drawn):
   assert abs((drawn['jumps'] == 0).mean() - 1 / 8) < 0.03
 
 
+def test_questions_are_as_near_as_asked():
+  trees = jnp.asarray(data.split_trees()['train'][:300])
+  keys = jax.random.split(jax.random.key(1), 300)
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
+  for most in (0, 2):
+    jumps = np.asarray(draw(keys, trees, most)['jumps'])
+    assert set(jumps) == set(range(most + 1))
+
+
 def test_a_path_visits_everyone_in_seven_jumps():
   path = jnp.array([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 6), (6, 7)])
   found = problems.distances(path, jnp.asarray(0))
@@ -106,6 +115,6 @@ def test_a_path_visits_everyone_in_seven_jumps():
 def test_problems_are_functions_of_key_and_tree(drawn):
   keys = jax.random.split(jax.random.key(0), 2000)
   tree = jnp.asarray(data.split_trees()['test'][7])
-  again = problems.draw(keys[7], tree)
+  again = jax.jit(problems.draw)(keys[7], tree, 7)
   for name, column in drawn.items():
     np.testing.assert_array_equal(again[name], column[7])

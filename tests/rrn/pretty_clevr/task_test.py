@@ -21,9 +21,9 @@ def make(arg='smoke', **changes):
   return task.make_task(config)
 
 
-def draw(made, size=40):
+def draw(made, size=40, step=10_000):  # after the curriculum
   batch = jax.jit(made.batch, static_argnames='size')
-  batch = batch(jax.random.key(0), {}, size=size, step=jnp.asarray(0))
+  batch = batch(jax.random.key(0), {}, size=size, step=jnp.asarray(step))
   return jax.tree.map(np.asarray, batch)
 
 
@@ -50,6 +50,16 @@ def test_batches_hold_right_answers(changes):
   assert augmented == (batch['positions'].min() < 0)
   assert set(batch['jumps'].ravel()) == set(range(8))
   assert set(batch['anchors'].ravel()) == set(range(16))
+
+
+def test_training_begins_without_jumps():
+  made = make(**{'data.curriculum_steps': 800})
+  assert not draw(made, step=0)['jumps'].any()
+  assert draw(made, step=250)['jumps'].max() == 2
+  assert (
+    draw(make('smoke', **{'data.curriculum_steps': 0}), step=0)['jumps'].max()
+    == 7
+  )
 
 
 def test_the_papers_scenes_come_from_a_pool():
