@@ -93,7 +93,7 @@ def train(
         f' config.steps_per_call={per_call}'
       )
     if done < total:
-      weights.remove(folder)  # of an earlier end of this run
+      _remove_results(folder)
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       while done < total:
@@ -118,9 +118,7 @@ def train(
         if stopping:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
-    weights.save_weights(
-      folder, sharding.fetch(state.evaluated, mesh), config.to_dict()
-    )
+    weights.save_weights(folder, sharding.fetch(state.evaluated, mesh))
   return True
 
 

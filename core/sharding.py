@@ -37,17 +37,15 @@ def make_mesh(
     UserError: the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else devices
-  shape = [sizes[axis] for axis in AXES]
-  if shape.count(-1) == 1:
-    rest = math.prod(size for size in shape if size != -1)
-    shape[shape.index(-1)] = len(devices) // max(rest, 1)
-  if min(shape) < 1 or math.prod(shape) != len(devices):
+  try:
+    shape = np.reshape(devices, [sizes[axis] for axis in AXES]).shape
+  except ValueError:
     raise UserError(
       f'mesh {dict(sizes)} does not fit {len(devices)} devices: set config.mesh'
       ' so that data x fsdp x tensor is that number (-1: all that is left)'
-    )
+    ) from None
   types = (AxisType.Auto,) * len(AXES)
-  return jax.make_mesh(tuple(shape), AXES, axis_types=types, devices=devices)
+  return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
 def num_batch_shards(mesh: Mesh) -> int:
@@ -76,18 +74,15 @@ def state_shardings(abstract_state, mesh: Mesh):
 
 
 def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
-  spec: list[str | None] = [None] * len(shape)
-  for pattern, rule in TENSOR_RULES:
-    if re.search(pattern, name) and len(rule) == len(shape):
-      for axis, mesh_axis in enumerate(rule):
-        if mesh_axis and shape[axis] % axes[mesh_axis] == 0:
-          spec[axis] = mesh_axis
-      break
-  if (
-    axes['fsdp'] > 1
-    and math.prod(shape) >= FSDP_MIN_SIZE
-    and 'embedding' not in name
-  ):
+  rules = (r for pattern, r in TENSOR_RULES if re.search(pattern, name))
+  rule = next(rules, ())
+  if len(rule) != len(shape):
+    rule = (None,) * len(shape)
+  spec = [
+    split if split and size % axes[split] == 0 else None
+    for size, split in zip(shape, rule, strict=True)
+  ]
+  if math.prod(shape) >= FSDP_MIN_SIZE and 'embedding' not in name:
     free = [
       axis
       for axis, size in enumerate(shape)
@@ -108,4 +103,4 @@ def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
 def fetch(tree, mesh: Mesh):
   """The whole arrays on this host, wherever their parts live."""
   gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
-  return jax.tree.map(np.asarray, gathered)
+  return jax.device_get(gathered)
