@@ -18,10 +18,9 @@ def make_evaluation(
   """Puts the set on the mesh and returns params -> metrics, on the host."""
   shards = sharding.num_batch_shards(mesh)
   batch_size = -(-evaluator.batch_size // shards) * shards
-  batches = {
-    name: sharding.put(column, sharding.batch_sharding(mesh, axis=1))
-    for name, column in _pad(evaluator.arrays(), batch_size).items()
-  }
+  batches = sharding.put(
+    _pad(evaluator.arrays(), batch_size), sharding.batch_sharding(mesh, axis=1)
+  )
 
   @jax.jit
   def run(params, batches):
@@ -47,12 +46,12 @@ def _pad(
   }
 
 
-def values(measured: Metrics) -> dict[str, float | list]:
-  """The means as JSON has them: curves are (nested) lists."""
+def values(measured: Metrics, prefix: str = '') -> dict[str, float | list]:
+  """The means as JSON has them, by prefix and name: curves are nested lists."""
   with np.errstate(invalid='ignore', divide='ignore'):
-    means = {name: np.asarray(m.result()) for name, m in measured.items()}
+    means = {
+      prefix + name: np.asarray(metric.result()).tolist()
+      for name, metric in measured.items()
+    }
   # Enough digits, and no noise.
-  return jax.tree.map(
-    lambda value: float(f'{value:.6g}'),
-    {name: mean.tolist() for name, mean in means.items()},
-  )
+  return jax.tree.map(lambda value: float(f'{value:.6g}'), means)

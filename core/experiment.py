@@ -2,13 +2,13 @@
 
 import dataclasses
 import importlib
-import json
 import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
@@ -40,7 +40,7 @@ class Trained:
 
   Attributes:
     step: updates behind the parameters.
-    params: on the mesh.
+    params: NumPy arrays, whole on every process.
   """
 
   config: ml_collections.ConfigDict
@@ -51,9 +51,9 @@ class Trained:
 
   @property
   def model(self) -> nnx.Module:
-    """The module with these parameters."""
-    merge, _ = step.split_model(self.task)
-    return merge(self.params)
+    """The module with these parameters, on one device of this process."""
+    params = jax.tree.map(jnp.asarray, self.params)
+    return step.make_merge(self.task)(params)
 
 
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
@@ -66,33 +66,26 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   Raises:
     UserError: nothing to load, or damaged.
   """
-  try:
-    text = (pathlib.Path(folder) / 'config.json').read_text()
-    config = ml_collections.ConfigDict(json.loads(text))
-  except ValueError as error:
-    raise UserError(f'{folder}/config.json is damaged: {error}') from error
-  except OSError:
+  path = pathlib.Path(folder)
+  config = ml_collections.ConfigDict(runtime.read_json(path / 'config.json'))
+  if not config:
     raise UserError(
       f'{folder} holds no config.json: name a run with --workdir or shipped'
       ' weights with --weights=pretrained/...'
-    ) from None
+    )
   trained_steps = config.total_steps
   config.update_from_flattened_dict(overrides)
   runtime.use_cpu_cores(config.batch_size)
   task, mesh = make_task(config), sharding.make_mesh(config.mesh)
-  program = step.make_program(task, config, mesh)
-  if (pathlib.Path(folder) / 'weights.safetensors').exists():
-    abstract = program.abstract_state.params
-    params = jax.tree.map(
-      lambda array, like: sharding.put(array, like.sharding),
-      weights.load_weights(folder, abstract),
-      abstract,
-    )
+  abstract_state = step.make_init(task, config, mesh).eval_shape()
+  if (path / weights.NAME).exists():
+    params = weights.load_weights(folder, abstract_state.params)
     return Trained(config, task, mesh, trained_steps, params)
-  state = checkpoints.restore(folder, program.abstract_state)
+  state = checkpoints.restore(folder, abstract_state)
   if state is None:
     raise UserError(f'{folder} holds no checkpoint yet')
-  return Trained(config, task, mesh, int(state.step), state.evaluated)
+  params = sharding.fetch(state.evaluated, mesh)
+  return Trained(config, task, mesh, int(state.step), params)
 
 
 def predict(trained: Trained, path: str) -> bool:
@@ -126,32 +119,29 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   Returns:
     {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
   """
-  merge, _ = step.split_model(trained.task)
-  results = {}
+  merge = step.make_merge(trained.task)
+  values, counts = {}, {}
   for name, evaluator in trained.task.evaluators().items():
     run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
     measured = run(trained.params)
-    for metric, value in evaluation.values(measured).items():
-      entry = {'value': writers.without_nan(value)}
-      results[f'{name}/{metric}'] = entry | _counts(measured[metric])
+    values |= evaluation.values(measured, f'{name}/')
+    counts |= {f'{name}/{key}': _count(m) for key, m in measured.items()}
+  values = writers.without_nan(values)
   if jax.process_index() == 0:
     path = pathlib.Path(folder)
     with runtime.reported_writes(path):
       path.mkdir(parents=True, exist_ok=True)
       if not (path / 'config.json').exists():  # else it is the run's own folder
         runtime.write_json(path / 'config.json', trained.config.to_dict())
+      results = {key: {'value': values[key]} | counts[key] for key in values}
       record = {'step': trained.step, 'run': runtime.versions()}
       runtime.write_json(path / 'results.json', record | {'metrics': results})
-      values = {name: entry['value'] for name, entry in results.items()}
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
-  return {'step': trained.step} | {
-    name: entry['value']
-    for name, entry in results.items()
-    if not isinstance(entry['value'], list)
-  }
+  numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
+  return {'step': trained.step} | numbers
 
 
-def _counts(metric: metrics.Metric) -> dict[str, float]:
+def _count(metric: metrics.Metric) -> dict[str, float]:
   """The count behind a share of whole examples, and its 95 % interval."""
   total, weight = np.asarray(metric.total), np.asarray(metric.weight)
   if total.ndim or not weight or not 0 <= total <= weight or total % 1:

@@ -5,8 +5,8 @@ and written, due evaluations run, and only then is the state saved: a killed run
 repeats exactly what it lost.
 """
 
+import contextlib
 import dataclasses
-import operator
 import time
 
 import jax
@@ -58,25 +58,21 @@ def train(
     UserError: the config does not fit itself, the mesh or the checkpoint.
     FloatingPointError: a loss is not finite; the last checkpoint stays.
   """
-  per_call, total = config.steps_per_call, config.total_steps
-  for name in ('steps_per_call', 'log.every', 'checkpoint.every'):
-    if operator.attrgetter(name)(config) < 1:
-      raise UserError(f'config.{name} is below 1')
+  per_call, total, keep = (
+    config.steps_per_call,
+    config.total_steps,
+    config.checkpoint,
+  )
   program = step.make_program(task, config, mesh)
-  arrays = {
-    name: sharding.put(column, sharding.replicated(mesh))
-    for name, column in task.arrays('train').items()
-  }
-  evaluations = [
-    (
-      name,
+  arrays = sharding.put(task.arrays('train'), sharding.replicated(mesh))
+  evaluations = {
+    name: (
       evaluator.every,
       evaluation.make_evaluation(evaluator, program.merge, mesh),
     )
     for name, evaluator in task.evaluators().items()
     if evaluator.every
-  ]
-  keep = config.checkpoint
+  }
   with (
     runtime.StopSignal() as stop,
     checkpoints.Checkpointer(
@@ -84,37 +80,30 @@ def train(
     ) as checkpointer,
   ):
     state = checkpointer.restore(program.abstract_state)
-    if state is None:
-      state = _initial_state(program, config)
+    state = state or _initial_state(program, config)
     done = int(state.step)
-    if (total - done) % per_call:
+    if per_call < 1 or (total - done) % per_call:
       raise UserError(
         f'from update {done} to config.total_steps={total} is no multiple of'
         f' config.steps_per_call={per_call}'
       )
     if done < total:
-      _remove_results(folder)
+      weights.remove(folder)  # of an earlier end of this run
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       while done < total:
-        with jax.profiler.StepTraceAnnotation('train', step_num=done):
-          state, metrics, losses = program.update(state, arrays)
+        state, metrics, losses = program.update(state, arrays)
         previous, done = done, done + per_call
         recorder.add(done, metrics, losses)
-        for name, every, evaluate in evaluations:
+        for name, (every, evaluate) in evaluations.items():
           if _is_due(every, previous, done, total):
-            recorder.flush()
-            values = evaluation.values(evaluate(state.evaluated))
-            writer.write(
-              done,
-              {f'eval/{name}/{key}': value for key, value in values.items()},
-            )
-            recorder.restart_clock()
+            with recorder.paused():
+              measured = evaluate(state.evaluated)
+              writer.write(done, evaluation.values(measured, f'eval/{name}/'))
         stopping = stop() and done < total
-        if _is_due(keep.every, previous, done, total) or stopping:
-          recorder.flush()
-          checkpointer.save(done, state)
-          recorder.restart_clock()
+        if stopping or _is_due(keep.every, previous, done, total):
+          with recorder.paused():
+            checkpointer.save(done, state)
         if stopping:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
@@ -123,8 +112,8 @@ def train(
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
-  """Whether the call from `previous` to `done` met a multiple or the end."""
-  return done // every > previous // every or done == total
+  """Whether the updates after `previous` met a multiple or the end."""
+  return done == total or every > 0 and done // every > previous // every
 
 
 def _initial_state(program: step.Program, config) -> step.TrainState:
@@ -132,13 +121,10 @@ def _initial_state(program: step.Program, config) -> step.TrainState:
   state = program.init()
   if not config.init_weights:
     return state
-  params = weights.load_weights(
-    config.init_weights, program.abstract_state.params
-  )
-  params = jax.tree.map(
-    lambda array, abstract: sharding.put(array, abstract.sharding),
-    params,
-    program.abstract_state.params,
+  like = program.abstract_state.params
+  params = sharding.put(
+    weights.load_weights(config.init_weights, like),
+    jax.tree.map(lambda x: x.sharding, like),
   )
   # A copy, since the state's buffers are donated one by one.
   average = state.average and jax.tree.map(jnp.copy, params)
@@ -151,60 +137,54 @@ class _Recorder:
   def __init__(self, writer: writers.Writer, config, done: int):
     self._writer = writer
     self._config = config
-    self._pending = None
+    self._pending = self._clock = None
     self._sums = {}
-    self._fetched = self._written = done
-    self._is_cold = True
-
-  def restart_clock(self):
-    """Leaves what happened since the last write out of the rate."""
-    self._clock, self._clock_step = time.monotonic(), self._fetched
+    self._written = done
+    self._timed = 0  # updates since the clock was started
 
   def add(self, done: int, metrics, losses):
     """Takes the call that ends at `done`, and fetches the one before."""
-    self.flush()
+    self._fetch()
     self._pending = done, metrics, losses
 
-  def flush(self):
-    """Fetches what is pending; afterwards the state is known to be finite."""
+  @contextlib.contextmanager
+  def paused(self):
+    """Knows that the state is finite; leaves the block out of the rate."""
+    self._fetch()
+    yield
+    self._start_clock()
+
+  def _start_clock(self):
+    self._clock, self._timed = time.monotonic(), 0
+
+  def _fetch(self):
     if self._pending is None:
       return
     done, metrics, losses = jax.device_get(self._pending)
     self._pending = None
-    _check_finite(done, losses)
-    self._fetched = done
-    self._sums = {
-      name: metric + self._sums[name] if self._sums else metric
-      for name, metric in metrics.items()
-    }
-    if self._is_cold:  # the first call was compiled
-      self._is_cold = False
-      self.restart_clock()
-    every = self._config.log.every
-    is_last = done == self._config.total_steps
-    if is_last or done // every > self._written // every:
-      self._write()
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+      raise FloatingPointError(
+        f'the loss or the gradient of update {done - len(losses) + bad[0] + 1}'
+        ' is not finite; the last checkpoint is kept. Lower'
+        ' config.optim.learning_rate or set config.optim.clip_norm'
+      )
+    if self._sums:
+      metrics = jax.tree.map(np.add, self._sums, metrics)
+    self._sums = metrics
+    self._timed += len(losses)
+    if self._clock is None:  # the first call was compiled
+      self._start_clock()
+    total = self._config.total_steps
+    if _is_due(self._config.log.every, self._written, done, total):
+      self._write(done)
 
-  def _write(self):
-    values = {
-      f'train/{name}': value
-      for name, value in evaluation.values(self._sums).items()
-    }
-    steps = self._fetched - self._clock_step
-    if steps:
-      rate = steps * self._config.batch_size / (time.monotonic() - self._clock)
+  def _write(self, done: int):
+    values = evaluation.values(self._sums, 'train/')
+    if self._timed:
+      rate = self._timed * self._config.batch_size
+      rate /= time.monotonic() - self._clock
       values['perf/examples_per_second'] = round(rate, 2)
-    self._writer.write(self._fetched, values)
-    self._sums, self._written = {}, self._fetched
-    self.restart_clock()
-
-
-def _check_finite(done: int, losses: np.ndarray):
-  bad = np.flatnonzero(~np.isfinite(losses))
-  if bad.size:
-    update = done - len(losses) + int(bad[0]) + 1
-    raise FloatingPointError(
-      f'the loss or the gradient of update {update} is not finite; the last'
-      ' checkpoint is kept. Lower config.optim.learning_rate or set'
-      ' config.optim.clip_norm'
-    )
+    self._writer.write(done, values)
+    self._sums, self._written = {}, done
+    self._start_clock()

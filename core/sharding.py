@@ -93,10 +93,12 @@ def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
   return P(*spec)
 
 
-def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-  """Places an array that every process holds whole."""
-  return jax.make_array_from_callback(
-    array.shape, sharding, lambda index: array[index]
+def put(tree, shardings):
+  """Places arrays that every process holds whole, by one sharding or a tree."""
+  return jax.tree.map(
+    lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),
+    tree,
+    jax.tree.broadcast(shardings, tree),
   )
 
 

@@ -1,40 +1,35 @@
 """The points of a paper's table: a run folder each, resumable as a whole."""
 
-import importlib.machinery
 import pathlib
+import runpy
 import sys
-import types
 from collections.abc import Callable, Mapping
 
 import ml_collections
 
+from core import weights
 from core.errors import UserError
 
 Points = Mapping[str, ml_collections.ConfigDict]
 
 
 def load_points(config_flag: str) -> Points:
-  """Calls `sweep` of a config file.
+  """Calls `sweep` of a config file: name -> config.
 
   Args:
     config_flag: `configs/<system>/<experiment>.py` or `...py:arg`. Like
       `get_config`, `sweep` gets the text after the colon, or None.
 
-  Returns:
-    Name -> config.
-
   Raises:
     UserError: the file defines no `sweep`.
   """
   path, _, arg = config_flag.partition(':')
-  loader = importlib.machinery.SourceFileLoader('sweep_config', path)
-  module = types.ModuleType(loader.name)
-  loader.exec_module(module)
-  if not hasattr(module, 'sweep'):
+  names = runpy.run_path(path)
+  if 'sweep' not in names:
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  return module.sweep(arg or None)
+  return names['sweep'](arg or None)
 
 
 def run(
@@ -69,27 +64,19 @@ def run(
     names = [names[index]]
   failed = []
   for number, name in enumerate(names, start=1):
-    point_folder = pathlib.Path(folder) / name
-    if is_finished(point_folder):
-      _say(f'{number}/{len(names)} {name} is finished already')
-      continue
-    _say(f'{number}/{len(names)} {name}')
+    point = pathlib.Path(folder) / name
+    print(f'{number}/{len(names)} {name}', file=sys.stderr)
     try:
-      if not train(points[name], str(point_folder)):
+      if not is_finished(point) and not train(points[name], str(point)):
         return False
     except FloatingPointError as error:
-      _say(f'{name}: {error}')
+      print(f'{name}: {error}', file=sys.stderr)
       failed.append(name)
   if failed:
     raise FloatingPointError(f'not finished: {", ".join(failed)}')
   return True
 
 
-def _say(text: str):
-  print(text, file=sys.stderr, flush=True)
-
-
-def is_finished(folder) -> bool:
+def is_finished(folder: pathlib.Path) -> bool:
   """Whether the run in a folder was trained to its end and evaluated."""
-  names = 'weights.safetensors', 'results.json'
-  return all((pathlib.Path(folder) / name).is_file() for name in names)
+  return all((folder / name).is_file() for name in weights.OUTCOME)

@@ -12,6 +12,7 @@ from core import runtime
 from core.errors import UserError
 
 NAME = 'weights.safetensors'
+OUTCOME = NAME, 'results.json'  # of a run that is trained and evaluated
 
 
 def save_weights(folder, params: dict[str, Any]):
@@ -30,6 +31,13 @@ def save_weights(folder, params: dict[str, Any]):
     path = pathlib.Path(folder) / NAME
     with runtime.reported_writes(folder):
       runtime.replace_file(path, safetensors.numpy.save(tensors))
+
+
+def remove(folder):
+  """Removes the weights of a folder, if any, and their results."""
+  if jax.process_index() == 0:
+    for name in OUTCOME:
+      (pathlib.Path(folder) / name).unlink(missing_ok=True)
 
 
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
