@@ -58,11 +58,8 @@ def train(
     UserError: the config does not fit itself, the mesh or the checkpoint.
     FloatingPointError: a loss is not finite; the last checkpoint stays.
   """
-  per_call, total, keep = (
-    config.steps_per_call,
-    config.total_steps,
-    config.checkpoint,
-  )
+  total, per_call = config.total_steps, config.steps_per_call
+  keep = config.checkpoint
   program = step.make_program(task, config, mesh)
   arrays = sharding.put(task.arrays('train'), sharding.replicated(mesh))
   evaluations = {

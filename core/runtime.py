@@ -166,7 +166,7 @@ def open_run_folder(
       with reported_writes(folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = _lock(folder)
-        plain = json.loads(config.to_json())  # with lists for tuples
+        plain = json.loads(config.to_json(sort_keys=True))
         _check_same_run(folder, plain)
         write_json(folder / 'config.json', plain)
         run = versions() | {'command': shlex.join(sys.argv)}
