@@ -39,10 +39,7 @@ class Checkpointer:
   def __init__(self, folder, *, keep_last: int, keep_every: int):
     """Opens `folder`/checkpoints, which holds one folder a step.
 
-    Args:
-      folder: of the run.
-      keep_last: how many of the newest checkpoints are kept.
-      keep_every: steps that this divides are kept too; 0: none.
+    The newest `keep_last` stay, and those that `keep_every` divides (0: none).
 
     Raises:
       UserError: the folder cannot be written.
@@ -71,9 +68,7 @@ class Checkpointer:
   def save(self, step: int, state: PyTree):
     """Saves in the background; the arrays may be donated once this returns.
 
-    Args:
-      step: completed updates. If it is saved already, that is left as it is.
-      state: pytree of `jax.Array`s, none of size 0.
+    A step that is there already is left as it is. No array may have size 0.
 
     Raises:
       UserError: this save or the one before could not be written.
@@ -94,10 +89,9 @@ class Checkpointer:
       self._checkpointer.wait()
 
   def restore(self, abstract_state: PyTree) -> PyTree | None:
-    """Restores the newest readable checkpoint, as the function `restore` does.
+    """Restores as the function `restore` does, and sets damaged ones aside.
 
-    Newer ones that cannot be read are renamed to `corrupt-<step>`, so that
-    their steps can be saved again.
+    They become `corrupt-<step>`, so that their steps can be saved again.
     """
     state, damaged = _restore(self._folder, abstract_state)
     for step in damaged if jax.process_index() == 0 else ():
@@ -111,16 +105,10 @@ class Checkpointer:
 
 
 def restore(folder, abstract_state: PyTree) -> PyTree | None:
-  """Restores the newest readable checkpoint and changes nothing in the folder.
+  """Restores a run's newest readable checkpoint; None where there is none.
 
-  A damaged checkpoint is reported and the one before it is used.
-
-  Args:
-    folder: of the run.
-    abstract_state: `jax.ShapeDtypeStruct`s with the shardings that are wanted.
-
-  Returns:
-    The state, or None where there is no checkpoint.
+  Damaged ones are reported. Nothing in the folder is changed. `abstract_state`
+  has the shardings that are wanted.
 
   Raises:
     UserError: the checkpoint is of another model, or none can be read.
@@ -157,11 +145,7 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
 
 
 def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
-  """The state, or why it cannot be read; all processes agree on whether.
-
-  Raises:
-    UserError: it can be read, and is of another model.
-  """
+  """The state, or why it cannot be read; all processes agree on whether."""
   wanted = _flatten(abstract_state)
   try:
     with runtime.together():

@@ -43,13 +43,11 @@ def start_distributed(
     coordinator: `host:port` of process 0. None, like the other two: what the
       cluster says, which TPU pods and Slurm do.
     num_processes: of the run.
-    process_id: of this process, in [0, num_processes).
-    timeout: seconds to wait for the others.
+    process_id: of this process, from 0.
+    timeout: seconds to wait for the others; after them JAX ends the process.
 
   Raises:
-    UserError: no connection. (N processes that go on without each other would
-      be N runs in one folder.) Where the coordinator is only late, JAX ends the
-      process itself, with a message.
+    UserError: no connection. (Alone, each process would be a run of its own.)
   """
   try:
     jax.distributed.initialize(
@@ -78,12 +76,11 @@ def together() -> Iterator[None]:
 
 
 def use_cpu_cores(batch_size: int):
-  """Makes CPU cores devices, as many as divide `batch_size` (of all devices).
+  """Makes each CPU core a device, as far as their number divides the batch.
 
   Two devices with a core each train 1.5 times faster than one with two threads.
-  It has no effect where the default devices are GPUs or TPUs, where devices are
-  in use already, in a run of several processes, or where the user has set
-  JAX_NUM_CPU_DEVICES.
+  No effect once devices are in use, in a run of several processes, or where the
+  user has set JAX_NUM_CPU_DEVICES.
   """
   # pyrefly: ignore[missing-attribute]
   if jax.config.jax_num_cpu_devices > 0 or jax.distributed.is_initialized():
@@ -145,46 +142,35 @@ def open_run_folder(
 ) -> Iterator[pathlib.Path]:
   """Creates or reopens a run folder, which stays locked until the block ends.
 
-  Process 0 writes `config.json`, and `run.json`: what `versions` returns and
-  the command line. Both are of the latest start.
-
-  Args:
-    path: the folder, on a file system that all processes see.
-    config: resolved.
+  All processes see it; the first writes `config.json`, and `run.json`: versions
+  and command line of the latest start.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
   """
   folder = pathlib.Path(path)
-  lock = contextlib.nullcontext()
-  with together():
-    if '://' in str(path):
-      raise UserError(
-        f'--workdir={path} is a URL; mount the bucket and give the folder'
-      )
-    if jax.process_index() == 0:
-      with reported_writes(folder):
+  if '://' in str(path):
+    raise UserError(
+      f'--workdir={path} is a URL; mount the bucket and give the folder'
+    )
+  with contextlib.ExitStack() as stack:
+    with together(), reported_writes(folder):
+      if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = _lock(folder)
+        lock = stack.enter_context((folder / 'lock').open('a'))
+        try:
+          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          raise UserError(
+            f'{folder} is in use by another run; wait until that has ended or'
+            ' choose another --workdir'
+          ) from None
         plain = json.loads(config.to_json(sort_keys=True))
         _check_same_run(folder, plain)
         write_json(folder / 'config.json', plain)
         run = versions() | {'command': shlex.join(sys.argv)}
         write_json(folder / 'run.json', run)
-  with lock:
     yield folder
-
-
-def _lock(folder: pathlib.Path):
-  lock = (folder / 'lock').open('a')
-  try:
-    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    raise UserError(
-      f'{folder} is in use by another run; wait until that has ended or choose'
-      ' another --workdir'
-    ) from None
-  return lock
 
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
@@ -216,34 +202,22 @@ def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
 def versions() -> dict[str, Any]:
   """Versions, devices and git revision: what a result depends on, for JSON."""
   packages = 'jax', 'jaxlib', 'flax', 'optax'
+  here = shlex.quote(str(pathlib.Path(__file__).parent))
+  status, revision = subprocess.getstatusoutput(
+    f"git -C {here} describe --always --exclude='*' --abbrev=12 --dirty=+dirty"
+  )
   return {
     'python': platform.python_version(),
     **{package: metadata.version(package) for package in packages},
     'device': jax.devices()[0].device_kind,
     'num_devices': jax.device_count(),
     'num_processes': jax.process_count(),
-    'git': _git_revision(),
+    'git': revision if status == 0 else 'unknown',
   }
 
 
-def _git_revision() -> str:
-  """The commit of this code, '+dirty' if files differ from it, or 'unknown'."""
-  command = 'git describe --always --exclude=* --abbrev=12 --dirty=+dirty'
-  here = pathlib.Path(__file__).parent
-  try:
-    return subprocess.check_output(
-      command.split(), cwd=here, stderr=subprocess.DEVNULL, text=True
-    ).strip()
-  except (OSError, subprocess.CalledProcessError):  # no git, no repository
-    return 'unknown'
-
-
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads an object; {} where there is no file.
-
-  Raises:
-    UserError: the file is damaged.
-  """
+  """Reads an object; {} where there is no file, UserError for a damaged one."""
   return parse_json(path.read_text(), path) if path.is_file() else {}
 
 

@@ -14,11 +14,7 @@ Points = Mapping[str, ml_collections.ConfigDict]
 
 
 def load_points(config_flag: str) -> Points:
-  """Calls `sweep` of a config file: name -> config.
-
-  Args:
-    config_flag: `configs/<system>/<experiment>.py` or `...py:arg`. Like
-      `get_config`, `sweep` gets the text after the colon, or None.
+  """Calls `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
 
   Raises:
     UserError: the file defines no `sweep`.
@@ -43,8 +39,7 @@ def run(
   Args:
     points: name -> config.
     folder: of the sweep; it may be shared by processes with an index each.
-    train: (config, folder) -> finished; it resumes what the folder holds, and
-      evaluates in the end. False: a signal ended it, which ends the sweep.
+    train: trains and evaluates, as `loop.run_and_evaluate`.
     index: of the one point to train, in the order of `points`; None: all.
 
   Returns:

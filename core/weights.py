@@ -27,7 +27,7 @@ def save_weights(folder, params: dict[str, Any]):
   """
   if jax.process_index() == 0:
     # safetensors writes a buffer as it lies, whatever the strides say.
-    tensors = {k: np.array(v, order='C') for k, v in flatten(params).items()}
+    tensors = jax.tree.map(lambda x: np.array(x, order='C'), flatten(params))
     path = pathlib.Path(folder) / NAME
     with runtime.reported_writes(folder):
       runtime.replace_file(path, safetensors.numpy.save(tensors))

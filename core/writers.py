@@ -26,12 +26,7 @@ class Writer:
   """The record of a run in training; a context manager."""
 
   def __init__(self, folder, *, start: int, total_steps: int):
-    """Opens the files of a run and drops what a resumed run will write again.
-
-    Args:
-      folder: of the run; created if needed.
-      start: completed updates. Lines of later steps are dropped.
-      total_steps: of the run; for the progress shown.
+    """Opens the files of a run, and drops the lines of steps after `start`.
 
     Raises:
       UserError: the folder cannot be written.
@@ -66,10 +61,10 @@ class Writer:
     self.close()
 
   def write(self, step: int, values: Mapping[str, Value]):
-    """Records what was measured after `step` updates.
+    """Records what was measured after `step` updates, more than at the start.
 
     Args:
-      step: completed updates, more than at the start.
+      step: completed updates.
       values: by tag, such as 'train/loss'; lists go to metrics.jsonl alone.
 
     Raises:
@@ -121,11 +116,7 @@ def without_nan(value: Any) -> Any:
 
 
 def _drop_after(path: pathlib.Path, step: int) -> float:
-  """Drops the lines of later steps, and a last one that a kill cut short.
-
-  Returns:
-    The seconds of the last line that stays, 0 if there is none.
-  """
+  """Drops lines of later steps and half ones; the last one's seconds, or 0."""
   kept, seconds = '', 0.0
   for text in path.read_text().splitlines() if path.exists() else ():
     try:
