@@ -13,6 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import style as style_sheets
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -27,29 +28,23 @@ _SPEED = '(norm|rate|per_second)$'
 
 # Use as `@style()`: artists take their looks when they are made.
 style = functools.partial(
-  matplotlib.rc_context,
-  {
-    'axes.edgecolor': '#BBBBBB',
-    'axes.grid': True,
-    'axes.grid.axis': 'y',
-    'axes.labelcolor': MUTED,
-    'axes.spines.left': False,
-    'axes.spines.right': False,
-    'axes.spines.top': False,
-    'axes.titlecolor': INK,
-    'axes.titlelocation': 'left',
-    'axes.titlesize': 10,
-    'figure.constrained_layout.use': True,
-    'font.size': 9,
-    'grid.color': '#E6E6E6',
-    'legend.frameon': False,
-    'legend.labelcolor': 'linecolor',
-    'text.color': INK,
-    'xtick.color': MUTED,
-    'ytick.color': MUTED,
-    'ytick.major.size': 0,
-    'ytick.minor.size': 0,
-  },
+  style_sheets.context,
+  [
+    'seaborn-v0_8-whitegrid',
+    {
+      'axes.grid.axis': 'y',
+      'axes.labelcolor': MUTED,
+      'axes.spines.left': False,
+      'axes.spines.right': False,
+      'axes.spines.top': False,
+      'axes.titlelocation': 'left',
+      'figure.constrained_layout.use': True,
+      'font.size': 9,
+      'legend.labelcolor': 'linecolor',
+      'xtick.color': MUTED,
+      'ytick.color': MUTED,
+    },
+  ],
 )
 
 

@@ -27,10 +27,10 @@ class Evaluator:
   Attributes:
     arrays: loads the columns, whose leading axis is the examples.
     measure: pure function of (model, batch) to metrics. The batch holds the
-      columns and 'weight' [B], which is 0 for the padding of the last batch.
-    batch_size: examples a device call.
-    every: updates between two evaluations in training; the last update is
-      always evaluated. 0: only by `--mode=eval`.
+      columns and 'weight' [B], which is 0 for padding.
+    batch_size: examples at once.
+    every: updates between evaluations in training, the last is always one. 0:
+      only by `--mode=eval`.
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]
@@ -78,7 +78,7 @@ class Task(Protocol):
 
     Args:
       values: {'<evaluator>/<metric>': number or (nested) list}.
-      model: as measured, for pictures of its work; None: without them.
+      model: for pictures of its work; None: without them.
     """
     ...
 
