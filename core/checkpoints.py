@@ -28,7 +28,7 @@ PyTree = Any
 _CHECKSUM = 'checksum'
 
 
-class Checkpointer:
+class Checkpointer(contextlib.AbstractContextManager):
   """The checkpoints of a run in training; a context manager.
 
   All processes of a run make every call, on a folder that all of them see.
@@ -46,18 +46,14 @@ class Checkpointer:
     """
     self._folder = _checkpoints(folder)
     policies = ocp.training.preservation_policies
-    keep: list[Any] = [policies.LatestN(keep_last)]
-    if keep_every:
-      keep.append(policies.EveryNSteps(keep_every))
+    keep = [policies.LatestN(keep_last)]
+    keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
       self._checkpointer = ocp.training.Checkpointer(
         str(self._folder),
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
       )
-
-  def __enter__(self) -> 'Checkpointer':
-    return self
 
   def __exit__(self, *_):
     try:

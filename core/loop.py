@@ -132,11 +132,10 @@ class _Recorder:
   """Fetches a call's metrics while the next one runs, and writes means."""
 
   def __init__(self, writer: writers.Writer, config, done: int):
-    self._writer = writer
-    self._config = config
-    self._pending = self._clock = None
-    self._sums = {}
-    self._written = done
+    self._writer, self._config = writer, config
+    self._pending: tuple | None = None
+    self._clock = 0.0  # not started
+    self._sums, self._written = {}, done
     self._timed = 0  # updates since the clock was started
 
   def add(self, done: int, metrics, losses):
@@ -170,17 +169,15 @@ class _Recorder:
       metrics = jax.tree.map(np.add, self._sums, metrics)
     self._sums = metrics
     self._timed += len(losses)
-    if self._clock is None:  # the first call was compiled
+    if not self._clock:  # the first call was compiled
       self._start_clock()
-    total = self._config.total_steps
-    if _is_due(self._config.log.every, self._written, done, total):
-      self._write(done)
-
-  def _write(self, done: int):
+    every, total = self._config.log.every, self._config.total_steps
+    if not _is_due(every, self._written, done, total):
+      return
     values = evaluation.values(self._sums, 'train/')
     if self._timed:
-      rate = self._timed * self._config.batch_size
-      rate /= time.monotonic() - self._clock
+      seconds = time.monotonic() - self._clock
+      rate = self._timed * self._config.batch_size / seconds
       values['perf/examples_per_second'] = round(rate, 2)
     self._writer.write(done, values)
     self._sums, self._written = {}, done

@@ -74,7 +74,7 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
   panels = _panels(lines)
   places = dict.fromkeys(name for curves in panels.values() for name in curves)
   palette = colours(list(places))
-  columns = min(4, math.ceil(len(panels) / (2 if len(panels) > 3 else 1)))
+  columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(3.6 * columns, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)

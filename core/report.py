@@ -7,7 +7,6 @@ and, once `--mode=eval` has run, results.json.
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import jax
 import ml_collections
@@ -27,8 +26,9 @@ class _Run:
     paper: metric name -> the paper's value as text, '' where it gives none.
     lines: of metrics.jsonl.
     results: metric name -> {'value', and 'count', 'low', 'high' of a share}.
-    results_step: the step they were measured at, 0 if there are none.
+    values: metric name -> value.
     is_provisional: whether they are from training, not of `--mode=eval`.
+    source: the same in words.
     step: completed updates.
   """
 
@@ -43,34 +43,33 @@ class _Run:
     complete = text[: text.rfind('\n') + 1].splitlines()
     self.lines = [runtime.parse_json(line, path) for line in complete]
     evaluated = runtime.read_json(folder / 'results.json')
-    self.results = evaluated.get('metrics', {})
-    self.results_step = evaluated.get('step', 0)
+    self.results, step = evaluated.get('metrics', {}), evaluated.get('step', 0)
+    self.source = f'evaluated after {step:,} updates.'
     self.is_provisional = not evaluated
-    for line in self.lines if self.is_provisional else ():
-      for tag, value in line.items():
-        if tag.startswith('eval/'):
-          self.results[tag.removeprefix('eval/')] = {'value': value}
-          self.results_step = line['step']
-    self.step = self.lines[-1]['step'] if self.lines else self.results_step
-
-  @property
-  def values(self) -> dict[str, Any]:
-    """Metric name -> value."""
-    return {name: entry['value'] for name, entry in self.results.items()}
+    if self.is_provisional:
+      self.source = 'not evaluated yet.'
+      for line in self.lines:
+        for tag, value in line.items():
+          if tag.startswith('eval/'):
+            self.results[tag.removeprefix('eval/')] = {'value': value}
+            self.source = (
+              'the last evaluation in training, after'
+              f' {line["step"]:,} updates; `--mode=eval` measures the rest.'
+            )
+    self.values = {name: entry['value'] for name, entry in self.results.items()}
+    self.step = self.lines[-1]['step'] if self.lines else step
 
   def cell(self, name: str) -> str:
     """'96.6 % (95.3 to 97.6, n = 1000)', or a plain number of four digits."""
-    result = self.results.get(name, {})
-    value = result.get('value')
+    result, value = self.results.get(name, {}), self.values.get(name)
     if not isinstance(value, int | float):
       return _NONE
     if 'low' in result:
       low, high = 100 * result['low'], 100 * result['high']
       interval = f'({low:.1f} to {high:.1f}, n = {result["count"]})'
       return f'{100 * value:.1f} % {interval}'
-    if '%' in self.paper.get(name, ''):
-      return f'{100 * value:.1f} %'
-    return f'{value:.4g}'
+    is_percent = '%' in self.paper.get(name, '')
+    return f'{100 * value:.1f} %' if is_percent else f'{value:.4g}'
 
 
 def report(folder) -> str:
@@ -130,7 +129,7 @@ def _report_run(run: _Run) -> str:
   parts = [
     f'# {run.folder.name}',
     _table(('metric', 'paper', 'ours'), rows),
-    _source(run),
+    f'Ours: {run.source}',
     _provenance(run),
     '\n'.join(images),
   ]
@@ -161,17 +160,6 @@ def _report_sweep(title: str, runs: Sequence[_Run]) -> str:
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
   return f'# {title}\n\n{_table(("", *short.values()), rows)}\n{note}'
-
-
-def _source(run: _Run) -> str:
-  if not run.results:
-    return 'Ours: not evaluated yet.'
-  if not run.is_provisional:
-    return f'Ours: evaluated after {run.results_step:,} updates.'
-  return (
-    'Ours: the last evaluation in training, after'
-    f' {run.results_step:,} updates; `--mode=eval` measures the rest.'
-  )
 
 
 def _provenance(run: _Run) -> str:

@@ -4,6 +4,7 @@ metrics.jsonl is the record; the other two are views of it. Only process 0
 writes.
 """
 
+import contextlib
 import json
 import pathlib
 import re
@@ -22,7 +23,7 @@ from core import metrics, runtime
 Value = float | list
 
 
-class Writer:
+class Writer(contextlib.AbstractContextManager):
   """The record of a run in training; a context manager."""
 
   def __init__(self, folder, *, start: int, total_steps: int):
@@ -53,9 +54,6 @@ class Writer:
       dynamic_ncols=True,
       disable=None,  # where standard error is no terminal
     )
-
-  def __enter__(self) -> 'Writer':
-    return self
 
   def __exit__(self, *_):
     self.close()
