@@ -71,7 +71,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     """
     if any(step == saved.step for saved in self._checkpointer.checkpoints):
       return
-    leaves = _flatten(state)
+    leaves = weights.flatten(state, '.')
     metadata = {'leaves': weights.describe(leaves)}
     leaves[_CHECKSUM] = _checksum(list(leaves.values()))
     with _reported_writes(self._folder):
@@ -142,7 +142,7 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
 
 def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   """The state, or why it cannot be read; all processes agree on whether."""
-  wanted = _flatten(abstract_state)
+  wanted = weights.flatten(abstract_state, '.')
   try:
     with runtime.together():
       # Orbax can compare shapes too, but opens every array for it.
@@ -166,10 +166,6 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   if int(checksum) != int(_checksum(arrays)):
     return None, 'its checksum differs'
   return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
-
-
-def _flatten(tree: PyTree) -> dict[str, Any]:
-  return weights.flatten(tree, separator='.')
 
 
 @jax.jit

@@ -145,7 +145,7 @@ class _Recorder:
 
   @contextlib.contextmanager
   def paused(self):
-    """Knows that the state is finite; leaves the block out of the rate."""
+    """Enters only if the state is finite; leaves the block out of the rate."""
     self._fetch()
     yield
     self._start_clock()

@@ -183,7 +183,7 @@ def test_a_wrong_value_is_found_by_the_checksum(two_steps, tmp_path, caplog):
   run = shutil.copytree(two_steps, tmp_path / 'run')
   # A readable checkpoint with another step's checksum and one wrong value.
   path, state = run / 'checkpoints' / '2', make_state(2)
-  leaves = checkpoints._flatten(state)
+  leaves = weights.flatten(state, '.')
   wrong = leaves | {'params.odd': leaves['params.odd'].at[1].set(0.0)}
   wrong['checksum'] = checkpoints._checksum(list(leaves.values()))
   shapes = weights.describe(leaves)
