@@ -148,9 +148,8 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       # Orbax can compare shapes too, but opens every array for it.
       metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
       saved = metadata['custom_metadata']['leaves']
-      mismatch = weights.difference(
-        'checkpoint', saved, weights.describe(wanted)
-      )
+      here = weights.describe(wanted)
+      mismatch = weights.difference('checkpoint', saved, here)
       # As a host array: the checksum has no sharding that could be asked for.
       like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)

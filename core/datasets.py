@@ -68,11 +68,8 @@ def load(
 ) -> dict[str, np.ndarray]:
   """Reads a split's columns, after preparing the data set if need be.
 
-  Args:
-    builder_class: a builder made with `info` and `blocks`.
-    split: one of its splits.
-    name: folder in the cache, one for each variant of the data.
-    **arguments: of the builder, whose errors are raised.
+  `name` is a folder in the cache, one for each variant of the data; the other
+  arguments, and what is raised, are the builder's.
   """
   default = '~/.cache/learned_algorithms'
   cache = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)

@@ -9,10 +9,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
@@ -29,25 +29,20 @@ from core.errors import UserError
 from core.task import Task
 
 
-def make_task(config: ml_collections.ConfigDict) -> Task:
+def make_task(config: ConfigDict) -> Task:
   """Builds the task of `config.task`, such as 'rrn.sudoku'."""
   return importlib.import_module(f'{config.task}.task').make_task(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A trained model and all that evaluates it.
+  """A trained model and all that evaluates it."""
 
-  Attributes:
-    step: updates behind the parameters.
-    params: NumPy arrays, whole on every process.
-  """
-
-  config: ml_collections.ConfigDict
+  config: ConfigDict
   task: Task
   mesh: Mesh
-  step: int
-  params: Any
+  step: int  # updates behind the parameters
+  params: Any  # NumPy arrays, whole on every process
 
   @property
   def model(self) -> nnx.Module:
@@ -59,15 +54,13 @@ class Trained:
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   """Loads a run folder (its newest checkpoint) or a folder of weights.
 
-  Args:
-    folder: with config.json.
-    overrides: leaves of the config to change, by dotted name.
+  `overrides` change leaves of its config, by dotted name.
 
   Raises:
     UserError: nothing to load, or damaged.
   """
   path = pathlib.Path(folder)
-  config = ml_collections.ConfigDict(runtime.read_json(path / 'config.json'))
+  config = ConfigDict(runtime.read_json(path / 'config.json'))
   if not config:
     raise UserError(
       f'{folder} holds no config.json: name a run with --workdir or shipped'
@@ -91,8 +84,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
 def predict(trained: Trained, path: str) -> bool:
   """Prints an answer for each line of a file, '-' standard input.
 
-  Returns:
-    Whether all lines could be read; the others give an error line on stderr.
+  Returns whether all could be read; the others give an error line on stderr.
 
   Raises:
     UserError: no such file.
@@ -116,8 +108,7 @@ def predict(trained: Trained, path: str) -> bool:
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   """Runs all evaluators; leaves results.json and figures in `folder`.
 
-  Returns:
-    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+  Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
   """
   merge = step.make_merge(trained.task)
   values, counts = {}, {}

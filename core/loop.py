@@ -11,10 +11,10 @@ import time
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
@@ -30,7 +30,7 @@ from core.errors import UserError
 from core.task import Task
 
 
-def run(config: ml_collections.ConfigDict, folder: str) -> bool:
+def run(config: ConfigDict, folder: str) -> bool:
   """Opens the run folder and trains in it on all devices; see `train`."""
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict, folder: str) -> bool:
     return train(experiment.make_task(config), config, folder, mesh)
 
 
-def run_and_evaluate(config: ml_collections.ConfigDict, folder: str) -> bool:
+def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
   """Trains as `run`, and evaluates what is finished: a point of a sweep."""
   if not run(config, folder):
     return False
@@ -46,9 +46,7 @@ def run_and_evaluate(config: ml_collections.ConfigDict, folder: str) -> bool:
   return True
 
 
-def train(
-  task: Task, config: ml_collections.ConfigDict, folder: str, mesh: Mesh
-) -> bool:
+def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   """Trains until `config.total_steps`, resuming what `folder` holds.
 
   Returns:
@@ -61,14 +59,12 @@ def train(
   total, per_call = config.total_steps, config.steps_per_call
   keep = config.checkpoint
   program = step.make_program(task, config, mesh)
-  arrays = sharding.put(task.arrays('train'), sharding.replicated(mesh))
+  arrays = dict(task.arrays('train'))
+  arrays = sharding.put(arrays, sharding.replicated(mesh))
   evaluations = {
-    name: (
-      evaluator.every,
-      evaluation.make_evaluation(evaluator, program.merge, mesh),
-    )
-    for name, evaluator in task.evaluators().items()
-    if evaluator.every
+    name: (each.every, evaluation.make_evaluation(each, program.merge, mesh))
+    for name, each in task.evaluators().items()
+    if each.every
   }
   with (
     runtime.StopSignal() as stop,

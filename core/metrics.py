@@ -25,12 +25,9 @@ class Metric:
 
   @classmethod
   def mean(cls, values, weights=1.0, *, axis=None) -> 'Metric':
-    """Weighted mean of `values` over `axis` (all axes if None).
+    """Weighted mean of `values` over `axis`, or all axes.
 
-    Args:
-      values: any shape.
-      weights: broadcast with `values`; 0 leaves one out.
-      axis: the axes summed over; a curve keeps the others.
+    `weights` broadcast with `values`; 0 leaves one out.
     """
     values, weights = jnp.broadcast_arrays(
       jnp.asarray(values, jnp.float32), jnp.asarray(weights, jnp.float32)

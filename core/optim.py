@@ -3,14 +3,14 @@
 import re
 
 import jax
-import ml_collections
 import optax
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
 
 def make_optimizer(
-  optim: ml_collections.ConfigDict, total_steps: int
+  optim: ConfigDict, total_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optax chain and the learning rate as a function of the step.
 

@@ -66,10 +66,8 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
   """Plots a panel a quantity, with a line wherever it was measured.
 
   So 'train/solved' and 'eval/validation/steps_64/solved' share a panel. Lists,
-  and breakdowns as `headline` knows them, are left out.
-
-  Args:
-    lines: of metrics.jsonl; at least one holds a number.
+  and breakdowns as `headline` knows them, are left out. `lines` are those of
+  metrics.jsonl; one of them must hold a number.
   """
   panels = _panels(lines)
   places = dict.fromkeys(name for curves in panels.values() for name in curves)
@@ -103,10 +101,7 @@ def colours(names: Sequence[str]) -> dict[str, Any]:
 def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
   """Draws lines, with a legend if there are several.
 
-  Args:
-    axes: where to.
-    curves: name -> (x [n], y [n]); n may differ.
-    palette: name -> colour.
+  `curves` maps names to (x [n], y [n]), `palette` names to colours.
   """
   for name, (x, y) in curves.items():
     marker, label = 'o' if len(x) == 1 else None, name.replace('_', ' ')

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 import jax
-import ml_collections
+from ml_collections import ConfigDict
 
 from core import experiment, metrics, plots, runtime, sweep
 from core.errors import UserError
@@ -18,24 +18,13 @@ _NONE = '–'
 
 
 class _Run:
-  """What a run folder holds.
-
-  Attributes:
-    config: as in config.json.
-    origin: as in run.json, {} where there is none.
-    paper: metric name -> the paper's value as text, '' where it gives none.
-    lines: of metrics.jsonl.
-    results: metric name -> {'value', and 'count', 'low', 'high' of a share}.
-    values: metric name -> value.
-    is_provisional: whether they are from training, not of `--mode=eval`.
-    source: the same in words.
-    step: completed updates.
-  """
+  """What a run folder holds; files that are missing are empty."""
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
     self.config = runtime.read_json(folder / 'config.json')
     self.origin = runtime.read_json(folder / 'run.json')
+    # Metric name -> the paper's value as text, '' where it gives none.
     self.paper = self.config['report']
     path = folder / 'metrics.jsonl'
     text = path.read_text() if path.is_file() else ''
@@ -43,6 +32,7 @@ class _Run:
     complete = text[: text.rfind('\n') + 1].splitlines()
     self.lines = [runtime.parse_json(line, path) for line in complete]
     evaluated = runtime.read_json(folder / 'results.json')
+    # Metric name -> 'value', and of a share 'count', 'low' and 'high'.
     self.results, step = evaluated.get('metrics', {}), evaluated.get('step', 0)
     self.source = f'evaluated after {step:,} updates.'
     self.is_provisional = not evaluated
@@ -75,11 +65,8 @@ class _Run:
 def report(folder) -> str:
   """Reports on a run, or on a sweep: a folder whose sub-folders are runs.
 
-  Writes the text to `folder`/report.md. A run's training curves join the
-  figures that `--mode=eval` left in `folder`/plots; the text shows them all.
-
-  Returns:
-    Markdown; '' on all processes but the first.
+  Writes the text, Markdown, to `folder`/report.md; '' on all processes but the
+  first. It shows the figures that `--mode=eval` left and the training curves.
 
   Raises:
     UserError: no runs there, a damaged file, or the folder cannot be written.
@@ -119,19 +106,16 @@ def _report_run(run: _Run) -> str:
   if run.lines:
     figures = {'training': plots.training_curves(run.lines)}
     if run.is_provisional:  # else `--mode=eval` has drawn them
-      config = ml_collections.ConfigDict(run.config)
+      config = ConfigDict(run.config)
       figures |= experiment.make_task(config).figures(run.values)
     plots.save(figures, run.folder / 'plots')
-  images = [
-    f'![{path.stem}](plots/{path.name})'
-    for path in sorted(run.folder.glob('plots/*.png'))
-  ]
+  images = sorted(run.folder.glob('plots/*.png'))
   parts = [
     f'# {run.folder.name}',
     _table(('metric', 'paper', 'ours'), rows),
     f'Ours: {run.source}',
     _provenance(run),
-    '\n'.join(images),
+    '\n'.join(f'![{path.stem}](plots/{path.name})' for path in images),
   ]
   return '\n\n'.join(filter(None, parts)) + '\n'
 

@@ -15,11 +15,11 @@ from importlib import metadata
 from typing import Any
 
 import jax
-import ml_collections
 import numpy as np
 from absl import logging
 from flax import traverse_util
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
@@ -39,12 +39,9 @@ def start_distributed(
 ):
   """Joins this process to a run of several; call it before any use of a device.
 
-  Args:
-    coordinator: `host:port` of process 0. None, like the other two: what the
-      cluster says, which TPU pods and Slurm do.
-    num_processes: of the run.
-    process_id: of this process, from 0.
-    timeout: seconds to wait for the others; after them JAX ends the process.
+  `coordinator` is `host:port` of process 0; None, like the numbers: what the
+  cluster says, which TPU pods and Slurm do. After `timeout` seconds without the
+  others JAX ends the process.
 
   Raises:
     UserError: no connection. (Alone, each process would be a run of its own.)
@@ -138,7 +135,7 @@ class StopSignal:
 
 @contextlib.contextmanager
 def open_run_folder(
-  path: str | os.PathLike, config: ml_collections.ConfigDict
+  path: str | os.PathLike, config: ConfigDict
 ) -> Iterator[pathlib.Path]:
   """Creates or reopens a run folder, which stays locked until the block ends.
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 
 import jax
-import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
@@ -28,9 +28,7 @@ TENSOR_RULES = (
 FSDP_MIN_SIZE = 4096  # elements; below, keeping is cheaper than gathering
 
 
-def make_mesh(
-  sizes: Mapping[str, int] | ml_collections.ConfigDict, devices=None
-) -> Mesh:
+def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
   """Builds the mesh from devices per axis; one axis may be -1, the rest.
 
   Raises:

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import optim, sharding
 from core.errors import UserError
@@ -24,19 +24,12 @@ from core.task import Batch, Metrics, Task
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that training carries from one update to the next.
+  """All that training carries from one update to the next."""
 
-  Attributes:
-    params: nested dict of arrays.
-    average: their exponential moving average, None if there is none.
-    opt_state: of the optax chain.
-    step: number of completed updates, int32.
-  """
-
-  params: Any
-  average: Any
-  opt_state: Any
-  step: jax.Array
+  params: Any  # nested dict of arrays
+  average: Any  # their exponential moving average, or None
+  opt_state: Any  # of the optax chain
+  step: jax.Array  # number of completed updates, int32
 
   @property
   def evaluated(self):
@@ -48,24 +41,18 @@ class TrainState:
 class Program:
   """The compiled life of a run.
 
-  Attributes:
-    merge: parameters -> model.
-    abstract_state: shapes, types and shardings of the state.
-    init: () -> state.
-    update: (state, arrays) -> (state, metrics, losses): `steps_per_call` steps
-      with their metrics merged, and the loss of each [K], NaN also where the
-      gradient is not finite. Donates the state.
+  `update` maps (state, arrays) to (state, metrics, losses): `steps_per_call`
+  steps with their metrics merged, and the loss of each [K], NaN also where the
+  gradient is not finite. It donates the state.
   """
 
-  merge: Callable[[Any], nnx.Module]
-  abstract_state: TrainState
+  merge: Callable[[Any], nnx.Module]  # parameters -> model
+  abstract_state: TrainState  # shapes, types and shardings
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
 
 
-def make_program(
-  task: Task, config: ml_collections.ConfigDict, mesh: Mesh
-) -> Program:
+def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   """Builds the jitted functions of a run on a mesh.
 
   Raises:
@@ -122,7 +109,7 @@ def make_program(
   return Program(merge, abstract_state, init, update_call)
 
 
-def make_init(task: Task, config: ml_collections.ConfigDict, mesh: Mesh):
+def make_init(task: Task, config: ConfigDict, mesh: Mesh):
   """Returns () -> state on the mesh, jitted."""
   optimizer, _ = optim.make_optimizer(config.optim, config.total_steps)
 

@@ -5,12 +5,12 @@ import runpy
 import sys
 from collections.abc import Callable, Mapping
 
-import ml_collections
+from ml_collections import ConfigDict
 
 from core import weights
 from core.errors import UserError
 
-Points = Mapping[str, ml_collections.ConfigDict]
+Points = Mapping[str, ConfigDict]
 
 
 def load_points(config_flag: str) -> Points:
@@ -31,7 +31,7 @@ def load_points(config_flag: str) -> Points:
 def run(
   points: Points,
   folder,
-  train: Callable[[ml_collections.ConfigDict, str], bool],
+  train: Callable[[ConfigDict, str], bool],
   index: int | None = None,
 ) -> bool:
   """Trains the points that are not finished, each in `folder`/<name>.
@@ -39,8 +39,8 @@ def run(
   Args:
     points: name -> config.
     folder: of the sweep; it may be shared by processes with an index each.
-    train: trains and evaluates, as `loop.run_and_evaluate`.
-    index: of the one point to train, in the order of `points`; None: all.
+    train: trains and evaluates a point, as `loop.run_and_evaluate`.
+    index: of the one point to train; None: all.
 
   Returns:
     Whether all that were asked for are finished; False after a signal.

@@ -18,9 +18,7 @@ OUTCOME = NAME, 'results.json'  # of a run that is trained and evaluated
 def save_weights(folder, params: dict[str, Any]):
   """Writes weights.safetensors; only process 0 does.
 
-  Args:
-    folder: where it goes.
-    params: nested dict of arrays, each wholly on this host.
+  Every array of the nested dict `params` is wholly on this host.
 
   Raises:
     UserError: the folder cannot be written.
@@ -43,9 +41,7 @@ def remove(folder):
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
   """Loads the weights of a folder as a nested dict of NumPy arrays.
 
-  Args:
-    folder: with weights.safetensors.
-    like_params: the same dict of anything with the expected shapes and types.
+  `like_params` is such a dict of anything with the expected shapes and types.
 
   Raises:
     UserError: no such folder, a damaged file, or another model's weights.

@@ -47,13 +47,9 @@ class Writer(contextlib.AbstractContextManager):
       self._events = event_file_writer.EventsWriter(str(events / 'events'))
     self._opened = time.monotonic()
     self._origin = self._opened - seconds
-    self._bar = tqdm.tqdm(
-      initial=start,
-      total=total_steps,
-      unit='step',
-      dynamic_ncols=True,
-      disable=None,  # where standard error is no terminal
-    )
+    # disable=None: no bar where standard error is no terminal.
+    bar = {'unit': 'step', 'dynamic_ncols': True, 'disable': None}
+    self._bar = tqdm.tqdm(initial=start, total=total_steps, **bar)
 
   def __exit__(self, *_):
     self.close()
@@ -61,9 +57,7 @@ class Writer(contextlib.AbstractContextManager):
   def write(self, step: int, values: Mapping[str, Value]):
     """Records what was measured after `step` updates, more than at the start.
 
-    Args:
-      step: completed updates.
-      values: by tag, such as 'train/loss'; lists go to metrics.jsonl alone.
+    `values` are by tag, such as 'train/loss'; lists go to metrics.jsonl alone.
 
     Raises:
       UserError: the disk is full.
