@@ -110,14 +110,15 @@ def default_config() -> ml_collections.ConfigDict:
   config.evals = ml_collections.ConfigDict()
   config.optim = ml_collections.ConfigDict(
     {
-      'name': 'adam',  # 'adam' or 'adamw'
+      'name': 'adam',  # 'adam', 'adamw' or 'muon'
       'learning_rate': 1e-3,
       'schedule': 'constant',  # 'constant' or 'cosine' (to 0 at total_steps)
       'warmup_steps': 0,
       'b1': 0.9,
       'b2': 0.999,
       'eps': 1e-8,
-      'weight_decay': 0.0,  # decoupled; on matrices only
+      'weight_decay': 0.0,  # decoupled; on matrices (of Muon) only
+      'muon_paths': '.*kernel',  # matrices that Muon updates; AdamW the rest
       'l2': 0.0,  # of l2 / 2 * sum of squares in the loss ...
       'l2_paths': '.*kernel',  # ... over the parameters whose paths match
       'clip_norm': 0.0,  # of the global gradient norm; 0: none

@@ -4,6 +4,7 @@ import re
 
 import jax
 import optax
+import optax.contrib
 from ml_collections import ConfigDict
 
 from core.errors import UserError
@@ -28,8 +29,23 @@ def make_optimizer(
       weight_decay=optim.weight_decay,
       mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
     )
+  elif optim.name == 'muon':
+    dimensions = optax.contrib.MuonDimensionNumbers()
+    matches = _mask(optim.muon_paths)
+    update = optax.contrib.muon(
+      schedule,
+      weight_decay=optim.weight_decay,
+      adam_b1=optim.b1,
+      adam_b2=optim.b2,
+      muon_weight_dimension_numbers=lambda params: jax.tree.map(
+        lambda match: dimensions if match else None, matches(params)
+      ),
+      consistent_rms=0.2,  # as large as AdamW's: one learning rate for both
+    )
   else:
-    raise UserError(f"optim.name={optim.name!r}: 'adam' or 'adamw' expected")
+    raise UserError(
+      f"optim.name={optim.name!r}: 'adam', 'adamw' or 'muon' expected"
+    )
   chain: list[optax.GradientTransformation] = [update]
   if optim.l2:
     # Its gradient, added before Adam, is that of a penalty in the loss.

@@ -15,35 +15,60 @@ beyond rounding:
   * the gather's transpose is a gather over each sender's outgoing edges; with a
     single ReLU layer in the message function nothing edge-sized is stored.
 
-Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features.
+Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features,
+C classes.
 """
 
 import dataclasses
 import functools
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 glorot = nnx.initializers.glorot_uniform()
+Mask = Bool[Array | np.ndarray, '... N K']
 
 
 class MLP(nnx.Module):
-  """Linear layers with ReLU between them; the last one is linear."""
+  """Linear layers with ReLU between them; the last one is linear.
 
-  def __init__(self, widths, *, dtype=jnp.float32, rngs: nnx.Rngs):
+  Args:
+    widths: of the input and of each layer's output.
+    dropout: rates after each hidden layer, which take effect where a call
+      brings a key; () for none.
+  """
+
+  def __init__(
+    self,
+    widths: Sequence[int],
+    *,
+    dropout: Sequence[float] = (),
+    dtype=jnp.float32,
+    rngs: nnx.Rngs,
+  ):
     self.layers = nnx.List(
       nnx.Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
       for a, b in zip(widths[:-1], widths[1:], strict=True)
     )
+    self.dropout = tuple(dropout)
 
-  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
-    """Applies the layers."""
+  def __call__(
+    self, x: Float[Array, '*B D'], key: jax.Array | None = None
+  ) -> Float[Array, '*B D2']:
+    """Applies the layers; `key`: for dropout, None: without."""
     *hidden, last = self.layers
-    for layer in hidden:
+    for index, layer in enumerate(hidden):
       x = jax.nn.relu(layer(x))
+      if key is not None and self.dropout and self.dropout[index]:
+        keep = 1 - self.dropout[index]
+        kept = jax.random.bernoulli(
+          jax.random.fold_in(key, index), keep, x.shape
+        )
+        x = jnp.where(kept, x / keep, 0)
     return last(x)
 
 
@@ -74,6 +99,15 @@ class Graph:
 
   senders: np.ndarray
   mask: np.ndarray | None = None
+
+  @classmethod
+  def complete(cls, num_nodes: int, *, self_edges: bool = False) -> 'Graph':
+    """All ordered pairs of nodes, with or without each node's with itself."""
+    senders = np.tile(np.arange(num_nodes), (num_nodes, 1))
+    if not self_edges:
+      is_other = ~np.eye(num_nodes, dtype=bool)
+      senders = senders[is_other].reshape(num_nodes, num_nodes - 1)
+    return cls(senders)
 
   @functools.cached_property
   def outgoing(self) -> tuple[np.ndarray, np.ndarray]:
@@ -107,50 +141,127 @@ class Graph:
     return gather(nodes)
 
   def sum_relu(
-    self, sent: Float[Array, 'B N D'], received: Float[Array, 'B N D']
+    self,
+    sent: Float[Array, 'B N D'],
+    received: Float[Array, 'B N D'],
+    edge: Float[Array, '... #K D'] | None = None,
+    mask: Mask | None = None,
   ) -> Float[Array, 'B N D']:
-    """Sums relu(sender's + receiver's) over the senders of each node.
+    """Sums relu(sender's + receiver's + edge's) over the senders of each node.
 
-    Stores nothing of the size of the edges for the backward pass.
+    Stores nothing of the size of the edges for the backward pass. `edge` is
+    broadcast to 'B N K D'; edges whose mask is False are left out.
     """
+    if mask is not None:  # relu and its derivative are 0 there
+      edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)
+    batch, num_nodes, width = sent.shape
     table, outgoing_mask = self.outgoing
-    receivers = table // self.senders.shape[1]
+    degree = self.senders.shape[1]
+    receivers = table // degree
+
+    def at_receivers(sent, received, edge):
+      edges = sent[:, self.senders] + received[:, :, None]
+      return edges if edge is None else edges + edge
+
+    def at_senders(sent, received, edge):
+      edges = sent[:, :, None] + received[:, receivers]
+      if edge is None:
+        return edges
+      lead = edge.shape[:-3]
+      edge = jnp.broadcast_to(edge, (*lead, num_nodes, degree, width))
+      return edges + edge.reshape(*lead, -1, width)[..., table, :]
 
     @jax.custom_vjp
-    def sum_relu(sent, received):
-      edges = jax.nn.relu(sent[:, self.senders] + received[:, :, None])
-      return sum_edges(edges, self.mask)
+    def sum_relu(*inputs):
+      return sum_edges(jax.nn.relu(at_receivers(*inputs)), None)
 
-    def backward(residuals, cotangent):
-      sent, received = residuals
-      active = sent[:, self.senders] + received[:, :, None] > 0
-      d_received = cotangent * sum_edges(active, self.mask)
-      active = sent[:, :, None] + received[:, receivers] > 0
-      d_sent = jnp.where(active, cotangent[:, receivers], 0)
+    def backward(inputs, cotangent):
+      sent, received, edge = inputs
+      active = at_receivers(*inputs) > 0
+      d_received = cotangent * sum_edges(active, None)
+      d_edge = None
+      if edge is not None:
+        d_edges = jnp.where(active, cotangent[:, :, None], 0).astype(edge.dtype)
+        (d_edge,) = jax.linear_transpose(
+          lambda edge: jnp.broadcast_to(edge, d_edges.shape), edge
+        )(d_edges)
+      d_sent = jnp.where(at_senders(*inputs) > 0, cotangent[:, receivers], 0)
       d_sent = sum_edges(d_sent, outgoing_mask)
-      return d_sent.astype(sent.dtype), d_received.astype(received.dtype)
+      return (
+        d_sent.astype(sent.dtype),
+        d_received.astype(received.dtype),
+        d_edge,
+      )
 
     sum_relu.defvjp(lambda *inputs: (sum_relu(*inputs), inputs), backward)
-    return sum_relu(sent, received)
+    return sum_relu(sent, received, edge)
 
 
 def sum_edges(
-  edges: Shaped[Array, 'B N K D'], mask: np.ndarray | None
+  edges: Shaped[Array, 'B N K D'], mask: Mask | None
 ) -> Float[Array, 'B N D']:
-  """Sums over each node's edges, less those whose mask [N, K] is False."""
-  if mask is not None and not mask.all():
+  """Sums over each node's edges, less those whose mask is False."""
+  if mask is not None:
     edges = edges * mask[..., None]
   return edges.sum(2, dtype=jnp.float32)
 
 
+def make_message_sum(
+  message: MLP,
+  width: int,
+  graph: Graph,
+  *,
+  edges: Float[Array, '... #K E'] | None = None,
+  mask: Mask | None = None,
+  dot: Callable,
+) -> tuple[Callable[[jax.Array], jax.Array], int | np.ndarray | jax.Array]:
+  """Prepares the sum of messages f(sender, receiver, edge) at their receivers.
+
+  Args:
+    message: f, at least two layers.
+    width: D of the states.
+    graph: who sends to whom.
+    edges: features of the edges, broadcast to 'B N K E'; None: zeros.
+    mask: the edges of the graph that each example has; None: all of them.
+    dot: product of an array and a kernel.
+
+  Returns:
+    A function from states 'B N D' to the sum of f's last hidden layer 'B N D':
+    the caller applies f's last layer, which is linear, to the sum. And the
+    number of messages that a node gets, broadcast to 'B N 1'.
+  """
+  first, *middle, _ = message.layers
+  send, receive, edge = jnp.split(first.kernel[...], [width, 2 * width])
+  edge_term = None if edges is None else dot(edges, edge)
+  if graph.mask is not None:
+    mask = graph.mask if mask is None else graph.mask & mask
+  degree = graph.senders.shape[1]
+  if mask is not None:
+    degree = mask.sum(-1)[..., None]
+
+  def sum_hidden(states):
+    sent, received = dot(states, send), dot(states, receive) + first.bias[...]
+    if not middle:
+      return graph.sum_relu(sent, received, edge_term, mask)
+    hidden = graph.gather(sent) + received[:, :, None]
+    hidden = jax.nn.relu(hidden if edge_term is None else hidden + edge_term)
+    for layer in middle:
+      hidden = jax.nn.relu(layer(hidden))
+    return sum_edges(hidden, mask)
+
+  return sum_hidden, degree
+
+
 class RecurrentRelationalNetwork(nnx.Module):
-  """Messages, their sum, and an LSTM at each node (Palm et al. 2018, eqs. 1-3).
+  """Messages, their sum, and node updates (Palm et al. 2018, eqs. 1-3).
 
   Args:
     width: D of inputs, messages and states.
     message_layers: ReLU layers of the message function f before its last, >= 1.
     node_layers: ReLU layers of the node function g before its last, >= 1.
     edge_width: E, 0 for none.
+    lstm: g is an MLP of (message, input) and an LSTM; False: it is an MLP of
+      (message, input, state).
     remat: recompute a step in the backward pass in place of storing it.
   """
 
@@ -161,6 +272,7 @@ class RecurrentRelationalNetwork(nnx.Module):
     message_layers: int = 3,
     node_layers: int = 3,
     edge_width: int = 0,
+    lstm: bool = True,
     remat: bool = False,
     dtype=jnp.float32,
     rngs: nnx.Rngs,
@@ -170,8 +282,9 @@ class RecurrentRelationalNetwork(nnx.Module):
       [2 * width + edge_width, *hidden, width], dtype=dtype, rngs=rngs
     )
     hidden = [width] * node_layers
-    self.node = MLP([2 * width, *hidden, width], dtype=dtype, rngs=rngs)
-    self.lstm = LSTM(width, rngs=rngs)
+    inputs = 2 * width if lstm else 3 * width
+    self.node = MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
+    self.lstm = LSTM(width, rngs=rngs) if lstm else None
     self.remat = remat
     self.dtype = dtype
 
@@ -181,7 +294,9 @@ class RecurrentRelationalNetwork(nnx.Module):
     graph: Graph,
     *,
     num_steps: int,
-    edges: Float[Array, '... N K E'] | None = None,
+    burn_in: int | Int[Array, ''] = 0,
+    edges: Float[Array, '... #K E'] | None = None,
+    mask: Mask | None = None,
   ) -> Float[Array, 'T B N D']:
     """Returns the node states after each of `num_steps` steps.
 
@@ -189,47 +304,68 @@ class RecurrentRelationalNetwork(nnx.Module):
       inputs: x, also the state that the first messages see.
       graph: who sends to whom.
       num_steps: T >= 1.
-      edges: features of the edges, with or without a batch axis; None: zeros.
+      burn_in: steps ahead of those, which are not returned and whose gradient
+        is taken as 0 (ours).
+      edges: features of the edges, broadcast to 'B N K E'; None: zeros.
+      mask: the edges of the graph that each example has; None: all of them.
     """
     dot = functools.partial(_dot, dtype=self.dtype)
     width = inputs.shape[-1]
-    first, *middle, last = self.message.layers
-    send, receive, edge = jnp.split(first.kernel[...], [width, 2 * width])
-    edge_term = 0.0 if edges is None else dot(edges, edge)
+    sum_hidden, degree = make_message_sum(
+      self.message, width, graph, edges=edges, mask=mask, dot=dot
+    )
+    last = self.message.layers[-1]
     first_node, *middle_node, last_node = self.node.layers
-    from_message, from_input = jnp.split(first_node.kernel[...], 2)
-    from_update, from_hidden = jnp.split(self.lstm.kernel[...], 2)
+    from_message, from_input, *from_state = jnp.split(
+      first_node.kernel[...], 2 if self.lstm else 3
+    )
     into_node = dot(last.kernel[...], from_message)
-    into_gates = dot(last_node.kernel[...], from_update)
-    mask = graph.mask
-    degree = graph.senders.shape[1] if mask is None else mask.sum(1)[:, None]
     node_term = dot(inputs, from_input) + first_node.bias[...]
     node_term += dot(degree * last.bias[...], from_message)
-    gate_bias = self.lstm.bias[...] + dot(last_node.bias[...], from_update)
+    if self.lstm:
+      from_update, from_hidden = jnp.split(self.lstm.kernel[...], 2)
+      into_gates = dot(last_node.kernel[...], from_update)
+      gate_bias = self.lstm.bias[...] + dot(last_node.bias[...], from_update)
 
     def step(carry, _):
-      visible, hidden, cell = carry
-      received = dot(visible, receive) + first.bias[...]
-      if not middle and edges is None:
-        summed = graph.sum_relu(dot(visible, send), received)
-      else:
-        message = graph.gather(dot(visible, send))
-        message = jax.nn.relu(message + received[:, :, None] + edge_term)
-        for layer in middle:
-          message = jax.nn.relu(layer(message))
-        summed = sum_edges(message, mask)
-      update = jax.nn.relu(dot(summed, into_node) + node_term)
+      state, memory = carry
+      update = dot(sum_hidden(state), into_node) + node_term
+      if not self.lstm:
+        update += dot(state, *from_state)
+      update = jax.nn.relu(update)
       for layer in middle_node:
         update = jax.nn.relu(layer(update))
-      gates = dot(update, into_gates) + dot(hidden, from_hidden) + gate_bias
-      hidden, cell = self.lstm.update(gates.astype(jnp.float32), cell)
-      return (hidden, hidden, cell), hidden
+      if self.lstm:
+        hidden, cell = memory
+        gates = dot(update, into_gates) + dot(hidden, from_hidden) + gate_bias
+        memory = self.lstm.update(gates.astype(jnp.float32), cell)
+        state = memory[0]
+      else:
+        state = last_node(update).astype(jnp.float32)
+      return (state, memory), state
 
     if self.remat:
       step = jax.checkpoint(step)
     zeros = jnp.zeros(inputs.shape, jnp.float32)
-    start = (inputs.astype(jnp.float32), zeros, zeros)
+    start = inputs.astype(jnp.float32), (zeros, zeros) if self.lstm else ()
+    if not isinstance(burn_in, int) or burn_in:
+      start = jax.lax.stop_gradient(
+        jax.lax.fori_loop(
+          0,
+          burn_in,
+          lambda _, carry: step(carry, None)[0],
+          jax.lax.stop_gradient(start),
+        )
+      )
     return jax.lax.scan(step, start, length=num_steps)[1]
+
+
+def cross_entropy(
+  logits: Float[Array, 'T B ... C'], targets: Int[Array, 'B ...']
+) -> Float[Array, 'T B ...']:
+  """-log p(target) at every step, in nats; its gradient has no scatter."""
+  log_p = jax.nn.log_softmax(logits)
+  return -(log_p * jax.nn.one_hot(targets, logits.shape[-1])).sum(-1)
 
 
 def _dot(x, kernel, dtype):

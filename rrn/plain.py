@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rrn.network import Graph, RecurrentRelationalNetwork
+from rrn.network import Graph, Mask, RecurrentRelationalNetwork
 
 
 def pass_messages(
@@ -20,7 +20,8 @@ def pass_messages(
   graph: Graph,
   *,
   num_steps: int,
-  edges: Float[Array, '... N K E'] | None = None,
+  edges: Float[Array, '... #K E'] | None = None,
+  mask: Mask | None = None,
 ) -> Float[Array, 'T B N D']:
   """Returns what `network` returns, by Palm et al. 2018, eqs. 1-3 as written.
 
@@ -30,6 +31,7 @@ def pass_messages(
     graph: who sends to whom.
     num_steps: T >= 1.
     edges: features of the edges, as many as the network has.
+    mask: the edges of the graph that each example has; None: all of them.
   """
 
   def step(carry, _):
@@ -41,10 +43,15 @@ def pass_messages(
       shape = (*sender.shape[:3], edges.shape[-1])
       features.append(jnp.broadcast_to(edges, shape))
     messages = _mlp(network.message.layers, jnp.concatenate(features, -1))
-    if graph.mask is not None:
-      messages = jnp.where(graph.mask[..., None], messages, 0)
-    update = jnp.concatenate([messages.sum(2), inputs], -1)
-    update = _mlp(network.node.layers, update)
+    for exists in (graph.mask, mask):
+      if exists is not None:
+        messages = jnp.where(exists[..., None], messages, 0)
+    features = [messages.sum(2), inputs]
+    if network.lstm is None:
+      features.append(state)
+    update = _mlp(network.node.layers, jnp.concatenate(features, -1))
+    if network.lstm is None:
+      return (update, hidden, cell), update
     gates = jnp.concatenate([update, hidden], -1) @ network.lstm.kernel[...]
     write, candidate, forget, read = jnp.split(
       gates + network.lstm.bias[...], 4, -1

@@ -52,6 +52,7 @@ def get_config(arg: str | None = None):
   config.model.width = 96
   config.model.embedding_width = 16
   config.model.num_steps = 32
+  config.model.burn_in = 0
   config.model.pre_layers = 3
   config.model.message_layers = 3
   config.model.node_layers = 3
@@ -125,21 +126,23 @@ def _recipe(config):
   config.model.remat = False
   config.data.symmetries = 'all'
   config.batch_size = 32
-  config.optim.name = 'adamw'
+  config.optim.name = 'muon'
+  config.optim.muon_paths = '(pre|message|node|lstm)/.*kernel'
   config.optim.schedule = 'cosine'
   config.optim.learning_rate = 4e-3
   config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.01
+  config.optim.weight_decay = 0.1
   config.optim.clip_norm = 1.0
   config.optim.l2 = 0.0
 
 
 def _cpu(config, board: Board):
   _recipe(config)
-  config.total_steps = 6_000
+  config.model.burn_in = 32
+  config.total_steps = 9_000
   config.microbatch = 4
   config.steps_per_call = 10
-  config.data.givens = (board.givens[0], board.givens[1] - 4)
+  config.data.givens = (board.givens[0], board.givens[1] - 2)
   config.data.start_givens = board.start_givens
   config.data.curriculum_steps = 300
   config.optim.warmup_steps = 100

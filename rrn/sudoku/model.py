@@ -27,6 +27,7 @@ class ModelConfig:
     width: of messages and states.
     embedding_width: of each of the digit, row and column embeddings.
     num_steps: message passing steps in training.
+    burn_in: most steps without gradient ahead of those in training (ours).
     pre_layers, message_layers, node_layers: ReLU layers before each last one.
     edge_width: 1 adds the authors' dead column to the message function.
     zero_positions: feed zeros in place of the row and column embeddings.
@@ -38,6 +39,7 @@ class ModelConfig:
   width: int = 96
   embedding_width: int = 16
   num_steps: int = 32
+  burn_in: int = 0
   pre_layers: int = 3
   message_layers: int = 3
   node_layers: int = 3
@@ -81,9 +83,16 @@ class SudokuNetwork(nnx.Module):
     self.zero_positions = config.zero_positions
 
   def __call__(
-    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+    self,
+    puzzles: Int[Array, 'B N'],
+    *,
+    num_steps: int,
+    burn_in: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits of every step; 0 in `puzzles` is an empty cell."""
+    """Returns the logits of `num_steps` steps after `burn_in` others.
+
+    In `puzzles` 0 is an empty cell.
+    """
     digits, side = self.digit_embedding.shape[0], self.row_embedding.shape[0]
     # A product, not a look-up: its transpose is no scatter.
     digit = jax.nn.one_hot(puzzles, digits) @ self.digit_embedding[...]
@@ -98,5 +107,7 @@ class SudokuNetwork(nnx.Module):
       position = jnp.zeros_like(position)
     position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
     inputs = self.pre(jnp.concatenate([digit, position], axis=-1))
-    states = self.network(inputs, self.graph, num_steps=num_steps)
+    states = self.network(
+      inputs, self.graph, num_steps=num_steps, burn_in=burn_in
+    )
     return self.output(states).astype(jnp.float32)

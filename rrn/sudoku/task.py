@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
+from rrn import network
 from rrn.sudoku import builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
 
@@ -89,9 +90,13 @@ class SudokuTask:
     self, model: SudokuNetwork, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy over all cells, averaged over steps, boards and cells."""
-    del key  # no dropout
-    logits = model(batch['puzzle'], num_steps=self.model_config.num_steps)
-    losses = cross_entropy(logits, batch['solution'])
+    burn_in = self.model_config.burn_in
+    if burn_in:
+      burn_in = jax.random.randint(key, (), 0, burn_in + 1)
+    logits = model(
+      batch['puzzle'], num_steps=self.model_config.num_steps, burn_in=burn_in
+    )
+    losses = network.cross_entropy(logits, batch['solution'])
     right = logits[-1].argmax(-1) == batch['solution']
     return losses.mean(), {
       'last_loss': Metric.mean(losses[-1]),
@@ -294,13 +299,6 @@ def add_givens(key, puzzle, solution, givens):
   rank = jnp.argsort(jnp.argsort(order))
   keep = jnp.maximum(givens, (puzzle > 0).sum())
   return jnp.where(rank < keep, solution, 0)
-
-
-def cross_entropy(logits, solution):
-  """-log p(solution) per step, board and cell: [T, B, N]."""
-  log_p = jax.nn.log_softmax(logits)
-  target = jax.nn.one_hot(solution, logits.shape[-1])  # no scatter in reverse
-  return -(log_p * target).sum(-1)
 
 
 def is_valid(answers, puzzles, box: data.Box):

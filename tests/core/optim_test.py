@@ -42,6 +42,20 @@ def test_adam_is_optax_adam():
   )
 
 
+def test_muon_orthogonalises_the_matrices_it_is_given():
+  kernel = jax.random.normal(jax.random.key(0), (16, 16))
+  params = {'node': {'kernel': kernel, 'bias': kernel[0]}, 'output': kernel}
+  optimizer, _ = make(name='muon', learning_rate=0.01, muon_paths='kernel')
+  updates, _ = optimizer.update(params, optimizer.init(params), params)
+  adam = optax.adam(0.01, nesterov=True)
+  expected, _ = adam.update(params, adam.init(params))
+  for pick in (lambda tree: tree['node']['bias'], lambda tree: tree['output']):
+    np.testing.assert_allclose(pick(updates), pick(expected), rtol=1e-5)
+  # All singular values alike, and as large as AdamW's: 0.2 of the rate.
+  values = np.linalg.svd(updates['node']['kernel'], compute_uv=False)
+  np.testing.assert_allclose(values, 0.2 * 0.01 * 4, rtol=0.35)
+
+
 def test_l2_is_the_gradient_of_a_penalty():
   def penalty(params):
     kernel = params['layer']['kernel']
@@ -89,7 +103,7 @@ def test_cosine_schedule_ends_at_zero():
 
 
 @pytest.mark.parametrize(
-  'name, message', [('name', "'adam' or 'adamw'"), ('schedule', "'constant'")]
+  'name, message', [('name', "'adam', 'adamw'"), ('schedule', "'constant'")]
 )
 def test_unknown_names(name, message):
   with pytest.raises(UserError, match=f"optim.{name}='sgd': {message}"):

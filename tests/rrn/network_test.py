@@ -27,27 +27,44 @@ def make_model(**options):
   return perturbed.split(model)
 
 
+def complete_graph():
+  return network.Graph.complete(6, self_edges=True)
+
+
+def edges_of(graph, shape):
+  key = jax.random.key(3)
+  shapes = {
+    'none': None,
+    'each': (3, *graph.senders.shape, 2),
+    'slot': (graph.senders.shape[1], 2),
+    'example': (3, 1, 1, 2),
+  }
+  return shapes[shape] and jax.random.normal(key, shapes[shape])
+
+
 @pytest.mark.parametrize(
-  'make_graph, message_layers, edge_width, remat',
+  'make_graph, edges, masked, options',
   [
-    (sudoku_graph, 1, 0, False),
-    (sudoku_graph, 3, 2, True),
-    (ragged_graph, 1, 0, True),
-    (ragged_graph, 1, 2, False),
-    (ragged_graph, 3, 0, False),
+    (sudoku_graph, 'none', False, {'message_layers': 1}),
+    (sudoku_graph, 'slot', False, {'message_layers': 1}),
+    (sudoku_graph, 'each', False, {'message_layers': 3, 'remat': True}),
+    (ragged_graph, 'none', False, {'message_layers': 1, 'remat': True}),
+    (ragged_graph, 'each', True, {'message_layers': 1}),
+    (ragged_graph, 'none', True, {'message_layers': 3}),
+    (complete_graph, 'each', False, {'message_layers': 1, 'lstm': False}),
+    (complete_graph, 'example', True, {'message_layers': 2}),
+    (complete_graph, 'example', True, {'message_layers': 1}),
   ],
 )
-def test_fast_form_equals_the_equations(
-  make_graph, message_layers, edge_width, remat
-):
+def test_fast_form_equals_the_equations(make_graph, edges, masked, options):
   graph = make_graph()
   num_nodes = len(graph.senders)
-  edges = None
-  if edge_width:
-    edges = jax.random.normal(jax.random.key(3), (1, *graph.senders.shape, 2))
-  graphdef, params = make_model(
-    message_layers=message_layers, edge_width=edge_width, remat=remat
-  )
+  edges = edges_of(graph, edges)
+  mask = None
+  if masked:
+    mask = jax.random.bernoulli(jax.random.key(5), 0.7, (3, num_nodes, 1))
+    mask = jnp.broadcast_to(mask, (3, *graph.senders.shape))
+  graphdef, params = make_model(edge_width=0 if edges is None else 2, **options)
   inputs = jax.random.normal(jax.random.key(2), (3, num_nodes, WIDTH))
   weights = jax.random.normal(jax.random.key(4), (3, 3, num_nodes, WIDTH))
   forms = [
@@ -56,22 +73,47 @@ def test_fast_form_equals_the_equations(
   ]
 
   def run(form):
-    def weighted(params, inputs):
+    def weighted(params, inputs, edges):
       model = nnx.merge(graphdef, params)
-      outputs = form(model, inputs, graph, num_steps=3, edges=edges)
+      outputs = form(model, inputs, graph, num_steps=3, edges=edges, mask=mask)
       return (outputs * weights).sum(), outputs
 
-    gradient = jax.grad(weighted, argnums=(0, 1), has_aux=True)
-    return jax.jit(gradient)(params, inputs)
+    gradient = jax.grad(weighted, argnums=(0, 1, 2), has_aux=True)
+    return jax.jit(gradient)(params, inputs, edges)
 
   (gradients, outputs), (expected_gradients, expected) = map(run, forms)
-  np.testing.assert_allclose(outputs, expected, atol=1e-5)
+  np.testing.assert_allclose(outputs, expected, atol=1e-5, rtol=1e-5)
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4),
+    lambda a, b: np.testing.assert_allclose(
+      a, b, atol=1e-5 * max(1, np.abs(b).max()), rtol=1e-5
+    ),
     gradients,
     expected_gradients,
   )
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+
+
+def test_burn_in_gives_the_later_states_without_their_past():
+  graphdef, params = make_model()
+  graph = sudoku_graph()
+  inputs = jax.random.normal(jax.random.key(2), (2, 16, WIDTH))
+
+  def states(params, **steps):
+    return nnx.merge(graphdef, params)(inputs, graph, **steps)
+
+  whole = states(params, num_steps=5)
+  late = states(params, num_steps=2, burn_in=3)
+  np.testing.assert_allclose(late, whole[3:], atol=1e-6)
+  run = jax.jit(lambda burn_in: states(params, num_steps=2, burn_in=burn_in))
+  np.testing.assert_allclose(run(3), whole[3:], atol=1e-6)
+
+  def loss(params, **steps):
+    return jnp.square(states(params, **steps)[-1]).sum()
+
+  short = jax.grad(loss)(params, num_steps=2, burn_in=3)
+  full = jax.grad(loss)(params, num_steps=5)
+  difference = jax.tree.map(lambda a, b: np.abs(a - b).max(), short, full)
+  assert max(jax.tree.leaves(difference)) > 1e-3
 
 
 def test_missing_edge_features_are_zeros():
