@@ -41,8 +41,7 @@ TOLERANCE = 1e-4  # of logits: other orders of the same float32 sums
 SQUARE = 2048  # side of the large product
 SKINNY_REPEATS = 16  # a single one is too short to be timed
 
-# One update or product, and its floating-point operations.
-Contender = tuple[Callable[[], None], float]
+Contender = tuple[Callable[[], None], float]  # a call, and its operations
 
 
 class PlainNetwork(model.SudokuNetwork):
@@ -200,10 +199,8 @@ def make_contenders(config, boards) -> dict[str, Contender]:
     name: programs[name].merge(params)(puzzles, num_steps=num_steps)
     for name in ('ours', 'plain form')
   }
-  if torch is None:
-    print('PyTorch is left out: it is not installed')
-  elif jax.default_backend() != 'cpu':
-    print('PyTorch is left out: it is compared on CPUs only')
+  if torch is None or jax.default_backend() != 'cpu':
+    print('PyTorch is left out: it is not installed, or this is no CPU')
   else:
     on_devices = config.microbatch * jax.device_count() or config.batch_size
     for name, at_once in (

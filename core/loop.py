@@ -85,7 +85,8 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       while done < total:
-        state, metrics, losses = program.update(state, arrays)
+        with jax.profiler.StepTraceAnnotation('train', step_num=done):
+          state, metrics, losses = program.update(state, arrays)
         previous, done = done, done + per_call
         recorder.add(done, metrics, losses)
         for name, (every, evaluate) in evaluations.items():
