@@ -173,9 +173,6 @@ def make_contenders(config, boards) -> dict[str, Contender]:
   Args:
     config: of the recipe, with the micro-batch of those that have one.
     boards: 'puzzle' and 'solution', int [B, N].
-
-  Raises:
-    UserError: sizes that do not divide.
   """
   mesh = sharding.make_mesh(config.mesh)
   contenders, programs = {}, {}
