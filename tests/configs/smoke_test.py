@@ -24,8 +24,13 @@ def boards(config):
   return {name: (shape, np.int8) for name in ('puzzle', 'solution')}
 
 
+def trees(config):
+  del config
+  return {'tree': ((4,), np.int32)}
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
-STAND_INS = {'rrn.sudoku': boards}
+STAND_INS = {'rrn.ages': trees, 'rrn.sudoku': boards}
 
 
 def get_config(module, size):
