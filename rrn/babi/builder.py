@@ -23,9 +23,7 @@ from rrn.babi import data
 Columns = dict[str, np.ndarray]
 
 SPLITS = ('train', 'validation', 'test')
-_URL = (
-  'http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz'
-)
+_URL = 'http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz'
 # Checked by what they hold.
 _OFFICIAL = (
   'tasks_1-20_v1-2.tar.gz',
@@ -167,7 +165,10 @@ def _read_archive(path) -> Iterator[tuple[str, str]]:
   with tarfile.open(path) as archive:
     for member in archive:
       if member.isfile() and _MEMBER.search(member.name):
-        yield member.name, archive.extractfile(member).read().decode(errors='replace')
+        yield (
+          member.name,
+          archive.extractfile(member).read().decode(errors='replace'),
+        )
 
 
 def _check_vocabulary(by_task: dict[int, list[data.Question]], path):

@@ -24,8 +24,18 @@ def boards(config):
   return {name: (shape, np.int8) for name in ('puzzle', 'solution')}
 
 
+def questions(config):
+  return {
+    'facts': ((4, 20, 11), np.uint8),
+    'question': ((4, 11), np.uint8),
+    'answer': ((4,), np.uint8),
+    'first': ((2,), np.int32),
+    'count': ((2,), np.int32),
+  }
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
-STAND_INS = {'rrn.sudoku': boards}
+STAND_INS = {'rrn.sudoku': boards, 'rrn.babi': questions}
 
 
 def get_config(module, size):
