@@ -82,7 +82,9 @@ class BabiTask:
     task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
     row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
     row += arrays['first'][task]
-    if len(self.model_config.graph_sizes) > 1 and self.microbatch:
+    if len(self.model_config.graph_sizes) > 1 and (
+      self.microbatch and size % self.microbatch == 0
+    ):
       # Like sizes into one micro-batch: `core.step` deals examples out in turn.
       num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
       row = row[jnp.argsort(num_facts)].reshape(-1, self.microbatch).T.ravel()
