@@ -1,4 +1,4 @@
-"""Tasks are drawn alike often; measures count rightly; answers come in order."""
+"""Tasks are drawn alike often; measures count; answers come in order."""
 
 import jax
 import jax.numpy as jnp
