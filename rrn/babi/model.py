@@ -83,7 +83,9 @@ class BabiNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
-    self.config = config
+    self.num_steps = config.num_steps
+    self.question_in_facts = config.question_in_facts
+    self.graph_sizes = tuple(config.graph_sizes)
 
   def __call__(
     self,
@@ -99,10 +101,10 @@ class BabiNetwork(nnx.Module):
       facts: indices of words, 0 where there is none; oldest first, then rows of
         0 for no fact.
       question: the same.
-      offset: position of the oldest fact, below `config.num_offsets`.
+      offset: position of the oldest fact, below `num_offsets`.
       key: for dropout; None: without.
     """
-    sizes = self.config.graph_sizes
+    sizes = self.graph_sizes
     num_facts = (facts > 0).any(-1).sum(-1).max()
 
     def run(size):
@@ -126,13 +128,13 @@ class BabiNetwork(nnx.Module):
       encode(self.fact_lstm, self.embedding[...], facts),
       jax.nn.one_hot(position, self.num_positions),
     ]
-    if self.config.question_in_facts:
+    if self.question_in_facts:
       shape = (batch, num_nodes, asked.shape[-1])
       features.append(jnp.broadcast_to(asked[:, None], shape))
     states = self.network(
       self.pre(jnp.concatenate(features, axis=-1)),
       network.Graph.complete(num_nodes, self_edges=True),
-      num_steps=self.config.num_steps,
+      num_steps=self.num_steps,
       edges=asked[:, None, None],
       mask=jnp.broadcast_to(exists[:, None], (batch, num_nodes, num_nodes)),
     )
