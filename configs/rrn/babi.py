@@ -5,7 +5,7 @@
 bare    the paper: all 20 tasks, 10k, 3 steps, Adam 2e-4, batch 512, 5,000,000
         updates.
 :cpu    the paper's network with another recipe, for two CPU cores: Muon, batch
-        64, 15,000 updates. Meant to take about an hour, not yet run.
+        128, 8,000 updates. Meant to take about an hour, not yet run.
 :smoke  a small network on generated stories like those of task 1; seconds, and
         no file is needed.
 Expect: a mean error of 0.46 % and 0.13 failed tasks (paper, mean of 15 runs).
@@ -89,11 +89,11 @@ def _recipe(config):
 
 def _cpu(config):
   _recipe(config)
-  config.total_steps = 15_000
-  config.batch_size = 64
+  config.total_steps = 8_000
+  config.batch_size = 128
   config.steps_per_call = 10
   config.optim.ema_decay = 0.999
-  config.evals.every = 2500
+  config.evals.every = 1000
   config.evals.batch_size = 64
   config.log.every = 50
   config.checkpoint.every = 250
@@ -105,7 +105,7 @@ def _smoke(config):
   config.model.sentence_width = 16
   config.data.source = 'generated'
   config.total_steps = 400
-  config.batch_size = 32
+  config.batch_size = 64
   config.steps_per_call = 20
   config.optim.warmup_steps = 20
   config.optim.ema_decay = 0.98

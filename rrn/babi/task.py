@@ -82,12 +82,12 @@ class BabiTask:
     task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
     row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
     row += arrays['first'][task]
-    if len(self.model_config.graph_sizes) > 1 and (
-      self.microbatch and size % self.microbatch == 0
-    ):
-      # Like sizes into one micro-batch: `core.step` deals examples out in turn.
+    # Stories of like size into one micro-batch, which `core.step` takes from
+    # all devices: every n-th example, n being the number of micro-batches.
+    groups = size // (self.microbatch * jax.device_count() or size)
+    if groups > 1 and size % groups == 0:
       num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
-      row = row[jnp.argsort(num_facts)].reshape(-1, self.microbatch).T.ravel()
+      row = row[jnp.argsort(num_facts)].reshape(groups, -1).T.ravel()
     offset = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
