@@ -153,7 +153,8 @@ def encode(
 
   def step(carry, word):
     hidden, cell = carry
-    gates = _look_up(table, word) + hidden @ from_hidden
+    # A product, not a look-up: its transpose is no scatter.
+    gates = jax.nn.one_hot(word, len(table)) @ table + hidden @ from_hidden
     new = lstm.update(gates, cell)
     is_word = (word > 0)[..., None]
     return jax.tree.map(
@@ -165,20 +166,3 @@ def encode(
     step, (zeros, zeros), jnp.moveaxis(words, -1, 0)
   )
   return hidden
-
-
-@jax.custom_vjp
-def _look_up(table: Float[Array, 'V D'], words: Int[Array, '...']):
-  """Rows of a table; its transpose is a product, not a scatter."""
-  return table[words]
-
-
-def _look_up_backward(residuals, cotangent):
-  words, num_words = residuals
-  is_word = jax.nn.one_hot(words.ravel(), num_words)
-  return is_word.T @ cotangent.reshape(-1, cotangent.shape[-1]), None
-
-
-_look_up.defvjp(
-  lambda table, words: (table[words], (words, len(table))), _look_up_backward
-)
