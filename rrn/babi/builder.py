@@ -7,10 +7,11 @@ official    the 20 tasks of bAbI v1.2, English, 10k, with a validation split:
 generated   stories like those of task 1, at once and without a file.
 """
 
+import pathlib
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -118,11 +119,11 @@ def _generated(split: str) -> Columns:
 def _make_splits(data_dir: str) -> dict[str, Columns]:
   path, texts = _read_texts(data_dir)
   questions = {split: {} for split in SPLITS}
-  for name, text in texts:
-    task, short = _MEMBER.search(name).groups()
-    split = 'validation' if short == 'valid' else short
-    read = data.read_questions(text.splitlines(), f'{path}: {name}')
-    questions[split][int(task)] = list(read)
+  for name, text in texts.items():
+    if match := _MEMBER.search(name):
+      split = 'validation' if match[2] == 'valid' else match[2]
+      read = data.read_questions(text.splitlines(), f'{path}: {name}')
+      questions[split][int(match[1])] = list(read)
   is_partial = path.name in _PARTIAL
   for split, by_task in questions.items():
     for task in range(1, data.NUM_TASKS + 1):
@@ -139,8 +140,8 @@ def _make_splits(data_dir: str) -> dict[str, Columns]:
   return {split: _columns(by_task) for split, by_task in questions.items()}
 
 
-def _read_texts(data_dir: str):
-  """The source's path, and names and texts of its files."""
+def _read_texts(data_dir: str) -> tuple[pathlib.Path, dict[str, str]]:
+  """The source's path, and the texts of its files by name."""
   path = files.locate(_OFFICIAL, data_dir)
   if path is None:
     # The official archive's checksum is never asked for: it is not there.
@@ -148,27 +149,22 @@ def _read_texts(data_dir: str):
     path = files.find_file(names, data_dir, url=_URL, hint=_HINT)
   if path.suffix == '.txt':
     path = path.absolute().parent
-    texts = [
-      (f'en-valid-10k/{file.name}', file.read_text(errors='replace'))
+    return path, {
+      f'en-valid-10k/{file.name}': file.read_text(errors='replace')
       for file in sorted(path.glob('qa*.txt'))
-    ]
-    return path, [t for t in texts if _MEMBER.search(t[0])]
+    }
+  texts = {}
   try:
-    return path, list(_read_archive(path))
+    with tarfile.open(path) as archive:
+      for member in archive:
+        file = archive.extractfile(member)  # None: a folder
+        if file and _MEMBER.search(member.name):
+          texts[member.name] = file.read().decode(errors='replace')
   except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
     raise UserError(
       f'{path} is damaged ({error}); replace it by {_URL}'
     ) from error
-
-
-def _read_archive(path) -> Iterator[tuple[str, str]]:
-  with tarfile.open(path) as archive:
-    for member in archive:
-      if member.isfile() and _MEMBER.search(member.name):
-        yield (
-          member.name,
-          archive.extractfile(member).read().decode(errors='replace'),
-        )
+  return path, texts
 
 
 def _check_vocabulary(by_task: dict[int, list[data.Question]], path):

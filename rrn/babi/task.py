@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 
 
 @jax.tree_util.register_dataclass
+@typing.no_type_check  # JAX maps its fields to what it likes
 @dataclasses.dataclass(frozen=True)
 class FailedTasks(Metric):
   """How many tasks fail; sums wrong answers and questions of each task."""
