@@ -86,6 +86,23 @@ def test_eval_takes_overrides(call, trained, tmp_path):
   assert 'test/steps_8/solved' not in values
 
 
+def test_eval_takes_the_positions_away(call, trained, tmp_path):
+  flags = '--mode=eval', f'--weights={trained}', SMOKE
+  answers = []
+  for zero in (False, True):
+    status, output, errors = call(
+      *flags,
+      f'--workdir={tmp_path / str(zero)}',
+      f'--config.model.zero_positions={zero}',
+    )
+    assert status == 0, errors
+    answers.append(json.loads(output.splitlines()[-1]))
+  plain, without = answers
+  hardest = 'test_zero_positions/steps_16/cells'
+  assert plain[hardest] == without[hardest]
+  assert plain['test/steps_16/cells'] != without['test/steps_16/cells']
+
+
 PUZZLES = """\
 1.......2.......
 123
