@@ -104,26 +104,18 @@ def literal_deep_messages(model, puzzles, num_steps):
   """A message an edge, with what its sender has heard from all others."""
   inputs, senders = model.inputs(puzzles), model.graph.senders
   edges = [(int(i), j) for j, row in enumerate(senders) for i in row]
-  heard = {edge: jnp.zeros((len(puzzles), 5)) for edge in edges}
+  # Which other edges (k, m) the edge (i, j) hears of: those into its sender,
+  # but not from its receiver.
+  hears = np.array([[m == i and k != j for k, m in edges] for i, j in edges])
+  into = np.array([[m == node for _, m in edges] for node in range(16)])
+  sender, receiver = np.array(edges).T
+  heard = jnp.zeros((len(puzzles), len(edges), 5))
   steps = []
   for _ in range(num_steps):
-    messages = {
-      (i, j): model.message(
-        jnp.concatenate([inputs[:, i], inputs[:, j], heard[i, j]], -1)
-      )
-      for i, j in edges
-    }
-    for i, j in edges:
-      heard[i, j] = sum(messages[k, i] for k in senders[i].tolist() if k != j)
-    steps.append(
-      jnp.stack(
-        [
-          sum(messages[i, j] for i in senders[j].tolist())
-          for j in range(len(senders))
-        ],
-        axis=1,
-      )
-    )
+    features = [inputs[:, sender], inputs[:, receiver], heard]
+    messages = model.message(jnp.concatenate(features, -1))
+    heard = jnp.einsum('ef,bfd->bed', hears.astype(float), messages)
+    steps.append(jnp.einsum('nf,bfd->bnd', into.astype(float), messages))
   return jnp.stack(steps)
 
 
@@ -137,7 +129,7 @@ def test_deep_messages_leave_out_what_the_receiver_said():
       logits = form(nnx.merge(graphdef, params))
       return (logits * weights).sum(), logits
 
-    return jax.grad(weighted, has_aux=True)(params)
+    return jax.jit(jax.grad(weighted, has_aux=True))(params)
 
   fast = run(lambda model: model(puzzles, num_steps=3))
   literal = run(lambda model: literal_deep_messages(model, puzzles, 3))
