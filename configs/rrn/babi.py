@@ -103,6 +103,7 @@ def _smoke(config):
   _recipe(config)
   config.model.width = 32
   config.model.sentence_width = 16
+  config.model.graph_sizes = (10, 20)
   config.data.source = 'generated'
   config.total_steps = 400
   config.batch_size = 64

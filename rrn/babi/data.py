@@ -75,16 +75,14 @@ class Story:
     """
     text, *rest = line.rstrip('\r\n').split('\t')
     number, _, sentence = text.strip().partition(' ')
-    words = tuple(sentence.lower().replace('.', '').replace('?', '').split())
+    words = _words(sentence)
     answer = rest[0].strip().lower() if rest else ''
     if not (number.isascii() and number.isdigit() and words):
       raise UserError(
         f'{text[:40]!r}: a number and a sentence expected, such as'
         " '1 Mary moved to the garden.' or '2 Where is Mary?'"
       )
-    unknown = [w for w in (*words, answer) if w and not vocabulary().get(w)]
-    if unknown:
-      raise UserError(f'unknown words: {", ".join(dict.fromkeys(unknown))}')
+    _check_known(words, answer)
     if len(words) > MAX_WORDS:
       raise UserError(f'{len(words)} words; at most {MAX_WORDS} expected')
     if int(number) <= self.number:
@@ -104,6 +102,18 @@ class Story:
       len(self.facts),
       support <= set(map(str, kept)),
     )
+
+
+@functools.lru_cache(8192)  # bAbI repeats itself
+def _words(sentence: str) -> Words:
+  return tuple(sentence.lower().replace('.', '').replace('?', '').split())
+
+
+@functools.lru_cache(8192)
+def _check_known(words: Words, answer: str):
+  unknown = [w for w in (*words, answer) if w and not vocabulary().get(w)]
+  if unknown:
+    raise UserError(f'unknown words: {", ".join(dict.fromkeys(unknown))}')
 
 
 def read_questions(lines: Iterable[str], name: str) -> Iterator[Question]:

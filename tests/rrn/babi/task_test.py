@@ -173,27 +173,31 @@ def test_predict_answers_questions_and_names_what_is_wrong(smoke):
     assert all(text in str(error) for error in errors)
 
 
-def test_one_small_batch_can_be_learnt(smoke):
-  arrays = jax.tree.map(jnp.asarray, smoke.arrays('train'))
-  batch = smoke.batch(jax.random.key(0), arrays, size=16, step=jnp.asarray(0))
-  graphdef, params = nnx.split(smoke.make_model(nnx.Rngs(0)), nnx.Param)
-  optimizer = optax.adam(5e-3)
+def test_one_small_batch_can_be_learnt():
+  config = babi.get_config('smoke,no_dropout')
+  config.model.graph_sizes = (10,)  # as many as generated stories have
+  small = task.make_task(config)
+  arrays = jax.tree.map(jnp.asarray, small.arrays('train'))
+  batch = small.batch(jax.random.key(0), arrays, size=16, step=jnp.asarray(0))
+  batch['facts'] = batch['facts'][:, :10]
+  graphdef, params = nnx.split(small.make_model(nnx.Rngs(0)), nnx.Param)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
 
   def update(carry, key):
     params, state = carry
 
     def loss(params):
-      return smoke.loss(nnx.merge(graphdef, params), batch, key)
+      return small.loss(nnx.merge(graphdef, params), batch, key)
 
     (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
     updates, state = optimizer.update(grads, state, params)
     return (optax.apply_updates(params, updates), state), metrics['error']
 
-  keys = jax.random.split(jax.random.key(1), 150)
+  keys = jax.random.split(jax.random.key(1), 250)
   carry = params, optimizer.init(params)
   _, errors = jax.jit(lambda *a: jax.lax.scan(update, *a))(carry, keys)
   errors = errors.result()
-  assert errors[0] > 0.5 and errors[-10:].mean() < 0.1
+  assert errors[0] > 0.5 and errors[-1] == 0
 
 
 def test_sweep_is_the_papers_ablations():
