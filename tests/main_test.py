@@ -86,6 +86,21 @@ def test_eval_takes_overrides(call, trained, tmp_path):
   assert 'test/steps_8/solved' not in values
 
 
+def test_eval_takes_the_positions_away(call, trained, tmp_path):
+  status, output, errors = call(
+    *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
+    *(SMOKE, '--config.model.zero_positions=True'),
+  )
+  assert status == 0, errors
+  assert 'test_zero_positions/steps_16/solved' in json.loads(
+    output.splitlines()[-1]
+  )
+  override = {'model.zero_positions': True}
+  for overrides in ({}, override):
+    model = main.experiment.load(str(trained), overrides).model
+    assert model.zero_positions == bool(overrides)
+
+
 PUZZLES = """\
 1.......2.......
 123

@@ -9,6 +9,7 @@ F features, C classes (the 16 symbols).
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class ModelConfig:
   width: int = 128
   dropout: float = 0.5
   pixels: bool = False
-  conv_widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+  conv_widths: Sequence[int] = (32, 64, 128, 256, 512)
 
   @property
   def trained_steps(self) -> int:

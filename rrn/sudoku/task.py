@@ -18,9 +18,18 @@ from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import network
-from rrn.sudoku import builder, data, plots
+from rrn.sudoku import baselines, builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
 
+# Each is a function of puzzles [B, N] and num_steps to logits [T, B, N, K].
+NETWORKS = {
+  'recurrent_relational_network': SudokuNetwork,
+  'relation_network': SudokuNetwork,
+  'graph_relation_network': baselines.GraphRelationNetwork,
+  'mlp': baselines.MultilayerPerceptron,
+  'deep_messages': baselines.DeepMessages,
+  'convolutional': baselines.ConvolutionalNetwork,
+}
 PREDICT_BATCH = 64  # boards a device call
 
 
@@ -34,14 +43,20 @@ class SudokuTask:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
+    if self.model_config.network not in NETWORKS:
+      raise UserError(
+        f'no network {self.model_config.network!r} for config.model.network;'
+        f' there are {", ".join(NETWORKS)}'
+      )
     self.box = self.model_config.box_height, self.model_config.box_width
     self.data = config.data
     self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
 
-  def make_model(self, rngs: nnx.Rngs) -> SudokuNetwork:
-    """Builds the network."""
-    return SudokuNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
+  def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Builds the network that the config names."""
+    make = NETWORKS[self.model_config.network]
+    return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
     """'puzzle' and 'solution', int8 [bases, N]."""
@@ -87,34 +102,56 @@ class SudokuTask:
     return jax.vmap(example)(jax.random.split(key, size))
 
   def loss(
-    self, model: SudokuNetwork, batch: Batch, key: jax.Array
+    self, model: Any, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy over all cells, averaged over steps, boards and cells."""
-    burn_in = self.model_config.burn_in
-    if burn_in:
-      burn_in = jax.random.randint(key, (), 0, burn_in + 1)
-    logits = model(
-      batch['puzzle'], num_steps=self.model_config.num_steps, burn_in=burn_in
-    )
+    config, options = self.model_config, {}
+    if config.burn_in:
+      options['burn_in'] = jax.random.randint(key, (), 0, config.burn_in + 1)
+    logits = model(batch['puzzle'], num_steps=config.num_steps, **options)
     losses = network.cross_entropy(logits, batch['solution'])
     right = logits[-1].argmax(-1) == batch['solution']
-    return losses.mean(), {
+    counted = losses[-1] if config.loss_steps == 'last' else losses
+    return counted.mean(), {
       'last_loss': Metric.mean(losses[-1]),
       'cells': Metric.mean(right),
       'solved': Metric.mean(right.all(-1)),
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' (every split's last word) by eval."""
-    every = {'validation': self.evals.every, 'test': 0}
-    return {
-      name: Evaluator(
-        arrays=functools.partial(self._evaluation_set, name),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
+    """'validation' while training, 'test' (every split's last word) by eval.
+
+    And, of the paper's network, 'test_zero_positions': the hardest boards
+    without row and column embeddings, which training had.
+    """
+    make = functools.partial(
+      Evaluator, measure=self._measure, batch_size=self.evals.batch_size
+    )
+    evaluators = {
+      name: make(
+        arrays=functools.partial(self._evaluation_set, name), every=period
       )
-      for name, period in every.items()
+      for name, period in (('validation', self.evals.every), ('test', 0))
+    }
+    if self.model_config.network == 'recurrent_relational_network':
+
+      def measure(model, batch):
+        model = nnx.clone(model)
+        model.zero_positions = True
+        metrics = self._measure(model, batch)
+        del metrics['solved_by_step']  # of one number of givens: no figure
+        return metrics
+
+      evaluators['test_zero_positions'] = make(
+        arrays=self._hardest_test_set, measure=measure, every=0
+      )
+    return evaluators
+
+  def _hardest_test_set(self) -> dict[str, np.ndarray]:
+    columns = self._evaluation_set('test')
+    givens = (columns['puzzle'] > 0).sum(1)
+    return {
+      name: column[givens == givens.min()] for name, column in columns.items()
     }
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
@@ -139,7 +176,7 @@ class SudokuTask:
       solution = np.tile(solution, (high + 1 - low, 1))
     return {'puzzle': puzzle, 'solution': solution}
 
-  def _measure(self, model: SudokuNetwork, batch: Batch) -> Metrics:
+  def _measure(self, model: Any, batch: Batch) -> Metrics:
     """Shares of boards, cells and rule-abiding answers, by steps and givens."""
     puzzle, solution, weight = (
       batch[name] for name in ('puzzle', 'solution', 'weight')
@@ -175,7 +212,7 @@ class SudokuTask:
     return metrics
 
   def figures(
-    self, values: Mapping[str, Any], model: SudokuNetwork | None = None
+    self, values: Mapping[str, Any], model: Any = None
   ) -> dict[str, Figure]:
     """The paper's Figure 4, and one board's digits step by step."""
     low, high = self.evals.givens
@@ -191,7 +228,9 @@ class SudokuTask:
       columns = self._evaluation_set('validation')
       middle = len(columns['puzzle']) // 2  # neither few givens nor many
       puzzle, solution = columns['puzzle'][middle], columns['solution'][middle]
-      steps = sorted({1, 2, 4, trained, *self.evals.num_steps})
+      longest = max(trained, *self.evals.num_steps)
+      steps = {1, 2, 4, trained, *self.evals.num_steps}
+      steps = sorted(step for step in steps if step <= longest)
       logits = model(jnp.asarray(puzzle[None]), num_steps=max(steps))
       figures['digits_by_step'] = plots.digits_by_step(
         puzzle,
@@ -203,7 +242,7 @@ class SudokuTask:
     return figures
 
   def predict(
-    self, model: SudokuNetwork, lines: Iterable[str]
+    self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """Solves one puzzle a line; warns of answers that break the rules."""
     graphdef, params = nnx.split(model)

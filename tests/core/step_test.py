@@ -113,8 +113,10 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
 )
 def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
   state = sudoku_on(mesh)[-1]
-  adam = next(s for s in state.opt_state[-1] if hasattr(s, 'mu'))
-  for tree in (state.params, state.average, adam.mu, adam.nu):
+  muon = state.opt_state[-1].inner_states['muon'].inner_state[0].mu
+  # Muon knows nothing of the embeddings: Adam has them.
+  muon = muon | {'digit_embedding': state.params['digit_embedding']}
+  for tree in (state.params, state.average, muon):
     layers = tree['pre']['layers']
     for leaf, spec in [
       (tree['network']['lstm']['kernel'], lstm),

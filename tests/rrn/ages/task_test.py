@@ -98,7 +98,9 @@ def test_report_names_what_is_measured():
   ) | {'weight': jnp.ones(2)}
   for config in ages.sweep('cpu').values():
     made = task.make_task(config)
-    merge, abstract = step.split_model(made)
+    merge = step.make_merge(made)
+    model = nnx.eval_shape(lambda made=made: made.make_model(nnx.Rngs(0)))
+    abstract = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     measure = made.evaluators()['test'].measure
     measured = jax.eval_shape(
       lambda params, f=measure, m=merge: f(m(params), batch), abstract
@@ -132,7 +134,7 @@ def test_predict_answers_in_order():
 def test_a_small_batch_can_be_learnt(arg):
   made = make(arg)
   batch = draw(made, size=8)
-  merge, _ = step.split_model(made)
+  merge = step.make_merge(made)
   params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
   optimizer = optax.adam(3e-3)
 

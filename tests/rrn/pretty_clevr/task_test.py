@@ -110,7 +110,9 @@ def test_report_names_what_is_measured():
   batch = {'scene': jnp.arange(2), 'weight': jnp.ones(2)}
   for config in [pretty_clevr.get_config(), *pretty_clevr.sweep().values()]:
     made = task.make_task(config)
-    merge, abstract = step.split_model(made)
+    merge = step.make_merge(made)
+    model = nnx.eval_shape(lambda made=made: made.make_model(nnx.Rngs(0)))
+    abstract = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     for split, evaluator in made.evaluators().items():
       measured = jax.eval_shape(
         lambda params, e=evaluator, m=merge: e.measure(m(params), batch),
@@ -180,7 +182,7 @@ def test_a_small_batch_can_be_learnt(arg):
   # A scene has eight questions where it is a picture.
   batch = draw(made, size=2 if 'pixels' in arg else 8)
   batch = jax.tree.map(jnp.asarray, batch)
-  merge, _ = step.split_model(made)
+  merge = step.make_merge(made)
   params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
   optimizer = optax.adam(3e-3)
 

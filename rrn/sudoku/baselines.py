@@ -1,0 +1,205 @@
+"""What the paper compares with on Sudoku, in the interface of its network.
+
+Each maps a puzzle to the logits of every cell at every step, as `model` does; a
+network without steps says the same at all of them.
+
+Axes: B batch, T steps, N cells, K neighbours or, last, classes, D width.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from rrn import network, relation_network
+from rrn.sudoku.model import BoardEmbedding, ModelConfig
+
+_SURE = 30.0  # logit of a filled cell's digit: no loss and no gradient there
+
+
+class GraphRelationNetwork(BoardEmbedding):
+  """Reads all cells from the sum of all messages (Santoro et al. 2017).
+
+  The paper has width 256; with the authors' dead column 944,874 parameters.
+  """
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    super().__init__(config, dtype=dtype, rngs=rngs)
+    num_cells, side = len(self.graph.senders), self.row_embedding.shape[0]
+    self.network = relation_network.RelationNetwork(
+      config.width,
+      num_cells * (side + 1),
+      message_layers=config.message_layers,
+      readout_layers=config.node_layers,
+      edge_width=config.edge_width,
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+  ) -> Float[Array, 'T B N K']:
+    """Returns the logits, the same at each of `num_steps` steps."""
+    answer = self.network(self.inputs(puzzles), self.graph)
+    return _at_all_steps(answer.reshape(*puzzles.shape, -1), num_steps)
+
+
+class MultilayerPerceptron(nnx.Module):
+  """Sees the digits of a board as one long vector: no graph at all.
+
+  Not in the paper; `node_layers` of `width` before the last layer.
+  """
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    self.num_classes = config.box_height * config.box_width + 1
+    size = (self.num_classes - 1) ** 2 * self.num_classes
+    self.node = network.MLP(
+      [size, *[config.width] * config.node_layers, size], dtype=dtype, rngs=rngs
+    )
+
+  def __call__(
+    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+  ) -> Float[Array, 'T B N K']:
+    """Returns the logits, the same at each of `num_steps` steps."""
+    digits = jax.nn.one_hot(puzzles, self.num_classes)
+    answer = self.node(digits.reshape(len(puzzles), -1)).astype(jnp.float32)
+    return _at_all_steps(answer.reshape(digits.shape), num_steps)
+
+
+class DeepMessages(BoardEmbedding):
+  """Deeply learned messages (Lin et al. 2015), as Palm et al. ran them.
+
+  A message f(sender, receiver, d) has as many numbers as there are classes, and
+  their sum is the receiver's logits. d is what the sender has heard so far from
+  all others than the receiver, as in belief propagation: the sender's logits
+  less the receiver's last message to it, and 0 at first.
+
+  The first layer of f is applied to nodes, once for all steps, and to d.
+  """
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    super().__init__(config, dtype=dtype, rngs=rngs)
+    num_classes = config.box_height * config.box_width + 1
+    self.message = network.MLP(
+      [
+        2 * config.width + num_classes,
+        *[num_classes] * (config.message_layers + 1),
+      ],
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.dtype = dtype
+    self.remat = config.remat
+
+  def __call__(
+    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+  ) -> Float[Array, 'T B N K']:
+    """Returns the logits after each of `num_steps` steps."""
+    inputs = self.inputs(puzzles).astype(self.dtype)
+    first, *middle, last = self.message.layers
+    width = inputs.shape[-1]
+    send, receive, heard = jnp.split(
+      first.kernel[...].astype(self.dtype), [width, 2 * width]
+    )
+    constant = self.graph.gather(inputs @ send)
+    constant += (inputs @ receive + first.bias[...])[:, :, None]
+
+    def step(heard_term, _):
+      hidden = jax.nn.relu(constant + heard_term)
+      for layer in middle:
+        hidden = jax.nn.relu(layer(hidden))
+      messages = last(hidden).astype(jnp.float32)  # [B, N, K, classes]
+      logits = messages.sum(2)
+      others = self.graph.gather(logits) - swap_ends(messages, self.graph)
+      return others.astype(self.dtype) @ heard, logits
+
+    if self.remat:
+      step = jax.checkpoint(step)
+    start = jnp.zeros_like(constant)
+    return jax.lax.scan(step, start, length=num_steps)[1]
+
+
+def swap_ends(
+  edges: Float[Array, 'B N K D'], graph: network.Graph
+) -> Float[Array, 'B N K D']:
+  """For each edge, what lies on the one that goes the other way.
+
+  All edges of the graph have one. Swapping twice changes nothing, so that the
+  transpose is the same gather, and no scatter.
+  """
+  table = _opposite_edges(graph)
+
+  @jax.custom_vjp
+  def swap(edges):
+    return edges.reshape(len(edges), -1, edges.shape[-1])[:, table]
+
+  swap.defvjp(lambda edges: (swap(edges), None), lambda _, ct: (swap(ct),))
+  return swap(edges)
+
+
+def _opposite_edges(graph: network.Graph) -> np.ndarray:
+  """Positions in the flat table of senders: int [N, K]."""
+  num_nodes, degree = graph.senders.shape
+  receivers = np.arange(num_nodes)[:, None]
+  slots = (graph.senders[graph.senders] == receivers[..., None]).argmax(-1)
+  return graph.senders * degree + slots
+
+
+class ConvolutionalNetwork(nnx.Module):
+  """Ten convolutions that fill the most probable cell at each step (Park 2016).
+
+  A step is a pass: its logits, sure at the cells that are filled by now, and
+  the most probable digit of all empty cells filled in for the next one. So all
+  cells are filled after as many steps as there were empty ones, and the loss of
+  the first step counts those alone.
+  """
+
+  # Deviates from Park: layer in place of batch normalisation, which has state;
+  # digits as one-hot vectors, not as numbers.
+
+  NUM_LAYERS = 10
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    self.side = config.box_height * config.box_width
+    widths = [self.side + 1, *[config.width] * self.NUM_LAYERS]
+    self.convolutions = nnx.List(
+      nnx.Conv(a, b, (3, 3), use_bias=False, dtype=dtype, rngs=rngs)
+      for a, b in zip(widths[:-1], widths[1:], strict=True)
+    )
+    self.norms = nnx.List(nnx.LayerNorm(b, rngs=rngs) for b in widths[1:])
+    self.output = nnx.Linear(
+      config.width,
+      self.side + 1,
+      kernel_init=network.glorot,
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+  ) -> Float[Array, 'T B N K']:
+    """Returns the logits after each of `num_steps` passes."""
+
+    def step(boards, _):
+      filled = jax.nn.one_hot(boards, self.side + 1)
+      is_empty = boards == 0
+      logits = self._convolve(filled)
+      log_p = jax.nn.log_softmax(logits)[..., 1:]
+      chances = jnp.where(is_empty, log_p.max(-1), -jnp.inf)
+      is_best = jnp.arange(boards.shape[1]) == chances.argmax(-1)[:, None]
+      digits = 1 + log_p.argmax(-1).astype(boards.dtype)
+      logits = jnp.where(is_empty[..., None], logits, _SURE * filled)
+      return jnp.where(is_best & is_empty, digits, boards), logits
+
+    return jax.lax.scan(step, puzzles, length=num_steps)[1]
+
+  def _convolve(self, x):
+    x = x.reshape(len(x), self.side, self.side, -1)
+    for convolution, norm in zip(self.convolutions, self.norms, strict=True):
+      x = jax.nn.relu(norm(convolution(x)))
+    return self.output(x).reshape(len(x), self.side**2, -1).astype(jnp.float32)
+
+
+def _at_all_steps(logits, num_steps: int):
+  return jnp.broadcast_to(logits, (num_steps, *logits.shape))
