@@ -41,15 +41,15 @@ TOLERANCE = 1e-4  # of logits: other orders of the same float32 sums
 SQUARE = 2048  # side of the large product
 SKINNY_REPEATS = 16  # a single one is too short to be timed
 
-# One update or product, and its floating-point operations.
-Contender = tuple[Callable[[], None], float]
+Contender = tuple[Callable[[], None], float]  # a call, and its operations
 
 
 class PlainNetwork(model.SudokuNetwork):
   """The same parameters, in the form of the paper's equations."""
 
-  def __call__(self, puzzles, *, num_steps):
+  def __call__(self, puzzles, *, num_steps, burn_in=0):
     """Returns the logits of every step."""
+    assert not burn_in  # the plain form has none
     row, column = np.divmod(np.arange(puzzles.shape[1]), 9)
     position = jnp.concatenate(
       [self.row_embedding[row], self.column_embedding[column]], -1
@@ -167,26 +167,24 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
   return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
 
 
-def make_contenders(config, boards, at_once: int) -> dict[str, Contender]:
+def make_contenders(config, boards) -> dict[str, Contender]:
   """Builds all contenders, after a comparison of their logits with ours.
 
   Args:
-    config: of the recipe.
+    config: of the recipe, with the micro-batch of those that have one.
     boards: 'puzzle' and 'solution', int [B, N].
-    at_once: boards in one forward and backward pass, over all devices.
-
-  Raises:
-    UserError: sizes that do not divide.
   """
-  paper = config.copy_and_resolve_references()
-  paper.model.message_layers = 3
   mesh = sharding.make_mesh(config.mesh)
   contenders, programs = {}, {}
-  for name, make_task, settings in (
-    ('plain form', PlainTask, paper),
-    ('ours', task.SudokuTask, paper),
-    ('ours, 1 layer', task.SudokuTask, config),
+  for name, make_task, message_layers, is_split in (
+    ('plain form', PlainTask, 3, False),
+    ('plain form, micro-batches', PlainTask, 3, True),
+    ('ours', task.SudokuTask, 3, True),
+    ('ours, 1 layer', task.SudokuTask, 1, True),
   ):
+    settings = config.copy_and_resolve_references()
+    settings.model.message_layers = message_layers
+    settings.microbatch = config.microbatch if is_split else 0
     made = make_task(settings)
     programs[name] = step.make_program(made, settings, mesh)
     flops = count_flops(made.model_config, is_plain=make_task is PlainTask)
@@ -198,13 +196,16 @@ def make_contenders(config, boards, at_once: int) -> dict[str, Contender]:
     name: programs[name].merge(params)(puzzles, num_steps=num_steps)
     for name in ('ours', 'plain form')
   }
-  if torch is None:
-    print('PyTorch is left out: it is not installed')
-  elif jax.default_backend() != 'cpu':
-    print('PyTorch is left out: it is compared on CPUs only')
+  if torch is None or jax.default_backend() != 'cpu':
+    print('PyTorch is left out: it is not installed, or this is no CPU')
   else:
-    twin = TorchTwin(params, boards, num_steps=num_steps, at_once=at_once)
-    contenders['PyTorch eager'] = twin.update, contenders['plain form'][1]
+    on_devices = config.microbatch * jax.device_count() or config.batch_size
+    for name, at_once in (
+      ('PyTorch eager', config.batch_size),
+      ('PyTorch eager, micro-batches', min(on_devices, config.batch_size)),
+    ):
+      twin = TorchTwin(params, boards, num_steps=num_steps, at_once=at_once)
+      contenders[name] = twin.update, contenders['plain form'][1]
     with torch.no_grad():
       logits['PyTorch eager'] = twin.logits(torch.tensor(puzzles)).numpy()
   _check_equal(logits)
@@ -303,12 +304,13 @@ def benchmark(
   config = sudoku.get_config('cpu,source=generated')  # no file is read
   config.batch_size, config.microbatch = batch_size, microbatch
   config.model.num_steps, config.steps_per_call = num_steps, 1
+  config.model.burn_in = 0
   rng = np.random.default_rng(0)
   solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
   puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
   boards = {'puzzle': puzzles, 'solution': solutions}
   at_once = min(microbatch * jax.device_count() or batch_size, batch_size)
-  contenders = make_contenders(config, boards, at_once)
+  contenders = make_contenders(config, boards)
   products = make_products(config, at_once)
   calls, results = contenders | products, {}
   for name, seconds in measure(calls, rounds).items():
@@ -360,7 +362,7 @@ def main(_):
     raise UserError(f'--output={path}: {path.parent} is not a folder')
   runtime.use_cpu_cores(args.batch_size)
   if args.microbatch is None:
-    args.microbatch = 4 if jax.default_backend() == 'cpu' else 0
+    args.microbatch = 1 if jax.default_backend() == 'cpu' else 0
   names = 'batch_size', 'num_steps', 'microbatch', 'rounds'
   sizes = {name: args[name].value for name in names}
   results = benchmark(**sizes)
@@ -389,7 +391,7 @@ if __name__ == '__main__':
   flags.DEFINE_integer(
     'microbatch',
     None,
-    'Boards at once on a device; 0: all. Default: 4 on CPUs, else 0.',
+    'Boards at once on a device; 0: all. Default: 1 on CPUs, else 0.',
     lower_bound=0,
   )
   flags.DEFINE_string('output', None, 'The JSON file to write.')

@@ -21,36 +21,33 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from core import runtime
+from core import runtime, weights
 from core.errors import UserError
 
 PyTree = Any
 _CHECKSUM = 'checksum'
 
 
-class Checkpointer:
+class Checkpointer(contextlib.AbstractContextManager):
   """The checkpoints of a run in training; a context manager.
 
   All processes of a run make every call, on a folder that all of them see.
-  Opening it deletes what killed saves left half-written.
+  Opening it deletes what killed saves left half-written; leaving it waits for
+  the last save.
   """
 
   def __init__(self, folder, *, keep_last: int, keep_every: int):
-    """Opens `folder`, and creates it if needed.
+    """Opens `folder`/checkpoints, which holds one folder a step.
 
-    Args:
-      folder: of the run; its `checkpoints/` holds one folder a step.
-      keep_last: how many of the newest checkpoints are kept.
-      keep_every: steps that this divides are kept too; 0: none.
+    The newest `keep_last` stay, and those that `keep_every` divides (0: none).
 
     Raises:
       UserError: the folder cannot be written.
     """
     self._folder = _checkpoints(folder)
     policies = ocp.training.preservation_policies
-    keep: list[Any] = [policies.LatestN(keep_last)]
-    if keep_every:
-      keep.append(policies.EveryNSteps(keep_every))
+    keep = [policies.LatestN(keep_last)]
+    keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
       self._checkpointer = ocp.training.Checkpointer(
         str(self._folder),
@@ -58,79 +55,56 @@ class Checkpointer:
         cleanup_tmp_directories=True,
       )
 
-  def __enter__(self) -> 'Checkpointer':
-    return self
-
   def __exit__(self, *_):
-    self.close()
+    try:
+      self.wait()
+    finally:
+      self._checkpointer.close()
 
   def save(self, step: int, state: PyTree):
     """Saves in the background; the arrays may be donated once this returns.
 
-    A step that is there already is left as it is.
-
-    Args:
-      step: completed updates.
-      state: pytree of `jax.Array`s, none of size 0.
+    A step that is there already is left as it is. No array may have size 0.
 
     Raises:
       UserError: this save or the one before could not be written.
     """
     if any(step == saved.step for saved in self._checkpointer.checkpoints):
       return
-    leaves = _flatten(state)
-    shapes = _describe(leaves)
+    leaves = weights.flatten(state, '.')
+    metadata = {'leaves': weights.describe(leaves)}
     leaves[_CHECKSUM] = _checksum(list(leaves.values()))
     with _reported_writes(self._folder):
       self._checkpointer.save_async(
-        step, leaves, force=True, custom_metadata={'leaves': shapes}
+        step, leaves, force=True, custom_metadata=metadata
       )
 
-  def restore(self, abstract_state: PyTree) -> PyTree | None:
-    """Restores the newest readable checkpoint, as the function `restore` does.
+  def wait(self):
+    """Returns once the last save is on the disk, or raises UserError."""
+    with _reported_writes(self._folder):
+      self._checkpointer.wait()
 
-    Newer ones that cannot be read are renamed to `corrupt-<step>`, so that
-    their steps can be saved again.
+  def restore(self, abstract_state: PyTree) -> PyTree | None:
+    """Restores as the function `restore` does, and sets damaged ones aside.
+
+    They become `corrupt-<step>`, so that their steps can be saved again.
     """
     state, damaged = _restore(self._folder, abstract_state)
-    if damaged and jax.process_index() == 0:
-      for step in damaged:
-        aside = self._folder / f'corrupt-{step}'
-        shutil.rmtree(aside, ignore_errors=True)  # of an earlier fall-back
-        (self._folder / str(step)).rename(aside)
+    for step in damaged if jax.process_index() == 0 else ():
+      aside = self._folder / f'corrupt-{step}'
+      shutil.rmtree(aside, ignore_errors=True)  # of an earlier fall-back
+      (self._folder / str(step)).rename(aside)
     if damaged:
       multihost_utils.sync_global_devices('damaged checkpoints are aside')
       self._checkpointer.reload()
     return state
 
-  def wait(self):
-    """Returns once the last save is on the disk.
-
-    Raises:
-      UserError: it could not be written.
-    """
-    with _reported_writes(self._folder):
-      self._checkpointer.wait()
-
-  def close(self):
-    """Waits for the last save and ends the background threads."""
-    try:
-      self.wait()
-    finally:
-      self._checkpointer.close()
-
 
 def restore(folder, abstract_state: PyTree) -> PyTree | None:
-  """Restores the newest readable checkpoint and changes nothing in the folder.
+  """Restores a run's newest readable checkpoint; None where there is none.
 
-  A damaged checkpoint is reported and the one before it is used.
-
-  Args:
-    folder: of the run.
-    abstract_state: `jax.ShapeDtypeStruct`s with the shardings that are wanted.
-
-  Returns:
-    The state, or None where there is no checkpoint.
+  Damaged ones are reported. Nothing in the folder is changed. `abstract_state`
+  has the shardings that are wanted.
 
   Raises:
     UserError: the checkpoint is of another model, or none can be read.
@@ -142,84 +116,55 @@ def _checkpoints(folder) -> pathlib.Path:
   return pathlib.Path(folder).absolute() / 'checkpoints'
 
 
-def _restore(folder, abstract_state) -> tuple[PyTree | None, list[int]]:
-  """The state, and the newer steps that cannot be read."""
-  names = folder.iterdir() if folder.is_dir() else ()
-  steps = sorted((int(p.name) for p in names if p.name.isdigit()), reverse=True)
-  damaged = []
-  for step in steps:
-    state, problem = _read(folder / str(step), abstract_state)
-    if not problem:
-      for bad, why in damaged:
+def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
+  """The state, and why newer ones cannot be read, by step."""
+  steps = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
+  damaged = {}
+  for step in sorted(steps, reverse=True):
+    state, damage = _read(folder / str(step), abstract_state)
+    if not damage:
+      for bad, why in damaged.items():
         logging.warning(
           'checkpoint %d in %s is damaged (%s); using step %d instead',
           *(bad, folder, why, step),
         )
-      return state, [bad for bad, _ in damaged]
-    damaged.append((step, problem))
+      return state, damaged
+    damaged[step] = damage
   if damaged:
+    newest = max(damaged)
     raise UserError(
-      f'no checkpoint in {folder} can be read (step {damaged[0][0]}:'
-      f' {damaged[0][1]}); restore the folder from a copy, or delete it to'
+      f'no checkpoint in {folder} can be read (step {newest}:'
+      f' {damaged[newest]}); restore the folder from a copy, or delete it to'
       ' train from the start'
     )
-  return None, []
+  return None, {}
 
 
 def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
-  """The state, or why the checkpoint cannot be read: the same on all processes.
-
-  Raises:
-    UserError: it can be read, and is of another model.
-  """
-  wanted = _flatten(abstract_state)
-  state, problem, mismatch = None, '', None
+  """The state, or why it cannot be read; all processes agree on whether."""
+  wanted = weights.flatten(abstract_state, '.')
   try:
-    # Orbax can say this too, but opens every array for it.
-    metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
-    saved = metadata['custom_metadata']['leaves']
-    mismatch = _first_difference(saved, _describe(wanted))
-    if not mismatch:
+    with runtime.together():
+      # Orbax can compare shapes too, but opens every array for it.
+      metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
+      saved = metadata['custom_metadata']['leaves']
+      here = weights.describe(wanted)
+      mismatch = weights.difference('checkpoint', saved, here)
       # As a host array: the checksum has no sharding that could be asked for.
-      checksum = np.zeros((), np.uint32)
-      leaves: Any = ocp.load(str(path), wanted | {_CHECKSUM: checksum})
-      checksum = leaves.pop(_CHECKSUM)
-      arrays = [leaves[name] for name in wanted]
-      state = jax.tree.unflatten(jax.tree.structure(abstract_state), arrays)
-      if int(checksum) != int(_checksum(arrays)):
-        state, problem = None, 'its checksum differs'
+      like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
+      leaves: Any = {} if mismatch else ocp.load(str(path), like)
   except Exception as error:  # whatever a damaged file makes a reader raise
-    problem = ' '.join(f'{type(error).__name__}: {error}'.split())[:200]
+    return None, f'{type(error).__name__}: {runtime.one_line(error)}'
   if mismatch:
     raise UserError(
       f'checkpoint {path} is of another model: {mismatch}; give the config that'
       ' it was trained with, or another --workdir'
     )
-  if multihost_utils.process_allgather(np.array(bool(problem))).any():
-    return None, problem or 'another process cannot read it'
-  return state, ''
-
-
-def _flatten(tree: PyTree) -> dict[str, Any]:
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='.'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
-  }
-
-
-def _describe(leaves: dict[str, Any]) -> dict[str, str]:
-  return {
-    name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in leaves.items()
-  }
-
-
-def _first_difference(saved: dict[str, str], wanted: dict[str, str]) -> str:
-  """The first leaf that is not alike in both, in words; '' if there is none."""
-  for name in [*wanted, *saved]:
-    there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
-    if there != here:
-      return f'{name} is {there} in the checkpoint and {here} in this config'
-  return ''
+  checksum = leaves.pop(_CHECKSUM)
+  arrays = [leaves[name] for name in wanted]
+  if int(checksum) != int(_checksum(arrays)):
+    return None, 'its checksum differs'
+  return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
 
 
 @jax.jit
@@ -231,16 +176,9 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
   """
   total = jnp.uint32(1)
   for leaf in leaves:
-    if leaf.dtype == jnp.bool_:
-      bits = leaf.astype(jnp.uint8)
-    else:
-      bits = jax.lax.bitcast_convert_type(
-        leaf, f'uint{8 * leaf.dtype.itemsize}'
-      )
-    weights = 2 * jax.lax.iota(jnp.uint32, leaf.size).reshape(leaf.shape) + 1
-    total = 31 * total + (bits.astype(jnp.uint32) * weights).sum(
-      dtype=jnp.uint32
-    )
+    bits = leaf.view(f'uint{8 * leaf.dtype.itemsize}').astype(jnp.uint32)
+    weight = 2 * jax.lax.iota(jnp.uint32, leaf.size).reshape(leaf.shape) + 1
+    total = 31 * total + (bits * weight).sum(dtype=jnp.uint32)
   return total
 
 

@@ -6,7 +6,7 @@ because TFDS takes 0.1 ms to decode a record, however large.
 
     class Squares(tfds.core.GeneratorBasedBuilder):
       VERSION = tfds.core.Version('1.0.0')
-      code_path = None
+      code_path = None  # else TFDS needs a package that it does not depend on
 
       def _info(self):
         return datasets.info(self, {'root': ((), np.int64)})
@@ -16,9 +16,6 @@ because TFDS takes 0.1 ms to decode a record, however large.
 
       def _generate_examples(self, roots):
         return datasets.blocks({'root': roots})
-
-By `code_path` TFDS would look for a list of downloads beside the builder, using
-a package (importlib_resources) that it fails to depend on.
 """
 
 import contextlib
@@ -34,13 +31,6 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 _BLOCK = 1024  # rows a record
-
-
-def cache_folder() -> pathlib.Path:
-  """Where prepared files go."""
-  default = '~/.cache/learned_algorithms'
-  folder = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
-  return pathlib.Path(folder).expanduser()
 
 
 def info(
@@ -78,30 +68,21 @@ def load(
 ) -> dict[str, np.ndarray]:
   """Reads a split's columns, after preparing the data set if need be.
 
-  Args:
-    builder_class: a builder made with `info` and `blocks`.
-    split: one of its splits.
-    name: folder in the cache, one for each variant of the data.
-    **arguments: of the builder.
-
-  Raises:
-    UserError: from the builder, such as a missing source file.
+  `name` is a folder in the cache, one for each variant of the data; the other
+  arguments, and what is raised, are the builder's.
   """
+  default = '~/.cache/learned_algorithms'
+  cache = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
+  data_dir = pathlib.Path(cache).expanduser() / name
   make_builder = functools.partial(
-    builder_class,
-    data_dir=cache_folder() / name,
-    file_format='array_record',
-    **arguments,
+    builder_class, data_dir=data_dir, file_format='array_record', **arguments
   )
-  folder = cache_folder() / name / builder_class.name
-  folder /= str(builder_class.VERSION)
+  folder = data_dir / builder_class.name / str(builder_class.VERSION)
   if folder.exists():
     try:
       return _read(make_builder(), split)
     except Exception as error:  # what damage raises differs with the place
-      logging.warning(
-        '%s is damaged and is prepared anew (%s)', folder, str(error)[:200]
-      )
+      logging.warning('%s is damaged, is prepared anew (%.200s)', folder, error)
       shutil.rmtree(folder, ignore_errors=True)
   try:
     # Standard output is the user's, not TFDS's.

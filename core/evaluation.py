@@ -1,6 +1,6 @@
 """Exact means over finite sets: whole batches, one jitted call a set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -16,57 +16,42 @@ def make_evaluation(
   evaluator: Evaluator, merge: Callable[[Any], nnx.Module], mesh: Mesh
 ) -> Callable[[Any], Metrics]:
   """Puts the set on the mesh and returns params -> metrics, on the host."""
-  batch_size = _round_up(evaluator.batch_size, sharding.num_batch_shards(mesh))
-  batches = {
-    name: sharding.put(column, sharding.batch_sharding(mesh, axis=1))
-    for name, column in _pad(evaluator.arrays(), batch_size).items()
-  }
+  shards = sharding.num_batch_shards(mesh)
+  batch_size = -(-evaluator.batch_size // shards) * shards
+  batches = sharding.put(
+    _pad(evaluator.arrays(), batch_size), sharding.batch_sharding(mesh, axis=1)
+  )
 
   @jax.jit
   def run(params, batches):
     model = merge(params)
-
-    def one(_, batch):
-      return None, evaluator.measure(model, batch)
-
-    measured = jax.lax.scan(one, None, batches)[1]
+    measured = jax.lax.map(lambda b: evaluator.measure(model, b), batches)
     summed = jax.tree.map(lambda x: x.sum(0), measured)
     return jax.lax.with_sharding_constraint(summed, sharding.replicated(mesh))
 
   return lambda params: jax.device_get(run(params, batches))
 
 
-def values(measured: Metrics) -> dict[str, float | list]:
-  """The means as JSON has them: curves are (nested) lists."""
-  with np.errstate(invalid='ignore', divide='ignore'):
-    means = {name: np.asarray(m.result()) for name, m in measured.items()}
-  return {name: _plain(mean.tolist()) for name, mean in means.items()}
-
-
-def _plain(value):
-  if isinstance(value, list):
-    return [_plain(item) for item in value]
-  return float(f'{value:.6g}')  # enough digits, and no noise
-
-
-def _round_up(size: int, multiple: int) -> int:
-  return -(-size // multiple) * multiple
-
-
-def _pad(arrays, batch_size: int) -> dict[str, np.ndarray]:
+def _pad(
+  arrays: Mapping[str, np.ndarray], batch_size: int
+) -> dict[str, np.ndarray]:
   """Columns [n, ...] -> [n / B, B, ...] with 'weight' 0 on the padding."""
   count = len(next(iter(arrays.values())))
-  padding = _round_up(count, batch_size) - count
-  columns = dict(arrays) | {'weight': np.ones(count, np.float32)}
-
-  def pad(column):
-    # Repeats an example, weight 0: zeros may be no example at all.
-    fill = np.repeat(column[:1], padding, axis=0)
-    return np.concatenate([column, fill])
-
-  columns = {name: pad(column) for name, column in columns.items()}
-  columns['weight'][count:] = 0
+  padded = -(-count // batch_size) * batch_size
+  weight = (np.arange(padded) < count).astype(np.float32)
+  # Repeats examples: zeros may be no example at all.
   return {
-    name: column.reshape(-1, batch_size, *column.shape[1:])
-    for name, column in columns.items()
+    name: np.resize(x, (padded // batch_size, batch_size, *x.shape[1:]))
+    for name, x in {**arrays, 'weight': weight}.items()
   }
+
+
+def values(measured: Metrics, prefix: str = '') -> dict[str, float | list]:
+  """The means as JSON has them, by prefix and name: curves are nested lists."""
+  with np.errstate(invalid='ignore', divide='ignore'):
+    means = {
+      prefix + name: np.asarray(metric.result()).tolist()
+      for name, metric in measured.items()
+    }
+  # Enough digits, and no noise.
+  return jax.tree.map(lambda value: float(f'{value:.6g}'), means)

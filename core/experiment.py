@@ -2,17 +2,17 @@
 
 import dataclasses
 import importlib
-import json
 import pathlib
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
-import ml_collections
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
@@ -29,77 +29,62 @@ from core.errors import UserError
 from core.task import Task
 
 
-def make_task(config: ml_collections.ConfigDict) -> Task:
+def make_task(config: ConfigDict) -> Task:
   """Builds the task of `config.task`, such as 'rrn.sudoku'."""
   return importlib.import_module(f'{config.task}.task').make_task(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A trained model and all that evaluates it.
+  """A trained model and all that evaluates it."""
 
-  Attributes:
-    step: updates behind the parameters.
-    params: on the mesh.
-  """
-
-  config: ml_collections.ConfigDict
+  config: ConfigDict
   task: Task
   mesh: Mesh
-  step: int
-  params: Any
+  step: int  # updates behind the parameters
+  params: Any  # NumPy arrays, whole on every process
 
   @property
   def model(self) -> nnx.Module:
-    """The module with these parameters."""
-    merge, _ = step.split_model(self.task)
-    return merge(self.params)
+    """The module with these parameters, on one device of this process."""
+    params = jax.tree.map(jnp.asarray, self.params)
+    return step.make_merge(self.task)(params)
 
 
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   """Loads a run folder (its newest checkpoint) or a folder of weights.
 
-  Args:
-    folder: with config.json.
-    overrides: leaves of the config to change, by dotted name.
+  `overrides` change leaves of its config, by dotted name.
 
   Raises:
     UserError: nothing to load, or damaged.
   """
-  try:
-    text = (pathlib.Path(folder) / 'config.json').read_text()
-    config = ml_collections.ConfigDict(json.loads(text))
-  except ValueError as error:
-    raise UserError(f'{folder}/config.json is damaged: {error}') from error
-  except OSError:
+  path = pathlib.Path(folder)
+  config = ConfigDict(runtime.read_json(path / 'config.json'))
+  if not config:
     raise UserError(
       f'{folder} holds no config.json: name a run with --workdir or shipped'
       ' weights with --weights=pretrained/...'
-    ) from None
+    )
   trained_steps = config.total_steps
   config.update_from_flattened_dict(overrides)
   runtime.use_cpu_cores(config.batch_size)
   task, mesh = make_task(config), sharding.make_mesh(config.mesh)
-  program = step.make_program(task, config, mesh)
-  if (pathlib.Path(folder) / 'weights.safetensors').exists():
-    abstract = program.abstract_state.params
-    params = jax.tree.map(
-      lambda array, like: sharding.put(array, like.sharding),
-      weights.load_weights(folder, abstract),
-      abstract,
-    )
+  abstract_state = step.make_init(task, config, mesh).eval_shape()
+  if (path / weights.NAME).exists():
+    params = weights.load_weights(folder, abstract_state.params)
     return Trained(config, task, mesh, trained_steps, params)
-  state = checkpoints.restore(folder, program.abstract_state)
+  state = checkpoints.restore(folder, abstract_state)
   if state is None:
     raise UserError(f'{folder} holds no checkpoint yet')
-  return Trained(config, task, mesh, int(state.step), state.evaluated)
+  params = sharding.fetch(state.evaluated, mesh)
+  return Trained(config, task, mesh, int(state.step), params)
 
 
 def predict(trained: Trained, path: str) -> bool:
   """Prints an answer for each line of a file, '-' standard input.
 
-  Returns:
-    Whether all lines could be read; the others give an error line on stderr.
+  Returns whether all could be read; the others give an error line on stderr.
 
   Raises:
     UserError: no such file.
@@ -123,35 +108,31 @@ def predict(trained: Trained, path: str) -> bool:
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   """Runs all evaluators; leaves results.json and figures in `folder`.
 
-  Returns:
-    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+  Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
   """
-  merge, _ = step.split_model(trained.task)
-  results = {}
+  merge = step.make_merge(trained.task)
+  values, counts = {}, {}
   for name, evaluator in trained.task.evaluators().items():
     run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
     measured = run(trained.params)
-    for metric, value in evaluation.values(measured).items():
-      entry = {'value': writers.without_nan(value)}
-      results[f'{name}/{metric}'] = entry | _counts(measured[metric])
+    values |= evaluation.values(measured, f'{name}/')
+    counts |= {f'{name}/{key}': _count(m) for key, m in measured.items()}
+  values = writers.without_nan(values)
   if jax.process_index() == 0:
     path = pathlib.Path(folder)
     with runtime.reported_writes(path):
       path.mkdir(parents=True, exist_ok=True)
       if not (path / 'config.json').exists():  # else it is the run's own folder
         runtime.write_json(path / 'config.json', trained.config.to_dict())
+      results = {key: {'value': values[key]} | counts[key] for key in values}
       record = {'step': trained.step, 'run': runtime.versions()}
       runtime.write_json(path / 'results.json', record | {'metrics': results})
-      values = {name: entry['value'] for name, entry in results.items()}
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
-  return {'step': trained.step} | {
-    name: entry['value']
-    for name, entry in results.items()
-    if not isinstance(entry['value'], list)
-  }
+  numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
+  return {'step': trained.step} | numbers
 
 
-def _counts(metric: metrics.Metric) -> dict[str, float]:
+def _count(metric: metrics.Metric) -> dict[str, float]:
   """The count behind a share of whole examples, and its 95 % interval."""
   total, weight = np.asarray(metric.total), np.asarray(metric.weight)
   if total.ndim or not weight or not 0 <= total <= weight or total % 1:

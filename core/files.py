@@ -24,12 +24,11 @@ def locate(names: Iterable[str], folder: str = '') -> pathlib.Path | None:
 def find_file(
   names: Mapping[str, str], folder: str, *, url: str, hint: str
 ) -> pathlib.Path:
-  """Finds a source file and checks that it is the one expected.
+  """Finds a source file, as `locate`, and checks that it is the one expected.
 
   Args:
-    names: the file's possible names, best first, and their SHA-256 in
-      hexadecimal.
-    folder: see `data_folder`; its direct sub-folders are searched too.
+    names: the file's possible names, best first, and their SHA-256.
+    folder: see `data_folder`.
     url: where the public has it.
     hint: what else the user can do, such as 'or generate data: --config=...'.
 

@@ -5,16 +5,16 @@ and written, due evaluations run, and only then is the state saved: a killed run
 repeats exactly what it lost.
 """
 
+import contextlib
 import dataclasses
-import operator
 import time
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from absl import logging
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
@@ -30,7 +30,7 @@ from core.errors import UserError
 from core.task import Task
 
 
-def run(config: ml_collections.ConfigDict, folder: str) -> bool:
+def run(config: ConfigDict, folder: str) -> bool:
   """Opens the run folder and trains in it on all devices; see `train`."""
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
@@ -38,7 +38,7 @@ def run(config: ml_collections.ConfigDict, folder: str) -> bool:
     return train(experiment.make_task(config), config, folder, mesh)
 
 
-def run_and_evaluate(config: ml_collections.ConfigDict, folder: str) -> bool:
+def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
   """Trains as `run`, and evaluates what is finished: a point of a sweep."""
   if not run(config, folder):
     return False
@@ -46,9 +46,7 @@ def run_and_evaluate(config: ml_collections.ConfigDict, folder: str) -> bool:
   return True
 
 
-def train(
-  task: Task, config: ml_collections.ConfigDict, folder: str, mesh: Mesh
-) -> bool:
+def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   """Trains until `config.total_steps`, resuming what `folder` holds.
 
   Returns:
@@ -58,25 +56,16 @@ def train(
     UserError: the config does not fit itself, the mesh or the checkpoint.
     FloatingPointError: a loss is not finite; the last checkpoint stays.
   """
-  per_call, total = config.steps_per_call, config.total_steps
-  for name in ('steps_per_call', 'log.every', 'checkpoint.every'):
-    if operator.attrgetter(name)(config) < 1:
-      raise UserError(f'config.{name} is below 1')
-  program = step.make_program(task, config, mesh)
-  arrays = {
-    name: sharding.put(column, sharding.replicated(mesh))
-    for name, column in task.arrays('train').items()
-  }
-  evaluations = [
-    (
-      name,
-      evaluator.every,
-      evaluation.make_evaluation(evaluator, program.merge, mesh),
-    )
-    for name, evaluator in task.evaluators().items()
-    if evaluator.every
-  ]
+  total, per_call = config.total_steps, config.steps_per_call
   keep = config.checkpoint
+  program = step.make_program(task, config, mesh)
+  arrays = dict(task.arrays('train'))
+  arrays = sharding.put(arrays, sharding.replicated(mesh))
+  evaluations = {
+    name: (each.every, evaluation.make_evaluation(each, program.merge, mesh))
+    for name, each in task.evaluators().items()
+    if each.every
+  }
   with (
     runtime.StopSignal() as stop,
     checkpoints.Checkpointer(
@@ -84,10 +73,9 @@ def train(
     ) as checkpointer,
   ):
     state = checkpointer.restore(program.abstract_state)
-    if state is None:
-      state = _initial_state(program, config)
+    state = state or _initial_state(program, config)
     done = int(state.step)
-    if (total - done) % per_call:
+    if per_call < 1 or (total - done) % per_call:
       raise UserError(
         f'from update {done} to config.total_steps={total} is no multiple of'
         f' config.steps_per_call={per_call}'
@@ -101,32 +89,25 @@ def train(
           state, metrics, losses = program.update(state, arrays)
         previous, done = done, done + per_call
         recorder.add(done, metrics, losses)
-        for name, every, evaluate in evaluations:
+        for name, (every, evaluate) in evaluations.items():
           if _is_due(every, previous, done, total):
-            recorder.flush()
-            values = evaluation.values(evaluate(state.evaluated))
-            writer.write(
-              done,
-              {f'eval/{name}/{key}': value for key, value in values.items()},
-            )
-            recorder.restart_clock()
+            with recorder.paused():
+              measured = evaluate(state.evaluated)
+              writer.write(done, evaluation.values(measured, f'eval/{name}/'))
         stopping = stop() and done < total
-        if _is_due(keep.every, previous, done, total) or stopping:
-          recorder.flush()
-          checkpointer.save(done, state)
-          recorder.restart_clock()
+        if stopping or _is_due(keep.every, previous, done, total):
+          with recorder.paused():
+            checkpointer.save(done, state)
         if stopping:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
-    weights.save_weights(
-      folder, sharding.fetch(state.evaluated, mesh), config.to_dict()
-    )
+    weights.save_weights(folder, sharding.fetch(state.evaluated, mesh))
   return True
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
-  """Whether the call from `previous` to `done` met a multiple or the end."""
-  return done // every > previous // every or done == total
+  """Whether the updates after `previous` met a multiple or the end."""
+  return done == total or every > 0 and done // every > previous // every
 
 
 def _initial_state(program: step.Program, config) -> step.TrainState:
@@ -134,13 +115,10 @@ def _initial_state(program: step.Program, config) -> step.TrainState:
   state = program.init()
   if not config.init_weights:
     return state
-  params = weights.load_weights(
-    config.init_weights, program.abstract_state.params
-  )
-  params = jax.tree.map(
-    lambda array, abstract: sharding.put(array, abstract.sharding),
-    params,
-    program.abstract_state.params,
+  like = program.abstract_state.params
+  params = sharding.put(
+    weights.load_weights(config.init_weights, like),
+    jax.tree.map(lambda x: x.sharding, like),
   )
   # A copy, since the state's buffers are donated one by one.
   average = state.average and jax.tree.map(jnp.copy, params)
@@ -151,62 +129,53 @@ class _Recorder:
   """Fetches a call's metrics while the next one runs, and writes means."""
 
   def __init__(self, writer: writers.Writer, config, done: int):
-    self._writer = writer
-    self._config = config
-    self._pending = None
-    self._sums = {}
-    self._fetched = self._written = done
-    self._is_cold = True
-
-  def restart_clock(self):
-    """Leaves what happened since the last write out of the rate."""
-    self._clock, self._clock_step = time.monotonic(), self._fetched
+    self._writer, self._config = writer, config
+    self._pending: tuple | None = None
+    self._clock = 0.0  # not started
+    self._sums, self._written = {}, done
+    self._timed = 0  # updates since the clock was started
 
   def add(self, done: int, metrics, losses):
     """Takes the call that ends at `done`, and fetches the one before."""
-    self.flush()
+    self._fetch()
     self._pending = done, metrics, losses
 
-  def flush(self):
-    """Fetches what is pending; afterwards the state is known to be finite."""
+  @contextlib.contextmanager
+  def paused(self):
+    """Enters only if the state is finite; leaves the block out of the rate."""
+    self._fetch()
+    yield
+    self._start_clock()
+
+  def _start_clock(self):
+    self._clock, self._timed = time.monotonic(), 0
+
+  def _fetch(self):
     if self._pending is None:
       return
     done, metrics, losses = jax.device_get(self._pending)
     self._pending = None
-    _check_finite(done, losses)
-    self._fetched = done
-    self._sums = {
-      name: metric + self._sums[name] if self._sums else metric
-      for name, metric in metrics.items()
-    }
-    if self._is_cold:  # the first call was compiled
-      self._is_cold = False
-      self.restart_clock()
-    every = self._config.log.every
-    is_last = done == self._config.total_steps
-    if is_last or done // every > self._written // every:
-      self._write()
-
-  def _write(self):
-    values = {
-      f'train/{name}': value
-      for name, value in evaluation.values(self._sums).items()
-    }
-    steps = self._fetched - self._clock_step
-    if steps:
-      rate = steps * self._config.batch_size / (time.monotonic() - self._clock)
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+      raise FloatingPointError(
+        f'the loss or the gradient of update {done - len(losses) + bad[0] + 1}'
+        ' is not finite; the last checkpoint is kept. Lower'
+        ' config.optim.learning_rate or set config.optim.clip_norm'
+      )
+    if self._sums:
+      metrics = jax.tree.map(np.add, self._sums, metrics)
+    self._sums = metrics
+    self._timed += len(losses)
+    if not self._clock:  # the first call was compiled
+      self._start_clock()
+    every, total = self._config.log.every, self._config.total_steps
+    if not _is_due(every, self._written, done, total):
+      return
+    values = evaluation.values(self._sums, 'train/')
+    if self._timed:
+      seconds = time.monotonic() - self._clock
+      rate = self._timed * self._config.batch_size / seconds
       values['perf/examples_per_second'] = round(rate, 2)
-    self._writer.write(self._fetched, values)
-    self._sums, self._written = {}, self._fetched
-    self.restart_clock()
-
-
-def _check_finite(done: int, losses: np.ndarray):
-  bad = np.flatnonzero(~np.isfinite(losses))
-  if bad.size:
-    update = done - len(losses) + int(bad[0]) + 1
-    raise FloatingPointError(
-      f'the loss or the gradient of update {update} is not finite; the last'
-      ' checkpoint is kept. Lower config.optim.learning_rate or set'
-      ' config.optim.clip_norm'
-    )
+    self._writer.write(done, values)
+    self._sums, self._written = {}, done
+    self._start_clock()

@@ -3,6 +3,7 @@
 So padding, micro-batches, scan steps and devices cannot bias a mean.
 """
 
+import collections
 import dataclasses
 import math
 import re
@@ -23,15 +24,11 @@ class Metric:
   weight: jax.Array
 
   @classmethod
-  def mean(cls, values, weights=None, *, axis=None) -> 'Metric':
-    """Weighted mean of `values` over `axis` (all axes if None).
+  def mean(cls, values, weights=1.0, *, axis=None) -> 'Metric':
+    """Weighted mean of `values` over `axis`, or all axes.
 
-    Args:
-      values: any shape.
-      weights: broadcast with `values`; 0 leaves one out. None: all ones.
-      axis: the axes summed over; a curve keeps the others.
+    `weights` broadcast with `values`; 0 leaves one out.
     """
-    weights = jnp.ones_like(values) if weights is None else weights
     values, weights = jnp.broadcast_arrays(
       jnp.asarray(values, jnp.float32), jnp.asarray(weights, jnp.float32)
     )
@@ -62,15 +59,6 @@ def headline(names: Iterable[str]) -> list[str]:
   A breakdown is more than four names that differ only by a number in their last
   part.
   """
-  names = list(names)
-  families = [_family(name) for name in names]
-  return [
-    name
-    for name, family in zip(names, families, strict=True)
-    if families.count(family) <= _MAX_SIBLINGS
-  ]
-
-
-def _family(name: str) -> str:
-  stem, _, last = name.rpartition('/')
-  return f'{stem}/{re.sub(r"[0-9]+", "#", last)}'
+  families = {name: re.sub(r'[0-9]+(?=[^/]*$)', '#', name) for name in names}
+  sizes = collections.Counter(families.values())
+  return [name for name in families if sizes[families[name]] <= _MAX_SIBLINGS]

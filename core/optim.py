@@ -3,15 +3,15 @@
 import re
 
 import jax
-import ml_collections
 import optax
 import optax.contrib
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
 
 def make_optimizer(
-  optim: ml_collections.ConfigDict, total_steps: int
+  optim: ConfigDict, total_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
   """Builds the optax chain and the learning rate as a function of the step.
 
@@ -65,14 +65,13 @@ def _mask(pattern: str):
 
 def _make_schedule(optim, total_steps: int) -> optax.Schedule:
   peak, warmup = optim.learning_rate, optim.warmup_steps
-  if optim.schedule == 'constant':
-    main = optax.constant_schedule(peak)
-  elif optim.schedule == 'cosine':
-    main = optax.cosine_decay_schedule(peak, max(total_steps - warmup, 1))
-  else:
-    raise UserError(
-      f"optim.schedule={optim.schedule!r}: 'constant' or 'cosine' expected"
-    )
   # From peak / (warmup + 1), so that the first update already counts.
-  start = optax.linear_schedule(peak / (warmup + 1), peak, warmup)
-  return optax.join_schedules([start, main], [warmup]) if warmup else main
+  start = peak / (warmup + 1)
+  if optim.schedule == 'constant':
+    return optax.warmup_constant_schedule(start, peak, warmup)
+  if optim.schedule == 'cosine':
+    end = max(total_steps, warmup + 1)
+    return optax.warmup_cosine_decay_schedule(start, peak, warmup, end)
+  raise UserError(
+    f"optim.schedule={optim.schedule!r}: 'constant' or 'cosine' expected"
+  )

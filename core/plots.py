@@ -1,8 +1,7 @@
 """Figures in one house style, and the training curves of any run.
 
 Figures are plain `Figure` objects: without pyplot there is no global state, and
-no display is needed. Lines carry their names at their ends instead of a legend.
-The colours can be told apart by colour-blind readers.
+no display is needed. The colours can be told apart by colour-blind readers.
 """
 
 import functools
@@ -14,6 +13,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib import style as style_sheets
 from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,57 +24,41 @@ INK, MUTED = '#222222', '#767676'
 # Okabe and Ito's colours, yellow darkened so that it can be read as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
 # How training goes on, not what it reaches: drawn last, never a share.
-_SPEED = re.compile('(norm|rate|per_second)$')
+_SPEED = '(norm|rate|per_second)$'
 
 # Use as `@style()`: artists take their looks when they are made.
 style = functools.partial(
-  matplotlib.rc_context,
-  {
-    'axes.axisbelow': True,
-    'axes.edgecolor': '#BBBBBB',
-    'axes.grid': True,
-    'axes.grid.axis': 'y',
-    'axes.labelcolor': MUTED,
-    'axes.labelsize': 9,
-    'axes.spines.left': False,
-    'axes.spines.right': False,
-    'axes.spines.top': False,
-    'axes.titlecolor': INK,
-    'axes.titlelocation': 'left',
-    'axes.titlesize': 10,
-    'figure.constrained_layout.use': True,
-    'figure.constrained_layout.hspace': 0.06,
-    'figure.constrained_layout.wspace': 0.04,
-    'figure.dpi': 100,
-    'grid.color': '#E6E6E6',
-    'grid.linewidth': 0.8,
-    'lines.linewidth': 1.6,
-    'lines.solid_capstyle': 'round',
-    'text.color': INK,
-    'xtick.color': MUTED,
-    'xtick.labelsize': 8,
-    'ytick.color': MUTED,
-    'ytick.labelsize': 8,
-    'ytick.major.size': 0,
-    'ytick.minor.size': 0,
-  },
+  style_sheets.context,
+  [
+    'seaborn-v0_8-whitegrid',
+    {
+      'axes.grid.axis': 'y',
+      'axes.labelcolor': MUTED,
+      'axes.spines.left': False,
+      'axes.spines.right': False,
+      'axes.spines.top': False,
+      'axes.titlelocation': 'left',
+      'figure.constrained_layout.use': True,
+      'font.size': 9,
+      'legend.labelcolor': 'linecolor',
+      'xtick.color': MUTED,
+      'ytick.color': MUTED,
+    },
+  ],
 )
 
 
-def save(figures: Mapping[str, Figure], folder) -> list[pathlib.Path]:
-  """Writes `<folder>/<name>.png` for each figure; returns the paths.
+def save(figures: Mapping[str, Figure], folder):
+  """Writes `<folder>/<name>.png` for each figure.
 
   Raises:
     UserError: the folder cannot be written.
   """
   folder = pathlib.Path(folder)
-  paths = []
   with runtime.reported_writes(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
-      paths.append(folder / f'{name}.png')
-      figure.savefig(paths[-1], dpi=150)
-  return paths
+      figure.savefig(folder / f'{name}.png', dpi=150)
 
 
 @style()
@@ -82,15 +66,13 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
   """Plots a panel a quantity, with a line wherever it was measured.
 
   So 'train/solved' and 'eval/validation/steps_64/solved' share a panel. Lists,
-  and breakdowns as `headline` knows them, are left out.
-
-  Args:
-    lines: of metrics.jsonl; at least one holds a number.
+  and breakdowns as `headline` knows them, are left out. `lines` are those of
+  metrics.jsonl; one of them must hold a number.
   """
   panels = _panels(lines)
   places = dict.fromkeys(name for curves in panels.values() for name in curves)
   palette = colours(list(places))
-  columns = min(4, math.ceil(len(panels) / (2 if len(panels) > 3 else 1)))
+  columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
   figure = Figure(figsize=(3.6 * columns, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
@@ -98,10 +80,9 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
     axes.set_axis_off()
   for axes, (quantity, curves) in zip(grid.flat, panels.items(), strict=False):
     axes.set_title(quantity.replace('_', ' '))
-    _scale(axes, quantity, np.concatenate([y for _, y in curves.values()]))
     draw_lines(axes, curves, palette)
+    _scale(axes, quantity, np.concatenate([y for _, y in curves.values()]))
     axes.set_xlim(left=0)
-    axes.xaxis.set_major_locator(ticker.MaxNLocator(4, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   for axes in grid[-1]:
     axes.set_xlabel('updates')
@@ -118,42 +99,15 @@ def colours(names: Sequence[str]) -> dict[str, Any]:
 
 
 def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
-  """Draws lines, with their names at the ends if there are several.
+  """Draws lines, with a legend if there are several.
 
-  Args:
-    axes: whose y scale is set.
-    curves: name -> (x [n], y [n]); n may differ.
-    palette: name -> colour.
+  `curves` maps names to (x [n], y [n]), `palette` names to colours.
   """
   for name, (x, y) in curves.items():
-    marker = 'o' if len(x) == 1 else ''
-    axes.plot(x, y, color=palette[name], marker=marker, markersize=4)
-  axes.margins(x=0.02)
-  if len(curves) == 1:
-    return  # the title says it
-  to_fraction = axes.transScale + axes.transLimits
-  ends = [to_fraction.transform((x[-1], y[-1]))[1] for x, y in curves.values()]
-  height = axes.get_window_extent().height / axes.figure.dpi
-  places = _spread(ends, gap=10 / 72 / height)
-  for name, end, place in zip(curves, ends, places, strict=True):
-    axes.annotate(
-      name.replace('_', ' '),
-      xy=(1, end),
-      xytext=(1.05, place),
-      xycoords='axes fraction',
-      textcoords='axes fraction',
-      va='center',
-      fontsize=8,
-      color=palette[name],
-      arrowprops={
-        'arrowstyle': '-',
-        'color': palette[name],
-        'lw': 0.6,
-        'relpos': (0, 0.5),
-        'shrinkA': 0,
-        'shrinkB': 0,
-      },
-    )
+    marker, label = 'o' if len(x) == 1 else None, name.replace('_', ' ')
+    axes.plot(x, y, marker=marker, color=palette[name], label=label)
+  if len(curves) > 1:
+    axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), handlelength=1)
 
 
 def show_percent(axes: Axes):
@@ -167,9 +121,8 @@ def shortest_names(names: Iterable[str]) -> dict[str, str]:
   names = list(names)
 
   def shorten(name):
-    parts = name.split('/')
-    tails = ['/'.join(parts[start:]) for start in reversed(range(len(parts)))]
-    for tail in tails:
+    for start in reversed(range(1 + name.count('/'))):
+      tail = '/'.join(name.split('/')[start:])
       if sum(f'/{other}'.endswith(f'/{tail}') for other in names) == 1:
         return tail
     return name
@@ -189,11 +142,12 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
     place, _, quantity = tag.rpartition('/')
     place = 'train' if place == 'perf' else place.removeprefix('eval/')
     panels.setdefault(quantity, {})[place] = tuple(np.array(points[tag]).T)
-  places = dict.fromkeys(place for panel in panels.values() for place in panel)
-  short = shortest_names(places)
+  short = shortest_names(
+    {place for panel in panels.values() for place in panel}
+  )
 
   def rank(quantity):
-    is_speed = bool(_SPEED.search(quantity))
+    is_speed = re.search(_SPEED, quantity) is not None
     return quantity != 'loss', 'loss' not in quantity, is_speed
 
   return {
@@ -205,26 +159,9 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
 def _scale(axes: Axes, quantity: str, values: np.ndarray):
   """Shares from 0 to 100 %, wide ranges on a logarithm, the others from 0."""
   low, high = values.min(), values.max()
-  may_be_share = 'loss' not in quantity and not _SPEED.search(quantity)
-  if may_be_share and 0 <= low and high <= 1:
+  if 0 <= low and high <= 1 and not re.search(f'loss|{_SPEED}', quantity):
     show_percent(axes)
-  elif low > 0 and high > 20 * low:
+  elif 0 < low < high / 20:
     axes.set_yscale('log')
-    axes.set_ylim(low / 1.3, high * 1.3)
-    axes.yaxis.set_major_formatter(ticker.StrMethodFormatter('{x:g}'))
-    axes.yaxis.set_minor_formatter(ticker.NullFormatter())
   else:
-    margin = 0.05 * (high - min(low, 0) or 1)
-    axes.set_ylim(low - margin if low < 0 else 0, high + margin)
-
-
-def _spread(heights: Sequence[float], gap: float) -> np.ndarray:
-  """Moves heights to be `gap` apart, in their order and none above 1."""
-  order = np.argsort(heights, kind='stable')
-  offsets = gap * np.arange(len(heights))
-  placed = np.maximum.accumulate(np.asarray(heights)[order] - offsets)
-  # What stands above the top pushes down what is below.
-  placed = np.minimum(placed, 1 - offsets[-1]) + offsets
-  result = np.empty(len(heights))
-  result[order] = placed
-  return result
+    axes.set_ylim(bottom=min(low, 0))

@@ -1,4 +1,4 @@
-"""The world around a run: processes, devices, signals, the folder, versions."""
+"""The world around a run: processes, devices, signals, its folder, versions."""
 
 import contextlib
 import fcntl
@@ -11,15 +11,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
-import flax
 import jax
-import jaxlib
-import ml_collections
-import optax
+import numpy as np
 from absl import logging
+from flax import traverse_util
 from jax.experimental import multihost_utils
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
@@ -31,36 +31,28 @@ _FREE_KEYS = (
 
 
 def start_distributed(
-  coordinator: str | None = None,
-  num_processes: int | None = None,
-  process_id: int | None = None,
+  coordinator: str | None,
+  num_processes: int | None,
+  process_id: int | None,
   *,
   timeout: int = 300,
 ):
   """Joins this process to a run of several; call it before any use of a device.
 
-  Args:
-    coordinator: `host:port` of process 0. None, like the other two: what the
-      cluster says, which TPU pods and Slurm do.
-    num_processes: of the run.
-    process_id: of this process, in [0, num_processes).
-    timeout: seconds to wait for the others.
+  `coordinator` is `host:port` of process 0; None, like the numbers: what the
+  cluster says, which TPU pods and Slurm do. After `timeout` seconds without the
+  others JAX ends the process.
 
   Raises:
-    UserError: no connection. (It must not be ignored: N processes that do not
-      find each other would be N separate runs in one folder.) Where the
-      coordinator is only late, JAX ends the process itself, with a message.
+    UserError: no connection. (Alone, each process would be a run of its own.)
   """
   try:
     jax.distributed.initialize(
-      coordinator,
-      num_processes,
-      process_id,
-      initialization_timeout=timeout,
+      coordinator, num_processes, process_id, initialization_timeout=timeout
     )
   except (RuntimeError, ValueError) as error:
     raise UserError(
-      f'cannot start the distributed run: {_one_line(error)}; give all'
+      f'cannot start the distributed run: {one_line(error)}; give all'
       ' processes the same coordinator and number of processes, and each its'
       ' own id'
     ) from error
@@ -68,16 +60,24 @@ def start_distributed(
     sys.stdout = open(os.devnull, 'w')  # process 0 speaks for all
 
 
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """Makes all processes fail where one does in the block: none waits for it."""
+  failure = None
+  try:
+    yield
+  except Exception as error:
+    failure = error
+  if multihost_utils.process_allgather(np.array(failure is not None)).any():
+    raise failure or UserError('another process failed and says why')
+
+
 def use_cpu_cores(batch_size: int):
-  """Makes one CPU device a core; call it before any use of a device.
+  """Makes each CPU core a device, as far as their number divides the batch.
 
   Two devices with a core each train 1.5 times faster than one with two threads.
-  The number is the largest that divides the batch. It has no effect where the
-  default devices are GPUs or TPUs, where the devices are in use already, in a
-  run of several processes, or where the user has set JAX_NUM_CPU_DEVICES.
-
-  Args:
-    batch_size: examples an update, over all devices.
+  No effect once devices are in use, in a run of several processes, or where the
+  user has set JAX_NUM_CPU_DEVICES.
   """
   # pyrefly: ignore[missing-attribute]
   if jax.config.jax_num_cpu_devices > 0 or jax.distributed.is_initialized():
@@ -117,7 +117,7 @@ class StopSignal:
 
   def __exit__(self, *_):
     for number, handler in self._previous.items():
-      signal.signal(number, handler or signal.SIG_DFL)
+      signal.signal(number, handler)
 
   def _handle(self, number, _):
     self._is_asked = True
@@ -135,16 +135,12 @@ class StopSignal:
 
 @contextlib.contextmanager
 def open_run_folder(
-  path: str | os.PathLike, config: ml_collections.ConfigDict
+  path: str | os.PathLike, config: ConfigDict
 ) -> Iterator[pathlib.Path]:
   """Creates or reopens a run folder, which stays locked until the block ends.
 
-  Process 0 writes the config to `config.json`, and to `run.json` what
-  `versions` returns and the command line; both are of the latest start.
-
-  Args:
-    path: the folder, on a file system that all processes see.
-    config: resolved.
+  All processes see it; the first writes `config.json`, and `run.json`: versions
+  and command line of the latest start.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
@@ -154,41 +150,32 @@ def open_run_folder(
     raise UserError(
       f'--workdir={path} is a URL; mount the bucket and give the folder'
     )
-  if jax.process_index() != 0:
-    yield folder
-    return
-  with reported_writes(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = (folder / 'lock').open('a')
-  with lock:
-    try:
-      fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      raise UserError(
-        f'{folder} is in use by another run; wait until that has ended or'
-        ' choose another --workdir'
-      ) from None
-    plain = json.loads(config.to_json())  # tuples become lists, as in the file
-    _check_same_run(folder, plain)
-    run = versions() | {'command': shlex.join(sys.argv)}
-    with reported_writes(folder):
-      write_json(folder / 'config.json', plain)
-      write_json(folder / 'run.json', run)
+  with contextlib.ExitStack() as stack:
+    with together(), reported_writes(folder):
+      if jax.process_index() == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = stack.enter_context((folder / 'lock').open('a'))
+        try:
+          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+          raise UserError(
+            f'{folder} is in use by another run; wait until that has ended or'
+            ' choose another --workdir'
+          ) from None
+        plain = json.loads(config.to_json(sort_keys=True))
+        _check_same_run(folder, plain)
+        write_json(folder / 'config.json', plain)
+        run = versions() | {'command': shlex.join(sys.argv)}
+        write_json(folder / 'run.json', run)
     yield folder
 
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
   """Raises UserError if the folder holds a run of a config that differs."""
-  try:
-    saved = json.loads((folder / 'config.json').read_text())
-  except FileNotFoundError:
+  saved = read_json(folder / 'config.json')
+  if not saved:
     return
-  except (OSError, ValueError) as error:
-    raise UserError(
-      f'{folder}/config.json cannot be read: {_one_line(error)}; choose another'
-      ' --workdir'
-    ) from error
-  old, new = _leaves(saved), _leaves(config)
+  old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
   differing = [
     f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
     for key in sorted({*old, *new})
@@ -201,72 +188,70 @@ def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
       f'{folder} holds a run of another config: {", ".join(differing)}; give'
       ' the same config to resume it, or another --workdir'
     )
-  if saved['total_steps'] != config['total_steps']:
+  if old['total_steps'] != new['total_steps']:
     logging.warning(
       'total_steps was %d and is %d now; so is the end of the schedule',
-      saved['total_steps'],
-      config['total_steps'],
+      old['total_steps'],
+      new['total_steps'],
     )
-
-
-def _leaves(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-  leaves = {}
-  for key, value in config.items():
-    if isinstance(value, dict):
-      leaves |= _leaves(value, f'{prefix}{key}.')
-    else:
-      leaves[prefix + key] = value
-  return leaves
 
 
 def versions() -> dict[str, Any]:
   """Versions, devices and git revision: what a result depends on, for JSON."""
+  packages = 'jax', 'jaxlib', 'flax', 'optax'
+  here = shlex.quote(str(pathlib.Path(__file__).parent))
+  status, revision = subprocess.getstatusoutput(
+    f"git -C {here} describe --always --exclude='*' --abbrev=12 --dirty=+dirty"
+  )
   return {
     'python': platform.python_version(),
-    'jax': jax.__version__,
-    'jaxlib': jaxlib.__version__,
-    'flax': flax.__version__,
-    'optax': optax.__version__,
+    **{package: metadata.version(package) for package in packages},
     'device': jax.devices()[0].device_kind,
     'num_devices': jax.device_count(),
     'num_processes': jax.process_count(),
-    'git': _git_revision(),
+    'git': revision if status == 0 else 'unknown',
   }
 
 
-def _git_revision() -> str:
-  """The commit of this code, '+dirty' if files differ from it, or 'unknown'."""
-  command = ['git', 'describe', '--always', '--exclude=*', '--abbrev=12']
+def read_json(path: pathlib.Path) -> dict[str, Any]:
+  """Reads an object; {} where there is no file, UserError for a damaged one."""
+  return parse_json(path.read_text(), path) if path.is_file() else {}
+
+
+def parse_json(text: str, path: pathlib.Path) -> dict[str, Any]:
+  """Parses the text of a file; raises UserError where it is damaged."""
   try:
-    result = subprocess.run(
-      [*command, '--dirty=+dirty'],
-      cwd=pathlib.Path(__file__).parent,
-      capture_output=True,
-      text=True,
-    )
-  except OSError:  # no git
-    return 'unknown'
-  return result.stdout.strip() or 'unknown'
+    return json.loads(text)
+  except ValueError as error:
+    raise UserError(
+      f'{path} is damaged ({error}); repair it, or move it away'
+    ) from error
 
 
 def write_json(path: pathlib.Path, value: Any):
-  """Replaces the file as a whole, so that a kill leaves the old or the new."""
+  """Replaces a file by this value."""
+  replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
+
+
+def replace_file(path: pathlib.Path, contents: bytes):
+  """Replaces a file as a whole: a kill leaves the old one or the new one."""
   temporary = path.with_name(path.name + '.tmp')
-  temporary.write_text(json.dumps(value, indent=2) + '\n')
+  temporary.write_bytes(contents)
   temporary.replace(path)
 
 
 @contextlib.contextmanager
-def reported_writes(folder: str | os.PathLike):
+def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
   """Turns an OSError of the block (a full disk) into a UserError."""
   try:
     yield
   except OSError as error:
     raise UserError(
-      f'cannot write to {folder}: {error.strerror or _one_line(error)}; free'
+      f'cannot write to {folder}: {error.strerror or one_line(error)}; free'
       ' space or choose another --workdir'
     ) from error
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
+  """The error's text without line breaks, and not too much of it."""
   return ' '.join(str(error).split())[:200]

@@ -10,10 +10,10 @@ import re
 from collections.abc import Mapping
 
 import jax
-import ml_collections
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from ml_collections import ConfigDict
 
 from core.errors import UserError
 
@@ -28,26 +28,22 @@ TENSOR_RULES = (
 FSDP_MIN_SIZE = 4096  # elements; below, keeping is cheaper than gathering
 
 
-def make_mesh(
-  sizes: Mapping[str, int] | ml_collections.ConfigDict, devices=None
-) -> Mesh:
+def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
   """Builds the mesh from devices per axis; one axis may be -1, the rest.
 
   Raises:
     UserError: the sizes do not multiply to the number of devices.
   """
   devices = jax.devices() if devices is None else devices
-  shape = [sizes[axis] for axis in AXES]
-  if shape.count(-1) == 1:
-    rest = math.prod(size for size in shape if size != -1)
-    shape[shape.index(-1)] = len(devices) // max(rest, 1)
-  if min(shape) < 1 or math.prod(shape) != len(devices):
+  try:
+    shape = np.reshape(devices, [sizes[axis] for axis in AXES]).shape
+  except ValueError:
     raise UserError(
       f'mesh {dict(sizes)} does not fit {len(devices)} devices: set config.mesh'
       ' so that data x fsdp x tensor is that number (-1: all that is left)'
-    )
+    ) from None
   types = (AxisType.Auto,) * len(AXES)
-  return jax.make_mesh(tuple(shape), AXES, axis_types=types, devices=devices)
+  return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
 def num_batch_shards(mesh: Mesh) -> int:
@@ -76,18 +72,15 @@ def state_shardings(abstract_state, mesh: Mesh):
 
 
 def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
-  spec: list[str | None] = [None] * len(shape)
-  for pattern, rule in TENSOR_RULES:
-    if re.search(pattern, name) and len(rule) == len(shape):
-      for axis, mesh_axis in enumerate(rule):
-        if mesh_axis and shape[axis] % axes[mesh_axis] == 0:
-          spec[axis] = mesh_axis
-      break
-  if (
-    axes['fsdp'] > 1
-    and math.prod(shape) >= FSDP_MIN_SIZE
-    and 'embedding' not in name
-  ):
+  rules = (r for pattern, r in TENSOR_RULES if re.search(pattern, name))
+  rule = next(rules, ())
+  if len(rule) != len(shape):
+    rule = (None,) * len(shape)
+  spec = [
+    split if split and size % axes[split] == 0 else None
+    for size, split in zip(shape, rule, strict=True)
+  ]
+  if math.prod(shape) >= FSDP_MIN_SIZE and 'embedding' not in name:
     free = [
       axis
       for axis, size in enumerate(shape)
@@ -98,14 +91,16 @@ def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
   return P(*spec)
 
 
-def put(array: np.ndarray, sharding: NamedSharding) -> jax.Array:
-  """Places an array that every process holds whole."""
-  return jax.make_array_from_callback(
-    array.shape, sharding, lambda index: array[index]
+def put(tree, shardings):
+  """Places arrays that every process holds whole, by one sharding or a tree."""
+  return jax.tree.map(
+    lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),
+    tree,
+    jax.tree.broadcast(shardings, tree),
   )
 
 
 def fetch(tree, mesh: Mesh):
   """The whole arrays on this host, wherever their parts live."""
   gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
-  return jax.tree.map(np.asarray, gathered)
+  return jax.device_get(gathered)

@@ -10,10 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import nnx
 from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from core import optim, sharding
 from core.errors import UserError
@@ -24,19 +24,12 @@ from core.task import Batch, Metrics, Task
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that training carries from one update to the next.
+  """All that training carries from one update to the next."""
 
-  Attributes:
-    params: nested dict of arrays.
-    average: their exponential moving average, None if there is none.
-    opt_state: of the optax chain.
-    step: number of completed updates, int32.
-  """
-
-  params: Any
-  average: Any
-  opt_state: Any
-  step: jax.Array
+  params: Any  # nested dict of arrays
+  average: Any  # their exponential moving average, or None
+  opt_state: Any  # of the optax chain
+  step: jax.Array  # number of completed updates, int32
 
   @property
   def evaluated(self):
@@ -48,24 +41,18 @@ class TrainState:
 class Program:
   """The compiled life of a run.
 
-  Attributes:
-    merge: parameters -> model.
-    abstract_state: shapes, types and shardings of the state.
-    init: () -> state.
-    update: (state, arrays) -> (state, metrics, losses): `steps_per_call` steps
-      with their metrics merged, and the loss of each [K], NaN also where the
-      gradient is not finite. Donates the state.
+  `update` maps (state, arrays) to (state, metrics, losses): `steps_per_call`
+  steps with their metrics merged, and the loss of each [K], NaN also where the
+  gradient is not finite. It donates the state.
   """
 
-  merge: Callable[[Any], nnx.Module]
-  abstract_state: TrainState
+  merge: Callable[[Any], nnx.Module]  # parameters -> model
+  abstract_state: TrainState  # shapes, types and shardings
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
 
 
-def make_program(
-  task: Task, config: ml_collections.ConfigDict, mesh: Mesh
-) -> Program:
+def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   """Builds the jitted functions of a run on a mesh.
 
   Raises:
@@ -73,15 +60,10 @@ def make_program(
   """
   num_micro = _num_microbatches(config, mesh)
   optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
-  average_decay = config.optim.ema_decay
-  merge, _ = split_model(task)
+  merge = make_merge(task)
 
-  def init() -> TrainState:
-    model = task.make_model(nnx.Rngs(config.seed))
-    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    average = jax.tree.map(jnp.copy, params) if average_decay else None
-    step = jnp.zeros((), jnp.int32)
-    return TrainState(params, average, optimizer.init(params), step)
+  def loss_fn(params, batch, key):
+    return task.loss(merge(params), batch, key)
 
   def update(state: TrainState, arrays: Mapping[str, jax.Array]):
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
@@ -90,12 +72,7 @@ def make_program(
       batch_key, arrays, size=config.batch_size, step=state.step
     )
     metrics, grads = _gradients(
-      lambda params, *args: task.loss(merge(params), *args),
-      state.params,
-      batch,
-      loss_key,
-      num_micro,
-      mesh,
+      loss_fn, state.params, batch, loss_key, num_micro, mesh
     )
     metrics['gradient_norm'] = Metric.mean(optax.tree.norm(grads))
     metrics['learning_rate'] = Metric.mean(schedule(state.step))
@@ -104,7 +81,8 @@ def make_program(
     average = state.average
     if average is not None:
       # Young averages forget the initialisation faster.
-      decay = jnp.minimum(average_decay, (1 + state.step) / (10 + state.step))
+      young = (1 + state.step) / (10 + state.step)
+      decay = jnp.minimum(config.optim.ema_decay, young)
       average = optax.incremental_update(params, average, 1 - decay)
     return TrainState(params, average, opt_state, state.step + 1), metrics
 
@@ -114,37 +92,44 @@ def make_program(
       state,
       length=config.steps_per_call,
     )
-    merged = jax.tree.map(lambda x: x.sum(0), metrics)
     # Not finite where the loss or the gradient is not.
     health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
-    return state, merged, health
+    return state, jax.tree.map(lambda x: x.sum(0), metrics), health
 
-  abstract = jax.eval_shape(init)
-  shardings = sharding.state_shardings(abstract, mesh)
+  init = make_init(task, config, mesh)
+  abstract_state = init.eval_shape()
+  shardings = jax.tree.map(lambda x: x.sharding, abstract_state)
   whole = sharding.replicated(mesh)
-  return Program(
-    merge=merge,
-    abstract_state=jax.tree.map(
-      lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-      abstract,
-      shardings,
-    ),
-    init=jax.jit(init, out_shardings=shardings),
-    update=jax.jit(
-      update_call,
-      in_shardings=(shardings, whole),
-      out_shardings=(shardings, whole, whole),
-      donate_argnums=0,
-    ),
+  update_call = jax.jit(
+    update_call,
+    in_shardings=(shardings, whole),
+    out_shardings=(shardings, whole, whole),
+    donate_argnums=0,
   )
+  return Program(merge, abstract_state, init, update_call)
 
 
-def split_model(task: Task) -> tuple[Callable[[Any], nnx.Module], Any]:
-  """Returns merge: parameters -> model, and the parameters' shapes."""
+def make_init(task: Task, config: ConfigDict, mesh: Mesh):
+  """Returns () -> state on the mesh, jitted."""
+  optimizer, _ = optim.make_optimizer(config.optim, config.total_steps)
+
+  def init() -> TrainState:
+    model = task.make_model(nnx.Rngs(config.seed))
+    params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    has_average = config.optim.ema_decay > 0
+    average = jax.tree.map(jnp.copy, params) if has_average else None
+    step = jnp.zeros((), jnp.int32)
+    return TrainState(params, average, optimizer.init(params), step)
+
+  shardings = sharding.state_shardings(jax.eval_shape(init), mesh)
+  return jax.jit(init, out_shardings=shardings)
+
+
+def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
+  """Returns parameters -> model."""
   model = nnx.eval_shape(lambda: task.make_model(nnx.Rngs(0)))
-  graphdef, params = nnx.split(model, nnx.Param)
-  abstract = nnx.to_pure_dict(params)
-  return lambda params: nnx.merge(graphdef, params), abstract
+  graphdef, _ = nnx.split(model, nnx.Param)
+  return lambda params: nnx.merge(graphdef, params)
 
 
 def _num_microbatches(config, mesh: Mesh) -> int:
@@ -155,14 +140,13 @@ def _num_microbatches(config, mesh: Mesh) -> int:
       ' devices: change it, or config.mesh'
     )
   on_device = config.batch_size // shards
-  if not config.microbatch or config.microbatch >= on_device:
-    return 1
-  if on_device % config.microbatch:
+  size = min(config.microbatch or on_device, on_device)
+  if on_device % size:
     raise UserError(
-      f'config.microbatch={config.microbatch} does not divide the {on_device}'
-      ' examples of a device'
+      f'config.microbatch={size} does not divide the {on_device} examples of a'
+      ' device'
     )
-  return on_device // config.microbatch
+  return on_device // size
 
 
 def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, mesh: Mesh):
@@ -185,15 +169,11 @@ def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, mesh: Mesh):
   micro = jax.lax.with_sharding_constraint(
     micro, sharding.batch_sharding(mesh, axis=1)
   )
-  inputs = (micro, jax.random.split(key, num_micro))
-  zeros = jax.tree.map(
-    lambda x: jnp.zeros(x.shape, x.dtype),
-    jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs)),
-  )
-  sums, _ = jax.lax.scan(
+  inputs = micro, jax.random.split(key, num_micro)
+  shapes = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs))
+  (metrics, grads), _ = jax.lax.scan(
     lambda sums, xs: (jax.tree.map(jnp.add, sums, one(*xs)), None),
-    zeros,
+    optax.tree.zeros_like(shapes),
     inputs,
   )
-  metrics, grads = sums
   return metrics, jax.tree.map(lambda g: g / num_micro, grads)

@@ -1,46 +1,37 @@
 """The points of a paper's table: a run folder each, resumable as a whole."""
 
-import importlib.machinery
 import pathlib
+import runpy
 import sys
-import types
 from collections.abc import Callable, Mapping
 
-import ml_collections
+from ml_collections import ConfigDict
 
+from core import weights
 from core.errors import UserError
 
-Points = Mapping[str, ml_collections.ConfigDict]
+Points = Mapping[str, ConfigDict]
 
 
 def load_points(config_flag: str) -> Points:
-  """Calls `sweep` of a config file.
-
-  Args:
-    config_flag: `configs/<system>/<experiment>.py` or `...py:arg`. Like
-      `get_config`, `sweep` gets the text after the colon, or None.
-
-  Returns:
-    Name -> config.
+  """Calls `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
 
   Raises:
     UserError: the file defines no `sweep`.
   """
   path, _, arg = config_flag.partition(':')
-  loader = importlib.machinery.SourceFileLoader('sweep_config', path)
-  module = types.ModuleType(loader.name)
-  loader.exec_module(module)
-  if not hasattr(module, 'sweep'):
+  names = runpy.run_path(path)
+  if 'sweep' not in names:
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  return module.sweep(arg or None)
+  return names['sweep'](arg or None)
 
 
 def run(
   points: Points,
   folder,
-  train: Callable[[ml_collections.ConfigDict, str], bool],
+  train: Callable[[ConfigDict, str], bool],
   index: int | None = None,
 ) -> bool:
   """Trains the points that are not finished, each in `folder`/<name>.
@@ -48,9 +39,8 @@ def run(
   Args:
     points: name -> config.
     folder: of the sweep; it may be shared by processes with an index each.
-    train: (config, folder) -> finished; it resumes what the folder holds, and
-      evaluates in the end. False: a signal ended it, which ends the sweep.
-    index: of the one point to train, in the order of `points`; None: all.
+    train: trains and evaluates a point, as `loop.run_and_evaluate`.
+    index: of the one point to train; None: all.
 
   Returns:
     Whether all that were asked for are finished; False after a signal.
@@ -69,27 +59,19 @@ def run(
     names = [names[index]]
   failed = []
   for number, name in enumerate(names, start=1):
-    point_folder = pathlib.Path(folder) / name
-    if is_finished(point_folder):
-      _say(f'{number}/{len(names)} {name} is finished already')
-      continue
-    _say(f'{number}/{len(names)} {name}')
+    point = pathlib.Path(folder) / name
+    print(f'{number}/{len(names)} {name}', file=sys.stderr)
     try:
-      if not train(points[name], str(point_folder)):
+      if not is_finished(point) and not train(points[name], str(point)):
         return False
     except FloatingPointError as error:
-      _say(f'{name}: {error}')
+      print(f'{name}: {error}', file=sys.stderr)
       failed.append(name)
   if failed:
     raise FloatingPointError(f'not finished: {", ".join(failed)}')
   return True
 
 
-def _say(text: str):
-  print(text, file=sys.stderr, flush=True)
-
-
-def is_finished(folder) -> bool:
+def is_finished(folder: pathlib.Path) -> bool:
   """Whether the run in a folder was trained to its end and evaluated."""
-  names = 'weights.safetensors', 'results.json'
-  return all((pathlib.Path(folder) / name).is_file() for name in names)
+  return all((folder / name).is_file() for name in weights.OUTCOME)

@@ -24,19 +24,14 @@ Metrics = dict[str, Metric]
 class Evaluator:
   """A finite set and what is measured on it.
 
-  Attributes:
-    arrays: loads the columns, whose leading axis is the examples.
-    measure: pure function of (model, batch) to metrics. The batch holds the
-      columns and 'weight' [B], which is 0 for the padding of the last batch.
-    batch_size: examples a device call.
-    every: updates between two evaluations in training; the last update is
-      always evaluated. 0: only by `--mode=eval`.
+  `arrays()` loads the columns, whose leading axis is the examples. `measure` is
+  a pure function of model and batch: columns, and 'weight' [B], 0 for padding.
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]
   measure: Callable[[Any, Batch], Metrics]
-  batch_size: int
-  every: int
+  batch_size: int  # examples at once
+  every: int  # updates, and always the last one; 0: only by `--mode=eval`
 
 
 class Task(Protocol):
@@ -74,11 +69,9 @@ class Task(Protocol):
   def figures(
     self, values: Mapping[str, Any], model: Any = None
   ) -> Mapping[str, Figure]:
-    """Pictures of what was measured, by file name without its ending.
+    """Pictures by file name without its ending; without `model`, fewer.
 
-    Args:
-      values: {'<evaluator>/<metric>': number or (nested) list}.
-      model: as measured, for pictures of its work; None: without them.
+    `values` maps '<evaluator>/<metric>' to a number or (nested) list.
     """
     ...
 

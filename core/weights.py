@@ -1,4 +1,4 @@
-"""Weights to ship: a folder with a safetensors file, its config and results."""
+"""Trained parameters as a safetensors file, in a folder with their config."""
 
 import pathlib
 from typing import Any
@@ -11,103 +11,84 @@ import safetensors.numpy
 from core import runtime
 from core.errors import UserError
 
-_NAME = 'weights.safetensors'
+NAME = 'weights.safetensors'
+OUTCOME = NAME, 'results.json'  # of a run that is trained and evaluated
 
 
-def save_weights(
-  folder,
-  params: dict[str, Any],
-  config: dict[str, Any],
-  results: dict[str, Any] | None = None,
-):
-  """Writes weights.safetensors, config.json and, if given, results.json.
+def save_weights(folder, params: dict[str, Any]):
+  """Writes weights.safetensors; only process 0 does.
 
-  All processes may call it; process 0 writes.
-
-  Args:
-    folder: created if needed.
-    params: nested dict of arrays, each wholly on this host.
-    config: what builds the model, for JSON.
-    results: what these weights were measured to do, for JSON.
+  Every array of the nested dict `params` is wholly on this host.
 
   Raises:
     UserError: the folder cannot be written.
   """
-  if jax.process_index() != 0:
-    return
-  folder = pathlib.Path(folder)
-  tensors = {
+  if jax.process_index() == 0:
     # safetensors writes a buffer as it lies, whatever the strides say.
-    name: np.array(leaf, order='C')
-    for name, leaf in _flatten(params).items()
-  }
-  with runtime.reported_writes(folder):
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f'{_NAME}.tmp'
-    temporary.write_bytes(safetensors.numpy.save(tensors))
-    temporary.replace(folder / _NAME)
-    runtime.write_json(folder / 'config.json', config)
-    if results is not None:
-      runtime.write_json(folder / 'results.json', results)
+    tensors = jax.tree.map(lambda x: np.array(x, order='C'), flatten(params))
+    path = pathlib.Path(folder) / NAME
+    with runtime.reported_writes(folder):
+      runtime.replace_file(path, safetensors.numpy.save(tensors))
 
 
 def remove(folder):
   """Removes the weights of a folder, if any, and their results."""
   if jax.process_index() == 0:
-    for name in (_NAME, 'results.json'):
+    for name in OUTCOME:
       (pathlib.Path(folder) / name).unlink(missing_ok=True)
 
 
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
-  """Loads the weights of a folder.
+  """Loads the weights of a folder as a nested dict of NumPy arrays.
 
-  Args:
-    folder: as `save_weights` left it.
-    like_params: nested dict with the names, shapes and types that are expected:
-      arrays or `jax.ShapeDtypeStruct`s.
-
-  Returns:
-    The same nested dict of NumPy arrays.
+  `like_params` is such a dict of anything with the expected shapes and types.
 
   Raises:
     UserError: no such folder, a damaged file, or another model's weights.
   """
-  path = pathlib.Path(folder) / _NAME
+  path = pathlib.Path(folder) / NAME
   try:
-    with safetensors.safe_open(path, framework='numpy') as file:
-      tensors = {name: file.get_tensor(name) for name in file.keys()}
+    tensors = safetensors.numpy.load_file(path)
   except OSError:
     parent = path.parent.parent
-    near = sorted(p.parent.name for p in parent.glob(f'*/{_NAME}'))
+    near = sorted(p.parent.name for p in parent.glob(f'*/{NAME}'))
     raise UserError(
-      f'no weights in {folder}: {_NAME} cannot be read; in {parent} there are:'
+      f'no weights in {folder}: {NAME} cannot be read; in {parent} there are:'
       f' {", ".join(near) or "none"}'
     ) from None
   except safetensors.SafetensorError as error:
     raise UserError(
       f'{path} is damaged ({error}); copy it again from where it came'
     ) from error
-  wanted = _flatten(like_params)
-  for name in [*wanted, *tensors]:
-    there, here = _describe(tensors, name), _describe(wanted, name)
-    if there != here:
-      raise UserError(
-        f'{path} is of another model: {name} is {there} in the file and {here}'
-        f' in this config; use {path.parent}/config.json'
-      )
-  return jax.tree.unflatten(
-    jax.tree.structure(like_params), [tensors[name] for name in wanted]
-  )
+  wanted = flatten(like_params)
+  mismatch = difference('file', describe(tensors), describe(wanted))
+  if mismatch:
+    raise UserError(
+      f'{path} is of another model: {mismatch}; use {path.parent}/config.json'
+    )
+  leaves = [tensors[name] for name in wanted]
+  return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
 
 
-def _flatten(params: dict[str, Any]) -> dict[str, Any]:
+def flatten(tree, separator: str = '/') -> dict[str, Any]:
+  """Maps the path of each leaf, such as 'layers/0/kernel', to the leaf."""
   return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    jax.tree_util.keystr(path, simple=True, separator=separator): leaf
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
   }
 
 
-def _describe(tensors: dict[str, Any], name: str) -> str:
-  if name not in tensors:
-    return 'missing'
-  return f'{tensors[name].dtype}{list(tensors[name].shape)}'
+def describe(leaves: dict[str, Any]) -> dict[str, str]:
+  """Maps names of arrays to their types and shapes: 'float32[3, 2]'."""
+  return {k: f'{leaf.dtype}{list(leaf.shape)}' for k, leaf in leaves.items()}
+
+
+def difference(
+  place: str, saved: dict[str, str], wanted: dict[str, str]
+) -> str:
+  """The first leaf whose descriptions differ, in words; '' if there is none."""
+  for name in [*wanted, *sorted(saved)]:
+    there, here = saved.get(name, 'missing'), wanted.get(name, 'missing')
+    if there != here:
+      return f'{name} is {there} in the {place} and {here} in this config'
+  return ''

@@ -106,7 +106,8 @@ def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
     layers = [np.ones((1, count), weights.dtype)]
     for cell, (digits, sets) in zip(cells, grow, strict=False):
       last, terms = layers[-1], zip(digits.T, sets.T, strict=True)
-      layers.append(sum(cell[digit] * last[s] for digit, s in terms))
+      grown = [cell[digit] * last[s] for digit, s in terms]
+      layers.append(functools.reduce(np.add, grown))
     return layers
 
   before, after = sums(weights[:-1]), sums(weights[:0:-1])

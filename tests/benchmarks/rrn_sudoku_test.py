@@ -17,6 +17,7 @@ from rrn.sudoku.task import SudokuTask
 def make_task(kind, message_layers):
   config = sudoku.get_config('cpu,source=generated')
   config.model.message_layers = message_layers
+  config.model.burn_in = 0
   return kind(config)
 
 

@@ -24,8 +24,27 @@ def boards(config):
   return {name: (shape, np.int8) for name in ('puzzle', 'solution')}
 
 
+def trees(config):
+  del config
+  return {'tree': ((4,), np.int32)}
+
+
+def questions(config):
+  return {
+    'facts': ((4, 20, 11), np.uint8),
+    'question': ((4, 11), np.uint8),
+    'answer': ((4,), np.uint8),
+    'first': ((2,), np.int32),
+    'count': ((2,), np.int32),
+  }
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
-STAND_INS = {'rrn.sudoku': boards}
+STAND_INS = {
+  'rrn.ages': trees,
+  'rrn.babi': questions,
+  'rrn.sudoku': boards,
+}
 
 
 def get_config(module, size):

@@ -13,7 +13,7 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from core import checkpoints
+from core import checkpoints, weights
 from core.errors import UserError
 
 
@@ -183,10 +183,10 @@ def test_a_wrong_value_is_found_by_the_checksum(two_steps, tmp_path, caplog):
   run = shutil.copytree(two_steps, tmp_path / 'run')
   # A readable checkpoint with another step's checksum and one wrong value.
   path, state = run / 'checkpoints' / '2', make_state(2)
-  leaves = checkpoints._flatten(state)
+  leaves = weights.flatten(state, '.')
   wrong = leaves | {'params.odd': leaves['params.odd'].at[1].set(0.0)}
   wrong['checksum'] = checkpoints._checksum(list(leaves.values()))
-  shapes = checkpoints._describe(leaves)
+  shapes = weights.describe(leaves)
   checkpoints.ocp.save(
     path, wrong, overwrite=True, custom_metadata={'leaves': shapes}
   )

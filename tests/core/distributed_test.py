@@ -1,7 +1,9 @@
 """Two processes of four devices compute what one process of eight does."""
 
+import json
 import os
 import pathlib
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,14 +45,31 @@ def start(*command, **env):
   )
 
 
-def start_process(index, port, folder):
-  return start(
-    *('main.py', '--config=configs/rrn/sudoku.py:smoke'),
-    *(f'--config.{name}={value}' for name, value in CHANGES.items()),
-    *(f'--workdir={folder}', '--distributed', '--num_processes=2'),
-    *(f'--coordinator=localhost:{port}', f'--process_id={index}'),
-    JAX_NUM_CPU_DEVICES='4',
-    JAX_DISABLE_MOST_OPTIMIZATIONS='1',  # compiles in half the time
+def run_two(folder, *flags):
+  """Runs main.py as two processes; their statuses, outputs and errors."""
+  port = free_port()
+  processes = [
+    start(
+      *('main.py', '--config=configs/rrn/sudoku.py:smoke', *flags),
+      *(f'--workdir={folder}', '--distributed', '--num_processes=2'),
+      *(f'--coordinator=localhost:{port}', f'--process_id={index}'),
+      JAX_NUM_CPU_DEVICES='4',
+      JAX_DISABLE_MOST_OPTIMIZATIONS='1',  # compiles in half the time
+    )
+    for index in (0, 1)
+  ]
+  outputs = [process.communicate(timeout=300) for process in processes]
+  return [process.returncode for process in processes], *zip(
+    *outputs, strict=True
+  )
+
+
+def train_two(folder, **changes):
+  return run_two(
+    folder,
+    *(
+      f'--config.{name}={value}' for name, value in (CHANGES | changes).items()
+    ),
   )
 
 
@@ -66,11 +85,8 @@ def runs(tmp_path_factory, config):
   """The folders of a run of two processes and of a run of one."""
   two, one = (tmp_path_factory.mktemp(name) for name in ('two', 'one'))
   assert loop.run(config, str(one))  # it also fills the cache of data
-  port = free_port()
-  processes = [start_process(index, port, two) for index in (0, 1)]
-  for process in processes:
-    errors = process.communicate(timeout=300)[1]
-    assert process.returncode == 0, errors
+  statuses, _, errors = train_two(two)
+  assert statuses == [0, 0], errors
   return two, one
 
 
@@ -94,6 +110,51 @@ def test_checkpoint_restores_in_one_process(runs, config):
     one.params,
   )
   assert experiment.load(str(runs[0]), {}).step == 8
+
+
+def test_another_config_is_refused_by_both(runs):
+  statuses, _, errors = train_two(runs[0], seed=1)
+  assert statuses == [2, 2]
+  assert 'seed (0 there, 1 now)' in errors[0].splitlines()[-1]
+  assert 'another process failed' in errors[1].splitlines()[-1]
+
+
+def test_evaluation_is_the_same_and_draws(runs):
+  statuses, outputs, errors = run_two(runs[0], '--mode=eval')
+  assert statuses == [0, 0], errors
+  trained = experiment.load(str(runs[1]), {})
+  expected = experiment.evaluate(trained, str(runs[1]))
+  values = json.loads(outputs[0].splitlines()[-1])
+  assert values == pytest.approx(expected, abs=0.01)
+  assert '{' not in outputs[1]
+  figures = [sorted(p.name for p in run.glob('plots/*')) for run in runs]
+  assert 'digits_by_step.png' in figures[1]
+  assert set(figures[1]) <= set(figures[0])
+
+
+def test_checkpoint_that_one_process_cannot_read(runs, tmp_path):
+  run = shutil.copytree(runs[0], tmp_path / 'run')
+  code = f"""
+import sys
+from core import checkpoints, experiment, runtime
+port, index = sys.argv[1:]
+runtime.start_distributed(f'localhost:{{port}}', 2, int(index), timeout=60)
+load = checkpoints.ocp.load
+def fail(path, like):
+  leaves = load(path, like)
+  if path.endswith('8') and index == '1':
+    raise OSError('cable')
+  return leaves
+checkpoints.ocp.load = fail
+checkpoints.weights.NAME = 'none'
+print(experiment.load('{run}', {{}}).step, file=sys.__stdout__)
+"""
+  port = str(free_port())
+  processes = [
+    start('-c', code, port, index, JAX_NUM_CPU_DEVICES='4') for index in '01'
+  ]
+  outputs = [process.communicate(timeout=300) for process in processes]
+  assert all(output.endswith('4\n') for output, _ in outputs), outputs
 
 
 def test_process_without_the_others_is_no_run_of_its_own():

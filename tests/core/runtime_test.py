@@ -93,7 +93,7 @@ def test_bad_folders(tmp_path):
 
 def test_damaged_config_is_an_error(tmp_path):
   (tmp_path / 'config.json').write_text('{"task": ')
-  with pytest.raises(UserError, match='config.json cannot be read'):
+  with pytest.raises(UserError, match='config.json is damaged'):
     with runtime.open_run_folder(tmp_path, make_config()):
       pass
 

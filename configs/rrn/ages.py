@@ -1,0 +1,100 @@
+"""Age arithmetic by a recurrent relational network (Palm et al. 2018, 3.4).
+
+  uv run main.py --config=configs/rrn/ages.py:cpu
+
+bare    the paper: 8 steps, Adam 1e-4, batch 128.
+:cpu    ours, for two CPU cores: one-layer MLPs, Muon, no dropout.
+:smoke  a smaller network, half a minute.
+Arguments: `network=relation_network` (one step) or `mlp`, for comparison.
+Expect: not known. The paper shows a figure in its supplement, whose numbers we
+do not have.
+"""
+
+from configs import common
+
+NETWORKS = ('recurrent_relational_network', 'relation_network', 'mlp')
+
+
+def get_config(arg: str | None = None):
+  """Builds the config; for its arguments see above."""
+  args = common.parse_arg(arg, network=NETWORKS[0])
+  common.check_known('network', args.network, NETWORKS)
+  steps = 8 if args.network == NETWORKS[0] else 1
+  config = common.default_config()
+  config.task = 'rrn.ages'
+  config.model.network = args.network
+  config.model.num_steps = steps
+  config.model.width = 128
+  config.model.pre_layers = 3
+  config.model.message_layers = 3
+  config.model.node_layers = 3
+  config.model.output_layers = 3
+  config.model.edge_width = (
+    0  # 2: the authors' dead columns, 425,060 parameters
+  )
+  config.model.dropout = 0.5
+  config.evals.every = 5000  # updates
+  config.evals.num_steps = (steps,)
+  config.evals.num_validation = 2048  # problems, on trees of training
+  config.evals.batch_size = 256
+  config.total_steps = 1_000_000  # the authors': at most 10 million
+  config.batch_size = 128
+  config.steps_per_call = 50
+  config.optim.learning_rate = 1e-4
+  config.checkpoint.every = 5000
+  config.report = {'test/last/accuracy': ''} | {
+    f'test/last/accuracy_{jumps}_jumps': '' for jumps in range(8)
+  }
+  if args.size == 'cpu':
+    _cpu(config)
+  elif args.size == 'smoke':
+    _smoke(config)
+  return config
+
+
+def sweep(arg: str | None = None):
+  """The paper's network, its relation network, and an MLP (ours)."""
+  return {
+    name: get_config(','.join(filter(None, (arg, f'network={name}'))))
+    for name in NETWORKS
+  }
+
+
+def _recipe(config):
+  """What both small sizes share."""
+  config.model.pre_layers = 1
+  config.model.message_layers = 1
+  config.model.node_layers = 1
+  config.model.output_layers = 1
+  config.model.dropout = 0.0
+  config.optim.name = 'muon'
+  config.optim.muon_paths = '(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel'
+  config.optim.schedule = 'cosine'
+  config.optim.learning_rate = 4e-3
+  config.optim.b2 = 0.99
+  config.optim.weight_decay = 0.1
+  config.optim.clip_norm = 1.0
+
+
+def _cpu(config):
+  _recipe(config)
+  config.total_steps = 10_000
+  config.microbatch = 16
+  config.optim.warmup_steps = 100
+  config.optim.ema_decay = 0.999
+  config.evals.every = 1000
+  config.checkpoint.every = 500
+
+
+def _smoke(config):
+  _recipe(config)
+  config.model.width = 32
+  config.total_steps = 600
+  config.batch_size = 64
+  config.steps_per_call = 20
+  config.optim.warmup_steps = 20
+  config.optim.ema_decay = 0.98
+  config.evals.every = 200
+  config.evals.num_validation = 512
+  config.log.every = 20
+  config.checkpoint.every = 200

@@ -1,0 +1,144 @@
+"""The networks that infer ages (Palm et al. 2018, section 3.4).
+
+A recurrent relational network whose nodes are the eight facts, each read with
+the question; the relation network, which is one step of it; and a plain MLP.
+
+Axes: B batch, T steps, N facts, F features, C classes (the ages 0 to 99, of
+which 99 never occurs: the authors' network has it).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core.errors import UserError
+from rrn import answer, network
+from rrn.ages import data
+
+_PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
+_FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes; the defaults are the paper's.
+
+  Attributes:
+    network: 'recurrent_relational_network'; 'relation_network', the same with
+      one step; or 'mlp'.
+    num_steps: message passing steps in training; the other networks have one.
+    width: of all layers, messages and states.
+    pre_layers, message_layers, node_layers, output_layers: ReLU layers before
+      each last one.
+    edge_width: 2 adds the authors' dead columns to the message function.
+    dropout: rate before the last layer.
+  """
+
+  network: str = 'recurrent_relational_network'
+  num_steps: int = 8
+  width: int = 128
+  pre_layers: int = 3
+  message_layers: int = 3
+  node_layers: int = 3
+  output_layers: int = 3
+  edge_width: int = 0
+  dropout: float = 0.5
+
+  @property
+  def trained_steps(self) -> int:
+    """The steps that the loss sees."""
+    is_recurrent = self.network == 'recurrent_relational_network'
+    return self.num_steps if is_recurrent else 1
+
+
+class FactNetwork(nnx.Module):
+  """Facts are nodes, and all of them are joined."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    self.answer = answer.AnswerNetwork(
+      _FACT + _PERSONS,
+      _PERSONS,
+      _CLASSES,
+      width=config.width,
+      pre_layers=config.pre_layers,
+      message_layers=config.message_layers,
+      node_layers=config.node_layers,
+      output_layers=config.output_layers,
+      edge_width=config.edge_width,
+      lstm=True,
+      dropout=config.dropout,
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self,
+    facts: Int[Array, 'B N 4'],
+    question: Int[Array, ' B'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B C']:
+    """Returns the logits of each step; `key`: for dropout, None: without."""
+    asked = jax.nn.one_hot(question, _PERSONS)[:, None]
+    asked = jnp.broadcast_to(asked, (*facts.shape[:2], _PERSONS))
+    nodes = jnp.concatenate([_one_hot(facts), asked], -1)
+    return self.answer(nodes, num_steps=num_steps, key=key)
+
+
+class PlainNetwork(nnx.Module):
+  """An MLP of all facts and the question (ours; Pretty-CLEVR's layers)."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    inputs = _PERSONS * _FACT + _PERSONS
+    self.mlp = network.MLP(
+      [inputs, *[2 * config.width] * 4, _CLASSES],
+      dropout=(0.0, 0.0, 0.0, config.dropout),
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self,
+    facts: Int[Array, 'B N 4'],
+    question: Int[Array, ' B'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B C']:
+    """As `FactNetwork`, with the same logits at every step."""
+    parts = [_one_hot(facts).reshape(len(facts), -1)]
+    parts.append(jax.nn.one_hot(question, _PERSONS))
+    logits = self.mlp(jnp.concatenate(parts, -1), key).astype(jnp.float32)
+    return jnp.broadcast_to(logits, (num_steps, *logits.shape))
+
+
+def make_model(
+  config: ModelConfig, *, dtype, rngs: nnx.Rngs
+) -> FactNetwork | PlainNetwork:
+  """Builds the network that the config names.
+
+  Raises:
+    UserError: there is none.
+  """
+  if config.network == 'mlp':
+    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+  if config.network in ('recurrent_relational_network', 'relation_network'):
+    return FactNetwork(config, dtype=dtype, rngs=rngs)
+  raise UserError(
+    f'config.model.network={config.network!r}: recurrent_relational_network,'
+    ' relation_network or mlp expected'
+  )
+
+
+def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
+  """Both persons, the kind and the value of each fact."""
+  widths = _PERSONS, _PERSONS, data.IS + 1, _CLASSES
+  # A product with a kernel, not a look-up: its transpose is no scatter, and it
+  # is 1 % of the network's work.
+  return jnp.concatenate(
+    [jax.nn.one_hot(facts[..., k], n) for k, n in enumerate(widths)], -1
+  )

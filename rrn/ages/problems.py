@@ -1,0 +1,82 @@
+"""Problems as pure functions of a key and the number of a tree, on the device.
+
+See `rrn.ages.data` for what a problem is and how trees are numbered.
+
+Axes: N persons, E = N - 1 edges.
+"""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+from rrn.ages import data
+
+NUM_PERSONS = len(data.PERSONS)
+
+
+def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
+  """The edges (i, j), i < j, of a tree, sorted.
+
+  Pruefer's rule: the smallest leaf is joined to the first number of the
+  sequence, and both are taken away; the last two persons are joined.
+  """
+  persons = jnp.arange(NUM_PERSONS)
+  sequence = tree // NUM_PERSONS ** jnp.arange(NUM_PERSONS - 2) % NUM_PERSONS
+  # Of each person's edges that are not drawn yet.
+  degrees = 1 + (sequence[:, None] == persons).sum(0)
+
+  def join(degrees, person):
+    leaf = (degrees == 1).argmax()
+    degrees -= (persons == leaf).astype(int) + (persons == person)
+    return degrees, _code(leaf, person)
+
+  degrees, codes = jax.lax.scan(join, degrees, sequence)
+  first = (degrees == 1).argmax()
+  last = NUM_PERSONS - 1 - (degrees[::-1] == 1).argmax()
+  codes = jnp.sort(jnp.append(codes, _code(first, last)))
+  return jnp.stack(jnp.divmod(codes, NUM_PERSONS), -1)
+
+
+def _code(i, j):
+  return NUM_PERSONS * jnp.minimum(i, j) + jnp.maximum(i, j)
+
+
+def distances(
+  edges: Int[Array, 'E 2'], start: Int[Array, '']
+) -> Int[Array, ' N']:
+  """The number of edges between each person and `start` in a tree."""
+  ends = jax.nn.one_hot(edges, NUM_PERSONS)
+  adjacent = jnp.einsum('en,em->nm', ends[:, 0], ends[:, 1])
+  adjacent += adjacent.T
+
+  def reach(reached, _):
+    return jnp.maximum(reached, (adjacent @ reached > 0) * 1.0), reached
+
+  start_at = jax.nn.one_hot(start, NUM_PERSONS)
+  _, reached = jax.lax.scan(reach, start_at, length=NUM_PERSONS - 1)
+  return (reached == 0).sum(0)
+
+
+def draw(key: jax.Array, tree: Int[Array, '']) -> dict[str, jax.Array]:
+  """Draws the ages, the one that is told and the one that is asked for.
+
+  Returns:
+    'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
+    'jumps', the number of differences between the two persons.
+  """
+  age_key, anchor_key, question_key = jax.random.split(key, 3)
+  order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
+  _, ages = jax.lax.top_k(order, NUM_PERSONS)
+  anchor = jax.random.randint(anchor_key, (), 0, NUM_PERSONS)
+  question = jax.random.randint(question_key, (), 0, NUM_PERSONS)
+  edges = decode(tree)
+  difference = ages[edges[:, 0]] - ages[edges[:, 1]]
+  kind = jnp.where(difference >= 0, data.OLDER, data.YOUNGER)
+  facts = jnp.column_stack([edges, kind, jnp.abs(difference)])
+  told = jnp.stack([anchor, anchor, jnp.asarray(data.IS), ages[anchor]])
+  return {
+    'facts': jnp.concatenate([facts, told[None]]),
+    'question': question,
+    'answer': ages[question],
+    'jumps': distances(edges, anchor)[question],
+  }

@@ -1,0 +1,165 @@
+"""One answer per graph: o = r(sum of all nodes' states) (Palm et al. 2018).
+
+The network that reads a question together with each node, passes messages
+between all pairs of nodes, and answers at every step from the sum of the
+states; its loss; what is measured of answers whose difficulty is a number of
+jumps; and answers to lines of text.
+
+Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
+C classes, G numbers of jumps.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Metrics
+from rrn import network
+
+_LINES = 64  # a device call
+
+
+class AnswerNetwork(nnx.Module):
+  """An MLP of each node, messages on a complete graph, an MLP of the sum.
+
+  Args:
+    num_features: F of a node.
+    num_nodes: N.
+    num_classes: C.
+    width: of all layers and of the states.
+    pre_layers, message_layers, node_layers, output_layers: ReLU layers before
+      each last one, >= 1.
+    edge_width: E, 0 for none.
+    lstm: see `network.RecurrentRelationalNetwork`.
+    dropout: rate before the last output layer.
+  """
+
+  def __init__(
+    self,
+    num_features: int,
+    num_nodes: int,
+    num_classes: int,
+    *,
+    width: int,
+    pre_layers: int,
+    message_layers: int,
+    node_layers: int,
+    output_layers: int,
+    edge_width: int,
+    lstm: bool,
+    dropout: float,
+    dtype,
+    rngs: nnx.Rngs,
+  ):
+    self.pre = network.MLP(
+      [num_features, *[width] * pre_layers, width], dtype=dtype, rngs=rngs
+    )
+    self.network = network.RecurrentRelationalNetwork(
+      width,
+      message_layers=message_layers,
+      node_layers=node_layers,
+      edge_width=edge_width,
+      lstm=lstm,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.output = network.MLP(
+      [width, *[width] * output_layers, num_classes],
+      dropout=(*[0.0] * (output_layers - 1), dropout),
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.graph = network.Graph.complete(num_nodes)
+
+  def __call__(
+    self,
+    nodes: Float[Array, 'B N F'],
+    *,
+    num_steps: int,
+    edges: Float[Array, '... N K E'] | None = None,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B C']:
+    """Returns the logits of each step; `key`: for dropout, None: without."""
+    states = self.network(
+      self.pre(nodes), self.graph, num_steps=num_steps, edges=edges
+    )
+    return self.output(states.sum(2), key).astype(jnp.float32)
+
+
+def loss(
+  logits: Float[Array, 'T B C'], targets: Int[Array, ' B']
+) -> tuple[jax.Array, Metrics]:
+  """Cross-entropy, averaged over steps and examples, and what to log."""
+  losses = network.cross_entropy(logits, targets)
+  return losses.mean(), {
+    'last_loss': Metric.mean(losses[-1]),
+    'accuracy': Metric.mean(logits[-1].argmax(-1) == targets),
+  }
+
+
+def measure(
+  logits: Float[Array, 'T B C'],
+  targets: Int[Array, ' B'],
+  jumps: Int[Array, ' B'],
+  weight: Float[Array, ' B'],
+  *,
+  max_jumps: int,
+  steps: Iterable[int],
+) -> Metrics:
+  """Accuracy by step and by number of jumps, 0 to `max_jumps`.
+
+  Returns:
+    'accuracy_by_step', a curve [T, G]; and for the 'last' step and for
+    'steps_<t>', t from `steps`, '<step>/accuracy' and
+    '<step>/accuracy_<g>_jumps'.
+  """
+  right = logits.argmax(-1) == targets
+  weights = jax.nn.one_hot(jumps, max_jumps + 1) * weight[:, None]
+  by_jumps = Metric.mean(right[:, :, None], weights, axis=1)
+  metrics = {'accuracy_by_step': by_jumps}
+  names = {f'steps_{step}': step for step in steps} | {'last': len(right)}
+  for name, step in names.items():
+    metrics[f'{name}/accuracy'] = Metric.mean(right[step - 1], weight)
+    for count in range(max_jumps + 1):
+      metrics[f'{name}/accuracy_{count}_jumps'] = jax.tree.map(
+        lambda x, at=(step - 1, count): x[at], by_jumps
+      )
+  return metrics
+
+
+def answer_lines(
+  lines: Iterable[str],
+  *,
+  parse: Callable[[str], Mapping[str, np.ndarray]],
+  solve: Callable[[Mapping[str, np.ndarray]], jax.Array],
+) -> Iterator[int | UserError]:
+  """Answers each line, in order; a bad line's answer is what is wrong with it.
+
+  Args:
+    lines: of text.
+    parse: the columns of one line; raises UserError.
+    solve: the answers, int [B], to columns with a leading axis.
+  """
+  lines = iter(lines)
+  while chunk := list(itertools.islice(lines, _LINES)):
+    parsed: list[Mapping[str, np.ndarray] | UserError] = []
+    for line in chunk:
+      try:
+        parsed.append(parse(line))
+      except UserError as error:
+        parsed.append(error)
+    good = [item for item in parsed if not isinstance(item, UserError)]
+    answers = iter(())
+    if good:
+      good += [good[0]] * (_LINES - len(good))
+      columns = {name: np.stack([x[name] for x in good]) for name in good[0]}
+      answers = iter(np.asarray(solve(columns)).tolist())
+    for item in parsed:
+      yield item if isinstance(item, UserError) else next(answers)

@@ -1,0 +1,168 @@
+"""The recurrent relational network on bAbI (Palm et al. 2018, section 3.1).
+
+A fact is a node; each sends messages to all, itself included. The question is
+part of every node's input and of every edge. The answer is read from the sum of
+the nodes.
+
+The mathematics is the paper's, with less work: a sentence's LSTM takes the
+product of its kernel with a word once for the vocabulary, not for each word of
+the batch; and a batch runs on the smallest graph that holds its facts.
+
+Axes: B batch, T steps, N facts (nodes), L words, D width, V vocabulary.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from rrn import network
+from rrn.babi import data
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes; the defaults are the paper's.
+
+  Attributes:
+    width: of messages and states.
+    sentence_width: of word embeddings and sentence encodings.
+    num_steps: message passing steps.
+    pre_layers, message_layers, node_layers: ReLU layers before each last one;
+      `pre_layers` = 0 is the paper's ablation with a linear layer.
+    question_in_facts: whether a node's input has the question; False is an
+      ablation.
+    dropout: rate after both hidden layers of the output; 0 is an ablation.
+    num_offsets: positions of facts start at 0 ... num_offsets - 1.
+    graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
+      graph that holds its facts. Several: for small batches, on CPUs.
+  """
+
+  width: int = 128
+  sentence_width: int = 32
+  num_steps: int = 3
+  pre_layers: int = 3
+  message_layers: int = 3
+  node_layers: int = 3
+  question_in_facts: bool = True
+  dropout: float = 0.5
+  num_offsets: int = 20
+  graph_sizes: Sequence[int] = (data.MAX_FACTS,)
+
+
+class BabiNetwork(nnx.Module):
+  """Encodes facts and question, passes messages, answers at every step."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    width, sentence_width = config.width, config.sentence_width
+    num_words = len(data.vocabulary())
+    self.embedding = nnx.Param(
+      network.glorot(rngs.params(), (num_words, sentence_width))
+    )
+    self.fact_lstm = network.LSTM(sentence_width, rngs=rngs)
+    self.question_lstm = network.LSTM(sentence_width, rngs=rngs)
+    self.num_positions = config.num_offsets + data.MAX_FACTS
+    sentences = 1 + config.question_in_facts
+    inputs = sentences * sentence_width + self.num_positions
+    hidden = [width] * config.pre_layers
+    self.pre = network.MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
+    self.network = network.RecurrentRelationalNetwork(
+      width,
+      message_layers=config.message_layers,
+      node_layers=config.node_layers,
+      edge_width=sentence_width,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.output = network.MLP(
+      [width, width, width, num_words],
+      dropout=[config.dropout] * 2,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.num_steps = config.num_steps
+    self.question_in_facts = config.question_in_facts
+    self.graph_sizes = tuple(config.graph_sizes)
+
+  def __call__(
+    self,
+    facts: Int[Array, 'B N L'],
+    question: Int[Array, 'B L'],
+    offset: Int[Array, ' B'],
+    *,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B V']:
+    """Returns the logits of every step.
+
+    Args:
+      facts: indices of words, 0 where there is none; oldest first, then rows of
+        0 for no fact.
+      question: the same.
+      offset: position of the oldest fact, below `num_offsets`.
+      key: for dropout; None: without.
+    """
+    sizes = self.graph_sizes
+    num_facts = (facts > 0).any(-1).sum(-1).max()
+
+    def run(size):
+      return lambda: self._sum_nodes(facts[:, :size], question, offset)
+
+    if len(sizes) == 1:
+      sums = run(facts.shape[1])()
+    else:
+      index = (num_facts > jnp.array(sizes)).sum()
+      # Else the backward pass would store what all of the graphs have to.
+      sums = jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
+    return self.output(sums, key).astype(jnp.float32)
+
+  def _sum_nodes(self, facts, question, offset) -> Float[Array, 'T B D']:
+    """The sum of the states of all facts, after each step."""
+    batch, num_nodes, _ = facts.shape
+    exists = (facts > 0).any(-1)
+    asked = encode(self.question_lstm, self.embedding[...], question)
+    position = offset[:, None] + jnp.arange(num_nodes)
+    features = [
+      encode(self.fact_lstm, self.embedding[...], facts),
+      jax.nn.one_hot(position, self.num_positions),
+    ]
+    if self.question_in_facts:
+      shape = (batch, num_nodes, asked.shape[-1])
+      features.append(jnp.broadcast_to(asked[:, None], shape))
+    states = self.network(
+      self.pre(jnp.concatenate(features, axis=-1)),
+      network.Graph.complete(num_nodes, self_edges=True),
+      num_steps=self.num_steps,
+      edges=asked[:, None, None],
+      mask=jnp.broadcast_to(exists[:, None], (batch, num_nodes, num_nodes)),
+    )
+    return jnp.where(exists[..., None], states, 0).sum(2)
+
+
+def encode(
+  lstm: network.LSTM,
+  embedding: Float[Array, 'V E'],
+  words: Int[Array, '... L'],
+) -> Float[Array, '... E']:
+  """The LSTM's state after the last word of each sentence; words 0 are none."""
+  width = embedding.shape[1]
+  from_word, from_hidden = jnp.split(lstm.kernel[...], 2)
+  table = embedding @ from_word + lstm.bias[...]
+
+  def step(carry, word):
+    hidden, cell = carry
+    # A product, not a look-up: its transpose is no scatter.
+    gates = jax.nn.one_hot(word, len(table)) @ table + hidden @ from_hidden
+    new = lstm.update(gates, cell)
+    is_word = (word > 0)[..., None]
+    return jax.tree.map(
+      lambda new, old: jnp.where(is_word, new, old), new, carry
+    ), None
+
+  zeros = jnp.zeros((*words.shape[:-1], width))
+  (hidden, _), _ = jax.lax.scan(
+    step, (zeros, zeros), jnp.moveaxis(words, -1, 0)
+  )
+  return hidden

@@ -1,0 +1,42 @@
+"""bAbI's figure: the error of each task, after each step."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib import ticker
+from matplotlib.figure import Figure
+
+from core import plots
+
+
+@plots.style()
+def error_by_task(
+  errors: Sequence[Sequence[float | None]], failed_above: float
+) -> Figure:
+  """Plots bars: tasks in groups, a bar for each step.
+
+  Args:
+    errors: [T, tasks], shares; None where there is no question of a task.
+    failed_above: the error above which a task counts as failed, a dashed line.
+  """
+  heights = np.asarray(errors, float)
+  tasks = np.arange(1, heights.shape[1] + 1)
+  width = 0.8 / len(heights)
+  figure = Figure(figsize=(8.0, 3.2))
+  axes = figure.subplots()
+  for row, height in enumerate(heights):
+    axes.bar(
+      tasks + (row - (len(heights) - 1) / 2) * width,
+      height,
+      width,
+      color=plots.PALETTE[row % len(plots.PALETTE)],
+      label=f'{row + 1} step{"s" if row else ""}',
+    )
+  axes.axhline(failed_above, color=plots.MUTED, lw=1, dashes=(4, 3))
+  axes.set_title('Wrong answers, by task')
+  axes.set_xlabel('task')
+  axes.set_xticks(tasks)
+  axes.set_ylim(bottom=0)
+  axes.yaxis.set_major_formatter(ticker.PercentFormatter(1))
+  axes.legend(frameon=False)
+  return figure

@@ -1,0 +1,225 @@
+"""bAbI as a task: questions drawn by task, answered after every step."""
+
+import dataclasses
+import functools
+import itertools
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from rrn import network
+from rrn.babi import builder, data, plots
+from rrn.babi.model import BabiNetwork, ModelConfig
+
+FAILED_ABOVE = 0.05  # error of a task
+PREDICT_BATCH = 64  # lines at once
+_OFFSET_SEEDS = {'validation': 1, 'test': 2}
+
+
+@jax.tree_util.register_dataclass
+@typing.no_type_check  # JAX maps its fields to what it likes
+@dataclasses.dataclass(frozen=True)
+class FailedTasks(Metric):
+  """How many tasks fail; sums wrong answers and questions of each task."""
+
+  def result(self) -> jax.Array:
+    """The number of tasks above `FAILED_ABOVE`."""
+    return (self.total / self.weight > FAILED_ABOVE).sum(-1)
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'BabiTask':
+  """Builds the task from its config."""
+  return BabiTask(config)
+
+
+class BabiTask:
+  """Palm et al. 2018, section 3.1. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.data = config.data
+    self.evals = config.evals
+    self.microbatch = config.microbatch
+    self.dtype = jnp.dtype(config.dtype)
+
+  def make_model(self, rngs: nnx.Rngs) -> BabiNetwork:
+    """Builds the network."""
+    return BabiNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """Encoded questions [rows, ...], and each task's 'first' row and 'count'.
+
+    Columns are 'facts', 'question' and 'answer', as `data.encode` makes them.
+    """
+    columns = builder.load(self.data.source, split, data_dir=self.data.dir)
+    _, first, count = np.unique(
+      columns['task'], return_index=True, return_counts=True
+    )
+    return {name: columns[name] for name in ('facts', 'question', 'answer')} | {
+      'first': first.astype(np.int32),
+      'count': count.astype(np.int32),
+    }
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws tasks, a question of each, and the position of its first fact."""
+    del step
+    task_key, row_key, offset_key = jax.random.split(key, 3)
+    task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
+    row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
+    row += arrays['first'][task]
+    # Stories of like size into one micro-batch, which `core.step` takes from
+    # all devices: every n-th example, n being the number of micro-batches.
+    groups = size // (self.microbatch * jax.device_count() or size)
+    if groups > 1 and size % groups == 0:
+      num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
+      row = row[jnp.argsort(num_facts)].reshape(groups, -1).T.ravel()
+    offset = jax.random.randint(
+      offset_key, (size,), 0, self.model_config.num_offsets
+    )
+    return {
+      name: arrays[name][row].astype(jnp.int32)
+      for name in ('facts', 'question', 'answer')
+    } | {'offset': offset}
+
+  def loss(
+    self, model: BabiNetwork, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy of the answers, averaged over steps and questions."""
+    logits = model(batch['facts'], batch['question'], batch['offset'], key=key)
+    losses = network.cross_entropy(logits, batch['answer'])
+    return losses.mean(), {
+      'last_loss': Metric.mean(losses[-1]),
+      'error': Metric.mean(logits[-1].argmax(-1) != batch['answer']),
+    }
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training, 'test' (every split's last word) by eval."""
+    every = {'validation': self.evals.every, 'test': 0}
+    return {
+      name: Evaluator(
+        arrays=functools.partial(self._evaluation_set, name),
+        measure=self._measure,
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for name, period in every.items()
+    }
+
+  def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
+    """All questions, few facts first, each with an offset drawn once for all.
+
+    The mean over questions by 'task_weight' is the mean over tasks.
+    """
+    columns = builder.load(self.data.source, split, data_dir=self.data.dir)
+    rng = np.random.default_rng(_OFFSET_SEEDS[split])
+    size = len(columns['task'])
+    offset = rng.integers(0, self.model_config.num_offsets, size)
+    _, task, count = np.unique(
+      columns['task'], return_inverse=True, return_counts=True
+    )
+    weight = size / len(count) / count[task]
+    order = np.argsort(columns['num_facts'], kind='stable')
+    return {
+      name: columns[name][order].astype(np.int32)
+      for name in ('task', 'facts', 'question', 'answer')
+    } | {
+      'offset': offset[order].astype(np.int32),
+      'task_weight': weight[order].astype(np.float32),
+    }
+
+  def _measure(self, model: BabiNetwork, batch: Batch) -> Metrics:
+    """Errors by step and task, their mean over tasks, and failed tasks."""
+    logits = model(batch['facts'], batch['question'], batch['offset'])
+    wrong = logits.argmax(-1) != batch['answer']  # [T, B]
+    weight = batch['weight']
+    is_task = jax.nn.one_hot(batch['task'] - 1, data.NUM_TASKS)
+    by_task = Metric.mean(
+      wrong[:, :, None], is_task * weight[:, None], axis=1
+    )  # [T, tasks]
+    metrics = {'error_by_task': by_task}
+    for index in range(len(logits)):
+      name = f'steps_{index + 1}'
+      total, count = by_task.total[index], by_task.weight[index]
+      metrics[f'{name}/mean_error'] = Metric.mean(
+        wrong[index], weight * batch['task_weight']
+      )
+      metrics[f'{name}/failed_tasks'] = FailedTasks(total, count)
+      for task in range(data.NUM_TASKS):
+        metrics[f'{name}/error_task_{task + 1}'] = Metric(
+          total[task], count[task]
+        )
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: BabiNetwork | None = None
+  ) -> dict[str, Figure]:
+    """The error of each task, after each step."""
+    del model
+    return {
+      name.replace('/', '_'): plots.error_by_task(errors, FAILED_ABOVE)
+      for name, errors in values.items()
+      if name.endswith('/error_by_task')
+    }
+
+  def predict(
+    self, model: BabiNetwork, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answers the questions of stories in bAbI's format; '' for other lines.
+
+    So line n of the output answers line n of the input. A line that cannot be
+    read is left out of its story.
+    """
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def answer(params, facts, question):
+      # The middle positions have seen the most facts.
+      offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
+      logits = nnx.merge(graphdef, params)(facts, question, offset)
+      return logits[-1].argmax(-1)
+
+    words = list(data.vocabulary())
+    story, lines = data.Story(), iter(lines)
+    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
+      read = [_read(story, line) for line in chunk]
+      questions = [q for q in read if isinstance(q, data.Question)]
+      columns = data.encode(questions)
+      facts, question = (
+        np.resize(columns[name], (PREDICT_BATCH, *columns[name].shape[1:]))
+        for name in ('facts', 'question')
+      )
+      answers = iter(
+        np.asarray(answer(params, facts.astype(int), question.astype(int)))
+        if questions
+        else ()
+      )
+      for item in read:
+        if isinstance(item, data.Question):
+          yield words[next(answers)]
+        else:
+          yield item or ''
+
+
+def _read(story: data.Story, line: str) -> data.Question | UserError | None:
+  """What a line is, or what is wrong with it; nothing is wrong with blanks."""
+  try:
+    return story.read(line) if line.strip() else None
+  except UserError as error:
+    return error

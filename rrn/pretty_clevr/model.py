@@ -1,0 +1,232 @@
+"""The networks that answer Pretty-CLEVR's questions (Palm et al. 2018, 3.3).
+
+A recurrent relational network whose nodes are the objects; the relation
+network, which is one step of it; a plain MLP; and, for pictures, the first with
+a convolutional encoder whose 4 x 4 cells are the nodes.
+
+Axes: B scenes, Q questions about each, T steps, N nodes, K neighbours,
+F features, C classes (the 16 symbols).
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core.errors import UserError
+from rrn import answer, network
+from rrn.pretty_clevr import data, render
+
+_SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
+_QUESTION = _SYMBOLS + data.MAX_JUMPS + 1
+_GRID = 4  # cells a side that the encoder leaves of a picture
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes; the defaults are the paper's.
+
+  Attributes:
+    network: 'recurrent_relational_network'; 'relation_network', the same with
+      one step; or 'mlp'.
+    num_steps: message passing steps in training; the other networks have one.
+    width: of messages and states.
+    dropout: rate before the last layer.
+    pixels: see pictures in place of positions, colours and shapes.
+    conv_widths: of the five layers of the encoder of pictures.
+  """
+
+  network: str = 'recurrent_relational_network'
+  num_steps: int = 4
+  width: int = 128
+  dropout: float = 0.5
+  pixels: bool = False
+  conv_widths: tuple[int, ...] = (32, 64, 128, 256, 512)
+
+  @property
+  def trained_steps(self) -> int:
+    """The steps that the loss sees."""
+    is_recurrent = self.network == 'recurrent_relational_network'
+    return self.num_steps if is_recurrent else 1
+
+
+def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
+  """Builds the network that the config names.
+
+  Raises:
+    UserError: there is none.
+  """
+  if config.network == 'mlp' and not config.pixels:
+    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+  if config.network in ('recurrent_relational_network', 'relation_network'):
+    kind = PixelNetwork if config.pixels else StateNetwork
+    return kind(config, dtype=dtype, rngs=rngs)
+  raise UserError(
+    f'config.model.network={config.network!r}: recurrent_relational_network,'
+    ' relation_network or, without pixels, mlp expected'
+  )
+
+
+class StateNetwork(nnx.Module):
+  """Objects are nodes, and the distance between two is their edges' feature."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    self.answer = _make_answer_network(
+      config, 2 + 2 * _OBJECTS, _OBJECTS, dtype=dtype, rngs=rngs
+    )
+
+  def __call__(
+    self,
+    positions: Float[Array, 'B N 2'],
+    colours: Int[Array, 'B N'],
+    anchors: Int[Array, 'B Q'],
+    jumps: Int[Array, 'B Q'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B Q C']:
+    """Returns the logits of each step; `key`: for dropout, None: without.
+
+    Object k has shape k.
+    """
+    edges = _distances(positions, self.answer.graph.senders)
+    edges = jnp.repeat(edges, anchors.shape[1], axis=0)
+    nodes = _ask(_describe(positions, colours), anchors, jumps)
+    logits = self.answer(nodes, num_steps=num_steps, edges=edges, key=key)
+    return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
+
+
+class PlainNetwork(nnx.Module):
+  """The paper's MLP, of all objects, their distances and the question."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    inputs = _OBJECTS * (2 + 3 * _OBJECTS) + _QUESTION
+    self.mlp = network.MLP(
+      [inputs, *[2 * config.width] * 4, _SYMBOLS],
+      dropout=(0.0, 0.0, 0.0, config.dropout),
+      dtype=dtype,
+      rngs=rngs,
+    )
+
+  def __call__(
+    self,
+    positions: Float[Array, 'B N 2'],
+    colours: Int[Array, 'B N'],
+    anchors: Int[Array, 'B Q'],
+    jumps: Int[Array, 'B Q'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B Q C']:
+    """As `StateNetwork`, with the same logits at every step."""
+    everyone = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
+    distances = _distances(positions, everyone)
+    objects = [_describe(positions, colours), distances[..., 0]]
+    scene = jnp.concatenate(objects, -1).reshape(len(positions), 1, -1)
+    logits = self.mlp(_ask(scene, anchors, jumps)[:, 0], key)
+    logits = logits.reshape(*anchors.shape, _SYMBOLS).astype(jnp.float32)
+    return jnp.broadcast_to(logits, (num_steps, *logits.shape))
+
+
+class PixelNetwork(nnx.Module):
+  """The cells of a picture are nodes, told where they are."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    widths = config.conv_widths
+    self.conv = nnx.List(
+      nnx.Conv(a, b, (3, 3), strides=2, dtype=dtype, rngs=rngs)
+      for a, b in zip((3, *widths[:-1]), widths, strict=True)
+    )
+    self.answer = _make_answer_network(
+      config, widths[-1] + 2, _GRID**2, dtype=dtype, rngs=rngs
+    )
+
+  def __call__(
+    self,
+    positions: Float[Array, 'B N 2'],
+    colours: Int[Array, 'B N'],
+    anchors: Int[Array, 'B Q'],
+    jumps: Int[Array, 'B Q'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B Q C']:
+    """As `StateNetwork`, of the picture of the scene."""
+    x = render.render(positions, colours)
+    for layer in self.conv:
+      x = jax.nn.relu(layer(x))
+    middles = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
+    cells = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
+    places = jnp.asarray(cells, jnp.float32)
+    x = x.reshape(len(x), len(places[0]), -1).astype(jnp.float32)
+    x = jnp.concatenate([x, jnp.tile(places, (len(x), 1, 1))], -1)
+    logits = self.answer(
+      _ask(x, anchors, jumps),
+      num_steps=num_steps,
+      edges=_distances(places, self.answer.graph.senders),
+      key=key,
+    )
+    return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
+
+
+def _make_answer_network(
+  config: ModelConfig, num_features: int, num_nodes: int, *, dtype, rngs
+) -> answer.AnswerNetwork:
+  """The paper's: every MLP has one ReLU layer, and there is no LSTM."""
+  return answer.AnswerNetwork(
+    num_features + _QUESTION,
+    num_nodes,
+    _SYMBOLS,
+    width=config.width,
+    pre_layers=1,
+    message_layers=1,
+    node_layers=1,
+    output_layers=1,
+    edge_width=1,
+    lstm=False,
+    dropout=config.dropout,
+    dtype=dtype,
+    rngs=rngs,
+  )
+
+
+def _describe(
+  positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+) -> Float[Array, 'B N F']:
+  """Position, one-hot colour and one-hot shape of each object."""
+  shapes = jnp.broadcast_to(
+    jnp.eye(_OBJECTS), (len(positions), _OBJECTS, _OBJECTS)
+  )
+  colours = jax.nn.one_hot(colours, _OBJECTS)
+  return jnp.concatenate([positions, colours, shapes], -1)
+
+
+def _ask(
+  nodes: Float[Array, 'B N F'],
+  anchors: Int[Array, 'B Q'],
+  jumps: Int[Array, 'B Q'],
+) -> Float[Array, 'BQ N F2']:
+  """Appends each question, one-hot, to all nodes of its scene."""
+  question = jnp.concatenate(
+    [
+      jax.nn.one_hot(anchors, _SYMBOLS),
+      jax.nn.one_hot(jumps, data.MAX_JUMPS + 1),
+    ],
+    -1,
+  )
+  shape = (*anchors.shape, nodes.shape[1])
+  question = jnp.broadcast_to(question[:, :, None], (*shape, _QUESTION))
+  nodes = jnp.broadcast_to(nodes[:, None], (*shape, nodes.shape[-1]))
+  asked = jnp.concatenate([nodes, question], -1)
+  return asked.reshape(-1, *asked.shape[2:])
+
+
+def _distances(
+  positions: Float[Array, 'B N 2'], senders: np.ndarray
+) -> Float[Array, 'B N K 1']:
+  """How far each node's senders are from it."""
+  gaps = positions[:, senders] - positions[:, :, None]
+  return jnp.sqrt((gaps**2).sum(-1, keepdims=True))

@@ -1,0 +1,46 @@
+"""Pretty-CLEVR's figure: how accuracy falls with the number of jumps."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from core import plots
+
+
+@plots.style()
+def accuracy_by_jumps(
+  curve: Sequence[Sequence[float]], paper: np.ndarray
+) -> Figure:
+  """Plots the paper's Figure 2b: a line for each step of one network.
+
+  Args:
+    curve: [T, G], accuracy after each step for 0, 1, ... jumps.
+    paper: the same from the paper, NaN where it has none; drawn dashed.
+  """
+  shares = np.asarray(curve, float)
+  jumps = np.arange(shares.shape[1])
+  names = [f'{t} step{"s" if t > 1 else ""}' for t in range(1, len(shares) + 1)]
+  palette = plots.colours(names)
+  figure = Figure(figsize=(6.4, 4.0))
+  axes = figure.subplots()
+  has_paper = not np.isnan(paper).all()
+  axes.set_title('Accuracy' + ' (dashed: the paper)' * has_paper)
+  axes.set_xlabel('jumps')
+  plots.show_percent(axes)
+  for name, share in zip(names, paper, strict=False):
+    axes.plot(jumps, share, color=palette[name], lw=1, dashes=(4, 3), alpha=0.6)
+  axes.axhline(1 / shares.shape[1], color=plots.MUTED, lw=0.8, zorder=1)
+  axes.annotate(
+    'chance',
+    xy=(0, 1 / shares.shape[1]),
+    xytext=(0, 3),
+    textcoords='offset points',
+    fontsize=8,
+    color=plots.MUTED,
+  )
+  curves = {
+    name: (jumps, share) for name, share in zip(names, shares, strict=True)
+  }
+  plots.draw_lines(axes, curves, palette)
+  return figure

@@ -1,0 +1,191 @@
+"""Pretty-CLEVR as a task: scenes and questions drawn on the device."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.task import Batch, Evaluator, Metrics
+from rrn import answer
+from rrn.pretty_clevr import data, plots, scenes
+from rrn.pretty_clevr.model import ModelConfig, make_model
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'PrettyClevrTask':
+  """Builds the task from its config."""
+  return PrettyClevrTask(config)
+
+
+class PrettyClevrTask:
+  """Palm et al. 2018, section 3.3. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.data = config.data
+    self.evals = config.evals
+    self.paper = config.report
+    self.dtype = jnp.dtype(config.dtype)
+
+  def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
+    """Builds the network."""
+    return make_model(self.model_config, dtype=self.dtype, rngs=rngs)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """None: scenes are drawn on the device."""
+    del split
+    return {}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws scenes and Q questions about each, uniformly.
+
+    'positions' [B, 8, 2], 'colours' [B, 8]; 'anchors', 'jumps', 'answers'
+    [B, Q].
+    """
+    del arrays, step
+    questions = (self.data.questions_per_scene,)
+
+    def example(key):
+      scene_key, augment_key, anchor_key, jump_key = jax.random.split(key, 4)
+      if self.data.num_scenes:
+        index = jax.random.randint(scene_key, (), 0, self.data.num_scenes)
+        scene_key = scenes.pool_key('train', index)
+      positions, colours = scenes.draw(scene_key)
+      anchors = jax.random.randint(anchor_key, questions, 0, len(data.SYMBOLS))
+      jumps = jax.random.randint(jump_key, questions, 0, data.MAX_JUMPS + 1)
+      example = _with_answers(positions, colours, anchors, jumps)
+      if self.data.augment:
+        example['positions'] = scenes.augment(augment_key, positions)
+      return example
+
+    return jax.vmap(example)(jax.random.split(key, size))
+
+  def loss(
+    self, model: nnx.Module, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy, averaged over steps and questions."""
+    steps = self.model_config.trained_steps
+    logits = _run(model, batch, num_steps=steps, key=key)
+    return answer.loss(
+      logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
+    )
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training, 'test' by eval; all questions a scene."""
+    periods = {'validation': self.evals.every, 'test': 0}
+    return {
+      split: Evaluator(
+        arrays=lambda: {'scene': np.arange(self.evals.num_scenes)},
+        measure=functools.partial(self._measure, split),
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for split, period in periods.items()
+    }
+
+  def _measure(self, split: str, model: nnx.Module, batch: Batch) -> Metrics:
+    """Accuracy by step and number of jumps, never augmented."""
+    anchors, jumps = scenes.all_questions()
+
+    def example(index):
+      scene = scenes.draw(scenes.pool_key(split, index))
+      return _with_answers(*scene, anchors, jumps)
+
+    batch = jax.vmap(example)(batch['scene']) | {'weight': batch['weight']}
+    steps = max(self.evals.num_steps)
+    logits = _run(model, batch, num_steps=steps)
+    return answer.measure(
+      logits.reshape(steps, -1, logits.shape[-1]),
+      batch['answers'].ravel(),
+      batch['jumps'].ravel(),
+      jnp.repeat(batch['weight'], len(anchors)),
+      max_jumps=data.MAX_JUMPS,
+      steps=self.evals.num_steps,
+    )
+
+  def figures(
+    self, values: Mapping[str, Any], model: nnx.Module | None = None
+  ) -> dict[str, Figure]:
+    """The paper's Figure 2b, with its own curves behind ours."""
+    del model
+    figures = {}
+    for name, curve in values.items():
+      split, _, metric = name.partition('/')
+      if metric == 'accuracy_by_step':
+        figures[f'{split}_accuracy_by_jumps'] = plots.accuracy_by_jumps(
+          curve, self._paper_curve()
+        )
+    return figures
+
+  def _paper_curve(self) -> np.ndarray:
+    """The paper's accuracies [T, 8], from the report; NaN: not known."""
+    names = [
+      [
+        f'test/steps_{step}/accuracy_{count}_jumps'
+        for count in range(data.MAX_JUMPS + 1)
+      ]
+      for step in range(1, max(self.evals.num_steps) + 1)
+    ]
+    texts = [[self.paper.get(name) or 'nan' for name in row] for row in names]
+    return np.array(
+      [[float(text.rstrip(' %')) / 100 for text in row] for row in texts]
+    )
+
+  def predict(
+    self, model: nnx.Module, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Names the answer to each line's question; see `data.parse`."""
+    graphdef, params = nnx.split(model)
+    steps = max(self.evals.num_steps)
+
+    @jax.jit
+    def solve(params, batch):
+      logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
+      return logits[-1, :, 0].argmax(-1)
+
+    answers = answer.answer_lines(
+      lines, parse=_parse, solve=functools.partial(solve, params)
+    )
+    for symbol in answers:
+      is_bad = isinstance(symbol, UserError)
+      yield symbol if is_bad else data.SYMBOLS[symbol]
+
+
+def _parse(line: str) -> dict[str, np.ndarray]:
+  scene = data.parse(line)
+  return {
+    'positions': scene['positions'],
+    'colours': scene['colours'],
+    'anchors': scene['anchor'][None],
+    'jumps': scene['jumps'][None],
+  }
+
+
+def _with_answers(positions, colours, anchors, jumps) -> Batch:
+  answers = jax.vmap(scenes.answer, (None, None, 0, 0))
+  return {
+    'positions': positions,
+    'colours': colours,
+    'anchors': anchors,
+    'jumps': jumps,
+    'answers': answers(positions, colours, anchors, jumps),
+  }
+
+
+def _run(model, batch, **options) -> jax.Array:
+  """The logits 'T B Q C' of a batch's questions."""
+  names = 'positions', 'colours', 'anchors', 'jumps'
+  return model(*(batch[name] for name in names), **options)

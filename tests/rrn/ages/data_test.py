@@ -1,0 +1,75 @@
+"""Problems as text are read rightly, and what is wrong with one is said."""
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from rrn.ages import data
+
+# Ages A to H: 30 18 26 8 40 31 50 3.
+PROBLEM = 'A=B+12; C = A - 4; D=C-18; E=A+10; F=A+1; H=D-5; G=E+10; F=31; G=?'
+
+
+def test_parse_sorts_and_orders_the_facts():
+  parsed = data.parse(PROBLEM + ';\n')
+  assert parsed['question'] == 6
+  np.testing.assert_array_equal(
+    parsed['facts'],
+    [
+      (0, 1, data.OLDER, 12),
+      (0, 2, data.OLDER, 4),
+      (0, 4, data.YOUNGER, 10),
+      (0, 5, data.YOUNGER, 1),
+      (2, 3, data.OLDER, 18),
+      (3, 7, data.OLDER, 5),
+      (4, 6, data.YOUNGER, 10),
+      (5, 5, data.IS, 31),
+    ],
+  )
+  statements = PROBLEM.split(';')
+  for other in (statements[::-1], statements[4:] + statements[:4]):
+    again = data.parse(';'.join(other))
+    np.testing.assert_array_equal(again['facts'], parsed['facts'])
+  turned = data.parse(PROBLEM.replace('A=B+12', 'B=A-12'))
+  np.testing.assert_array_equal(turned['facts'], parsed['facts'])
+
+
+def test_solve_by_hand():
+  ages, jumps = data.solve(data.parse(PROBLEM)['facts'])
+  np.testing.assert_array_equal(ages, [30, 18, 26, 8, 40, 31, 50, 3])
+  np.testing.assert_array_equal(jumps, [1, 2, 2, 3, 2, 0, 3, 4])
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'message'),
+  [
+    ('A=B+12;', '', '6, 1 and 1 found'),
+    ('F=31', 'F=A+1', '8, 0 and 1 found'),
+    ('G=?', '', '7, 1 and 0 found'),
+    ('F=31', '', "statement 8, '': expected as in A=B"),
+    ('G=?', 'G=?; H=?', '7, 1 and 2 found'),
+    ('A=B+12', 'A=B', "statement 1, 'A=B': expected as in A=B"),
+    ('A=B+12', 'A=B+-1', "statement 1, 'A=B[+]-1'"),
+    ('A=B+12', 'A=J+12', "person 'J' is none of A, B"),
+    ('A=B+12', 'AB=C+12', "person 'AB' is none of"),
+    ('A=B+12', 'C=F+12', 'no differences lead to B'),
+    ('A=B+12', 'B=B+12', 'no differences lead to B'),
+    ('F=31', 'F=3', 'B would be -10; ages are 0 to 98'),
+    ('F=31', 'F=90', 'E would be 99'),
+    ('A=B+12', 'A=B+4', 'B and C would both be 26'),
+    ('A=B+12', 'A=B+0', 'A and B would both be 30'),
+  ],
+)
+def test_parse_says_what_is_wrong(old, new, message):
+  with pytest.raises(UserError, match=message) as error:
+    data.parse(PROBLEM.replace(old, new))
+  assert '\n' not in str(error.value)
+
+
+def test_trees_are_split_once():
+  splits = data.split_trees()
+  assert len(splits['train']) == 235_930 and len(splits['test']) == 26_214
+  everything = np.sort(np.concatenate([*splits.values()]))
+  np.testing.assert_array_equal(everything, np.arange(8**6))
+  np.testing.assert_array_equal(splits['test'], data.split_trees()['test'])
+  assert (np.diff(splits['train'][:100]) < 0).any()  # shuffled

@@ -1,0 +1,150 @@
+"""Batches hold right answers; evaluation sets are fixed; predict answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from configs.rrn import ages
+from core import step
+from core.errors import UserError
+from rrn.ages import data, task
+
+
+def make(arg='smoke', **changes):
+  config = ages.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+def draw(made, size=64):
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  batch = jax.jit(made.batch, static_argnames='size')
+  return batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(0))
+
+
+def test_batches_hold_right_answers_on_trees_of_training():
+  made = make()
+  batch = jax.tree.map(np.asarray, draw(made))
+  for facts, question, answer in zip(
+    batch['facts'], batch['question'], batch['answer'], strict=True
+  ):
+    assert data.solve(facts)[0][question] == answer
+  assert len(np.unique(batch['facts'][:, :7, :2], axis=0)) > 60
+
+
+class Oracle(nnx.Module):
+  """Knows the ages that are at most as many jumps away as there are steps."""
+
+  def __call__(self, facts, question, *, num_steps):
+    def solve(facts, question):
+      solved = [data.solve(problem) for problem in facts]
+      rows = np.arange(len(facts)), question
+      ages = np.stack([ages for ages, _ in solved])[rows]
+      jumps = np.stack([jumps for _, jumps in solved])[rows]
+      return ages.astype(np.int32), jumps.astype(np.int32)
+
+    shape = jax.ShapeDtypeStruct(question.shape, jnp.int32)
+    ages, jumps = jax.pure_callback(solve, (shape, shape), facts, question)
+    is_near = jumps <= jnp.arange(1, num_steps + 1)[:, None]
+    return jax.nn.one_hot(jnp.where(is_near, ages, 99), 100)
+
+
+def test_measures_of_an_oracle():
+  made = make(**{'evals.num_steps': (2, 6)})
+  evaluator = made.evaluators()['validation']
+  columns = evaluator.arrays()
+  assert len(columns['answer']) == 512
+  np.testing.assert_array_equal(columns['facts'], evaluator.arrays()['facts'])
+  weight = np.ones(512, np.float32)
+  weight[-100:] = 0
+  batch = jax.tree.map(jnp.asarray, columns) | {'weight': jnp.asarray(weight)}
+  measured = evaluator.measure(Oracle(), batch)
+  values = {name: np.asarray(m.result()) for name, m in measured.items()}
+  jumps = columns['jumps'][:412]
+  np.testing.assert_allclose(
+    values['steps_2/accuracy'], (jumps <= 2).mean(), rtol=1e-5
+  )
+  assert values['steps_2/accuracy_2_jumps'] == 1
+  assert values['steps_2/accuracy_3_jumps'] == 0
+  assert values['last/accuracy_6_jumps'] == 1
+  assert measured['last/accuracy_1_jumps'].weight == (jumps == 1).sum()
+  curve = values['accuracy_by_step'].tolist()
+  figures = made.figures({'test/accuracy_by_step': curve})
+  assert len(figures['test_accuracy_by_step'].axes[0].lines) >= 7
+
+
+def test_the_test_set_has_all_trees_that_training_lacks():
+  columns = make().evaluators()['test'].arrays()
+  assert len(columns['answer']) == 26_214
+  trees = [tuple(map(tuple, rows)) for rows in columns['facts'][:, :7, :2]]
+  assert len(set(trees)) == 26_214
+  trained = jax.tree.map(np.asarray, draw(make(), size=2000))['facts']
+  trained = {tuple(map(tuple, rows)) for rows in trained[:, :7, :2]}
+  assert not trained & set(trees)
+  for row in range(0, 26_214, 100):
+    solved, jumps = data.solve(columns['facts'][row])
+    question = columns['question'][row]
+    assert solved[question] == columns['answer'][row]
+    assert jumps[question] == columns['jumps'][row]
+
+
+def test_report_names_what_is_measured():
+  batch = jax.tree.map(
+    lambda x: jnp.asarray(x[:2]), make().evaluators()['validation'].arrays()
+  ) | {'weight': jnp.ones(2)}
+  for config in ages.sweep('cpu').values():
+    made = task.make_task(config)
+    merge, abstract = step.split_model(made)
+    measure = made.evaluators()['test'].measure
+    measured = jax.eval_shape(
+      lambda params, f=measure, m=merge: f(m(params), batch), abstract
+    )
+    assert set(config.report) <= {f'test/{name}' for name in measured}
+
+
+def test_predict_answers_in_order():
+  columns = make().evaluators()['validation'].arrays()
+  lines, expected = [], []
+  for row in range(70):
+    names = data.PERSONS
+    statements = [
+      f'{names[i]}={names[j]}{"+-"[kind]}{value}'
+      for i, j, kind, value in columns['facts'][row][:7]
+    ]
+    anchor, _, _, age = columns['facts'][row][7]
+    statements += [f'{names[anchor]} = {age}']
+    statements += [f'{names[columns["question"][row]]} = ?']
+    lines.append('; '.join(statements) + '\n')
+    expected.append(str(columns['answer'][row]))
+  lines[3:3] = ['A=?\n', '\n']
+  made = make(**{'evals.num_steps': (8,)})
+  answers = list(made.predict(Oracle(), lines))
+  wrong, answers[3:5] = answers[3:5], []
+  assert answers == expected
+  assert all(isinstance(error, UserError) for error in wrong)
+
+
+@pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp'])
+def test_a_small_batch_can_be_learnt(arg):
+  made = make(arg)
+  batch = draw(made, size=8)
+  merge, _ = step.split_model(made)
+  params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
+  optimizer = optax.adam(3e-3)
+
+  def update(state, key):
+    params, opt_state = state
+    (_, logged), grads = jax.value_and_grad(
+      lambda p: made.loss(merge(p), batch, key), has_aux=True
+    )(params)
+    updates, opt_state = optimizer.update(grads, opt_state)
+    accuracy = logged['accuracy'].result()
+    return (optax.apply_updates(params, updates), opt_state), accuracy
+
+  keys = jax.random.split(jax.random.key(1), 100)
+  start = params, optimizer.init(params)
+  accuracy = jax.jit(lambda s: jax.lax.scan(update, s, keys))(start)[1]
+  assert accuracy[0] < 0.5 and accuracy[-1] > 0.95

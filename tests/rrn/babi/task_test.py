@@ -1,0 +1,215 @@
+"""Tasks are drawn alike often; measures count; answers come in order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from configs.rrn import babi
+from core import evaluation, sharding
+from core.errors import UserError
+from rrn.babi import data, task
+from rrn.babi.model import BabiNetwork
+
+
+@pytest.fixture(scope='module')
+def smoke():
+  return task.make_task(babi.get_config('smoke'))
+
+
+def uneven(counts=(5, 100, 20)):
+  """Arrays of tasks with one, two and three facts; answers name the rows."""
+  rows = sum(counts)
+  num_facts = np.repeat(np.arange(1, len(counts) + 1), counts)
+  facts = np.zeros((rows, 20, 11), np.uint8)
+  facts[:, :, 0] = np.arange(20) < num_facts[:, None]
+  return {
+    'facts': facts,
+    'question': np.ones((rows, 11), np.uint8),
+    'answer': np.arange(rows, dtype=np.uint8),
+    'first': np.cumsum([0, *counts[:-1]], dtype=np.int32),
+    'count': np.array(counts, np.int32),
+  }
+
+
+def draw(size, counts=(5, 100, 20), arg=None):
+  config = babi.get_config(arg)
+  batch = jax.jit(task.make_task(config).batch, static_argnames='size')
+  arrays = jax.tree.map(jnp.asarray, uneven(counts))
+  drawn = batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(0))
+  return jax.tree.map(np.asarray, drawn)
+
+
+def test_tasks_are_drawn_uniformly_and_so_are_their_questions():
+  size = 6000
+  batch = draw(size)
+  answers = batch['answer']
+  counts = np.histogram(answers, [0, 5, 105, 125])[0]
+  np.testing.assert_allclose(counts / size, 1 / 3, atol=0.03)
+  within = np.bincount(answers, minlength=125)[:5]
+  np.testing.assert_allclose(within / within.sum(), 1 / 5, atol=0.04)
+  assert set(answers) == set(range(125))
+  assert set(batch['offset']) == set(range(20))
+  expected = uneven()['facts'][answers]
+  np.testing.assert_array_equal(batch['facts'], expected)
+  assert batch['facts'].dtype == np.int32
+
+
+def test_micro_batches_hold_stories_of_like_size():
+  groups = 4
+  batch = draw(groups * 8 * jax.device_count(), arg='cpu')
+  num_facts = (batch['facts'][..., 0] > 0).sum(1)
+  # `core.step` gives each of the four micro-batches every fourth example.
+  by_group = num_facts.reshape(-1, groups).T
+  assert (by_group.min(1)[1:] >= by_group.max(1)[:-1]).all()
+  assert len(draw(12, arg='cpu')['answer']) == 12
+
+
+class Oracle(BabiNetwork):
+  """Answers from a table, wrongly before step `from_step` or where `wrong`."""
+
+  def __init__(self, columns, from_step, wrong):
+    self.columns = nnx.data(jax.tree.map(jnp.asarray, columns))
+    self.from_step = from_step
+    self.wrong = nnx.data(jnp.asarray(wrong))
+
+  def __call__(self, facts, question, offset):
+    same = (facts[:, None] == self.columns['facts']).all((2, 3))
+    same &= (question[:, None] == self.columns['question']).all(2)
+    row = same.argmax(1)
+    late = jnp.arange(1, 4)[:, None] >= self.from_step
+    wrong = self.wrong[row] | ~late
+    return jax.nn.one_hot((self.columns['answer'][row] + wrong) % 177, 177)
+
+
+def test_measures_of_an_oracle(smoke):
+  rng = np.random.default_rng(0)
+  counts = 30, 10, 20  # questions of tasks 2, 5 and 20
+  size = sum(counts)
+  tasks = np.repeat([2, 5, 20], counts)
+  columns = {
+    'facts': rng.integers(1, 177, (size, 20, 11)),
+    'question': rng.integers(1, 177, (size, 11)),
+    'answer': rng.integers(1, 177, size),
+  }
+  wrong = np.zeros(size, bool)
+  wrong[:3] = wrong[40:41] = True  # 10 % of task 2, exactly 5 % of task 20
+  weight = size / 3 / np.repeat(counts, counts)
+  arrays = columns | {
+    'task': tasks,
+    'offset': np.zeros(size, int),
+    'task_weight': weight.astype(np.float32),
+  }
+  evaluator = smoke.evaluators()['test']
+  evaluator = type(evaluator)(lambda: arrays, evaluator.measure, 32, 0)
+  mesh = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  oracle = Oracle(columns, 2, wrong)
+  run = evaluation.make_evaluation(evaluator, lambda _: oracle, mesh)
+  values = evaluation.values(run(None))
+  assert values['steps_3/failed_tasks'] == values['steps_2/failed_tasks'] == 1
+  assert values['steps_1/failed_tasks'] == 3
+  assert values['steps_3/mean_error'] == pytest.approx(0.15 / 3)
+  assert values['steps_1/mean_error'] == pytest.approx(1)
+  assert values['steps_3/error_task_2'] == pytest.approx(0.1)
+  assert values['steps_3/error_task_5'] == 0
+  assert values['steps_3/error_task_20'] == pytest.approx(0.05)
+  assert np.isnan(values['steps_3/error_task_1'])
+  assert np.shape(values['error_by_task']) == (3, 20)
+  figures = smoke.figures({f'test/{k}': v for k, v in values.items()})
+  assert set(figures) == {'test_error_by_task'}
+
+
+def test_evaluation_set_is_fixed_and_weighs_tasks_alike(smoke):
+  columns, again = (smoke._evaluation_set('test') for _ in range(2))
+  for name in columns:
+    np.testing.assert_array_equal(columns[name], again[name])
+  assert set(columns['offset']) == set(range(20))
+  num_facts = (columns['facts'][..., 0] > 0).sum(1)
+  assert (np.diff(num_facts) >= 0).all()
+  np.testing.assert_allclose(columns['task_weight'], 1)
+
+
+LINES = [
+  '1 Mary moved to the garden.\n',
+  '2 John went to the kitchen.\n',
+  '3 Where is Mary?\n',
+  '\n',
+  '4 Zaphod went to the moon.\n',
+  'nonsense\n',
+  '5 Where is John? \tgarden\t1\n',
+  '1 Where is John?\n',
+  '\n',
+]
+
+
+def test_predict_answers_questions_and_names_what_is_wrong(smoke):
+  lines = LINES * 20  # more than one chunk, which ends within a story
+  story = [
+    '1 Mary moved to the garden.',
+    '2 John went to the kitchen.',
+    '3 Where is Mary?\tgarden',
+    '4 Where is John?\tkitchen',
+  ]
+  columns = data.encode(list(data.read_questions(story, 'story')))
+  columns = {name: columns[name] for name in ('facts', 'question', 'answer')}
+  answers = list(smoke.predict(Oracle(columns, 1, [False] * 2), lines))
+  assert len(answers) == len(lines)
+  assert (
+    answers[::9] == answers[1::9] == answers[3::9] == answers[8::9] == [''] * 20
+  )
+  assert answers[2::9] == ['garden'] * 20
+  assert answers[6::9] == ['kitchen'] * 20
+  for start, text in (
+    (4, 'unknown words: zaphod, moon'),
+    (5, 'a number and a sentence expected'),
+    (7, 'a question without a fact'),
+  ):
+    errors = answers[start::9]
+    assert all(isinstance(error, UserError) for error in errors)
+    assert all(text in str(error) for error in errors)
+
+
+def test_one_small_batch_can_be_learnt():
+  config = babi.get_config('smoke,no_dropout')
+  config.model.graph_sizes = (10,)  # as many as generated stories have
+  small = task.make_task(config)
+  arrays = jax.tree.map(jnp.asarray, small.arrays('train'))
+  batch = small.batch(jax.random.key(0), arrays, size=16, step=jnp.asarray(0))
+  batch['facts'] = batch['facts'][:, :10]
+  graphdef, params = nnx.split(small.make_model(nnx.Rngs(0)), nnx.Param)
+  optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(3e-3))
+
+  def update(carry, key):
+    params, state = carry
+
+    def loss(params):
+      return small.loss(nnx.merge(graphdef, params), batch, key)
+
+    (_, metrics), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    updates, state = optimizer.update(grads, state, params)
+    return (optax.apply_updates(params, updates), state), metrics['error']
+
+  keys = jax.random.split(jax.random.key(1), 250)
+  carry = params, optimizer.init(params)
+  _, errors = jax.jit(lambda *a: jax.lax.scan(update, *a))(carry, keys)
+  errors = errors.result()
+  assert errors[0] > 0.5 and errors[-1] == 0
+
+
+def test_sweep_is_the_papers_ablations():
+  points = babi.sweep('cpu')
+  assert list(points) == [
+    'baseline',
+    'linear_pre',
+    'no_question_in_facts',
+    'no_dropout',
+  ]
+  assert points['linear_pre'].model.pre_layers == 0
+  assert not points['no_question_in_facts'].model.question_in_facts
+  assert points['no_dropout'].model.dropout == 0
+  assert points['baseline'].model == babi.get_config('cpu').model
+  assert {c.total_steps for c in points.values()} == {8_000}

@@ -1,0 +1,96 @@
+"""The paper's parameter counts, and gradients for all parameters."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from core.errors import UserError
+from rrn.pretty_clevr.model import ModelConfig, make_model
+from tests.rrn import perturbed
+
+NETWORKS = ('recurrent_relational_network', 'relation_network', 'mlp')
+SMALL = {'width': 16, 'conv_widths': (4, 4, 4, 4, 4)}
+
+
+def make(**options):
+  return make_model(ModelConfig(**options), dtype=jnp.float32, rngs=nnx.Rngs(0))
+
+
+def questions(num_questions=3):
+  keys = jax.random.split(jax.random.key(0), 4)
+  shape = (2, num_questions)
+  return (
+    jax.random.uniform(keys[0], (2, 8, 2)),
+    jax.vmap(lambda key: jax.random.permutation(key, 8))(
+      jax.random.split(keys[1], 2)
+    ),
+    jax.random.randint(keys[2], shape, 0, 16),
+    jax.random.randint(keys[3], shape, 0, 8),
+  )
+
+
+@pytest.mark.parametrize(
+  'network, count', zip(NETWORKS, (155_920, 155_920, 261_136), strict=True)
+)
+def test_parameter_count_is_the_papers(network, count):
+  params = nnx.eval_shape(lambda: nnx.state(make(network=network), nnx.Param))
+  assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
+
+
+@pytest.mark.parametrize(
+  'options',
+  [*({'network': name} for name in NETWORKS), {'pixels': True}],
+  ids=str,
+)
+def test_every_parameter_has_a_gradient(options):
+  graphdef, params = perturbed.split(make(**SMALL, **options))
+
+  @jax.jit
+  @jax.grad
+  def gradient(params):
+    model = nnx.merge(graphdef, params)
+    return jnp.square(model(*questions(), num_steps=2)).mean()
+
+  for path, leaf in jax.tree.leaves_with_path(gradient(params)):
+    assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize('options', [{}, {'network': 'mlp'}, {'pixels': True}])
+def test_questions_of_a_scene_do_not_see_each_other(options):
+  model = make(**SMALL, **options)
+  positions, colours, anchors, jumps = questions()
+  run = jax.jit(lambda *args: model(*args, num_steps=2))
+  together = run(positions, colours, anchors, jumps)
+  assert together.shape == (2, 2, 3, 16)
+  for index in range(3):
+    one = slice(index, index + 1)
+    alone = run(positions, colours, anchors[:, one], jumps[:, one])
+    np.testing.assert_allclose(together[:, :, one], alone, atol=1e-5)
+
+
+def test_turning_a_scene_changes_positions_not_distances():
+  """Only the nodes' own inputs can tell where north is."""
+  graphdef, params = perturbed.split(make(**SMALL))
+  positions, colours, anchors, jumps = questions()
+  turned = jnp.stack([-positions[..., 1], positions[..., 0]], -1)
+
+  def run(params, positions):
+    model = nnx.merge(graphdef, params)
+    return model(positions, colours, anchors, jumps, num_steps=2)
+
+  assert np.abs(run(params, turned) - run(params, positions)).max() > 1e-4
+  kernel = params['answer']['pre']['layers'][0]['kernel']
+  params['answer']['pre']['layers'][0]['kernel'] = kernel.at[:2].set(0)
+  np.testing.assert_allclose(
+    run(params, turned), run(params, positions), atol=1e-4
+  )
+
+
+@pytest.mark.parametrize(
+  'options', [{'network': 'rn'}, {'network': 'mlp', 'pixels': True}]
+)
+def test_unknown_networks_are_named(options):
+  with pytest.raises(UserError, match='relation_network or'):
+    make(**options)

@@ -1,0 +1,189 @@
+"""Batches hold right answers; measures count rightly; predict answers."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from configs.rrn import pretty_clevr
+from core import step
+from core.errors import UserError
+from rrn.pretty_clevr import data, scenes, task
+
+
+def make(arg='smoke', **changes):
+  config = pretty_clevr.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+def draw(made, size=40):
+  batch = jax.jit(made.batch, static_argnames='size')
+  batch = batch(jax.random.key(0), {}, size=size, step=jnp.asarray(0))
+  return jax.tree.map(np.asarray, batch)
+
+
+@pytest.mark.parametrize(
+  'changes',
+  [
+    {'data.augment': False},
+    {'data.augment': True, 'data.questions_per_scene': 3},
+    {'data.num_scenes': 4},
+  ],
+  ids=str,
+)
+def test_batches_hold_right_answers(changes):
+  made = make(**changes)
+  batch, augmented = draw(made, size=200), made.data.augment
+  names = 'positions', 'colours', 'anchors', 'jumps', 'answers'
+  for row in zip(*(batch[name] for name in names), strict=True):
+    positions, colours, anchors, jumps, answers = row
+    expected = [
+      data.answer(positions, colours, *question)
+      for question in zip(anchors, jumps, strict=True)
+    ]
+    np.testing.assert_array_equal(answers, expected)
+  assert augmented == (batch['positions'].min() < 0)
+  assert set(batch['jumps'].ravel()) == set(range(8))
+  assert set(batch['anchors'].ravel()) == set(range(16))
+
+
+def test_the_papers_scenes_come_from_a_pool():
+  few = draw(make(**{'data.num_scenes': 4, 'data.augment': False}))
+  assert len(np.unique(few['positions'][:, 0], axis=0)) == 4
+  pool = {
+    tuple(scenes.draw(scenes.pool_key('train', jnp.asarray(i)))[0][0].tolist())
+    for i in range(4)
+  }
+  assert {tuple(row.tolist()) for row in few['positions'][:, 0]} == pool
+  fresh = draw(make(**{'data.num_scenes': 0, 'data.augment': False}))
+  assert len(np.unique(fresh['positions'][:, 0], axis=0)) == 40
+  config = pretty_clevr.get_config()
+  assert config.data.num_scenes == 100_000 and config.data.augment
+
+
+class Oracle(nnx.Module):
+  """Answers rightly from step 2, and by chance's first colour before."""
+
+  def __call__(self, positions, colours, anchors, jumps, *, num_steps):
+    answers = jax.vmap(
+      jax.vmap(scenes.answer, (None, None, 0, 0)), (0, 0, 0, 0)
+    )(positions, colours, anchors, jumps)
+    late = jnp.arange(num_steps)[:, None, None] > 0
+    return jax.nn.one_hot(jnp.where(late, answers, 0), 16)
+
+
+def test_evaluation_asks_all_questions_of_fixed_scenes():
+  made = make(**{'evals.num_scenes': 6})
+  values = {}
+  for split, evaluator in made.evaluators().items():
+    columns = evaluator.arrays()
+    np.testing.assert_array_equal(columns['scene'], np.arange(6))
+    weight = jnp.array([1.0, 1, 1, 1, 1, 0])
+    batch = {'scene': jnp.asarray(columns['scene']), 'weight': weight}
+    measured = jax.jit(lambda b, e=evaluator: e.measure(Oracle(), b))(batch)
+    values[split] = {k: np.asarray(m.result()) for k, m in measured.items()}
+    assert measured['last/accuracy'].weight == 5 * 128
+    assert measured['steps_4/accuracy_5_jumps'].weight == 5 * 16
+    assert values[split]['steps_4/accuracy_5_jumps'] == 1
+    assert values[split]['steps_1/accuracy'] < 0.2
+    assert values[split]['accuracy_by_step'].shape == (4, 8)
+  first = values['validation']['accuracy_by_step']
+  assert (first != values['test']['accuracy_by_step']).any()
+
+
+def test_report_names_what_is_measured():
+  batch = {'scene': jnp.arange(2), 'weight': jnp.ones(2)}
+  for config in [pretty_clevr.get_config(), *pretty_clevr.sweep().values()]:
+    made = task.make_task(config)
+    merge, abstract = step.split_model(made)
+    for split, evaluator in made.evaluators().items():
+      measured = jax.eval_shape(
+        lambda params, e=evaluator, m=merge: e.measure(m(params), batch),
+        abstract,
+      )
+      names = {f'{split}/{name}' for name in measured}
+      if split == 'test':
+        assert set(config.report) <= names
+  assert pretty_clevr.get_config().report['test/steps_4/accuracy_5_jumps'] == (
+    '86.2 %'
+  )
+  mlp = pretty_clevr.sweep()['mlp'].report
+  assert mlp['test/last/accuracy_1_jumps'] == '53.4 %'
+
+
+def test_the_figure_has_the_papers_curves():
+  made = make(None)
+  paper = made._paper_curve()
+  assert paper.shape == (4, 8) and paper[3, 5] == pytest.approx(0.862)
+  figures = made.figures(
+    {'test/accuracy_by_step': np.full((4, 8), 0.5).tolist()}
+  )
+  lines = figures['test_accuracy_by_jumps'].axes[0].lines
+  drawn = [line.get_ydata() for line in lines]
+  assert any(np.allclose(y, paper[3]) for y in drawn if len(y) == 8)
+  assert np.isnan(make('steps=8')._paper_curve()).all()
+
+
+def test_predict_answers_in_order_whatever_the_order_of_the_objects():
+  made = make()
+  positions, colours = scenes.draw(jax.random.key(5))
+  objects = [
+    {
+      'x': float(positions[k, 0]),
+      'y': float(positions[k, 1]),
+      'colour': data.COLOURS[colours[k]],
+      'shape': data.SHAPES[k],
+    }
+    for k in range(8)
+  ]
+  rng = np.random.default_rng(0)
+  lines, expected = [], []
+  for anchor in range(16):
+    for jumps in range(8):
+      mixed = [objects[k] for k in rng.permutation(8)]
+      question = [data.SYMBOLS[anchor], jumps]
+      lines.append(json.dumps({'objects': mixed, 'question': question}) + '\n')
+      answer = data.answer(np.asarray(positions), colours, anchor, jumps)
+      expected.append(data.SYMBOLS[answer])
+  lines[70:70] = ['nonsense\n']
+  answers = list(made.predict(Oracle(), lines))
+  wrong = answers.pop(70)
+  assert isinstance(wrong, UserError) and 'no JSON' in str(wrong)
+  assert answers == expected
+  assert all(
+    isinstance(answer, UserError)
+    for answer in made.predict(Oracle(), ['', '1'])
+  )
+
+
+@pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp', 'smoke,pixels'])
+def test_a_small_batch_can_be_learnt(arg):
+  changes = {'model.width': 32}
+  if 'pixels' in arg:
+    changes |= {'model.conv_widths': (8, 8, 8, 16, 16)}
+  made = make(arg, **changes)
+  # A scene has eight questions where it is a picture.
+  batch = draw(made, size=2 if 'pixels' in arg else 8)
+  batch = jax.tree.map(jnp.asarray, batch)
+  merge, _ = step.split_model(made)
+  params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
+  optimizer = optax.adam(3e-3)
+
+  def update(state, key):
+    params, opt_state = state
+    (_, logged), grads = jax.value_and_grad(
+      lambda p: made.loss(merge(p), batch, key), has_aux=True
+    )(params)
+    updates, opt_state = optimizer.update(grads, opt_state)
+    accuracy = logged['accuracy'].result()
+    return (optax.apply_updates(params, updates), opt_state), accuracy
+
+  keys = jax.random.split(jax.random.key(1), 150)
+  start = params, optimizer.init(params)
+  accuracy = jax.jit(lambda s: jax.lax.scan(update, s, keys))(start)[1]
+  assert accuracy[0] < 0.5 and accuracy[-1] > 0.95
