@@ -89,6 +89,11 @@ class DeepMessages(BoardEmbedding):
       dtype=dtype,
       rngs=rngs,
     )
+    # Deviates from the paper: messages begin as many times smaller as a cell
+    # gets. Else their sums grow from step to step, with some seeds to a loss of
+    # 1e18, which the authors survive by clipping each number of the gradient.
+    last = self.message.layers[-1].kernel
+    last[...] = last[...] / self.graph.senders.shape[1]
     self.dtype = dtype
     self.remat = config.remat
 
