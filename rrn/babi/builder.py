@@ -24,6 +24,7 @@ from rrn.babi import data
 Columns = dict[str, np.ndarray]
 
 SPLITS = ('train', 'validation', 'test')
+_TASKS = {'official': range(1, 21), 'generated': range(1, 2)}
 _URL = 'http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz'
 # Checked by what they hold.
 _OFFICIAL = (
@@ -63,10 +64,9 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
   Raises:
     UserError: unknown source, or a missing or wrong file.
   """
+  tasks(source)  # refuses an unknown one
   if source == 'generated':
     return _generated(split)
-  if source != 'official':
-    raise UserError(f"no bAbI data {source!r}: 'official' or 'generated'")
   is_official = files.locate(_OFFICIAL, data_dir) is not None
   columns = datasets.load(
     RrnBabi,
@@ -84,6 +84,17 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
       _URL,
     )
   return columns
+
+
+def tasks(source: str) -> range:
+  """The numbers of a source's tasks.
+
+  Raises:
+    UserError: unknown source.
+  """
+  if source not in _TASKS:
+    raise UserError(f"no bAbI data {source!r}: 'official' or 'generated'")
+  return _TASKS[source]
 
 
 class RrnBabi(tfds.core.GeneratorBasedBuilder):
@@ -126,7 +137,7 @@ def _make_splits(data_dir: str) -> dict[str, Columns]:
       questions[split][int(match[1])] = list(read)
   is_partial = path.name in _PARTIAL
   for split, by_task in questions.items():
-    for task in range(1, data.NUM_TASKS + 1):
+    for task in tasks('official'):
       expected = _OTHER_COUNTS.get((split, task), _COUNTS[split])
       if is_partial and (split, task) == ('train', _PARTIAL_TASK):
         expected = _PARTIAL_COUNT
@@ -185,5 +196,5 @@ def _check_vocabulary(by_task: dict[int, list[data.Question]], path):
 
 def _columns(by_task: dict[int, list[data.Question]]) -> Columns:
   questions = [q for task in sorted(by_task) for q in by_task[task]]
-  tasks = [t for t in sorted(by_task) for _ in by_task[t]]
-  return {'task': np.array(tasks, np.uint8)} | data.encode(questions)
+  numbers = [t for t in sorted(by_task) for _ in by_task[t]]
+  return {'task': np.array(numbers, np.uint8)} | data.encode(questions)

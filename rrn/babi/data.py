@@ -19,7 +19,6 @@ from core.errors import UserError
 
 MAX_FACTS = 20  # the last ones are kept
 MAX_WORDS = 11  # of the longest fact, and of the longest question
-NUM_TASKS = 20
 # One row of each column that `encode` makes.
 COLUMNS = {
   'facts': ((MAX_FACTS, MAX_WORDS), np.uint8),

@@ -11,23 +11,22 @@ from core import plots
 
 @plots.style()
 def error_by_task(
-  errors: Sequence[Sequence[float | None]], failed_above: float
+  errors: Sequence[Sequence[float]], tasks: Sequence[int], failed_above: float
 ) -> Figure:
   """Plots bars: tasks in groups, a bar for each step.
 
   Args:
-    errors: [T, tasks], shares; None where there is no question of a task.
+    errors: [T, tasks], shares.
+    tasks: their numbers.
     failed_above: the error above which a task counts as failed, a dashed line.
   """
-  heights = np.asarray(errors, float)
-  tasks = np.arange(1, heights.shape[1] + 1)
-  width = 0.8 / len(heights)
+  width = 0.8 / len(errors)
   figure = Figure(figsize=(8.0, 3.2))
   axes = figure.subplots()
-  for row, height in enumerate(heights):
+  for row, heights in enumerate(errors):
     axes.bar(
-      tasks + (row - (len(heights) - 1) / 2) * width,
-      height,
+      np.array(tasks) + (row - (len(errors) - 1) / 2) * width,
+      heights,
       width,
       color=plots.PALETTE[row % len(plots.PALETTE)],
       label=f'{row + 1} step{"s" if row else ""}',

@@ -48,6 +48,7 @@ class BabiTask:
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
+    self.tasks = builder.tasks(self.data.source)
     self.evals = config.evals
     self.microbatch = config.microbatch
     self.dtype = jnp.dtype(config.dtype)
@@ -149,7 +150,7 @@ class BabiTask:
     logits = model(batch['facts'], batch['question'], batch['offset'])
     wrong = logits.argmax(-1) != batch['answer']  # [T, B]
     weight = batch['weight']
-    is_task = jax.nn.one_hot(batch['task'] - 1, data.NUM_TASKS)
+    is_task = batch['task'][:, None] == jnp.array(self.tasks)
     by_task = Metric.mean(
       wrong[:, :, None], is_task * weight[:, None], axis=1
     )  # [T, tasks]
@@ -161,9 +162,9 @@ class BabiTask:
         wrong[index], weight * batch['task_weight']
       )
       metrics[f'{name}/failed_tasks'] = FailedTasks(total, count)
-      for task in range(data.NUM_TASKS):
-        metrics[f'{name}/error_task_{task + 1}'] = Metric(
-          total[task], count[task]
+      for column, task in enumerate(self.tasks):
+        metrics[f'{name}/error_task_{task}'] = Metric(
+          total[column], count[column]
         )
     return metrics
 
@@ -173,7 +174,9 @@ class BabiTask:
     """The error of each task, after each step."""
     del model
     return {
-      name.replace('/', '_'): plots.error_by_task(errors, FAILED_ABOVE)
+      name.replace('/', '_'): plots.error_by_task(
+        errors, self.tasks, FAILED_ABOVE
+      )
       for name, errors in values.items()
       if name.endswith('/error_by_task')
     }

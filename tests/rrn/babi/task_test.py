@@ -84,7 +84,8 @@ class Oracle(BabiNetwork):
     return jax.nn.one_hot((self.columns['answer'][row] + wrong) % 177, 177)
 
 
-def test_measures_of_an_oracle(smoke):
+def test_measures_of_an_oracle():
+  official = task.make_task(babi.get_config())
   rng = np.random.default_rng(0)
   counts = 30, 10, 20  # questions of tasks 2, 5 and 20
   size = sum(counts)
@@ -102,7 +103,7 @@ def test_measures_of_an_oracle(smoke):
     'offset': np.zeros(size, int),
     'task_weight': weight.astype(np.float32),
   }
-  evaluator = smoke.evaluators()['test']
+  evaluator = official.evaluators()['test']
   evaluator = type(evaluator)(lambda: arrays, evaluator.measure, 32, 0)
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
@@ -119,7 +120,7 @@ def test_measures_of_an_oracle(smoke):
   assert values['steps_3/error_task_20'] == pytest.approx(0.05)
   assert np.isnan(values['steps_3/error_task_1'])
   assert np.shape(values['error_by_task']) == (3, 20)
-  figures = smoke.figures({f'test/{k}': v for k, v in values.items()})
+  figures = official.figures({f'test/{k}': v for k, v in values.items()})
   assert set(figures) == {'test_error_by_task'}
 
 
