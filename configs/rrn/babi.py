@@ -6,8 +6,8 @@ bare    the paper: all 20 tasks, 10k, 3 steps, Adam 2e-4, batch 512, 5,000,000
         updates.
 :cpu    the paper's network with another recipe, for two CPU cores: Muon, batch
         128, 8,000 updates. Meant to take about an hour, not yet run.
-:smoke  a small network on generated stories like those of task 1; seconds, and
-        no file is needed.
+:smoke  a small network on generated stories like those of task 1, without a
+        file: a minute, in which it learns which words are answers, no more.
 Expect: a mean error of 0.46 % and 0.13 failed tasks (paper, mean of 15 runs).
 Bare and `:cpu` need the data set, see rrn/babi/builder.py.
 """

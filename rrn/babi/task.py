@@ -150,7 +150,7 @@ class BabiTask:
     logits = model(batch['facts'], batch['question'], batch['offset'])
     wrong = logits.argmax(-1) != batch['answer']  # [T, B]
     weight = batch['weight']
-    is_task = batch['task'][:, None] == jnp.array(self.tasks)
+    is_task = batch['task'][:, None] == np.array(self.tasks)
     by_task = Metric.mean(
       wrong[:, :, None], is_task * weight[:, None], axis=1
     )  # [T, tasks]
