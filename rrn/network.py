@@ -30,7 +30,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
 glorot = nnx.initializers.glorot_uniform()
-Mask = Bool[Array | np.ndarray, '... N K']
+Mask = Bool[Array | np.ndarray, '... #N K']
 
 
 class MLP(nnx.Module):
@@ -149,8 +149,8 @@ class Graph:
   ) -> Float[Array, 'B N D']:
     """Sums relu(sender's + receiver's + edge's) over the senders of each node.
 
-    Stores nothing of the size of the edges for the backward pass. `edge` is
-    broadcast to 'B N K D'; edges whose mask is False are left out.
+    Beyond its inputs, stores nothing for the backward pass. `edge` is broadcast
+    to 'B N K D'; edges whose mask is False are left out.
     """
     if mask is not None:  # relu and its derivative are 0 there
       edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)

@@ -4,9 +4,9 @@ A fact is a node; each sends messages to all, itself included. The question is
 part of every node's input and of every edge. The answer is read from the sum of
 the nodes.
 
-The mathematics is the paper's, with less work: a sentence's LSTM takes the
-product of its kernel with a word once for the vocabulary, not for each word of
-the batch; and a batch runs on the smallest graph that holds its facts.
+The mathematics is the paper's, with less work: a sentence's LSTM multiplies its
+kernel with the vocabulary, not with each word of the batch; and a batch runs on
+the smallest graph that holds its facts.
 
 Axes: B batch, T steps, N facts (nodes), L words, D width, V vocabulary.
 """
@@ -136,7 +136,7 @@ class BabiNetwork(nnx.Module):
       network.Graph.complete(num_nodes, self_edges=True),
       num_steps=self.num_steps,
       edges=asked[:, None, None],
-      mask=jnp.broadcast_to(exists[:, None], (batch, num_nodes, num_nodes)),
+      mask=exists[:, None],
     )
     return jnp.where(exists[..., None], states, 0).sum(2)
 
@@ -147,22 +147,38 @@ def encode(
   words: Int[Array, '... L'],
 ) -> Float[Array, '... E']:
   """The LSTM's state after the last word of each sentence; words 0 are none."""
-  width = embedding.shape[1]
   from_word, from_hidden = jnp.split(lstm.kernel[...], 2)
   table = embedding @ from_word + lstm.bias[...]
+  words = jnp.moveaxis(words, -1, 0)
 
-  def step(carry, word):
+  def step(carry, inputs):
     hidden, cell = carry
-    # A product, not a look-up: its transpose is no scatter.
-    gates = jax.nn.one_hot(word, len(table)) @ table + hidden @ from_hidden
-    new = lstm.update(gates, cell)
-    is_word = (word > 0)[..., None]
+    gates, is_word = inputs
+    new = lstm.update(gates + hidden @ from_hidden, cell)
     return jax.tree.map(
       lambda new, old: jnp.where(is_word, new, old), new, carry
     ), None
 
-  zeros = jnp.zeros((*words.shape[:-1], width))
-  (hidden, _), _ = jax.lax.scan(
-    step, (zeros, zeros), jnp.moveaxis(words, -1, 0)
-  )
+  zeros = jnp.zeros((*words.shape[1:], embedding.shape[1]))
+  inputs = look_up(table, words), (words > 0)[..., None]
+  (hidden, _), _ = jax.lax.scan(step, (zeros, zeros), inputs)
   return hidden
+
+
+@jax.custom_vjp
+def look_up(
+  table: Float[Array, 'V D'], rows: Int[Array, '*B']
+) -> Float[Array, '*B D']:
+  """Rows of a table; the transpose is a matrix product, not a scatter."""
+  return table[rows]
+
+
+def _look_up_backward(residuals, cotangent):
+  rows, num_rows = residuals
+  one_hot = jax.nn.one_hot(rows, num_rows, dtype=cotangent.dtype)
+  return jnp.einsum('...v,...d->vd', one_hot, cotangent), None
+
+
+look_up.defvjp(
+  lambda table, rows: (table[rows], (rows, len(table))), _look_up_backward
+)
