@@ -1,0 +1,118 @@
+"""The two layers that all systems are built from: an MLP and an LSTM.
+
+Axes: B batch, T steps, D width, F features of the input.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+glorot = nnx.initializers.glorot_uniform()
+State = tuple[Float[Array, 'B D'], Float[Array, 'B D']]  # hidden, cell
+
+
+class MLP(nnx.Module):
+  """Linear layers with ReLU between them; the last one is linear.
+
+  Args:
+    widths: of the input and of each layer's output.
+    dropout: rates after each hidden layer, which take effect where a call
+      brings a key; () for none.
+  """
+
+  def __init__(
+    self,
+    widths: Sequence[int],
+    *,
+    dropout: Sequence[float] = (),
+    dtype=jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    self.layers = nnx.List(
+      nnx.Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
+      for a, b in zip(widths[:-1], widths[1:], strict=True)
+    )
+    self.dropout = tuple(dropout)
+
+  def __call__(
+    self, x: Float[Array, '*B D'], key: jax.Array | None = None
+  ) -> Float[Array, '*B D2']:
+    """Applies the layers; `key`: for dropout, None: without."""
+    *hidden, last = self.layers
+    for index, layer in enumerate(hidden):
+      x = jax.nn.relu(layer(x))
+      if key is not None and self.dropout and self.dropout[index]:
+        x = dropout(jax.random.fold_in(key, index), x, self.dropout[index])
+    return last(x)
+
+
+class LSTM(nnx.Module):
+  """The recurrent cell: one kernel for input and state, forget bias + 1.
+
+  Args:
+    width: D of the state.
+    input_width: F; None: D.
+  """
+
+  def __init__(
+    self, width: int, input_width: int | None = None, *, rngs: nnx.Rngs
+  ):
+    rows = (input_width or width) + width
+    self.kernel = nnx.Param(glorot(rngs.params(), (rows, 4 * width)))
+    self.bias = nnx.Param(jnp.zeros(4 * width))
+
+  @staticmethod
+  def update(gates, cell):
+    """The new (hidden, cell) '*B D' from the gates before their sigmoids."""
+    write, candidate, forget, read = jnp.split(gates, 4, axis=-1)
+    cell = jax.nn.sigmoid(forget + 1) * cell
+    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
+    return jax.nn.sigmoid(read) * jnp.tanh(cell), cell
+
+  def zeros(self, batch: int) -> State:
+    """The state before any input."""
+    zeros = jnp.zeros((batch, len(self.bias[...]) // 4))
+    return zeros, zeros
+
+  def step(self, x: Float[Array, 'B F'], state: State) -> State:
+    """Takes in one input."""
+    inputs = jnp.concatenate([x, state[0]], -1)
+    return self.update(inputs @ self.kernel[...] + self.bias[...], state[1])
+
+  def scan(
+    self,
+    inputs: Float[Array, 'B T F'],
+    start: State,
+    mask: Bool[Array, 'B T'] | None = None,
+  ) -> tuple[Float[Array, 'B T D'], State]:
+    """Returns the hidden state after each input, and the last state.
+
+    Inputs whose mask is False leave the state as it is.
+    """
+    from_input, from_hidden = jnp.split(
+      self.kernel[...], [inputs.shape[-1]], axis=0
+    )
+    # What does not wait for the state is one product for all steps.
+    gates = jnp.swapaxes(inputs @ from_input + self.bias[...], 0, 1)
+    is_input = None if mask is None else mask.T[..., None]
+
+    def step(state, now):
+      gates, is_input = now
+      new = self.update(gates + state[0] @ from_hidden, state[1])
+      if is_input is not None:
+        new = jax.tree.map(
+          lambda new, old: jnp.where(is_input, new, old), new, state
+        )
+      return new, new[0]
+
+    end, hidden = jax.lax.scan(step, start, (gates, is_input))
+    return jnp.swapaxes(hidden, 0, 1), end
+
+
+def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
+  """Sets a share `rate` of `x` to 0, and scales the rest."""
+  kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+  return jnp.where(kept, x / (1 - rate), 0)

@@ -1,0 +1,371 @@
+"""Read, Process and Write (Vinyals, Bengio, Kudlur 2016, section 4).
+
+Read embeds each element of a set by itself. Process, an LSTM without inputs,
+attends to these memories again and again: what it ends with does not depend on
+their order. Write, an LSTM pointer network, starts there and points at one
+memory after the other. The Pointer Network, the paper's baseline, has an LSTM
+over the elements in place of Process.
+
+The paper names few sizes and no details: what it leaves open is marked 'ours'.
+
+Axes: B batch, N elements, P process steps, T outputs, D width, F features,
+Q queries.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from core import layers
+
+Mask = Bool[Array, 'B N']
+ATTENTIONS = 'dot', 'scaled_dot', 'additive'
+# What the gates of Process see: q, the state, and r, what was read. Forms A and
+# C are one function with its rows in another order, B repeats q.
+PROCESS_FORMS = {'A': 'qr', 'B': 'qrq', 'C': 'rq'}
+
+
+class Attention(nnx.Module):
+  """Scores memories by queries: f(m, q) in the paper's eq. 4.
+
+  'dot' is m . q, 'scaled_dot' that divided by sqrt(D), 'additive'
+  v . tanh(W1 m + W2 q).
+  """
+
+  def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
+    self.kind = kind
+    if kind == 'additive':
+      linear = functools.partial(
+        nnx.Linear, kernel_init=layers.glorot, rngs=rngs
+      )
+      self.memory = linear(width, width)
+      self.query = linear(width, width, use_bias=False)
+      self.score = linear(width, 1, use_bias=False)
+
+  def keys(self, memories: Float[Array, 'B N D']) -> Float[Array, 'B N D']:
+    """What of the memories all queries share."""
+    return self.memory(memories) if self.kind == 'additive' else memories
+
+  def __call__(
+    self, keys: Float[Array, 'B N D'], queries: Float[Array, 'B Q D']
+  ) -> Float[Array, 'B Q N']:
+    """Returns the scores, before any mask or softmax."""
+    if self.kind == 'additive':
+      both = jnp.tanh(keys[:, None] + self.query(queries)[:, :, None])
+      return self.score(both)[..., 0]
+    scores = jnp.einsum('bnd,bqd->bqn', keys, queries)
+    if self.kind == 'scaled_dot':
+      scores /= jnp.sqrt(keys.shape[-1])
+    return scores
+
+
+def read(
+  scores: Float[Array, 'B Q N'],
+  memories: Float[Array, 'B N D'],
+  mask: Mask | None,
+) -> Float[Array, 'B Q D']:
+  """The mean of the memories by softmax of their scores (eqs. 5, 6).
+
+  Elements whose mask is False are not there; of an empty set 0 is read.
+  """
+  if mask is None:
+    weights = jax.nn.softmax(scores)
+  else:
+    weights = jax.nn.softmax(masked(scores, mask)) * mask[:, None]
+  return jnp.einsum('bqn,bnd->bqd', weights, memories)
+
+
+def masked(
+  scores: Float[Array, 'B Q N'], mask: Mask | None
+) -> Float[Array, 'B Q N']:
+  """The scores with all but no weight where the mask is False."""
+  lowest = jnp.finfo(scores.dtype).min
+  return scores if mask is None else jnp.where(mask[:, None], scores, lowest)
+
+
+class Process(nnx.Module):
+  """A permutation invariant summary of a set (eqs. 3-7); known as Set2Set.
+
+  Args:
+    width: D of the memories.
+    attention: one of `ATTENTIONS`.
+    form: what the gates see, one of `PROCESS_FORMS`; 'A' is the paper's.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    attention: str = 'dot',
+    form: str = 'A',
+    rngs: nnx.Rngs,
+  ):
+    self.form = PROCESS_FORMS[form]
+    # An LSTM whose input is all that the gates see beside its own state.
+    rows = (len(self.form) - 1) * width
+    self.lstm = layers.LSTM(width, rows, rngs=rngs)
+    self.attention = Attention(width, attention, rngs=rngs)
+
+  def __call__(
+    self,
+    memories: Float[Array, 'B N D'],
+    *,
+    num_steps: int,
+    mask: Mask | None = None,
+  ) -> Float[Array, 'B D2']:
+    """Returns q* after `num_steps`: the state and what it read, D2 = 2 D.
+
+    After 0 steps it is 0, whatever the set.
+    """
+    keys = self.attention.keys(memories)
+
+    def step(carry, _):
+      state, cell, reading = carry
+      seen = {'q': state, 'r': reading}
+      gates = jnp.concatenate([seen[name] for name in self.form], -1)
+      gates = gates @ self.lstm.kernel[...] + self.lstm.bias[...]
+      state, cell = self.lstm.update(gates, cell)
+      scores = self.attention(keys, state[:, None])
+      return (state, cell, read(scores, memories, mask)[:, 0]), None
+
+    zeros = jnp.zeros((len(memories), memories.shape[-1]))
+    (state, _, reading), _ = jax.lax.scan(
+      step, (zeros, zeros, zeros), length=num_steps
+    )
+    return jnp.concatenate([state, reading], -1)
+
+
+class Write(nnx.Module):
+  """An LSTM that points at one memory after the other (section 4.3).
+
+  Before it points it may glimpse: it reads the memories, and adds what it read
+  to its state (ours). A glimpse does not enter the recurrence: so with the true
+  outputs given, all attention is one batched product after one scan.
+
+  Args:
+    width: D.
+    num_glimpses: reads before each output.
+    attention: one of `ATTENTIONS`, for glimpses and pointer.
+    has_stop: one more memory, learned and behind all others, that ends the
+      output.
+  """
+
+  def __init__(
+    self,
+    width: int,
+    *,
+    num_glimpses: int,
+    attention: str = 'additive',
+    has_stop: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    self.lstm = layers.LSTM(width, rngs=rngs)
+    make = functools.partial(Attention, width, attention, rngs=rngs)
+    self.glimpses = nnx.List(make() for _ in range(num_glimpses))
+    self.pointer = make()
+    self.first = nnx.Param(layers.glorot(rngs.params(), (1, width)))
+    self.stop = (
+      nnx.Param(layers.glorot(rngs.params(), (1, width))) if has_stop else None
+    )
+
+  def __call__(
+    self,
+    memories: Float[Array, 'B N D'],
+    start: layers.State,
+    targets: Int[Array, 'B T'],
+    mask: Mask | None = None,
+  ) -> Float[Array, 'B T M']:
+    """Returns the logits of each output, given the true ones before it.
+
+    The memories they are of are M = N, or N + 1 with a stop, which is N.
+    """
+    memories, mask = self._with_stop(memories, mask)
+    batch, count, width = memories.shape
+    # A product, not a look-up: its transpose is no scatter.
+    chosen = jax.nn.one_hot(targets[:, :-1], count) @ memories
+    first = jnp.broadcast_to(self.first[...], (batch, 1, width))
+    inputs = jnp.concatenate([first, chosen], 1)
+    states, _ = self.lstm.scan(inputs, start)
+    return self._point(self._keys(memories), memories, states, mask)
+
+  def decode(
+    self,
+    memories: Float[Array, 'B N D'],
+    start: layers.State,
+    *,
+    length: int,
+    mask: Mask | None = None,
+    avoid_repeats: bool = False,
+    key: jax.Array | None = None,
+  ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
+    """Returns outputs, each fed into the next step, and their log p.
+
+    Args:
+      memories: of the elements.
+      start: the state before the first output.
+      length: T.
+      mask: False where there is no element.
+      avoid_repeats: never point at an element twice; not in the paper.
+      key: to draw the outputs; None: the likeliest at each step.
+    """
+    memories, mask = self._with_stop(memories, mask)
+    batch, count, width = memories.shape
+    keys = self._keys(memories)
+    is_element = jnp.arange(count) < count - (self.stop is not None)
+
+    def step(carry, step_key):
+      x, state, is_free, is_done = carry
+      state = self.lstm.step(x, state)
+      logits = self._point(keys, memories, state[0][:, None], mask)
+      logits = masked(logits, is_free)[:, 0]
+      if key is None:
+        output = logits.argmax(-1)
+      else:
+        output = jax.random.categorical(step_key, logits)
+      if self.stop is not None:
+        output = jnp.where(is_done, count - 1, output)
+      chosen = jax.nn.one_hot(output, count)
+      log_p = (jax.nn.log_softmax(logits) * chosen).sum(-1)
+      log_p = jnp.where(is_done, 0, log_p)
+      if avoid_repeats:
+        is_free &= ~((chosen > 0) & is_element)  # glimpses still see it
+      if self.stop is not None:
+        is_done |= output == count - 1
+      x = jnp.einsum('bn,bnd->bd', chosen, memories)
+      return (x, state, is_free, is_done), (output, log_p)
+
+    first = jnp.broadcast_to(self.first[...], (batch, width))
+    is_free, is_done = jnp.ones((batch, count), bool), jnp.zeros(batch, bool)
+    carry = first, start, is_free, is_done
+    keys_of_steps = None if key is None else jax.random.split(key, length)
+    _, (outputs, log_p) = jax.lax.scan(
+      step, carry, keys_of_steps, length=length
+    )
+    return outputs.T, log_p.sum(0)
+
+  def _with_stop(self, memories, mask):
+    if self.stop is None:
+      return memories, mask
+    batch, _, width = memories.shape
+    stop = jnp.broadcast_to(self.stop[...], (batch, 1, width))
+    if mask is not None:
+      mask = jnp.pad(mask, ((0, 0), (0, 1)), constant_values=True)
+    return jnp.concatenate([memories, stop], 1), mask
+
+  def _keys(self, memories):
+    return [a.keys(memories) for a in (*self.glimpses, self.pointer)]
+
+  def _point(self, keys, memories, states, mask) -> Float[Array, 'B T M']:
+    *of_glimpses, of_pointer = keys
+    for glimpse, of_glimpse in zip(self.glimpses, of_glimpses, strict=True):
+      states += read(glimpse(of_glimpse, states), memories, mask)
+    return masked(self.pointer(of_pointer, states), mask)
+
+
+class SetToSequence(nnx.Module):
+  """Read, Process and Write; or the Pointer Network.
+
+  Args:
+    num_features: F of an element.
+    width: D of everything.
+    encoder: 'read_process_write', or 'pointer_network': an LSTM over the
+      elements in the order given, whose states are the memories and whose last
+      one starts Write (section 4.2).
+    num_process_steps: P.
+    num_glimpses, pointer_attention, has_stop: of Write.
+    process_attention, process_form: of Process.
+  """
+
+  def __init__(
+    self,
+    num_features: int,
+    width: int,
+    *,
+    encoder: str = 'read_process_write',
+    num_process_steps: int,
+    num_glimpses: int,
+    process_attention: str = 'dot',
+    process_form: str = 'A',
+    pointer_attention: str = 'additive',
+    has_stop: bool = False,
+    rngs: nnx.Rngs,
+  ):
+    self.read = layers.MLP([num_features, width, width], rngs=rngs)
+    if encoder == 'read_process_write':
+      self.process = Process(
+        width, attention=process_attention, form=process_form, rngs=rngs
+      )
+      self.start = nnx.Linear(
+        2 * width, 2 * width, kernel_init=layers.glorot, rngs=rngs
+      )
+    else:
+      self.encoder = layers.LSTM(width, rngs=rngs)
+    self.is_pointer_network = encoder != 'read_process_write'
+    self.num_process_steps = num_process_steps
+    self.write = Write(
+      width,
+      num_glimpses=num_glimpses,
+      attention=pointer_attention,
+      has_stop=has_stop,
+      rngs=rngs,
+    )
+
+  def encode(
+    self, elements: Float[Array, 'B N F'], mask: Mask | None = None
+  ) -> tuple[Float[Array, 'B N D'], layers.State]:
+    """Returns the memories and the state in which Write starts."""
+    memories = self.read(elements)
+    if self.is_pointer_network:
+      zeros = self.encoder.zeros(len(memories))
+      return self.encoder.scan(memories, zeros, mask)
+    summary = self.process(
+      memories, num_steps=self.num_process_steps, mask=mask
+    )
+    hidden, cell = jnp.split(jnp.tanh(self.start(summary)), 2, -1)
+    return memories, (hidden, cell)
+
+  def __call__(
+    self,
+    elements: Float[Array, 'B N F'],
+    targets: Int[Array, 'B T'],
+    mask: Mask | None = None,
+  ) -> Float[Array, 'B T M']:
+    """Returns the logits of each output, given the true ones before it."""
+    memories, start = self.encode(elements, mask)
+    return self.write(memories, start, targets, mask)
+
+  def decode(
+    self,
+    elements: Float[Array, 'B N F'],
+    *,
+    mask: Mask | None = None,
+    **options,
+  ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
+    """Returns outputs and their log p; for the options see `Write.decode`."""
+    memories, start = self.encode(elements, mask)
+    return self.write.decode(memories, start, mask=mask, **options)
+
+
+def load_set2set(
+  process: Process, weight_ih, weight_hh, bias_ih, bias_hh
+) -> None:
+  """Fills a Process of form A with the LSTM of a Set2Set layer of PyTorch.
+
+  Its cell sees q* as input and q as state: W = W_ih + [W_hh | 0]. Its gates are
+  in the order write, forget, candidate, read, and none has a bias of its own.
+
+  Args:
+    process: of form 'A' with dot attention.
+    weight_ih: [4 D, 2 D].
+    weight_hh: [4 D, D].
+    bias_ih, bias_hh: [4 D].
+  """
+  width = weight_hh.shape[1]
+  kernel = jnp.asarray(weight_ih).at[:, :width].add(weight_hh)
+  order = jnp.arange(4 * width).reshape(4, width)[jnp.array([0, 2, 1, 3])]
+  bias = (jnp.asarray(bias_ih) + bias_hh)[order.ravel()]
+  process.lstm.kernel[...] = kernel[order.ravel()].T
+  process.lstm.bias[...] = bias.at[2 * width : 3 * width].add(-1.0)

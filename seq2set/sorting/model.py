@@ -1,0 +1,55 @@
+"""The networks that sort: their sizes, and what they see."""
+
+import dataclasses
+
+from flax import nnx
+
+from core.errors import UserError
+from seq2set import read_process_write
+
+ENCODERS = 'read_process_write', 'pointer_network'
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes; the paper gives only the numbers of steps and glimpses.
+
+  Attributes:
+    encoder: 'read_process_write' or 'pointer_network'.
+    width: of memories and states.
+    num_process_steps: P; the Pointer Network has none.
+    num_glimpses: before each output.
+    process_attention, pointer_attention: 'dot', 'scaled_dot' or 'additive'.
+    process_form: see `read_process_write.PROCESS_FORMS`.
+  """
+
+  encoder: str = 'read_process_write'
+  width: int = 128
+  num_process_steps: int = 5
+  num_glimpses: int = 1
+  process_attention: str = 'dot'
+  pointer_attention: str = 'additive'
+  process_form: str = 'A'
+
+  def __post_init__(self):
+    known = {
+      'encoder': ENCODERS,
+      'process_attention': read_process_write.ATTENTIONS,
+      'pointer_attention': read_process_write.ATTENTIONS,
+      'process_form': tuple(read_process_write.PROCESS_FORMS),
+    }
+    for name, choices in known.items():
+      if getattr(self, name) not in choices:
+        raise UserError(
+          f'config.model.{name}={getattr(self, name)!r}: one of'
+          f' {", ".join(choices)} expected'
+        )
+
+
+def make_model(
+  config: ModelConfig, *, rngs: nnx.Rngs
+) -> read_process_write.SetToSequence:
+  """Builds the network, which reads sets of numbers [B, N, 1]."""
+  return read_process_write.SetToSequence(
+    1, **dataclasses.asdict(config), rngs=rngs
+  )

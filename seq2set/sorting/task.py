@@ -1,0 +1,212 @@
+"""Sorting as a task: sets of uniform numbers, and pointers in their order."""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from seq2set.read_process_write import SetToSequence
+from seq2set.sorting import data, plots
+from seq2set.sorting.model import ModelConfig, make_model
+
+# Of the keys of evaluation; no config.seed should be one of them.
+_SEEDS = {'validation': 811_028, 'test': 811_029, 'test_sizes': 811_030}
+# Upper ends of the ranges of a set's smallest gap; the last has no end.
+GAPS = tuple(2.0**-power for power in range(14, 4, -1))
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'SortingTask':
+  """Builds the task from its config."""
+  return SortingTask(config)
+
+
+class SortingTask:
+  """Vinyals et al. 2016, section 4.4. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.set_size = config.data.set_size
+    self.evals = config.evals
+
+  def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
+    """Builds the network."""
+    return make_model(self.model_config, rngs=rngs)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """None: sets are drawn on the device."""
+    del split
+    return {}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws sets of uniform numbers: 'elements' [B, N, 1], 'order' [B, N]."""
+    del arrays, step
+    return draw(key, (size, self.set_size))
+
+  def loss(
+    self, model: SetToSequence, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """-log p(order), the mean over the sets, in nats."""
+    del key
+    logits = model(batch['elements'], batch['order'])
+    losses = cross_entropy(logits, batch['order']).sum(1)
+    is_right = (logits.argmax(-1) == batch['order']).all(1)
+    return losses.mean(), {'accuracy_given_prefix': Metric.mean(is_right)}
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training; 'test', and other sizes, by eval."""
+
+    def make(name, measure, every):
+      return Evaluator(
+        arrays=lambda: {'index': np.arange(self.evals.num_sets)},
+        measure=functools.partial(measure, _SEEDS[name]),
+        batch_size=self.evals.batch_size,
+        every=every,
+      )
+
+    evaluators = {
+      'validation': make('validation', self._measure, self.evals.every),
+      'test': make('test', self._measure, 0),
+    }
+    if self.evals.set_sizes:
+      evaluators['test_sizes'] = make('test_sizes', self._measure_sizes, 0)
+    return evaluators
+
+  def _measure(self, seed: int, model: SetToSequence, batch: Batch) -> Metrics:
+    """Whole sets that are sorted, by greedy decoding, and more."""
+    sets = _fixed_sets(seed, batch['index'], self.set_size)
+    elements, order, weight = sets['elements'], sets['order'], batch['weight']
+    count = self.set_size
+    output, _ = model.decode(elements, length=count)
+    unrepeated, _ = model.decode(elements, length=count, avoid_repeats=True)
+    is_right = output == order
+    is_sorted = is_right.all(1)
+    gap = jnp.diff(jnp.sort(elements[..., 0])).min(1)
+    bins = jax.nn.one_hot(jnp.searchsorted(jnp.array(GAPS), gap), len(GAPS) + 1)
+    used = jax.nn.one_hot(output, count).sum(1)
+    losses = cross_entropy(model(elements, order), order).sum(1)
+    return {
+      'accuracy': Metric.mean(is_sorted, weight),
+      'positions': Metric.mean(is_right.mean(1), weight),
+      'permutations': Metric.mean((used == 1).all(1), weight),
+      'accuracy_without_repeats': Metric.mean(
+        (unrepeated == order).all(1), weight
+      ),
+      'nats': Metric.mean(losses, weight),
+      'accuracy_by_gap': Metric.mean(
+        is_sorted[:, None], bins * weight[:, None], axis=0
+      ),
+    }
+
+  def _measure_sizes(
+    self, seed: int, model: SetToSequence, batch: Batch
+  ) -> Metrics:
+    """The share of sorted sets, for sets of several sizes."""
+    metrics = {}
+    for count in self.evals.set_sizes:
+      sets = _fixed_sets(seed, batch['index'], count)
+      for name, avoid_repeats in ('', False), ('_without_repeats', True):
+        output, _ = model.decode(
+          sets['elements'], length=count, avoid_repeats=avoid_repeats
+        )
+        metrics[f'accuracy{name}_{count}_elements'] = Metric.mean(
+          (output == sets['order']).all(1), batch['weight']
+        )
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: SetToSequence | None = None
+  ) -> dict[str, Figure]:
+    """Accuracy against the smallest gap, and against the size of the set."""
+    del model
+    figures = {}
+    for name, value in values.items():
+      split, _, metric = name.partition('/')
+      if metric == 'accuracy_by_gap':
+        figures[f'{split}_accuracy_by_gap'] = plots.accuracy_by_gap(GAPS, value)
+    sizes = {
+      name: [
+        values.get(f'test_sizes/accuracy{name}_{count}_elements')
+        for count in self.evals.set_sizes
+      ]
+      for name in ('', '_without_repeats')
+    }
+    if self.evals.set_sizes and None not in sizes['']:
+      figures['test_accuracy_by_size'] = plots.accuracy_by_size(
+        self.evals.set_sizes, sizes, self.set_size
+      )
+    return figures
+
+  def predict(
+    self, model: SetToSequence, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Sorts the numbers of each line, any amount of them.
+
+    No number is taken twice, so that each line's answer has all of its numbers;
+    a warning counts the answers that are not in order.
+    """
+    graphdef, params = nnx.split(model)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def sort(length, params, elements, mask):
+      order, _ = nnx.merge(graphdef, params).decode(
+        elements, mask=mask, length=length, avoid_repeats=True
+      )
+      return order
+
+    wrong = total = 0
+    for line in lines:
+      try:
+        words, values = data.parse(line)
+      except UserError as error:
+        yield error
+        continue
+      count = len(values)
+      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
+      elements = np.zeros((1, length, 1), np.float32)
+      elements[0, :count, 0] = data.spread(values)
+      mask = np.arange(length)[None] < count
+      order = np.asarray(sort(length, params, elements, mask))[0, :count]
+      total += 1
+      wrong += (np.diff(values[order]) < 0).any()
+      yield ' '.join(words[index] for index in order)
+    if wrong:
+      logging.warning('%d of %d answers are not in order', wrong, total)
+
+
+def draw(key: jax.Array, shape: tuple[int, int]) -> Batch:
+  """Sets [B, N] of uniform numbers as 'elements' [B, N, 1], and their 'order'.
+
+  The order is ascending and stable: of equal numbers the first comes first.
+  """
+  numbers = jax.random.uniform(key, shape)
+  return {'elements': numbers[..., None], 'order': jnp.argsort(numbers)}
+
+
+def _fixed_sets(seed: int, index: jax.Array, count: int) -> Batch:
+  """A set for each number in `index`, a function of both."""
+  keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
+  sets = jax.vmap(lambda key: draw(key, (1, count)))(keys)
+  return jax.tree.map(lambda x: x[:, 0], sets)
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+  """-log p(target) of each output [B, T], in nats; without a scatter."""
+  chosen = jax.nn.one_hot(targets, logits.shape[-1])
+  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)

@@ -1,0 +1,259 @@
+"""Read, Process, Write: what must not depend on the order, and decoding."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from seq2set import read_process_write as rpw
+
+WIDTH, BATCH, COUNT = 8, 3, 5
+
+
+def sets(key=0, count=COUNT):
+  return jax.random.normal(jax.random.key(key), (BATCH, count, WIDTH))
+
+
+def make_process(**options):
+  return rpw.Process(WIDTH, rngs=nnx.Rngs(0), **options)
+
+
+def make_model(num_process_steps=3, num_glimpses=1, **options):
+  model = rpw.SetToSequence(
+    2,
+    WIDTH,
+    num_process_steps=num_process_steps,
+    num_glimpses=num_glimpses,
+    rngs=nnx.Rngs(0),
+    **options,
+  )
+  # Larger than at initialisation, so that outputs differ from set to set.
+  graphdef, params = nnx.split(model)
+  return nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
+
+
+@pytest.mark.parametrize('attention', rpw.ATTENTIONS)
+@pytest.mark.parametrize('form', rpw.PROCESS_FORMS)
+def test_process_is_invariant(attention, form):
+  process = make_process(attention=attention, form=form)
+  order = np.array([3, 0, 4, 1, 2])
+  ours = process(sets(), num_steps=4)
+  assert ours.shape == (BATCH, 2 * WIDTH)
+  np.testing.assert_allclose(
+    process(sets()[:, order], num_steps=4), ours, atol=1e-5
+  )
+  assert jnp.abs(process(sets(1), num_steps=4) - ours).max() > 1e-2
+
+
+@pytest.mark.parametrize('attention', rpw.ATTENTIONS)
+def test_process_is_equations_3_to_7(attention):
+  process = make_process(attention=attention)
+  memories = np.asarray(sets())
+  kernel, bias = process.lstm.kernel[...], process.lstm.bias[...]
+  for b in range(BATCH):
+    summary, cell = np.zeros(2 * WIDTH), np.zeros(WIDTH)
+    for _ in range(3):
+      write, candidate, forget, read = np.split(summary @ kernel + bias, 4)
+      sigmoid = jax.nn.sigmoid
+      cell = sigmoid(forget + 1) * cell + sigmoid(write) * np.tanh(candidate)
+      q = sigmoid(read) * np.tanh(cell)
+      scores = []
+      for memory in memories[b]:
+        if attention == 'additive':
+          a = process.attention
+          both = a.memory(memory) + a.query(q.astype(np.float32))
+          scores.append(float(a.score(jnp.tanh(both))[0]))
+        else:
+          scale = WIDTH**0.5 if attention == 'scaled_dot' else 1
+          scores.append(memory @ q / scale)
+      weights = np.exp(scores) / np.exp(scores).sum()
+      summary = np.concatenate([q, weights @ memories[b]])
+    ours = process(sets()[b : b + 1], num_steps=3)[0]
+    np.testing.assert_allclose(ours, summary, atol=1e-5)
+
+
+def test_padding_and_neighbours_change_nothing():
+  process, memories = make_process(), sets()
+  sizes = np.array([5, 2, 0])
+  mask = np.arange(COUNT) < sizes[:, None]
+  ours = process(memories, num_steps=3, mask=mask)
+  other = jnp.where(mask[..., None], memories, 1e3)
+  np.testing.assert_array_equal(process(other, num_steps=3, mask=mask), ours)
+  alone = process(memories[1:2, :2], num_steps=3)
+  np.testing.assert_allclose(alone[0], ours[1], atol=1e-6)
+  empty = process(memories[:1, :0], num_steps=3)
+  np.testing.assert_allclose(empty[0], ours[2], atol=1e-6)
+  assert np.isfinite(
+    jax.grad(lambda x: process(x, num_steps=3, mask=mask).sum())(memories)
+  ).all()
+
+
+def test_no_step_sees_nothing_and_the_first_has_one_query():
+  process = make_process()
+  np.testing.assert_array_equal(process(sets(), num_steps=0), 0)
+  state = process(sets(), num_steps=1)[:, :WIDTH]
+  np.testing.assert_allclose(state, state[:1].repeat(BATCH, 0), atol=1e-6)
+
+
+def test_forms_span_the_same_functions():
+  """B's second kernel for q adds to the first; C has the rows of A swapped."""
+  a, b, c = (make_process(form=form) for form in 'ABC')
+  kernel = b.lstm.kernel[...]
+  q, r, q2 = jnp.split(kernel, 3)
+  a.lstm.kernel[...] = jnp.concatenate([q + q2, r])
+  c.lstm.kernel[...] = jnp.concatenate([r, q + q2])
+  expected = b(sets(), num_steps=4)
+  for other in a, c:
+    np.testing.assert_allclose(other(sets(), num_steps=4), expected, atol=1e-5)
+
+
+def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
+  """What `torch_geometric.nn.Set2Set` computes, for one set [N, D]."""
+  width = memories.shape[1]
+  sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+  hidden = cell = np.zeros(width)
+  summary = np.zeros(2 * width)
+  for _ in range(num_steps):
+    gates = weight_ih @ summary + bias_ih + weight_hh @ hidden + bias_hh
+    write, forget, candidate, read = np.split(gates, 4)
+    cell = sigmoid(forget) * cell + sigmoid(write) * np.tanh(candidate)
+    hidden = sigmoid(read) * np.tanh(cell)
+    scores = memories @ hidden
+    weights = np.exp(scores - scores.max())
+    summary = np.concatenate([hidden, weights / weights.sum() @ memories])
+  return summary
+
+
+def test_weights_of_pytorch_geometric_load():
+  rng = np.random.default_rng(0)
+  shapes = (4 * WIDTH, 2 * WIDTH), (4 * WIDTH, WIDTH), 4 * WIDTH, 4 * WIDTH
+  weights = [rng.normal(size=shape).astype(np.float32) / 2 for shape in shapes]
+  process = make_process()
+  rpw.load_set2set(process, *weights)
+  memories = np.asarray(sets())
+  expected = [torch_set2set(m, *weights, num_steps=5) for m in memories]
+  np.testing.assert_allclose(process(sets(), num_steps=5), expected, atol=1e-5)
+
+
+def test_the_layer_of_pytorch_geometric_agrees():
+  torch = pytest.importorskip('torch')
+  aggr = pytest.importorskip('torch_geometric.nn.aggr')
+  layer = aggr.Set2Set(WIDTH, processing_steps=4)
+  process = make_process()
+  lstm = layer.lstm
+  names = 'weight_ih_l0', 'weight_hh_l0', 'bias_ih_l0', 'bias_hh_l0'
+  rpw.load_set2set(process, *(getattr(lstm, n).detach().numpy() for n in names))
+  memories = torch.tensor(np.asarray(sets())).flatten(0, 1)
+  index = torch.arange(BATCH).repeat_interleave(COUNT)
+  expected = layer(memories, index).detach().numpy()
+  np.testing.assert_allclose(process(sets(), num_steps=4), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize('num_glimpses', [0, 2])
+@pytest.mark.parametrize('num_process_steps', [0, 3])
+def test_logits_are_equivariant(num_process_steps, num_glimpses):
+  model = make_model(num_process_steps, num_glimpses)
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  targets = jnp.array([[4, 0, 2, 1, 3]] * BATCH)
+  order = np.array([3, 0, 4, 1, 2])
+  logits = model(elements, targets)
+  moved = model(elements[:, order], np.argsort(order)[targets])
+  np.testing.assert_allclose(moved, logits[..., order], atol=1e-4)
+
+
+def test_pointer_network_sees_the_order():
+  model = make_model(encoder='pointer_network')
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  _, (hidden, _) = model.encode(elements)
+  _, (reversed_, _) = model.encode(elements[:, ::-1])
+  assert jnp.abs(hidden - reversed_).max() > 1e-2
+
+
+@pytest.mark.parametrize('encoder', ['read_process_write', 'pointer_network'])
+def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
+  model = make_model(encoder=encoder)
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  mask = np.arange(COUNT)[None].repeat(BATCH, 0) < 3
+  targets = jnp.array([[1, 0, 2]] * BATCH)
+  logits = model(elements, targets, mask)
+  alone = model(elements[:, :3], targets)
+  np.testing.assert_allclose(logits[..., :3], alone, atol=1e-5)
+  assert (logits[..., 3:] < -1e30).all()
+
+
+@pytest.mark.parametrize('has_stop', [False, True])
+def test_decoding_agrees_with_given_outputs(has_stop):
+  """Greedy outputs are the likeliest given themselves, and log p is theirs."""
+  model = make_model(has_stop=has_stop)
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  outputs, log_p = model.decode(elements, length=4)
+  logits = model(elements, outputs)
+  assert logits.shape == (BATCH, 4, COUNT + has_stop)
+  is_open = np.cumsum(outputs == COUNT, 1) - (outputs == COUNT) == 0
+  log_ps = jax.nn.log_softmax(logits)
+  each = jnp.take_along_axis(log_ps, outputs[..., None], -1)[..., 0]
+  gap = (log_ps.max(-1) - each) * is_open
+  np.testing.assert_allclose(gap, 0, atol=1e-5)
+  np.testing.assert_allclose((each * is_open).sum(1), log_p, atol=1e-4)
+
+
+def test_after_a_stop_only_stops_follow():
+  model = make_model(has_stop=True)
+  model.write.stop[...] *= 20
+  elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
+  outputs, _ = model.decode(elements, length=6, key=jax.random.key(2))
+  stopped = np.cumsum(outputs == COUNT, 1) > 0
+  assert stopped.any() and not stopped[:, 0].all()
+  assert (np.asarray(outputs)[stopped] == COUNT).all()
+
+
+def test_without_repeats_every_output_is_a_permutation():
+  model = make_model()
+  elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
+  outputs, _ = model.decode(elements, length=COUNT, avoid_repeats=True)
+  assert (np.sort(outputs, 1) == np.arange(COUNT)).all()
+  outputs, _ = model.decode(elements, length=COUNT)
+  assert (np.sort(outputs, 1) != np.arange(COUNT)).any()
+
+
+def test_drawn_outputs_follow_their_probability():
+  model = make_model()
+  elements = jax.random.normal(jax.random.key(1), (1, 2, 2))
+  pairs = jnp.array(list(itertools.product(range(2), repeat=2)))
+  log_p = jax.nn.log_softmax(model(elements.repeat(4, 0), pairs))
+  p = jnp.exp(jnp.take_along_axis(log_p, pairs[..., None], -1).sum((1, 2)))
+  np.testing.assert_allclose(p.sum(), 1, atol=1e-5)
+  draws, _ = model.decode(
+    elements.repeat(20_000, 0), length=2, key=jax.random.key(0)
+  )
+  share = np.bincount(draws[:, 0] * 2 + draws[:, 1], minlength=4) / 20_000
+  np.testing.assert_allclose(share, p, atol=0.02)
+
+
+def test_avoiding_repeats_sorts_without_training():
+  """Why masked results say nothing (spec 3.4): scores monotone in x suffice.
+
+  Of untrained pointers without repeats many sort whole sets, or sort them
+  backwards; with repeats none does.
+  """
+  numbers = jax.random.uniform(jax.random.key(0), (50, COUNT, 1))
+  order = np.argsort(numbers[..., 0], 1)
+  shares = {}
+  for avoid_repeats in False, True:
+    right = []
+    for seed in range(20):
+      model = rpw.SetToSequence(
+        1, 32, num_process_steps=0, num_glimpses=0, rngs=nnx.Rngs(seed)
+      )
+      outputs, _ = model.decode(
+        numbers, length=COUNT, avoid_repeats=avoid_repeats
+      )
+      right.append(
+        ((outputs == order).all(1) | (outputs == order[:, ::-1]).all(1)).mean()
+      )
+    shares[avoid_repeats] = np.mean(right)
+  assert shares[False] == 0
+  assert shares[True] > 0.4

@@ -1,0 +1,46 @@
+"""Lines of numbers are read, or refused with a reason."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.errors import UserError
+from seq2set.sorting import data
+
+
+def test_parse():
+  words, values = data.parse(' 0.5, -1e3;7\t 08\n')
+  assert words == ['0.5', '-1e3', '7', '08']
+  np.testing.assert_array_equal(values, [0.5, -1000, 7, 8])
+
+
+@pytest.mark.parametrize(
+  'line, why',
+  [
+    ('', 'no numbers'),
+    (' , ;', 'no numbers'),
+    ('1 two 3', "'two' is no number"),
+    ('1 nan', "'nan' is not finite"),
+    ('1e999 2', "'1e999' is not finite"),
+    ('1 ' * 1001, '1001 numbers'),
+  ],
+)
+def test_bad_lines(line, why):
+  with pytest.raises(UserError, match=why):
+    data.parse(line)
+
+
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
+def test_spread_keeps_the_order_inside_the_unit_interval(numbers):
+  values = np.array(numbers)
+  spread = data.spread(values)
+  assert ((spread > 0) & (spread < 1)).all()
+  assert (np.diff(spread[np.argsort(values)]) >= 0).all()
+
+
+def test_spread_of_even_numbers():
+  np.testing.assert_allclose(
+    data.spread(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
+  )
+  np.testing.assert_allclose(data.spread(np.array([4.0, 4])), [0.5, 0.5])

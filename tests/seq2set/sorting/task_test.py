@@ -1,0 +1,160 @@
+"""Sets and their orders, what is measured of them, and predict."""
+
+import jax
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from configs.seq2set import sorting
+from core import step
+from core.errors import UserError
+from seq2set.sorting import task
+
+
+def make(arg='smoke', **changes):
+  config = sorting.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+class Oracle(nnx.Module):
+  """Sorts; and points at the first element where `fails(elements)`."""
+
+  def __init__(self, fails=lambda numbers: np.False_):
+    self.fails = fails
+
+  def decode(self, elements, *, mask=None, length, avoid_repeats=False):
+    numbers = elements[..., 0]
+    if mask is not None:
+      numbers = jax.numpy.where(mask, numbers, 2)
+    order = jax.numpy.argsort(numbers, 1)[:, :length]
+    fails = jax.numpy.logical_and(not avoid_repeats, self.fails(numbers))
+    return jax.numpy.where(fails[..., None], 0, order), None
+
+  def __call__(self, elements, targets):
+    return 100.0 * jax.nn.one_hot(targets, elements.shape[1])
+
+
+def test_batches_are_sorted_by_their_order():
+  batch = make().batch(jax.random.key(0), {}, size=64, step=0)
+  numbers = np.take_along_axis(
+    np.asarray(batch['elements'][..., 0]), np.asarray(batch['order']), 1
+  )
+  assert numbers.shape == (64, 5)
+  assert (np.diff(numbers, axis=1) >= 0).all()
+  assert 0 <= numbers.min() < 0.05 and 0.95 < numbers.max() < 1
+
+
+def measure(made, name, model):
+  evaluator = made.evaluators()[name]
+  columns = evaluator.arrays()
+  batch = columns | {'weight': np.ones(len(columns['index']))}
+  metrics = evaluator.measure(model, batch)
+  return {name: np.asarray(m.result()) for name, m in metrics.items()}
+
+
+def test_measures_of_an_oracle():
+  made = make(**{'evals.num_sets': 400})
+  values = measure(made, 'validation', Oracle())
+  for name in 'accuracy', 'positions', 'permutations':
+    assert values[name] == 1
+  assert values['nats'] < 1e-3
+  close = Oracle(
+    lambda x: np.diff(np.sort(x, 1), axis=1).min(1) < task.GAPS[-2]
+  )
+  close = Oracle(
+    lambda x: jax.numpy.diff(jax.numpy.sort(x, 1)).min(1) < task.GAPS[-2]
+  )
+  values = measure(made, 'validation', close)
+  assert 0 < values['accuracy'] < 1
+  assert values['accuracy_without_repeats'] == 1
+  assert values['permutations'] == values['accuracy']
+  known = values['accuracy_by_gap'][~np.isnan(values['accuracy_by_gap'])]
+  np.testing.assert_array_equal(known, known > 0.5)
+  np.testing.assert_array_equal(values['accuracy_by_gap'][-2:], 1)
+
+
+def test_measures_of_other_sizes():
+  made = make(**{'evals.num_sets': 50, 'evals.set_sizes': (2, 9)})
+  odd = Oracle(lambda x: jax.numpy.full(len(x), x.shape[1] == 9))
+  values = measure(made, 'test_sizes', odd)
+  assert values['accuracy_2_elements'] == 1
+  assert values['accuracy_9_elements'] == 0
+  assert values['accuracy_without_repeats_9_elements'] == 1
+
+
+def test_evaluation_sets_are_fixed_and_differ():
+  index = np.arange(8)
+  sets = {
+    name: np.asarray(task._fixed_sets(seed, index, 5)['elements'])
+    for name, seed in task._SEEDS.items()
+  }
+  again = task._fixed_sets(task._SEEDS['test'], index, 5)['elements']
+  np.testing.assert_array_equal(again, sets['test'])
+  assert len({x.tobytes() for x in sets.values()}) == 3
+  assert len(np.unique(sets['test'])) == 40
+
+
+def test_predict_keeps_the_numbers_as_written():
+  made = make()
+  lines = ['3 1 2', 'x', '', '7', '1e2, 05 05 -3 0.25']
+  answers = list(made.predict(Oracle(), lines))
+  assert answers[0] == '1 2 3'
+  assert isinstance(answers[1], UserError) and isinstance(answers[2], UserError)
+  assert answers[3:] == ['7', '-3 0.25 05 05 1e2']
+
+
+def test_unknown_choices_are_refused():
+  with pytest.raises(UserError, match='pointer_attention'):
+    make(**{'model.pointer_attention': 'dots'})
+  with pytest.raises(UserError, match='pointer_network'):
+    sorting.get_config('encoder=pointer_networks')
+
+
+def test_paper_values():
+  points = sorting.sweep('cpu')
+  assert len(points) == 30
+  cells = {name: c.report['test/accuracy'] for name, c in points.items()}
+  assert cells['size_10_process_5_glimpses_1'] == '57 %'
+  assert cells['size_15_pointer_network_glimpses_0'] == '0 %'
+  assert sorting.get_config('set_size=7').report['test/accuracy'] == ''
+
+
+@pytest.mark.parametrize(
+  'arg',
+  ['smoke', 'smoke,encoder=pointer_network', 'smoke,process=0,glimpses=0'],
+)
+def test_learns_one_batch(arg):
+  made = make(arg)
+  model = made.make_model(nnx.Rngs(0))
+  batch = made.batch(jax.random.key(0), {}, size=8, step=0)
+  merge = step.make_merge(made)
+  params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+  optimizer = optax.adam(1e-2)
+
+  def loss(params):
+    return made.loss(merge(params), batch, jax.random.key(0))
+
+  grads = jax.grad(lambda p: loss(p)[0])(params)
+  has_none = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads)
+    if not grad.any()
+  }
+  assert all('process' in name or 'start' in name for name in has_none)
+  assert bool(has_none) == ('process=0' in arg)
+
+  @jax.jit
+  def train(params):
+    def update(carry, _):
+      params, state = carry
+      grads = jax.grad(lambda p: loss(p)[0])(params)
+      updates, state = optimizer.update(grads, state)
+      return (optax.apply_updates(params, updates), state), None
+
+    start = params, optimizer.init(params)
+    (params, _), _ = jax.lax.scan(update, start, length=300)
+    return loss(params)[1]['accuracy_given_prefix'].result()
+
+  assert train(params) == 1
