@@ -39,11 +39,16 @@ def questions(config):
   }
 
 
+def tokens(config):
+  return {'tokens': ((4, config.data.num_variables), np.int32)}
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
 STAND_INS = {
   'rrn.ages': trees,
   'rrn.babi': questions,
   'rrn.sudoku': boards,
+  'seq2set.star': tokens,
 }
 
 

@@ -1,0 +1,73 @@
+"""Star graphical models in NumPy: a head, and leaves that depend on it alone.
+
+All variables take one of ten symbols. The head's distribution and, for each
+leaf and each symbol of the head, the leaf's are softmax(beta z) with z standard
+normal: beta = 0 is flat, a large one nearly deterministic (ours; the paper does
+not say how it varies the randomness).
+
+Axes: T variables, the head first; K symbols.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+NUM_SYMBOLS = 10
+
+
+class Star(NamedTuple):
+  """A model: log p of the head [K], and of the leaves [T - 1, K, K].
+
+  The second axis of `log_leaves` is the head's symbol.
+  """
+
+  log_head: np.ndarray
+  log_leaves: np.ndarray
+
+
+def make(num_variables: int, beta: float, seed: int) -> Star:
+  """Draws a model."""
+  rng = np.random.default_rng(seed)
+  shape = num_variables - 1, NUM_SYMBOLS, NUM_SYMBOLS
+  return Star(
+    _log_softmax(beta * rng.normal(size=NUM_SYMBOLS)),
+    _log_softmax(beta * rng.normal(size=shape)),
+  )
+
+
+def sample(star: Star, count: int, rng: np.random.Generator) -> np.ndarray:
+  """Draws the symbols of `count` examples, int32 [count, T], the head first."""
+  head = _categorical(star.log_head, rng.random((count, 1)))[:, 0]
+  lots = rng.random((count, len(star.log_leaves)))
+  leaves = [
+    _categorical(log_leaf[head], lots[:, [leaf]])[:, 0]
+    for leaf, log_leaf in enumerate(star.log_leaves)
+  ]
+  return np.stack([head, *leaves], 1).astype(np.int32)
+
+
+def log_p(star: Star, symbols: np.ndarray) -> np.ndarray:
+  """log p of examples [..., T], in nats."""
+  head, leaves = symbols[..., 0], symbols[..., 1:]
+  index = np.arange(len(star.log_leaves)), head[..., None], leaves
+  return star.log_head[head] + star.log_leaves[index].sum(-1)
+
+
+def entropy(star: Star) -> float:
+  """H of the head, and the expected H of the leaves given it, in nats."""
+  p_head = np.exp(star.log_head)
+  of_head = -(p_head * star.log_head).sum()
+  of_leaves = -(np.exp(star.log_leaves) * star.log_leaves).sum(-1)
+  return float(of_head + (p_head * of_leaves).sum())
+
+
+def _log_softmax(x: np.ndarray) -> np.ndarray:
+  x = x - x.max(-1, keepdims=True)
+  return x - np.log(np.exp(x).sum(-1, keepdims=True))
+
+
+def _categorical(log_p: np.ndarray, lots: np.ndarray) -> np.ndarray:
+  """The symbol that each lot [..., n] in [0, 1) falls on."""
+  ends = np.exp(log_p).cumsum(-1)
+  index = (lots[..., None] >= ends[..., None, :]).sum(-1)
+  return np.minimum(index, NUM_SYMBOLS - 1)

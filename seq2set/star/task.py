@@ -1,0 +1,206 @@
+"""Star graphical models as a task: does it matter whether the head comes first?
+
+An example's tokens, one a variable with its symbol, are modelled by an LSTM, in
+a fixed order, or in one that the model finds (ours: `seq2set.order_search`).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from seq2set import order_search
+from seq2set.star import data
+
+ORDERS = 'head_first', 'head_last'
+_SEEDS = {'train': 0, 'validation': 1, 'test': 2}  # beside that of the model
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes and the order.
+
+  Attributes:
+    width: of the LSTM.
+    order: 'head_first', 'head_last', or a mode of `order_search.MODES`.
+    uniform_steps: updates in which a mode that searches is 'uniform'.
+    num_draws: of the mode 'importance'.
+  """
+
+  width: int = 128
+  order: str = 'head_first'
+  uniform_steps: int = 0
+  num_draws: int = 8
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
+  """Builds the task from its config."""
+  return StarTask(config)
+
+
+class StarTask:
+  """Vinyals et al. 2016, section 5.1.4. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.data = config.data
+    self.evals = config.evals
+    known = (*ORDERS, *order_search.MODES)
+    if self.model_config.order not in known:
+      raise UserError(
+        f'config.model.order={self.model_config.order!r}: one of'
+        f' {", ".join(known)} expected'
+      )
+    num = self.data.num_variables
+    self.mode = 'given'
+    if self.model_config.order not in ORDERS:
+      self.mode = self.model_config.order
+    enumerates = 'max', 'posterior', 'marginal'
+    if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
+      raise UserError(
+        f'config.model.order={self.mode!r} tries all orders: at most'
+        f' {order_search.MOST_ENUMERATED} variables expected; {num} found in'
+        ' config.data.num_variables'
+      )
+
+  def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:
+    """Builds the network; token: variable * 10 + symbol, the head first."""
+    num_tokens = self.data.num_variables * data.NUM_SYMBOLS
+    return order_search.TokenModel(
+      num_tokens, self.model_config.width, rngs=rngs
+    )
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """'tokens' [n, T], in the fixed order, and their true 'log_p'."""
+    star = data.make(
+      self.data.num_variables, self.data.beta, self.data.model_seed
+    )
+    count = self.data.num_examples
+    if split != 'train':
+      count = self.evals.num_examples
+    rng = np.random.default_rng([self.data.model_seed, _SEEDS[split]])
+    symbols = data.sample(star, count, rng)
+    tokens = symbols + data.NUM_SYMBOLS * np.arange(symbols.shape[1])
+    if self.model_config.order == 'head_last':
+      tokens = np.roll(tokens, -1, 1)
+    log_p = data.log_p(star, symbols).astype(np.float32)
+    return {'tokens': tokens.astype(np.int32), 'log_p': log_p}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws examples; 'is_uniform' [B]: before the search begins."""
+    row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
+    is_uniform = step < self.model_config.uniform_steps
+    return {
+      'tokens': arrays['tokens'][row],
+      'is_uniform': jnp.broadcast_to(is_uniform, (size,)),
+    }
+
+  def loss(
+    self, model: order_search.TokenModel, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """-log p of an example, in nats, in the order that the mode chooses."""
+    is_uniform = None
+    if self.model_config.uniform_steps:
+      is_uniform = batch['is_uniform'].all()
+    losses, orders = order_search.loss(
+      model,
+      batch['tokens'],
+      key,
+      mode=self.mode,
+      num_draws=self.model_config.num_draws,
+      is_uniform=is_uniform,
+    )
+    return losses.mean(), {'head_position': Metric.mean(_of_head(orders))}
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training, 'test' by eval."""
+    periods = {'validation': self.evals.every, 'test': 0}
+    return {
+      split: Evaluator(
+        arrays=functools.partial(self._evaluation_set, split),
+        measure=self._measure,
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for split, period in periods.items()
+    }
+
+  def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
+    columns = self.arrays(split)
+    return columns | {'index': np.arange(len(columns['log_p']), dtype=np.int32)}
+
+  def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
+    """Nats beyond the true model's: an estimate of a KL divergence.
+
+    Of a search also in the likeliest order, and the position of the head there.
+    """
+    tokens, log_p, weight = batch['tokens'], batch['log_p'], batch['weight']
+    if self.mode == 'given':
+      excess = log_p - model.log_p(tokens).sum(1)
+      return {'excess_nats': Metric.mean(excess, weight)}
+    key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
+    any_order, best, orders = order_search.log_p_of_sets(
+      model, tokens, key, self.evals.num_draws
+    )
+    return {
+      'excess_nats': Metric.mean(log_p - any_order, weight),
+      'excess_nats_of_one_order': Metric.mean(log_p - best, weight),
+      'head_position': Metric.mean(_of_head(orders), weight),
+    }
+
+  def figures(
+    self, values: Mapping[str, Any], model: nnx.Module | None = None
+  ) -> dict[str, Figure]:
+    """None."""
+    del values, model
+    return {}
+
+  def predict(
+    self, model: order_search.TokenModel, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answers log p, in nats, of each line's symbols, the head first."""
+    graphdef, params = nnx.split(model)
+    count = self.data.num_variables
+
+    @jax.jit
+    def log_p(params, tokens):
+      model = nnx.merge(graphdef, params)
+      if self.mode == 'given':
+        return model.log_p(tokens[None]).sum()
+      key = jax.random.key(0)
+      return order_search.log_p_of_sets(
+        model, tokens[None], key, self.evals.num_draws
+      )[0][0]
+
+    for line in lines:
+      words = line.split()
+      is_symbol = [w.isascii() and w.isdigit() and len(w) == 1 for w in words]
+      if len(words) != count or not all(is_symbol):
+        yield UserError(f'{count} digits, parted by spaces, expected')
+        continue
+      tokens = np.array(words, int) + data.NUM_SYMBOLS * np.arange(count)
+      if self.model_config.order == 'head_last':
+        tokens = np.roll(tokens, -1)
+      yield f'{log_p(params, tokens):.4f}'
+
+
+def _of_head(orders: jax.Array) -> jax.Array:
+  """The position of the head, the data's first token, in orders [B, T]."""
+  return (orders == 0).argmax(1)

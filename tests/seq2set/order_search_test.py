@@ -1,0 +1,165 @@
+"""Orders drawn, tried and weighed agree with brute force."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from seq2set import order_search
+
+TOKENS = jnp.array([[3, 0, 5, 1], [2, 6, 4, 0]])
+
+
+def make_model(scale=6.0):
+  model = order_search.TokenModel(7, 8, rngs=nnx.Rngs(0))
+  graphdef, params = nnx.split(model)
+  return nnx.merge(graphdef, jax.tree.map(lambda x: scale * x, params))
+
+
+def brute_force(model, tokens=TOKENS):
+  orders = list(itertools.permutations(range(tokens.shape[1])))
+  return jnp.stack(
+    [model.log_p(tokens[:, o]).sum(1) for o in np.array(orders)], 1
+  )
+
+
+def test_log_p_is_a_distribution():
+  model = make_model()
+  pairs = jnp.array(list(itertools.product(range(7), repeat=2)))
+  np.testing.assert_allclose(
+    jnp.exp(model.log_p(pairs).sum(1)).sum(), 1, atol=1e-5
+  )
+
+
+def test_step_and_scores_are_those_of_log_p():
+  model = make_model()
+  state, total = model.start(2), 0
+  for k in range(4):
+    score = model.scores(state[0], TOKENS)[:, k]
+    total += score - model.log_normaliser(state[0])
+    state = model.step(TOKENS[:, k], state)
+  np.testing.assert_allclose(total, model.log_p(TOKENS).sum(1), atol=1e-5)
+
+
+def test_enumeration_is_brute_force():
+  model = make_model()
+  log_p = order_search.enumerate_orders(model, TOKENS)
+  assert log_p.shape == (2, 24)
+  np.testing.assert_allclose(log_p, brute_force(model), atol=1e-5)
+
+
+def test_marginal_is_above_max_is_above_any():
+  model, key = make_model(), jax.random.key(0)
+  losses = {
+    mode: order_search.loss(model, TOKENS, key, mode=mode)[0]
+    for mode in order_search.MODES
+  }
+  assert (losses['marginal'] <= losses['max']).all()
+  for mode in 'given', 'uniform', 'sample', 'posterior':
+    assert (losses['max'] <= losses[mode] + 1e-5).all()
+  np.testing.assert_allclose(
+    losses['given'], -model.log_p(TOKENS).sum(1), atol=1e-5
+  )
+  np.testing.assert_allclose(
+    losses['max'], -brute_force(model).max(1), atol=1e-5
+  )
+
+
+def draws(model, mode, count=20_000):
+  """How often each order of the first set is drawn."""
+  tokens = jnp.repeat(TOKENS[:1], count, 0)
+  _, orders = order_search.loss(model, tokens, jax.random.key(1), mode=mode)
+  rows = (orders[:, None] == order_search.all_orders(4)).all(-1)
+  assert (rows.sum(1) == 1).all()
+  return np.asarray(rows.mean(0))
+
+
+def ancestral(model):
+  """Probability of each order of the first set, and its log weight."""
+  p, weights = [], []
+  for order in order_search.all_orders(4):
+    state, log_q, weight, left = model.start(1), 0.0, 0.0, list(range(4))
+    for k in order:
+      scores = model.scores(state[0], TOKENS[:1])[0]
+      among = jax.nn.logsumexp(scores[np.array(left)])
+      log_q += scores[k] - among
+      weight += among - model.log_normaliser(state[0])[0]
+      state = model.step(TOKENS[:1, k], state)
+      left.remove(k)
+    p.append(jnp.exp(log_q))
+    weights.append(weight)
+  return np.array(p), np.array(weights)
+
+
+def test_draws_follow_their_distributions():
+  model = make_model()
+  posterior = np.asarray(jax.nn.softmax(brute_force(model)[0]))
+  q, _ = ancestral(model)
+  assert np.abs(q - posterior).max() > 0.02  # they can be told apart
+  expected = {
+    'posterior': posterior,
+    'sample': q,
+    'uniform': np.full(24, 1 / 24),
+  }
+  for mode, p in expected.items():
+    np.testing.assert_allclose(draws(model, mode), p, atol=0.012)
+
+
+def test_weights_lead_from_draws_to_the_posterior():
+  model = make_model()
+  q, weights = ancestral(model)
+  np.testing.assert_allclose(
+    np.log(q) + weights, brute_force(model)[0], atol=1e-5
+  )
+  orders, log_weight = order_search.sample_orders(
+    model, jnp.repeat(TOKENS[:1], 50, 0), jax.random.key(0)
+  )
+  rows = (orders[:, None] == order_search.all_orders(4)).all(-1).argmax(1)
+  np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
+
+
+@pytest.mark.parametrize('mode', ['posterior', 'importance'])
+def test_gradients_are_those_of_the_marginal_on_average(mode):
+  model = make_model()
+  graphdef, params = nnx.split(model)
+
+  def mean_loss(params, mode):
+    tokens = jnp.repeat(TOKENS, 4000 if mode == 'posterior' else 1000, 0)
+    losses, _ = order_search.loss(
+      nnx.merge(graphdef, params),
+      tokens,
+      jax.random.key(2),
+      mode=mode,
+      num_draws=32,
+    )
+    return losses.mean()
+
+  ours = jax.grad(mean_loss)(params, mode)
+  exact = jax.grad(mean_loss)(params, 'marginal')
+  for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
+    np.testing.assert_allclose(a, b, atol=0.1 * jnp.abs(b).max() + 1e-3)
+
+
+def test_the_choice_of_an_order_has_no_gradient():
+  """The gradient of a drawn order is that of the order itself."""
+  model = make_model()
+  graphdef, params = nnx.split(model)
+  key = jax.random.key(3)
+  _, orders = order_search.loss(model, TOKENS, key, mode='sample')
+  ordered = jnp.take_along_axis(TOKENS, orders, 1)
+
+  def drawn(params):
+    model = nnx.merge(graphdef, params)
+    return order_search.loss(model, TOKENS, key, mode='sample')[0].sum()
+
+  def fixed(params):
+    return -nnx.merge(graphdef, params).log_p(ordered).sum()
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    jax.grad(drawn)(params),
+    jax.grad(fixed)(params),
+  )

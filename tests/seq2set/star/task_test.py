@@ -1,0 +1,96 @@
+"""Star models as a task: tokens, orders, and what is 0 for the truth."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.seq2set import star
+from core.errors import UserError
+from seq2set.star import data, task
+
+
+def make(arg='smoke', **changes):
+  config = star.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+class Truth(nnx.Module, pytree=False):
+  """The model itself, for tokens with the head first."""
+
+  def __init__(self, star):
+    self.star = star
+
+  def log_p(self, tokens):
+    symbols = np.asarray(tokens) % 10
+    total = data.log_p(self.star, symbols)
+    return jnp.asarray(total)[:, None]
+
+
+def test_the_truth_has_no_excess():
+  made = make()
+  columns = made._evaluation_set('test')
+  batch = columns | {'weight': np.ones(len(columns['index']))}
+  model = Truth(data.make(10, 2.0, 0))
+  excess = made._measure(model, batch)['excess_nats'].result()
+  assert abs(excess) < 1e-4
+
+
+def test_orders_hold_the_same_examples():
+  first, last = make(), make('smoke,order=head_last')
+  a, b = first.arrays('train'), last.arrays('train')
+  np.testing.assert_array_equal(
+    np.sort(a['tokens'], 1), np.sort(b['tokens'], 1)
+  )
+  assert (a['tokens'][:, 0] < 10).all() and (b['tokens'][:, -1] < 10).all()
+  np.testing.assert_array_equal(a['log_p'], b['log_p'])
+  assert not (a['tokens'][:1000] == first.arrays('test')['tokens']).all()
+
+
+def test_search_begins_after_uniform_orders():
+  made = make('smoke,order=sample')
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  for step, expected in (99, True), (100, False):
+    batch = made.batch(
+      jax.random.key(0), arrays, size=4, step=jnp.asarray(step)
+    )
+    assert (batch['is_uniform'] == expected).all()
+  model = made.make_model(nnx.Rngs(0))
+  # The head's first token is far likelier than any other.
+  model.bias[...] = model.bias[...].at[:10].set(50.0)
+  batch['tokens'] = jnp.repeat(batch['tokens'], 100, 0)
+  for is_uniform, position in (True, 4.5), (False, 0.0):
+    batch['is_uniform'] = jnp.full(len(batch['tokens']), is_uniform)
+    _, metrics = made.loss(model, batch, jax.random.key(1))
+    assert metrics['head_position'].result() == pytest.approx(position, abs=0.6)
+
+
+def test_measures_of_a_search():
+  made = make('smoke,order=posterior', **{'data.num_variables': 4})
+  columns = made._evaluation_set('test')
+  batch = {name: x[:50] for name, x in columns.items()}
+  batch['weight'] = np.ones(50)
+  model = made.make_model(nnx.Rngs(0))
+  values = made._measure(model, batch)
+  every = values['excess_nats'].result()
+  assert 0 < every < values['excess_nats_of_one_order'].result()
+
+
+def test_refusals():
+  with pytest.raises(UserError, match='one of head_first'):
+    make('smoke,order=head')
+  with pytest.raises(UserError, match='at most 6 variables'):
+    make('smoke,order=max')
+
+
+def test_predict():
+  made = make('smoke,order=head_last')
+  model = made.make_model(nnx.Rngs(0))
+  lines = ['0 1 2 3 4 5 6 7 8 9', '1 2', '0 1 2 3 4 5 6 7 8 x']
+  good, *bad = made.predict(model, lines)
+  tokens = np.roll(np.arange(10) + 10 * np.arange(10), -1)
+  expected = model.log_p(jnp.asarray(tokens)[None]).sum()
+  assert float(good) == pytest.approx(float(expected), abs=1e-3)
+  assert all(isinstance(answer, UserError) for answer in bad)
