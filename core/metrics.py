@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import math
 import re
+import typing
 from collections.abc import Iterable
 
 import jax
@@ -40,6 +41,17 @@ class Metric:
   def result(self) -> jax.Array:
     """The mean; NaN where the weight is 0."""
     return self.total / self.weight
+
+
+@jax.tree_util.register_dataclass
+@typing.no_type_check  # JAX maps its fields to what it likes
+@dataclasses.dataclass(frozen=True)
+class Perplexity(Metric):
+  """exp of a weighted mean of nats."""
+
+  def result(self) -> jax.Array:
+    """The perplexity; NaN where the weight is 0."""
+    return jnp.exp(self.total / self.weight)
 
 
 def wilson_interval(successes: float, count: float) -> tuple[float, float]:

@@ -96,6 +96,7 @@ def loss(
   key: jax.Array,
   *,
   mode: str,
+  orders: np.ndarray | None = None,
   num_draws: int = 8,
   is_uniform: jax.Array | None = None,
 ) -> tuple[Float[Array, ' B'], Int[Array, 'B N']]:
@@ -109,41 +110,44 @@ def loss(
     tokens: of each set, in the data's order.
     key: to draw orders.
     mode: one of `MODES`.
-    num_draws: K of 'importance'.
+    orders: int [O, N], those that are searched; None: all. Of a few, 'sample'
+      draws one in proportion to its probability.
+    num_draws: K of 'importance', which searches all orders.
     is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
       so for 1,000 updates before it searches, lest the first choices stay.
   """
   if is_uniform is not None:
-    choose = functools.partial(loss, model, tokens, key, num_draws=num_draws)
+    choose = functools.partial(
+      loss, model, tokens, key, orders=orders, num_draws=num_draws
+    )
     return jax.lax.cond(
       is_uniform, lambda: choose(mode='uniform'), lambda: choose(mode=mode)
     )
   batch, count = tokens.shape
   if mode == 'marginal':
-    log_p = enumerate_orders(model, tokens)
-    orders = all_orders(count)[log_p.argmax(1)]
-    return -jax.nn.logsumexp(log_p, 1), orders
-  frozen = _frozen(model)
-  if mode == 'importance':
-    repeated = jnp.repeat(tokens, num_draws, 0)
-    orders, log_weight = sample_orders(frozen, repeated, key)
-    weight = jax.nn.softmax(log_weight.reshape(batch, num_draws))
-    losses = _loss_of(model, repeated, orders).reshape(batch, num_draws)
-    return (weight * losses).sum(1), orders[::num_draws]
+    log_p = try_orders(model, tokens, orders)
+    likeliest = _all_or(orders, count)[log_p.argmax(1)]
+    return -jax.nn.logsumexp(log_p, 1), likeliest
   if mode == 'given':
-    orders = jnp.broadcast_to(jnp.arange(count), tokens.shape)
+    chosen = jnp.broadcast_to(jnp.arange(count), tokens.shape)
   elif mode == 'uniform':
-    orders = uniform_orders(key, tokens.shape)
-  elif mode == 'sample':
-    orders, _ = sample_orders(frozen, tokens, key)
+    chosen = uniform_orders(key, tokens.shape, orders)
+  elif mode == 'sample' and orders is None:
+    chosen, _ = sample_orders(_frozen(model), tokens, key)
+  elif mode == 'importance':
+    repeated = jnp.repeat(tokens, num_draws, 0)
+    chosen, log_weight = sample_orders(_frozen(model), repeated, key)
+    weight = jax.nn.softmax(log_weight.reshape(batch, num_draws))
+    losses = _loss_of(model, repeated, chosen).reshape(batch, num_draws)
+    return (weight * losses).sum(1), chosen[::num_draws]
   else:
-    log_p = enumerate_orders(frozen, tokens)
+    log_p = try_orders(_frozen(model), tokens, orders)
     if mode == 'max':
       index = log_p.argmax(1)
     else:
       index = jax.random.categorical(key, log_p)
-    orders = all_orders(count)[index]
-  return _loss_of(model, tokens, orders), orders
+    chosen = _all_or(orders, count)[index]
+  return _loss_of(model, tokens, chosen), chosen
 
 
 def _frozen(model):
@@ -158,32 +162,40 @@ def _loss_of(model, tokens, orders) -> Float[Array, ' B']:
 
 
 def log_p_of_sets(
-  model: TokenModel, tokens: Int[Array, 'B N'], key: jax.Array, num_draws: int
+  model: TokenModel,
+  tokens: Int[Array, 'B N'],
+  key: jax.Array,
+  *,
+  orders: np.ndarray | None = None,
+  num_draws: int,
 ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Int[Array, 'B N']]:
   """log p of each set in any order, in its likeliest one, and that order.
 
-  All orders are tried where there are few tokens. Of more the likeliest of
-  `num_draws` is taken, and the sum over orders is estimated from them: without
-  bias before the logarithm, so a little low after it.
+  All orders, or all of `orders`, are tried where there are few tokens. Of more
+  the likeliest of `num_draws` is taken, and the sum over orders is estimated
+  from them: without bias before the logarithm, so a little low after it.
   """
   batch, count = tokens.shape
-  if count <= MOST_ENUMERATED:
-    log_p = enumerate_orders(model, tokens)
-    best = all_orders(count)[log_p.argmax(1)]
-    return jax.nn.logsumexp(log_p, 1), log_p.max(1), best
+  if orders is not None or count <= MOST_ENUMERATED:
+    log_p = try_orders(model, tokens, orders)
+    likeliest = _all_or(orders, count)[log_p.argmax(1)]
+    return jax.nn.logsumexp(log_p, 1), log_p.max(1), likeliest
   repeated = jnp.repeat(tokens, num_draws, 0)
-  orders, log_weight = sample_orders(model, repeated, key)
-  log_p = -_loss_of(model, repeated, orders).reshape(batch, num_draws)
+  drawn, log_weight = sample_orders(model, repeated, key)
+  log_p = -_loss_of(model, repeated, drawn).reshape(batch, num_draws)
   total = jax.nn.logsumexp(log_weight.reshape(batch, num_draws), 1)
-  best = log_p.argmax(1)
-  orders = orders.reshape(batch, num_draws, count)
-  best_orders = jnp.take_along_axis(orders, best[:, None, None], 1)[:, 0]
-  return total - jnp.log(num_draws), log_p.max(1), best_orders
+  drawn = drawn.reshape(batch, num_draws, count)
+  likeliest = jnp.take_along_axis(drawn, log_p.argmax(1)[:, None, None], 1)
+  return total - jnp.log(num_draws), log_p.max(1), likeliest[:, 0]
 
 
-def uniform_orders(key: jax.Array, shape: tuple[int, int]):
-  """An order [B, N] for each set, each as likely as any other."""
-  return jnp.argsort(jax.random.uniform(key, shape), 1)
+def uniform_orders(
+  key: jax.Array, shape: tuple[int, int], orders: np.ndarray | None = None
+) -> Int[Array, 'B N']:
+  """An order for each set of `shape` (B, N), each as likely as any other."""
+  if orders is None:
+    return jnp.argsort(jax.random.uniform(key, shape), 1)
+  return jnp.asarray(orders)[jax.random.randint(key, shape[:1], 0, len(orders))]
 
 
 def sample_orders(
@@ -216,6 +228,22 @@ def all_orders(count: int) -> np.ndarray:
   """All orders of `count` tokens, int [O, N], sorted."""
   assert count <= MOST_ENUMERATED
   return np.array(list(itertools.permutations(range(count))))
+
+
+def _all_or(orders: np.ndarray | None, count: int) -> jax.Array:
+  return jnp.asarray(all_orders(count) if orders is None else orders)
+
+
+def try_orders(
+  model: TokenModel,
+  tokens: Int[Array, 'B N'],
+  orders: np.ndarray | None = None,
+) -> Float[Array, 'B O']:
+  """log p of each of `orders`, or of all of them as `all_orders` has them."""
+  if orders is None:
+    return enumerate_orders(model, tokens)
+  each = [model.log_p(tokens[:, order]).sum(1) for order in np.asarray(orders)]
+  return jnp.stack(each, 1)
 
 
 def enumerate_orders(

@@ -157,7 +157,7 @@ class StarTask:
       return {'excess_nats': Metric.mean(excess, weight)}
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
     any_order, best, orders = order_search.log_p_of_sets(
-      model, tokens, key, self.evals.num_draws
+      model, tokens, key, num_draws=self.evals.num_draws
     )
     return {
       'excess_nats': Metric.mean(log_p - any_order, weight),
@@ -186,7 +186,7 @@ class StarTask:
         return model.log_p(tokens[None]).sum()
       key = jax.random.key(0)
       return order_search.log_p_of_sets(
-        model, tokens[None], key, self.evals.num_draws
+        model, tokens[None], key, num_draws=self.evals.num_draws
       )[0][0]
 
     for line in lines:

@@ -40,7 +40,8 @@ def questions(config):
 
 
 def tokens(config):
-  return {'tokens': ((4, config.data.num_variables), np.int32)}
+  count = 5 if config.task == 'seq2set.ngrams' else config.data.num_variables
+  return {'tokens': ((4, count), np.int32)}
 
 
 # Shapes and types of the columns of tasks that do not generate their examples.
@@ -48,6 +49,7 @@ STAND_INS = {
   'rrn.ages': trees,
   'rrn.babi': questions,
   'rrn.sudoku': boards,
+  'seq2set.ngrams': tokens,
   'seq2set.star': tokens,
 }
 

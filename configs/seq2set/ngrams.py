@@ -1,0 +1,79 @@
+"""The order of 5-grams, searched in training (Vinyals et al. 2016, 5.2.1).
+
+  uv run main.py --config=configs/seq2set/ngrams.py:cpu --workdir=runs/ngrams
+
+bare    10,000 words, an LSTM of 512, 20,000 updates of 128 (ours: the paper
+        names neither), of which the first 1,000 draw orders uniformly.
+:cpu    2,000 words, an LSTM of 128, 6,000 updates.
+:smoke  generated text of 150 words, seconds.
+Arguments: `orders=natural`, `bad`, `easy` or `hard`, the rows of the paper's
+Table 2; `mode=sample`, the paper's, or another of `seq2set.order_search.MODES`;
+`source=ptb`, see seq2set/text.py.
+Expect: perplexities of 225 (natural), 280 (bad), 225 (easy), 225 (hard) on the
+Penn Treebank (the paper); what counts is their ratio, 1.24.
+"""
+
+from configs import common
+
+PAPER = {'natural': '225', 'bad': '280', 'easy': '225', 'hard': '225'}
+MODES = 'uniform', 'max', 'sample', 'posterior', 'marginal', 'importance'
+
+
+def get_config(arg: str | None = None):
+  """Builds the config; for its arguments see above."""
+  args = common.parse_arg(arg, orders='hard', mode='sample', source='')
+  common.check_known('orders', args.orders, PAPER)
+  common.check_known('mode', args.mode, MODES)
+  is_smoke = args.size == 'smoke'
+  config = common.default_config()
+  config.task = 'seq2set.ngrams'
+  config.model.width = 512
+  config.model.orders = args.orders
+  config.model.mode = args.mode
+  config.model.uniform_steps = 1000
+  config.model.num_draws = 8
+  config.data.source = args.source or ('generated' if is_smoke else 'ptb')
+  config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
+  config.data.vocabulary_size = 10_000
+  config.evals.every = 2000  # updates
+  config.evals.num_examples = 10_000
+  config.evals.batch_size = 100
+  config.total_steps = 20_000
+  config.batch_size = 128
+  config.steps_per_call = 50
+  config.optim.learning_rate = 1e-3
+  config.optim.clip_norm = 1.0
+  config.checkpoint.every = 1000
+  config.report = {
+    'test/perplexity': PAPER[args.orders] if args.mode == 'sample' else '',
+    'test/perplexity_of_all_orders': '',
+    'test/perplexity_of_a_draw': '',
+  }
+  if args.size == 'cpu':
+    config.model.width = 128
+    config.data.vocabulary_size = 2000
+    config.evals.num_examples = 2000
+    config.total_steps = 6000
+    config.optim.schedule = 'cosine'
+  elif is_smoke:
+    config.model.width = 32
+    config.model.uniform_steps = 200
+    config.data.vocabulary_size = 150
+    config.evals.every = 200
+    config.evals.num_examples = 200
+    config.total_steps = 600
+    config.steps_per_call = 20
+    config.optim.learning_rate = 3e-3
+    config.log.every = 20
+    config.checkpoint.every = 200
+    config.report = {'validation/perplexity': ''}
+  return config
+
+
+def sweep(arg: str | None = None):
+  """The rows of Table 2, and `hard` by our exact posterior."""
+  points = {
+    orders: get_config(f'{arg or ""},orders={orders}') for orders in PAPER
+  }
+  points['hard_posterior'] = get_config(f'{arg or ""},mode=posterior')
+  return points

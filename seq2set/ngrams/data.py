@@ -1,0 +1,35 @@
+"""5-grams as sets of tokens: a token is a word and its position.
+
+So any order of them can be undone. Orders are those of the paper's section
+5.2.1, counted from 0.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+N = 5
+NATURAL = (0, 1, 2, 3, 4)
+BAD = (4, 0, 2, 3, 1)  # the paper's (5, 1, 3, 4, 2)
+
+
+def windows(sentences: Sequence[Sequence[int]]) -> np.ndarray:
+  """All runs of five words inside sentences, int32 [n, 5]."""
+  rows = [
+    np.lib.stride_tricks.sliding_window_view(np.asarray(words, np.int32), N)
+    for words in sentences
+    if len(words) >= N
+  ]
+  return np.concatenate([np.zeros((0, N), np.int32), *rows])
+
+
+def tokens(words: np.ndarray) -> np.ndarray:
+  """Words [..., 5] in their natural order -> N * word + position."""
+  return N * words + np.arange(N, dtype=words.dtype)
+
+
+def kendall_tau(order: Sequence[int]) -> float:
+  """How far an order agrees with the natural one: 1, and -1 if reversed."""
+  order = np.asarray(order)
+  pairs = [np.sign(order[j] - order[i]) for j in range(N) for i in range(j)]
+  return float(np.mean(pairs))

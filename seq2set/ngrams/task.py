@@ -1,0 +1,210 @@
+"""5-grams as a task: which order of their words does a model find?
+
+`predict` reads five words and answers with their perplexity, in the order that
+the model finds likeliest.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric, Perplexity
+from core.task import Batch, Evaluator, Metrics
+from seq2set import order_search, text
+from seq2set.ngrams import data, plots
+
+# The rows of the paper's Table 2: the orders that are searched, None: all.
+ORDERS = {
+  'natural': np.array([data.NATURAL]),
+  'bad': np.array([data.BAD]),
+  'easy': np.array([data.NATURAL, data.BAD]),
+  'hard': None,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes and the search.
+
+  Attributes:
+    width: of the LSTM.
+    orders: one of `ORDERS`.
+    mode: one of `order_search.MODES`.
+    uniform_steps: updates in which the mode is 'uniform'.
+    num_draws: of the mode 'importance'.
+  """
+
+  width: int = 512
+  orders: str = 'hard'
+  mode: str = 'sample'
+  uniform_steps: int = 1000
+  num_draws: int = 8
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'NgramsTask':
+  """Builds the task from its config."""
+  return NgramsTask(config)
+
+
+class NgramsTask:
+  """Vinyals et al. 2016, section 5.2.1. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.data = config.data
+    self.evals = config.evals
+    known = {'orders': tuple(ORDERS), 'mode': order_search.MODES}
+    for name, choices in known.items():
+      if getattr(self.model_config, name) not in choices:
+        raise UserError(
+          f'config.model.{name}={getattr(self.model_config, name)!r}: one of'
+          f' {", ".join(choices)} expected'
+        )
+    self.orders = ORDERS[self.model_config.orders]
+
+  def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:
+    """Builds the network; its tokens are those of `data.tokens`."""
+    return order_search.TokenModel(
+      data.N * self.data.vocabulary_size, self.model_config.width, rngs=rngs
+    )
+
+  @functools.cached_property
+  def _indices(self) -> dict[str, int]:
+    sentences = text.load(self.data.source, 'train', data_dir=self.data.dir)
+    return text.vocabulary(sentences, self.data.vocabulary_size)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """'tokens', int32 [n, 5], of all 5-grams inside the split's sentences."""
+    sentences = text.load(self.data.source, split, data_dir=self.data.dir)
+    encoded = [text.encode(words, self._indices) for words in sentences]
+    windows = data.windows(encoded)
+    if not len(windows):
+      raise UserError(
+        f'no sentence of {self.data.source!r} has {data.N} words for {split}'
+      )
+    return {'tokens': data.tokens(windows)}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws 5-grams; 'is_uniform' [B]: before the search begins."""
+    row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
+    is_uniform = step < self.model_config.uniform_steps
+    return {
+      'tokens': arrays['tokens'][row],
+      'is_uniform': jnp.broadcast_to(is_uniform, (size,)),
+    }
+
+  def loss(
+    self, model: order_search.TokenModel, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """-log p of a 5-gram, in nats, in the order that the mode chooses."""
+    losses, _ = order_search.loss(
+      model,
+      batch['tokens'],
+      key,
+      mode=self.model_config.mode,
+      orders=self.orders,
+      num_draws=self.model_config.num_draws,
+      is_uniform=batch['is_uniform'].all(),
+    )
+    return losses.mean(), {'perplexity': _perplexity(losses)}
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training and 'test' by eval: the first 5-grams."""
+    periods = {'validation': self.evals.every, 'test': 0}
+    return {
+      split: Evaluator(
+        arrays=functools.partial(self._evaluation_set, split),
+        measure=self._measure,
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for split, period in periods.items()
+    }
+
+  def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
+    """A fixed sample: neighbours share most of their words."""
+    tokens = self.arrays(split)['tokens']
+    rows = np.random.default_rng(0).permutation(len(tokens))
+    tokens = tokens[np.sort(rows[: self.evals.num_examples])]
+    return {'tokens': tokens, 'index': np.arange(len(tokens), dtype=np.int32)}
+
+  def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
+    """Perplexity a word, by the likeliest order, by all orders, by a draw."""
+    tokens, weight = batch['tokens'], batch['weight']
+    key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
+    log_p = order_search.try_orders(model, tokens, self.orders)
+    drawn = jax.random.categorical(key, log_p)
+    drawn_log_p = jnp.take_along_axis(log_p, drawn[:, None], 1)[:, 0]
+    metrics = {
+      'perplexity': _perplexity(-log_p.max(1), weight),
+      'perplexity_of_all_orders': _perplexity(
+        -jax.nn.logsumexp(log_p, 1), weight
+      ),
+      'perplexity_of_a_draw': _perplexity(-drawn_log_p, weight),
+    }
+    if self.orders is None:
+      orders = order_search.all_orders(data.N)
+      best = jax.nn.one_hot(log_p.argmax(1), len(orders))
+      tau = np.array([data.kendall_tau(order) for order in orders])
+      metrics['absolute_kendall_tau'] = Metric.mean(best @ np.abs(tau), weight)
+      metrics['share_by_order'] = Metric.mean(best, weight[:, None], axis=0)
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: nnx.Module | None = None
+  ) -> dict[str, Figure]:
+    """The orders that most 5-grams are likeliest in."""
+    del model
+    return {
+      name.replace('/', '_'): plots.share_by_order(
+        order_search.all_orders(data.N), shares
+      )
+      for name, shares in values.items()
+      if name.endswith('/share_by_order')
+    }
+
+  def predict(
+    self, model: order_search.TokenModel, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answers a line of five words: their perplexity, and the order found."""
+    graphdef, params = nnx.split(model)
+    orders = self.orders
+    if orders is None:
+      orders = order_search.all_orders(data.N)
+
+    @jax.jit
+    def try_orders(params, tokens):
+      model = nnx.merge(graphdef, params)
+      return order_search.try_orders(model, tokens[None], self.orders)[0]
+
+    for line in lines:
+      words = line.lower().split()
+      if len(words) != data.N:
+        yield UserError(f'{len(words)} words; {data.N} expected')
+        continue
+      tokens = data.tokens(np.array(text.encode(words, self._indices)))
+      log_p = np.asarray(try_orders(params, tokens))
+      order = ' '.join(str(1 + k) for k in orders[log_p.argmax()])
+      yield f'{np.exp(-log_p.max() / data.N):.4g} in the order {order}'
+
+
+def _perplexity(losses: jax.Array, weights=1.0) -> Perplexity:
+  """The perplexity a word of losses of 5-grams, in nats."""
+  mean = Metric.mean(losses / data.N, weights)
+  return Perplexity(mean.total, mean.weight)

@@ -1,0 +1,118 @@
+"""5-grams: windows, orders, and the three ways to measure them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.seq2set import ngrams
+from core.errors import UserError
+from seq2set import order_search
+from seq2set.ngrams import data, task
+
+
+def make(arg='smoke', **changes):
+  config = ngrams.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+def test_windows_stay_inside_sentences():
+  windows = data.windows([[1, 2, 3], [4, 5, 6, 7, 8, 9], []])
+  np.testing.assert_array_equal(windows, [[4, 5, 6, 7, 8], [5, 6, 7, 8, 9]])
+  assert data.windows([]).shape == (0, 5)
+
+
+def test_tokens_can_be_undone_from_any_order():
+  words = np.array([7, 7, 0, 3, 7])
+  tokens = np.random.default_rng(0).permutation(data.tokens(words))
+  tokens = tokens[np.argsort(tokens % data.N)]
+  np.testing.assert_array_equal(tokens // data.N, words)
+
+
+def test_kendall_tau():
+  assert data.kendall_tau(data.NATURAL) == 1
+  assert data.kendall_tau((4, 3, 2, 1, 0)) == -1
+  assert data.kendall_tau(data.BAD) == pytest.approx(-0.2)
+
+
+class OneOrder(nnx.Module):
+  """Gives log p = -5 log 2 to one order of any 5-gram, and 0 to all others."""
+
+  def __init__(self, order):
+    self.order = tuple(order)
+
+  def log_p(self, tokens):
+    is_order = (tokens % data.N == jnp.array(self.order)).all(1)
+    log_p = jnp.where(is_order, -jnp.log(2.0), -100.0)
+    return jnp.broadcast_to(log_p[:, None], tokens.shape)
+
+
+def measure(made, model):
+  columns = made._evaluation_set('test')
+  batch = {name: x[:40] for name, x in columns.items()}
+  batch['weight'] = np.ones(40)
+  metrics = made._measure(model, batch)
+  return {name: np.asarray(m.result()) for name, m in metrics.items()}
+
+
+def test_measures_of_one_order(monkeypatch):
+  monkeypatch.setattr(
+    order_search,
+    'enumerate_orders',
+    lambda model, tokens: jnp.stack(
+      [model.log_p(tokens[:, o]).sum(1) for o in order_search.all_orders(5)], 1
+    ),
+  )
+  reverse = (4, 3, 2, 1, 0)
+  values = measure(make(), OneOrder(reverse))
+  for name in 'perplexity', 'perplexity_of_all_orders', 'perplexity_of_a_draw':
+    assert values[name] == pytest.approx(2, rel=1e-4)
+  assert values['absolute_kendall_tau'] == 1
+  assert values['share_by_order'][-1] == 1
+  for arg, perplexity in ('natural', 2), ('bad', np.exp(100)):
+    values = measure(make(f'smoke,orders={arg}'), OneOrder(data.NATURAL))
+    assert np.log(values['perplexity']) == pytest.approx(
+      min(np.log(perplexity), 88), rel=0.2
+    )
+  values = measure(make('smoke,orders=easy'), OneOrder(data.BAD))
+  assert values['perplexity'] == pytest.approx(2, rel=1e-4)
+
+
+def test_all_orders_are_at_least_as_likely_as_one():
+  made = make()
+  values = measure(made, made.make_model(nnx.Rngs(0)))
+  assert values['perplexity_of_all_orders'] < values['perplexity']
+  assert values['perplexity'] < values['perplexity_of_a_draw']
+
+
+@pytest.mark.parametrize('orders', task.ORDERS)
+@pytest.mark.parametrize('mode', ngrams.MODES)
+def test_every_mode_has_a_loss(orders, mode):
+  if mode == 'importance' and orders != 'hard':
+    pytest.skip('it searches all orders')
+  made = make(f'smoke,orders={orders},mode={mode}')
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  batch = made.batch(jax.random.key(0), arrays, size=4, step=jnp.asarray(500))
+  model = made.make_model(nnx.Rngs(0))
+  loss, _ = jax.jit(made.loss)(model, batch, jax.random.key(1))
+  assert 0 < loss < 5 * np.log(5 * 150) + 1
+
+
+def test_refusals(tmp_path):
+  with pytest.raises(UserError, match='config.model.mode'):
+    make(**{'model.mode': 'samples'})
+  path = tmp_path / 'short'
+  path.write_text('\n'.join(['a b c'] * 20))
+  with pytest.raises(UserError, match='has 5 words'):
+    make(f'smoke,source={path}').arrays('train')
+
+
+def test_predict():
+  made = make('smoke,orders=easy')
+  model = made.make_model(nnx.Rngs(0))
+  lines = ['determiner0 noun0 verb0 determiner1 unheard', 'one two']
+  good, bad = made.predict(model, lines)
+  assert good.endswith(('1 2 3 4 5', '5 1 3 4 2'))
+  assert isinstance(bad, UserError)

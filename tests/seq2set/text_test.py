@@ -1,0 +1,58 @@
+"""Text is found, split, counted and encoded; what is wrong is named."""
+
+import lzma
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from seq2set import text
+
+
+def test_named_files_in_the_data_folder(tmp_path, monkeypatch):
+  (tmp_path / 'texts').mkdir()
+  (tmp_path / 'texts/my.train.txt').write_text('A cat\n\nsat .\n')
+  packed = lzma.compress('The END\n'.encode())
+  (tmp_path / 'my.valid.txt.xz').write_bytes(packed)
+  monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', str(tmp_path))
+  assert text.load('my', 'train') == [['a', 'cat'], ['sat', '.']]
+  assert text.load('my', 'validation') == [['the', 'end']]
+  with pytest.raises(UserError, match='my.test.txt'):
+    text.load('my', 'test')
+
+
+def test_lines_of_any_text_are_split(tmp_path):
+  path = tmp_path / 'any.text'
+  path.write_text('\n'.join(f'line {n}' for n in range(100)))
+  splits = {name: text.load(str(path), name) for name in text.SPLITS}
+  assert [len(splits[name]) for name in text.SPLITS] == [80, 10, 10]
+  numbers = {words[1] for part in splits.values() for words in part}
+  assert len(numbers) == 100
+
+
+def test_bad_text(tmp_path):
+  empty, binary = tmp_path / 'empty', tmp_path / 'binary'
+  empty.write_text('\n \n')
+  binary.write_bytes(b'\xff\xfe\x00')
+  with pytest.raises(UserError, match='no words for train'):
+    text.load(str(empty), 'train')
+  with pytest.raises(UserError, match='cannot be read as text'):
+    text.load(str(binary), 'train')
+  with pytest.raises(UserError, match='no text'):
+    text.load(str(tmp_path / 'none'), 'train')
+
+
+def test_vocabulary_has_the_commonest_words():
+  sentences = [['b', 'a', 'a', 'c'], ['b', '<unk>', '<unk>', '<unk>']]
+  indices = text.vocabulary(sentences, 4)
+  assert indices == {'<eos>': 0, '<unk>': 1, 'a': 2, 'b': 3}
+  assert text.encode(['c', 'b', '<unk>'], indices) == [1, 3, 1]
+
+
+def test_generated_text_is_fixed_and_differs_by_split():
+  first = text.load('generated', 'train')
+  assert first == text.load('generated', 'train')
+  assert first[:100] != text.load('generated', 'test')[:100]
+  words = [word for sentence in first for word in sentence]
+  assert len(set(words)) < 150
+  assert np.mean([len(sentence) for sentence in first]) > 5
