@@ -110,9 +110,14 @@ def default_config() -> ml_collections.ConfigDict:
   config.evals = ml_collections.ConfigDict()
   config.optim = ml_collections.ConfigDict(
     {
-      'name': 'adam',  # 'adam', 'adamw' or 'muon'
+      'name': 'adam',  # 'sgd', 'adam', 'adamw' or 'muon'
       'learning_rate': 1e-3,
-      'schedule': 'constant',  # 'constant' or 'cosine' (to 0 at total_steps)
+      # 'constant', 'cosine' (to 0 at total_steps), or 'staircase': after
+      # `decay_begin` updates it is multiplied by `decay_rate` every so often
+      'schedule': 'constant',
+      'decay_begin': 0,
+      'decay_every': 1,
+      'decay_rate': 1.0,
       'warmup_steps': 0,
       'b1': 0.9,
       'b2': 0.999,

@@ -20,7 +20,9 @@ def make_optimizer(
   """
   schedule = _make_schedule(optim, total_steps)
   moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
-  if optim.name == 'adam':
+  if optim.name == 'sgd':
+    update = optax.sgd(schedule)
+  elif optim.name == 'adam':
     update = optax.adam(schedule, **moments)
   elif optim.name == 'adamw':
     update = optax.adamw(
@@ -44,7 +46,7 @@ def make_optimizer(
     )
   else:
     raise UserError(
-      f"optim.name={optim.name!r}: 'adam', 'adamw' or 'muon' expected"
+      f"optim.name={optim.name!r}: 'sgd', 'adam', 'adamw' or 'muon' expected"
     )
   chain: list[optax.GradientTransformation] = [update]
   if optim.l2:
@@ -72,6 +74,15 @@ def _make_schedule(optim, total_steps: int) -> optax.Schedule:
   if optim.schedule == 'cosine':
     end = max(total_steps, warmup + 1)
     return optax.warmup_cosine_decay_schedule(start, peak, warmup, end)
+  if optim.schedule == 'staircase':
+    return optax.exponential_decay(
+      peak,
+      optim.decay_every,
+      optim.decay_rate,
+      optim.decay_begin,
+      staircase=True,
+    )
   raise UserError(
-    f"optim.schedule={optim.schedule!r}: 'constant' or 'cosine' expected"
+    f"optim.schedule={optim.schedule!r}: 'constant', 'cosine' or 'staircase'"
+    ' expected'
   )

@@ -44,11 +44,16 @@ def tokens(config):
   return {'tokens': ((4, count), np.int32)}
 
 
+def words(config):
+  return {'words': ((config.data.context + 2 * config.data.length,), np.int32)}
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
 STAND_INS = {
   'rrn.ages': trees,
   'rrn.babi': questions,
   'rrn.sudoku': boards,
+  'seq2set.language_model': words,
   'seq2set.ngrams': tokens,
   'seq2set.star': tokens,
 }

@@ -102,6 +102,26 @@ def test_cosine_schedule_ends_at_zero():
   assert values == pytest.approx([0.2, *cosine], abs=1e-6)
 
 
+def test_staircase_schedule():
+  _, schedule = make(
+    learning_rate=1.0,
+    schedule='staircase',
+    decay_begin=4,
+    decay_every=2,
+    decay_rate=0.5,
+  )
+  values = [float(schedule(step)) for step in (0, 4, 5, 6, 7, 8)]
+  np.testing.assert_allclose(values, [1, 1, 1, 0.5, 0.5, 0.25])
+
+
+def test_sgd_is_the_gradient():
+  updates = update(GRADS, name='sgd', learning_rate=0.5)
+  for step, grad in zip(
+    jax.tree.leaves(updates), jax.tree.leaves(GRADS), strict=True
+  ):
+    np.testing.assert_allclose(step, -0.5 * grad)
+
+
 @pytest.mark.parametrize(
   'name, message', [('name', "'adam', 'adamw'"), ('schedule', "'constant'")]
 )

@@ -12,7 +12,7 @@ from seq2set import text
 def test_named_files_in_the_data_folder(tmp_path, monkeypatch):
   (tmp_path / 'texts').mkdir()
   (tmp_path / 'texts/my.train.txt').write_text('A cat\n\nsat .\n')
-  packed = lzma.compress('The END\n'.encode())
+  packed = lzma.compress(b'The END\n')
   (tmp_path / 'my.valid.txt.xz').write_bytes(packed)
   monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', str(tmp_path))
   assert text.load('my', 'train') == [['a', 'cat'], ['sat', '.']]

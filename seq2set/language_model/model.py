@@ -1,0 +1,74 @@
+"""The regularised LSTM of Zaremba et al. 2014, as the paper takes it.
+
+Axes: B batch, T steps, D width, V vocabulary.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core import layers
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes; the defaults are the paper's, the medium model.
+
+  Attributes:
+    width: of embeddings and states.
+    num_layers: LSTMs on top of each other.
+    dropout: rate of everything that goes up, not of what goes on in time.
+    init_scale: all weights start uniformly within +- this.
+    order: of the words, one of `data.ORDERS`.
+  """
+
+  width: int = 650
+  num_layers: int = 2
+  dropout: float = 0.5
+  init_scale: float = 0.05
+  order: str = 'natural'
+
+
+class LanguageModel(nnx.Module):
+  """p(word | words before), from a state of zeros."""
+
+  def __init__(self, num_words: int, config: ModelConfig, *, rngs: nnx.Rngs):
+    width, scale = config.width, config.init_scale
+
+    def uniform(*shape):
+      return jax.random.uniform(
+        rngs.params(), shape, minval=-scale, maxval=scale
+      )
+
+    self.embedding = nnx.Param(uniform(num_words, width))
+    self.lstms = nnx.List(
+      layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers)
+    )
+    for lstm in self.lstms:
+      lstm.kernel[...] = uniform(*lstm.kernel.shape)
+    self.output = nnx.Linear(
+      width,
+      num_words,
+      kernel_init=lambda _, *args: uniform(*args[0]),
+      rngs=rngs,
+    )
+    self.dropout = config.dropout
+
+  def __call__(
+    self, words: Int[Array, 'B T'], key: jax.Array | None = None
+  ) -> Float[Array, 'B T V']:
+    """Returns the logits of the word after each; `key`: for dropout."""
+
+    def drop(x, index):
+      if key is None or not self.dropout:
+        return x
+      return layers.dropout(jax.random.fold_in(key, index), x, self.dropout)
+
+    x = drop(self.embedding[...][words], 0)
+    for index, lstm in enumerate(self.lstms, start=1):
+      x, _ = lstm.scan(x, lstm.zeros(len(x)))
+      x = drop(x, index)
+    return self.output(x).astype(jnp.float32)

@@ -1,0 +1,172 @@
+"""Language modelling as a task: the same words in three orders.
+
+`predict` answers each sentence with its perplexity.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core.errors import UserError
+from core.metrics import Metric, Perplexity
+from core.task import Batch, Evaluator, Metrics
+from seq2set import text
+from seq2set.language_model import data
+from seq2set.language_model.model import LanguageModel, ModelConfig
+
+_END = 0  # of a sentence, see `text.vocabulary`
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'LanguageModelTask':
+  """Builds the task from its config."""
+  return LanguageModelTask(config)
+
+
+class LanguageModelTask:
+  """Vinyals et al. 2016, section 5.1.1. Implements `core.task.Task`."""
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    self.model_config = ModelConfig(**config.model)
+    self.order = self.model_config.order
+    if self.order not in data.ORDERS:
+      raise UserError(
+        f'config.model.order={self.order!r}: one of {", ".join(data.ORDERS)}'
+        ' expected'
+      )
+    self.data = config.data
+    self.evals = config.evals
+    self.pad = self.data.vocabulary_size  # the index after the last word's
+
+  def make_model(self, rngs: nnx.Rngs) -> LanguageModel:
+    """Builds the network."""
+    num_words = self.data.vocabulary_size + 1
+    return LanguageModel(num_words, self.model_config, rngs=rngs)
+
+  @functools.cached_property
+  def _indices(self) -> dict[str, int]:
+    sentences = text.load(self.data.source, 'train', data_dir=self.data.dir)
+    return text.vocabulary(sentences, self.data.vocabulary_size)
+
+  def _stream(self, split: str) -> np.ndarray:
+    sentences = text.load(self.data.source, split, data_dir=self.data.dir)
+    encoded = (text.encode(words, self._indices) for words in sentences)
+    return data.stream(encoded, self.order, end=_END, pad=self.pad)
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """'words' int32 [n], the split's text in the model's order."""
+    words = self._stream(split)
+    fewest = self.data.context + self.data.length + 1
+    if len(words) < fewest:
+      raise UserError(
+        f'{self.data.source!r} has {len(words)} words for {split}; at least'
+        f' {fewest} expected'
+      )
+    return {'words': words}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws windows of the text, 'words' [B, context + length + 1]."""
+    del step
+    width = self.data.context + self.data.length + 1
+    most = len(arrays['words']) - width
+    start = jax.random.randint(key, (size,), 0, most + 1)
+    words = arrays['words'][start[:, None] + jnp.arange(width)]
+    return {'words': words}
+
+  def loss(
+    self, model: LanguageModel, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """-log p of a word, in nats, the mean over those behind the context."""
+    losses = self._losses(model, batch['words'], key)
+    is_word = batch['words'][:, -self.data.length :] != self.pad
+    return losses.mean(), {'perplexity': _perplexity(losses, 1.0, is_word)}
+
+  def _losses(self, model, words, key=None) -> jax.Array:
+    """-log p of the last `length` words, [B, length], in nats."""
+    logits = model(words[:, :-1], key)[:, -self.data.length :]
+    log_p = jax.nn.log_softmax(logits)
+    targets = words[:, -self.data.length :, None]
+    return -jnp.take_along_axis(log_p, targets, -1)[..., 0]
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training, 'test' by eval: the whole text."""
+    periods = {'validation': self.evals.every, 'test': 0}
+    return {
+      split: Evaluator(
+        arrays=functools.partial(self._windows, split),
+        measure=self._measure,
+        batch_size=self.evals.batch_size,
+        every=period,
+      )
+      for split, period in periods.items()
+    }
+
+  def _windows(self, split: str) -> dict[str, np.ndarray]:
+    return data.windows(
+      self._stream(split),
+      length=self.data.length,
+      context=self.data.context,
+      end=_END,
+    )
+
+  def _measure(self, model: LanguageModel, batch: Batch) -> Metrics:
+    """Perplexity: pads cost, and are words or not (two ways to count)."""
+    losses = self._losses(model, batch['words'])
+    is_word = batch['words'][:, -self.data.length :] != self.pad
+    weight = batch['is_scored'] * batch['weight'][:, None]
+    return {
+      'perplexity': _perplexity(losses, weight, is_word),
+      'perplexity_with_pads': _perplexity(losses, weight, True),
+    }
+
+  def figures(
+    self, values: Mapping[str, Any], model: nnx.Module | None = None
+  ) -> dict[str, Figure]:
+    """None."""
+    del values, model
+    return {}
+
+  def predict(
+    self, model: LanguageModel, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answers a sentence with its perplexity, its end included."""
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def measure(params, words, is_scored):
+      log_p = jax.nn.log_softmax(nnx.merge(graphdef, params)(words[None, :-1]))
+      losses = -jnp.take_along_axis(log_p[0], words[1:, None], -1)[:, 0]
+      is_word = words[1:] != self.pad
+      return _perplexity(losses, is_scored, is_word).result()
+
+    for line in lines:
+      words = line.lower().split()
+      if not words:
+        yield UserError('no words')
+        continue
+      encoded = text.encode(words, self._indices)
+      stream = data.stream([encoded], self.order, end=_END, pad=self.pad)
+      length = 1 << (len(stream) - 1).bit_length()  # few compilations
+      padded = np.full(1 + length, _END, np.int32)
+      padded[1 : 1 + len(stream)] = stream
+      is_scored = np.arange(length) < len(stream)
+      yield f'{measure(params, padded, is_scored):.4g}'
+
+
+def _perplexity(losses, weight, is_word) -> Perplexity:
+  """exp of all losses over the number of words, as the paper's is taken."""
+  total = Metric.mean(losses, weight).total
+  return Perplexity(total, Metric.mean(losses, weight * is_word).weight)
