@@ -69,13 +69,11 @@ def _recipe(config):
   config.model.node_layers = 1
   config.model.output_layers = 1
   config.model.dropout = 0.0
-  config.optim.name = 'muon'
-  config.optim.muon_paths = '(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel'
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 4e-3
-  config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.1
-  config.optim.clip_norm = 1.0
+  common.muon(
+    config,
+    paths='(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel',
+    learning_rate=4e-3,
+  )
 
 
 def _cpu(config):

@@ -100,13 +100,11 @@ def _recipe(config):
   """What both small sizes share."""
   config.model.dropout = 0.0
   config.data.num_scenes = 0
-  config.optim.name = 'muon'
-  config.optim.muon_paths = '(pre|message|node|mlp/layers/[0-3])/.*kernel'
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 1e-3
-  config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.1
-  config.optim.clip_norm = 1.0
+  common.muon(
+    config,
+    paths='(pre|message|node|mlp/layers/[0-3])/.*kernel',
+    learning_rate=1e-3,
+  )
   if config.model.pixels:
     config.model.conv_widths = (16, 32, 64, 128, 128)
     config.data.questions_per_scene = 8

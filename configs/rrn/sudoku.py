@@ -141,13 +141,9 @@ def _recipe(config):
   config.model.remat = False
   config.data.symmetries = 'all'
   config.batch_size = 32
-  config.optim.name = 'muon'
-  config.optim.muon_paths = '(pre|message|node|lstm)/.*kernel'
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 4e-3
-  config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.1
-  config.optim.clip_norm = 1.0
+  common.muon(
+    config, paths='(pre|message|node|lstm)/.*kernel', learning_rate=4e-3
+  )
   config.optim.l2 = 0.0
 
 
