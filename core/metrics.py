@@ -34,9 +34,6 @@ class Metric:
     )
     return cls((values * weights).sum(axis), weights.sum(axis))
 
-  def __add__(self, other: 'Metric') -> 'Metric':
-    return Metric(self.total + other.total, self.weight + other.weight)
-
   def result(self) -> jax.Array:
     """The mean; NaN where the weight is 0."""
     return self.total / self.weight

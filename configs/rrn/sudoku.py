@@ -206,6 +206,7 @@ def _mlp(config, size: str):
   _one_step(config)
   _adamw(config, size)
   config.model.width = 256
+  config.optim.l2_paths = 'mlp/.*kernel'
   _report_last_step(config, '', ())
 
 

@@ -89,7 +89,7 @@ class FactNetwork(nnx.Module):
     return self.answer(nodes, num_steps=num_steps, key=key)
 
 
-class PlainNetwork(nnx.Module):
+class MultilayerPerceptron(nnx.Module):
   """An MLP of all facts and the question (ours; Pretty-CLEVR's layers)."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -118,14 +118,14 @@ class PlainNetwork(nnx.Module):
 
 def make_model(
   config: ModelConfig, *, dtype, rngs: nnx.Rngs
-) -> FactNetwork | PlainNetwork:
+) -> FactNetwork | MultilayerPerceptron:
   """Builds the network that the config names.
 
   Raises:
     UserError: there is none.
   """
   if config.network == 'mlp':
-    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+    return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
   if config.network in ('recurrent_relational_network', 'relation_network'):
     return FactNetwork(config, dtype=dtype, rngs=rngs)
   raise UserError(

@@ -61,7 +61,7 @@ def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
     UserError: there is none.
   """
   if config.network == 'mlp' and not config.pixels:
-    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+    return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
   if config.network in ('recurrent_relational_network', 'relation_network'):
     kind = PixelNetwork if config.pixels else StateNetwork
     return kind(config, dtype=dtype, rngs=rngs)
@@ -100,7 +100,7 @@ class StateNetwork(nnx.Module):
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
 
 
-class PlainNetwork(nnx.Module):
+class MultilayerPerceptron(nnx.Module):
   """The paper's MLP, of all objects, their distances and the question."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
