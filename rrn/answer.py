@@ -2,28 +2,23 @@
 
 The network that reads a question together with each node, passes messages
 between all pairs of nodes, and answers at every step from the sum of the
-states; its loss; what is measured of answers whose difficulty is a number of
-jumps; and answers to lines of text.
+states; its loss; and what is measured of answers whose difficulty is a number
+of jumps.
 
 Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
 C classes, G numbers of jumps.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from core.errors import UserError
 from core.metrics import Metric
 from core.task import Metrics
 from rrn import network
-
-_LINES = 64  # a device call
 
 
 class AnswerNetwork(nnx.Module):
@@ -143,34 +138,3 @@ def measure(
         lambda x, at=(step - 1, count): x[at], by_jumps
       )
   return metrics
-
-
-def answer_lines(
-  lines: Iterable[str],
-  *,
-  parse: Callable[[str], Mapping[str, np.ndarray]],
-  solve: Callable[[Mapping[str, np.ndarray]], jax.Array],
-) -> Iterator[int | UserError]:
-  """Answers each line, in order; a bad line's answer is what is wrong with it.
-
-  Args:
-    lines: of text.
-    parse: the columns of one line; raises UserError.
-    solve: the answers, int [B], to columns with a leading axis.
-  """
-  lines = iter(lines)
-  while chunk := list(itertools.islice(lines, _LINES)):
-    parsed: list[Mapping[str, np.ndarray] | UserError] = []
-    for line in chunk:
-      try:
-        parsed.append(parse(line))
-      except UserError as error:
-        parsed.append(error)
-    good = [item for item in parsed if not isinstance(item, UserError)]
-    answers = iter(())
-    if good:
-      good += [good[0]] * (_LINES - len(good))
-      columns = {name: np.stack([x[name] for x in good]) for name in good[0]}
-      answers = iter(np.asarray(solve(columns)).tolist())
-    for item in parsed:
-      yield item if isinstance(item, UserError) else next(answers)

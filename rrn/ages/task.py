@@ -20,6 +20,7 @@ from core.task import Batch, Evaluator, Metrics
 from rrn import answer
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
+from rrn.lines import answer_lines
 
 # Of the keys of evaluation; no config.seed should be one of them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
@@ -142,8 +143,7 @@ class AgesTask:
       logits = model(batch['facts'], batch['question'], num_steps=steps)
       return logits[-1].argmax(-1)
 
-    answers = answer.answer_lines(
+    for age in answer_lines(
       lines, parse=data.parse, solve=functools.partial(solve, params)
-    )
-    for age in answers:
+    ):
       yield age if isinstance(age, UserError) else str(age)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,9 +19,9 @@ from core.task import Batch, Evaluator, Metrics
 from rrn import network
 from rrn.babi import builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
+from rrn.lines import answer_lines
 
 FAILED_ABOVE = 0.05  # error of a task
-PREDICT_BATCH = 64  # lines at once
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 
 
@@ -187,42 +186,31 @@ class BabiTask:
     """Answers the questions of stories in bAbI's format; '' for other lines.
 
     So line n of the output answers line n of the input. A line that cannot be
-    read is left out of its story.
+    read is left out of its story, or starts a new one by its number.
     """
     graphdef, params = nnx.split(model)
 
     @jax.jit
-    def answer(params, facts, question):
+    def solve(params, columns):
+      facts, question = (
+        columns[name].astype(int) for name in ('facts', 'question')
+      )
       # The middle positions have seen the most facts.
       offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
       logits = nnx.merge(graphdef, params)(facts, question, offset)
       return logits[-1].argmax(-1)
 
-    words = list(data.vocabulary())
-    story, lines = data.Story(), iter(lines)
-    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
-      read = [_read(story, line) for line in chunk]
-      questions = [q for q in read if isinstance(q, data.Question)]
-      columns = data.encode(questions)
-      facts, question = (
-        np.resize(columns[name], (PREDICT_BATCH, *columns[name].shape[1:]))
-        for name in ('facts', 'question')
-      )
-      answers = iter(
-        np.asarray(answer(params, facts.astype(int), question.astype(int)))
-        if questions
-        else ()
-      )
-      for item in read:
-        if isinstance(item, data.Question):
-          yield words[next(answers)]
-        else:
-          yield item or ''
+    story, words = data.Story(), list(data.vocabulary())
 
+    def parse(line):
+      if line.strip() and (question := story.read(line)):
+        return {name: x[0] for name, x in data.encode([question]).items()}
+      return None
 
-def _read(story: data.Story, line: str) -> data.Question | UserError | None:
-  """What a line is, or what is wrong with it; nothing is wrong with blanks."""
-  try:
-    return story.read(line) if line.strip() else None
-  except UserError as error:
-    return error
+    for word in answer_lines(
+      lines, parse=parse, solve=functools.partial(solve, params)
+    ):
+      if word is None:
+        yield ''
+      else:
+        yield word if isinstance(word, UserError) else words[word]

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from core.task import Batch, Evaluator, Metrics
 from rrn import answer
+from rrn.lines import answer_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 
@@ -161,10 +162,9 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    answers = answer.answer_lines(
+    for symbol in answer_lines(
       lines, parse=_parse, solve=functools.partial(solve, params)
-    )
-    for symbol in answers:
+    ):
       is_bad = isinstance(symbol, UserError)
       yield symbol if is_bad else data.SYMBOLS[symbol]
 

@@ -1,7 +1,6 @@
 """Sudoku as a task: boards drawn on the device, digits read at every step."""
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import network
+from rrn.lines import answer_lines
 from rrn.sudoku import baselines, builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
 
@@ -30,7 +30,6 @@ NETWORKS = {
   'deep_messages': baselines.DeepMessages,
   'convolutional': baselines.ConvolutionalNetwork,
 }
-PREDICT_BATCH = 64  # boards a device call
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'SudokuTask':
@@ -246,43 +245,31 @@ class SudokuTask:
   ) -> Iterator[str | UserError]:
     """Solves one puzzle a line; warns of answers that break the rules."""
     graphdef, params = nnx.split(model)
-    steps = max(self.evals.num_steps)
+    steps, box = max(self.evals.num_steps), self.box
 
     @jax.jit
-    def solve(params, puzzles):
+    def solve(params, columns):
+      puzzles = columns['puzzle']
       logits = nnx.merge(graphdef, params)(puzzles, num_steps=steps)
-      return logits[-1].argmax(-1)
+      answers = logits[-1].argmax(-1)
+      # Rows of a board, and whether it obeys the rules.
+      return jnp.column_stack([answers, is_valid(answers, puzzles, box)])
 
-    num_cells = math.prod(self.box) ** 2
+    def parse(line):
+      return {'puzzle': data.parse(line, math.prod(box) ** 2, box=box)}
+
     wrong = total = 0
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
-      parsed = [_parse(line, num_cells, self.box) for line in chunk]
-      puzzles = np.zeros((PREDICT_BATCH, num_cells), np.int8)
-      for row, board in enumerate(parsed):
-        if not isinstance(board, UserError):
-          puzzles[row] = board
-      answers = np.asarray(solve(params, puzzles))
-      for puzzle, board, answer in zip(puzzles, parsed, answers, strict=False):
-        if isinstance(board, UserError):
-          yield board
-          continue
+    for row in answer_lines(
+      lines, parse=parse, solve=functools.partial(solve, params)
+    ):
+      if isinstance(row, UserError):
+        yield row
+      else:
         total += 1
-        wrong += not data.is_solution(
-          answer[None],
-          puzzle[None],
-          box=self.box,
-        )[0]
-        yield data.format_board(answer)
+        wrong += not row[-1]
+        yield data.format_board(row[:-1])
     if wrong:
       logging.warning('%d of %d answers break the rules', wrong, total)
-
-
-def _parse(line: str, num_cells: int, box) -> np.ndarray | UserError:
-  try:
-    return data.parse(line.strip(), num_cells, box=box)
-  except UserError as error:
-    return error
 
 
 def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
