@@ -30,7 +30,7 @@ SPLITS = {
   'hard_test': ('test',),
   'generated': ('train', 'validation', 'test'),
 }
-_HINT = 'or generate puzzles: --config.data.source=generated'
+_HINT = 'or generate puzzles: --config=configs/rrn/sudoku.py:source=generated'
 # Names and SHA-256 of the files: ours (with solutions), then upstream's.
 _ROYLE_FILES = {
   'sudoku17_royle.csv.xz': (
@@ -95,7 +95,7 @@ def load(
   elif tuple(box) != (3, 3):
     raise UserError(
       f'{source} has 9 x 9 boards; for boxes of {box[0]} x {box[1]} use'
-      ' --config.data.source=generated'
+      ' source=generated'
     )
   else:
     make = functools.partial(
