@@ -9,6 +9,7 @@ Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
 C classes, G numbers of jumps.
 """
 
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -118,21 +119,24 @@ def measure(
   *,
   max_jumps: int,
   steps: Iterable[int],
+  is_independent: bool,
 ) -> Metrics:
   """Accuracy by step and by number of jumps, 0 to `max_jumps`.
 
+  `is_independent`: whether no two questions are about the same example.
+
   Returns:
-    'accuracy_by_step', a curve [T, G]; and for the 'last' step and for
-    'steps_<t>', t from `steps`, '<step>/accuracy' and
-    '<step>/accuracy_<g>_jumps'.
+    'accuracy_by_step', a curve [T, G]; and for each t of `steps`
+    'steps_<t>/accuracy' and 'steps_<t>/accuracy_<g>_jumps'.
   """
   right = logits.argmax(-1) == targets
   weights = jax.nn.one_hot(jumps, max_jumps + 1) * weight[:, None]
-  by_jumps = Metric.mean(right[:, :, None], weights, axis=1)
+  mean = functools.partial(Metric.mean, is_independent=is_independent)
+  by_jumps = mean(right[:, :, None], weights, axis=1)
   metrics = {'accuracy_by_step': by_jumps}
-  names = {f'steps_{step}': step for step in steps} | {'last': len(right)}
-  for name, step in names.items():
-    metrics[f'{name}/accuracy'] = Metric.mean(right[step - 1], weight)
+  for step in steps:
+    name = f'steps_{step}'
+    metrics[f'{name}/accuracy'] = mean(right[step - 1], weight)
     for count in range(max_jumps + 1):
       metrics[f'{name}/accuracy_{count}_jumps'] = jax.tree.map(
         lambda x, at=(step - 1, count): x[at], by_jumps

@@ -47,11 +47,12 @@ class ModelConfig:
   edge_width: int = 0
   dropout: float = 0.5
 
-  @property
-  def trained_steps(self) -> int:
-    """The steps that the loss sees."""
-    is_recurrent = self.network == 'recurrent_relational_network'
-    return self.num_steps if is_recurrent else 1
+  def __post_init__(self):
+    if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
+      raise UserError(
+        f'config.model.network={self.network} has one step: ask for it by'
+        f' --config=configs/rrn/ages.py:network={self.network}'
+      )
 
 
 class FactNetwork(nnx.Module):

@@ -73,7 +73,7 @@ class AgesTask:
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy, averaged over steps and problems."""
-    steps = self.model_config.trained_steps
+    steps = self.model_config.num_steps
     logits = model(batch['facts'], batch['question'], num_steps=steps, key=key)
     return answer.loss(logits, batch['answer'])
 
@@ -116,6 +116,7 @@ class AgesTask:
       batch['weight'],
       max_jumps=_MAX_JUMPS,
       steps=self.evals.num_steps,
+      is_independent=True,
     )
 
   def figures(
@@ -123,7 +124,7 @@ class AgesTask:
   ) -> dict[str, Figure]:
     """Accuracy against step, a line for each number of jumps."""
     del model
-    trained = self.model_config.trained_steps
+    trained = self.model_config.num_steps
     return {
       name.replace('/', '_'): plots.accuracy_by_step(curve, trained)
       for name, curve in values.items()

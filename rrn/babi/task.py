@@ -84,15 +84,16 @@ class BabiTask:
     task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
     row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
     row += arrays['first'][task]
+    offset = jax.random.randint(
+      offset_key, (size,), 0, self.model_config.num_offsets
+    )
     # Stories of like size into one micro-batch, which `core.step` takes from
     # all devices: every n-th example, n being the number of micro-batches.
     groups = size // (self.microbatch * jax.device_count() or size)
     if groups > 1 and size % groups == 0:
       num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
-      row = row[jnp.argsort(num_facts)].reshape(groups, -1).T.ravel()
-    offset = jax.random.randint(
-      offset_key, (size,), 0, self.model_config.num_offsets
-    )
+      order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
+      row, offset = row[order], offset[order]
     return {
       name: arrays[name][row].astype(jnp.int32)
       for name in ('facts', 'question', 'answer')
@@ -150,20 +151,23 @@ class BabiTask:
     wrong = logits.argmax(-1) != batch['answer']  # [T, B]
     weight = batch['weight']
     is_task = batch['task'][:, None] == np.array(self.tasks)
-    by_task = Metric.mean(
+    # Several questions are about one story.
+    mean = functools.partial(Metric.mean, is_independent=False)
+    by_task = mean(
       wrong[:, :, None], is_task * weight[:, None], axis=1
     )  # [T, tasks]
     metrics = {'error_by_task': by_task}
     for index in range(len(logits)):
       name = f'steps_{index + 1}'
-      total, count = by_task.total[index], by_task.weight[index]
-      metrics[f'{name}/mean_error'] = Metric.mean(
+      metrics[f'{name}/mean_error'] = mean(
         wrong[index], weight * batch['task_weight']
       )
-      metrics[f'{name}/failed_tasks'] = FailedTasks(total, count)
+      metrics[f'{name}/failed_tasks'] = FailedTasks(
+        by_task.total[index], by_task.weight[index]
+      )
       for column, task in enumerate(self.tasks):
-        metrics[f'{name}/error_task_{task}'] = Metric(
-          total[column], count[column]
+        metrics[f'{name}/error_task_{task}'] = jax.tree.map(
+          lambda x, at=(index, column): x[at], by_task
         )
     return metrics
 

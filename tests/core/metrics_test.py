@@ -37,6 +37,13 @@ def test_merge_is_concatenation():
   assert merged.result() == np.float32((values * weights).sum() / weights.sum())
 
 
+def test_dependent_samples_stay_so():
+  metric = Metric.mean(jnp.ones((2, 3)), axis=1, is_independent=False)
+  summed = jax.tree.map(lambda x: x.sum(0), metric)
+  assert not summed.is_independent and summed.result() == 1
+  assert Metric.mean(jnp.ones(2)).is_independent
+
+
 def test_booleans_are_shares():
   assert Metric.mean(jnp.array([True, False, True, True])).result() == 0.75
 

@@ -136,13 +136,17 @@ def test_measures_of_an_oracle(smoke):
   weight = np.ones(len(columns['puzzle']), np.float32)
   weight[::3] = 0
   batch = jax.tree.map(jnp.asarray, columns | {'weight': weight})
-  measured = smoke._measure(oracle, batch)
+  measured = smoke._measure('validation', oracle, batch)
   values = {name: metric.result() for name, metric in measured.items()}
   assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
   assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
   np.testing.assert_allclose(values['steps_8/cells'], 15 / 16)
   assert measured['steps_8/solved'].weight == weight.sum()
   assert values['solved_by_step'].shape == (16, 7)
+  # Boards come with each number of givens, and cells of a board with others.
+  assert measured['steps_8/solved_9_givens'].is_independent
+  assert not measured['steps_8/solved'].is_independent
+  assert not measured['steps_8/cells'].is_independent
   givens = (columns['puzzle'] > 0).sum(1)
   for count in range(4, 11):
     name = f'steps_16/solved_{count}_givens'
