@@ -133,9 +133,11 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
 
 
 def _count(metric: metrics.Metric) -> dict[str, float]:
-  """The count behind a share of whole examples, and its 95 % interval."""
+  """The count behind a share of independent examples, and its interval."""
   total, weight = np.asarray(metric.total), np.asarray(metric.weight)
-  if total.ndim or not weight or not 0 <= total <= weight or total % 1:
+  if not metric.is_independent or total.ndim or not weight:
+    return {}
+  if not 0 <= total <= weight or total % 1:  # no share of whole examples
     return {}
   low, high = metrics.wilson_interval(float(total), float(weight))
   return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}

@@ -19,13 +19,22 @@ _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """A weighted mean in the making; `total` and `weight` have the same shape."""
+  """A weighted mean in the making; `total` and `weight` have the same shape.
+
+  Samples that are not independent, such as the cells of a board, tell less than
+  as many that are: their share has no interval.
+  """
 
   total: jax.Array
   weight: jax.Array
+  is_independent: bool = dataclasses.field(
+    default=True, metadata={'static': True}
+  )
 
   @classmethod
-  def mean(cls, values, weights=1.0, *, axis=None) -> 'Metric':
+  def mean(
+    cls, values, weights=1.0, *, axis=None, is_independent: bool = True
+  ) -> 'Metric':
     """Weighted mean of `values` over `axis`, or all axes.
 
     `weights` broadcast with `values`; 0 leaves one out.
@@ -33,10 +42,8 @@ class Metric:
     values, weights = jnp.broadcast_arrays(
       jnp.asarray(values, jnp.float32), jnp.asarray(weights, jnp.float32)
     )
-    return cls((values * weights).sum(axis), weights.sum(axis))
-
-  def __add__(self, other: 'Metric') -> 'Metric':
-    return Metric(self.total + other.total, self.weight + other.weight)
+    total, weight = (values * weights).sum(axis), weights.sum(axis)
+    return cls(total, weight, is_independent)
 
   def result(self) -> jax.Array:
     """The mean; NaN where the weight is 0."""

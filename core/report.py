@@ -158,6 +158,8 @@ def _provenance(run: _Run) -> str:
   if origin:
     parts.append(f'{origin["num_devices"]} x {origin["device"]}')
   parts.append(f'seed {config["seed"]}')
+  if source := config['data'].get('source'):
+    parts.append(f'data {source}')
   if origin:
     parts.append(f'git {origin["git"]}')
     tools = ('python', 'jax', 'jaxlib', 'flax', 'optax')

@@ -2,28 +2,24 @@
 
 The network that reads a question together with each node, passes messages
 between all pairs of nodes, and answers at every step from the sum of the
-states; its loss; what is measured of answers whose difficulty is a number of
-jumps; and answers to lines of text.
+states; its loss; and what is measured of answers whose difficulty is a number
+of jumps.
 
 Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
 C classes, G numbers of jumps.
 """
 
-import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from core.errors import UserError
 from core.metrics import Metric
 from core.task import Metrics
 from rrn import network
-
-_LINES = 64  # a device call
 
 
 class AnswerNetwork(nnx.Module):
@@ -123,54 +119,26 @@ def measure(
   *,
   max_jumps: int,
   steps: Iterable[int],
+  is_independent: bool,
 ) -> Metrics:
   """Accuracy by step and by number of jumps, 0 to `max_jumps`.
 
+  `is_independent`: whether no two questions are about the same example.
+
   Returns:
-    'accuracy_by_step', a curve [T, G]; and for the 'last' step and for
-    'steps_<t>', t from `steps`, '<step>/accuracy' and
-    '<step>/accuracy_<g>_jumps'.
+    'accuracy_by_step', a curve [T, G]; and for each t of `steps`
+    'steps_<t>/accuracy' and 'steps_<t>/accuracy_<g>_jumps'.
   """
   right = logits.argmax(-1) == targets
   weights = jax.nn.one_hot(jumps, max_jumps + 1) * weight[:, None]
-  by_jumps = Metric.mean(right[:, :, None], weights, axis=1)
+  mean = functools.partial(Metric.mean, is_independent=is_independent)
+  by_jumps = mean(right[:, :, None], weights, axis=1)
   metrics = {'accuracy_by_step': by_jumps}
-  names = {f'steps_{step}': step for step in steps} | {'last': len(right)}
-  for name, step in names.items():
-    metrics[f'{name}/accuracy'] = Metric.mean(right[step - 1], weight)
+  for step in steps:
+    name = f'steps_{step}'
+    metrics[f'{name}/accuracy'] = mean(right[step - 1], weight)
     for count in range(max_jumps + 1):
       metrics[f'{name}/accuracy_{count}_jumps'] = jax.tree.map(
         lambda x, at=(step - 1, count): x[at], by_jumps
       )
   return metrics
-
-
-def answer_lines(
-  lines: Iterable[str],
-  *,
-  parse: Callable[[str], Mapping[str, np.ndarray]],
-  solve: Callable[[Mapping[str, np.ndarray]], jax.Array],
-) -> Iterator[int | UserError]:
-  """Answers each line, in order; a bad line's answer is what is wrong with it.
-
-  Args:
-    lines: of text.
-    parse: the columns of one line; raises UserError.
-    solve: the answers, int [B], to columns with a leading axis.
-  """
-  lines = iter(lines)
-  while chunk := list(itertools.islice(lines, _LINES)):
-    parsed: list[Mapping[str, np.ndarray] | UserError] = []
-    for line in chunk:
-      try:
-        parsed.append(parse(line))
-      except UserError as error:
-        parsed.append(error)
-    good = [item for item in parsed if not isinstance(item, UserError)]
-    answers = iter(())
-    if good:
-      good += [good[0]] * (_LINES - len(good))
-      columns = {name: np.stack([x[name] for x in good]) for name in good[0]}
-      answers = iter(np.asarray(solve(columns)).tolist())
-    for item in parsed:
-      yield item if isinstance(item, UserError) else next(answers)

@@ -42,14 +42,14 @@ def pass_messages(
     if edges is not None:
       shape = (*sender.shape[:3], edges.shape[-1])
       features.append(jnp.broadcast_to(edges, shape))
-    messages = _mlp(network.message.layers, jnp.concatenate(features, -1))
+    messages = network.message(jnp.concatenate(features, -1))
     for exists in (graph.mask, mask):
       if exists is not None:
         messages = jnp.where(exists[..., None], messages, 0)
     features = [messages.sum(2), inputs]
     if network.lstm is None:
       features.append(state)
-    update = _mlp(network.node.layers, jnp.concatenate(features, -1))
+    update = network.node(jnp.concatenate(features, -1))
     if network.lstm is None:
       return (update, hidden, cell), update
     gates = jnp.concatenate([update, hidden], -1) @ network.lstm.kernel[...]
@@ -63,10 +63,3 @@ def pass_messages(
 
   zeros = jnp.zeros_like(inputs)
   return jax.lax.scan(step, (inputs, zeros, zeros), length=num_steps)[1]
-
-
-def _mlp(layers, x):
-  *hidden, last = layers
-  for layer in hidden:
-    x = jax.nn.relu(x @ layer.kernel[...] + layer.bias[...])
-  return x @ last.kernel[...] + last.bias[...]

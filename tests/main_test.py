@@ -73,6 +73,8 @@ def test_eval_ends_with_one_line_of_json(call, trained):
   saved = json.loads((trained / 'results.json').read_text())['metrics']
   cells = 'test/steps_8/cells'
   assert values[cells] == saved[cells]['value']
+  assert 'low' not in saved[cells]  # the cells of a board depend on each other
+  assert 'low' in saved['test/steps_8/solved_9_givens']
 
 
 def test_eval_takes_overrides(call, trained, tmp_path):
@@ -170,6 +172,10 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
       ('--config=configs/rrn/sudoku.py:source=royle17', '--workdir={new}')
       + ('--config.data.dir={new}',),
       '--config.data.dir=FOLDER',
+    ),
+    (
+      (SMOKE, '--config.data.dir={new}', '--workdir={new}'),
+      'add source=royle17',
     ),
     ((SMOKE, *SHORT, '--config.seed=5', '--workdir={run}'), 'seed (0 there, 5'),
     (

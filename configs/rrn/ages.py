@@ -1,6 +1,6 @@
 """Age arithmetic by a recurrent relational network (Palm et al. 2018, 3.4).
 
-  uv run main.py --config=configs/rrn/ages.py:cpu
+  uv run main.py --config=configs/rrn/ages.py:cpu --workdir=runs/ages
 
 bare    the paper: 8 steps, Adam 1e-4, batch 128.
 :cpu    ours, for two CPU cores: one-layer MLPs, Muon, no dropout, a curriculum
@@ -30,9 +30,7 @@ def get_config(arg: str | None = None):
   config.model.message_layers = 3
   config.model.node_layers = 3
   config.model.output_layers = 3
-  config.model.edge_width = (
-    0  # 2: the authors' dead columns, 425,060 parameters
-  )
+  config.model.edge_width = 0  # 2: the authors' dead columns
   config.model.dropout = 0.5
   config.data.curriculum_steps = 0  # updates until 7 jumps are asked; 0: none
   config.evals.every = 5000  # updates
@@ -44,13 +42,14 @@ def get_config(arg: str | None = None):
   config.steps_per_call = 50
   config.optim.learning_rate = 1e-4
   config.checkpoint.every = 5000
-  config.report = {'test/last/accuracy': ''} | {
-    f'test/last/accuracy_{jumps}_jumps': '' for jumps in range(8)
-  }
   if args.size == 'cpu':
     _cpu(config)
   elif args.size == 'smoke':
     _smoke(config)
+  last = f'test/steps_{config.evals.num_steps[-1]}/accuracy'
+  config.report = {last: ''} | {
+    f'{last}_{jumps}_jumps': '' for jumps in range(8)
+  }
   return config
 
 
@@ -69,13 +68,11 @@ def _recipe(config):
   config.model.node_layers = 1
   config.model.output_layers = 1
   config.model.dropout = 0.0
-  config.optim.name = 'muon'
-  config.optim.muon_paths = '(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel'
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 4e-3
-  config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.1
-  config.optim.clip_norm = 1.0
+  common.muon(
+    config,
+    paths='(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel',
+    learning_rate=4e-3,
+  )
 
 
 def _cpu(config):

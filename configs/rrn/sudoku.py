@@ -1,6 +1,6 @@
 """Sudoku by a recurrent relational network (Palm et al. 2018, section 3.2).
 
-  uv run main.py --config=configs/rrn/sudoku.py:cpu
+  uv run main.py --config=configs/rrn/sudoku.py:cpu --workdir=runs/sudoku
 
 bare    the paper: 32 steps, Adam 2e-4, batch 256, 300,000 updates.
 :cpu    ours, for two CPU cores: one-layer messages, all symmetries, a
@@ -12,8 +12,6 @@ reaches is in rrn/README.md.
 """
 
 import dataclasses
-import re
-from collections.abc import Collection
 
 from configs import common
 
@@ -29,6 +27,15 @@ class Board:
 
 
 NETWORK = 'recurrent_relational_network'  # the paper's
+# Boards of the paper's test file that its networks solve, by givens.
+PAPER = {
+  NETWORK: {17: '96.6 %'},
+  'relation_network': {17: '0 %'},
+  'graph_relation_network': {17: '0 %'},
+  'mlp': {},
+  'deep_messages': {17: '0 %'},
+  'convolutional': dict.fromkeys(range(24, 37), '70 % (24 to 36 givens)'),
+}
 SWEEP_STEPS = 500  # updates of each row of `:cpu`
 BOARDS = {
   '2x2': Board(2, 2, givens=(4, 10), start_givens=(4, 10)),
@@ -43,10 +50,11 @@ def get_config(arg: str | None = None):
 
   Args:
     arg: 'cpu', 'smoke'; `box=2x3`, the boxes of the board (`BOARDS`);
-      `source=royle17` or `generated`, 'auto' being the first where its file is;
+      `source=royle17`, the paper's puzzles, or `generated`: `:cpu` takes the
+      first where its file is in the folder $LEARNED_ALGORITHMS_DATA;
       `network=mlp`, one of `BASELINES` in place of the paper's network.
   """
-  args = common.parse_arg(arg, box='', source='auto', network=NETWORK)
+  args = common.parse_arg(arg, box='', source='', network=NETWORK)
   common.check_known('network', args.network, [NETWORK, *BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
@@ -86,15 +94,6 @@ def get_config(arg: str | None = None):
   config.optim.l2 = 1e-4
   config.optim.l2_paths = r'(pre|message|node)/.*kernel'
   config.checkpoint.every = 5000
-  config.report = {
-    f'test/steps_64/solved_{count}_givens': '96.6 %' if count == 17 else ''
-    for count in range(board.givens[0], board.givens[1] + 1)
-  } | {
-    'test/steps_32/solved_17_givens': '94.1 %',
-    'test_zero_positions/steps_64/solved_17_givens': '96.7 %',
-    'test/steps_64/solved': '',
-    'test/steps_64/valid': '',
-  }
   if args.size == 'cpu':
     _cpu(config, board)
   elif args.size == 'smoke':
@@ -102,6 +101,13 @@ def get_config(arg: str | None = None):
   if args.network != NETWORK:
     config.model.burn_in = 0
     BASELINES[args.network](config, args.size)
+  has_paper = config.data.source == 'royle17'  # tested on the paper's file
+  paper = PAPER[args.network] if has_paper else {}
+  report = _report(config, args.size, paper)
+  if has_paper and args.network == NETWORK and args.size != 'smoke':
+    report['test/steps_32/solved_17_givens'] = '94.1 %'
+    report['test_zero_positions/steps_64/solved_17_givens'] = '96.7 %'
+  config.report = report
   return config
 
 
@@ -116,20 +122,37 @@ def sweep(arg: str | None = None):
     name: get_config(f'{arg or ""},network={name}')
     for name in (NETWORK, *BASELINES)
   }
+  size = common.parse_arg(arg, box='', source='', network='').size
   last = points['loss_at_last_step'] = get_config(arg)
   last.model.loss_steps = 'last'
-  _report_last_step(last, '', ())  # the paper: worse, and no number
-  if common.parse_arg(arg, box='', source='', network='').size == 'cpu':
+  last.report = _report(last, size, {})  # the paper: worse, and no number
+  if size == 'cpu':
     for config in points.values():
       config.total_steps = config.evals.every = SWEEP_STEPS
   return points
 
 
+def _report(config, size: str, paper: dict[int, str]) -> dict[str, str]:
+  """Boards solved after the last step, by givens, beside the paper's."""
+  last = f'steps_{config.evals.num_steps[-1]}'
+  if size == 'smoke':
+    names = 'solved', 'cells', 'valid'
+    return {f'validation/{last}/{name}': '' for name in names}
+  low, high = config.evals.givens
+  by_givens = {
+    f'test/{last}/solved_{count}_givens': paper.get(count, '')
+    for count in range(low, high + 1)
+  }
+  return by_givens | {f'test/{last}/solved': '', f'test/{last}/valid': ''}
+
+
 def _source(args, box: str) -> str:
-  if args.source != 'auto':
+  if args.source:
     return args.source
   if box != '3x3' or args.size == 'smoke':
     return 'generated'
+  if args.size == 'paper':
+    return 'royle17'
   has_file = common.has_file('sudoku17_royle.csv.xz', 'sudoku17')
   return 'royle17' if has_file else 'generated'
 
@@ -141,13 +164,9 @@ def _recipe(config):
   config.model.remat = False
   config.data.symmetries = 'all'
   config.batch_size = 32
-  config.optim.name = 'muon'
-  config.optim.muon_paths = '(pre|message|node|lstm)/.*kernel'
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 4e-3
-  config.optim.b2 = 0.99
-  config.optim.weight_decay = 0.1
-  config.optim.clip_norm = 1.0
+  common.muon(
+    config, paths='(pre|message|node|lstm)/.*kernel', learning_rate=4e-3
+  )
   config.optim.l2 = 0.0
 
 
@@ -184,17 +203,11 @@ def _smoke(config):
   config.evals.batch_size = 64
   config.log.every = 20
   config.checkpoint.every = 100
-  config.report = {
-    'validation/steps_16/solved': '',
-    'validation/steps_16/cells': '',
-    'validation/steps_16/valid': '',
-  }
 
 
 def _relation_network(config, size: str):
   """The paper's network with one step: node-centric."""
   _one_step(config)
-  _report_last_step(config, '0 %', (17,))
 
 
 def _graph_relation_network(config, size: str):
@@ -202,7 +215,6 @@ def _graph_relation_network(config, size: str):
   _one_step(config)
   config.model.width = 64 if size == 'smoke' else 256
   config.model.edge_width = 1
-  _report_last_step(config, '0 %', (17,))
 
 
 def _mlp(config, size: str):
@@ -210,7 +222,7 @@ def _mlp(config, size: str):
   _one_step(config)
   _adamw(config, size)
   config.model.width = 256
-  _report_last_step(config, '', ())
+  config.optim.l2_paths = 'mlp/.*kernel'
 
 
 def _deep_messages(config, size: str):
@@ -220,7 +232,6 @@ def _deep_messages(config, size: str):
   config.model.message_layers = 3
   config.model.loss_steps = 'last'
   config.optim.clip_norm = 10.0
-  _report_last_step(config, '0 %', (17,))
 
 
 def _convolutional(config, size: str):
@@ -234,7 +245,6 @@ def _convolutional(config, size: str):
     config.optim.learning_rate = 1e-4
     config.optim.l2 = 0.0
     config.batch_size = 64
-  _report_last_step(config, '70 % (24 to 36 givens)', range(24, 37))
 
 
 def _one_step(config):
@@ -249,20 +259,6 @@ def _adamw(config, size: str):
     config.microbatch = 0
     config.optim.name = 'adamw'
     config.optim.learning_rate = 1e-3
-
-
-def _report_last_step(config, paper: str, givens: Collection[int]):
-  """Reports the last step alone, beside the paper's value at some givens."""
-  last = f'steps_{config.evals.num_steps[-1]}'
-  names = (
-    re.sub('steps_[0-9]+', last, name)
-    for name in config.report
-    if not name.startswith('test_zero_positions')
-  )
-  known = tuple(f'/solved_{count}_givens' for count in givens)
-  config.report = {
-    name: paper if name.endswith(known) else '' for name in names
-  }
 
 
 BASELINES = {

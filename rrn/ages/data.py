@@ -34,7 +34,7 @@ NUM_TREES = len(PERSONS) ** (len(PERSONS) - 2)
 _TRAIN_SHARE = 0.9
 _SPLIT_SEED = 0  # the authors' seed; the generator is another
 
-_STATEMENT = re.compile(r'(\w+)=(?:(\w+)([+-])(\d+)|(\d+)|(\?))')
+_STATEMENT = re.compile(r'(\w+)=(?:(\w+)([+-])(\d{1,4})|(\d{1,4})|(\?))')
 
 
 def split_trees() -> dict[str, np.ndarray]:
@@ -83,7 +83,7 @@ def parse(line: str) -> dict[str, np.ndarray]:
     match = _STATEMENT.fullmatch(text)
     if match is None:
       raise UserError(
-        f'statement {number}, {text!r}: expected as in A=B+12, F=31 or G=?'
+        f'statement {number}, {text[:40]!r}: expected as in A=B+12, F=31 or G=?'
       )
     name, other, sign, value, age, _ = match.groups()
     person = _person(name)

@@ -47,11 +47,12 @@ class ModelConfig:
   edge_width: int = 0
   dropout: float = 0.5
 
-  @property
-  def trained_steps(self) -> int:
-    """The steps that the loss sees."""
-    is_recurrent = self.network == 'recurrent_relational_network'
-    return self.num_steps if is_recurrent else 1
+  def __post_init__(self):
+    if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
+      raise UserError(
+        f'config.model.network={self.network} has one step: ask for it by'
+        f' --config=configs/rrn/ages.py:network={self.network}'
+      )
 
 
 class FactNetwork(nnx.Module):
@@ -89,7 +90,7 @@ class FactNetwork(nnx.Module):
     return self.answer(nodes, num_steps=num_steps, key=key)
 
 
-class PlainNetwork(nnx.Module):
+class MultilayerPerceptron(nnx.Module):
   """An MLP of all facts and the question (ours; Pretty-CLEVR's layers)."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -118,14 +119,14 @@ class PlainNetwork(nnx.Module):
 
 def make_model(
   config: ModelConfig, *, dtype, rngs: nnx.Rngs
-) -> FactNetwork | PlainNetwork:
+) -> FactNetwork | MultilayerPerceptron:
   """Builds the network that the config names.
 
   Raises:
     UserError: there is none.
   """
   if config.network == 'mlp':
-    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+    return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
   if config.network in ('recurrent_relational_network', 'relation_network'):
     return FactNetwork(config, dtype=dtype, rngs=rngs)
   raise UserError(

@@ -20,6 +20,7 @@ from core.task import Batch, Evaluator, Metrics
 from rrn import answer
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
+from rrn.lines import answer_lines
 
 # Of the keys of evaluation; no config.seed should be one of them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
@@ -72,7 +73,7 @@ class AgesTask:
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy, averaged over steps and problems."""
-    steps = self.model_config.trained_steps
+    steps = self.model_config.num_steps
     logits = model(batch['facts'], batch['question'], num_steps=steps, key=key)
     return answer.loss(logits, batch['answer'])
 
@@ -115,6 +116,7 @@ class AgesTask:
       batch['weight'],
       max_jumps=_MAX_JUMPS,
       steps=self.evals.num_steps,
+      is_independent=True,
     )
 
   def figures(
@@ -122,7 +124,7 @@ class AgesTask:
   ) -> dict[str, Figure]:
     """Accuracy against step, a line for each number of jumps."""
     del model
-    trained = self.model_config.trained_steps
+    trained = self.model_config.num_steps
     return {
       name.replace('/', '_'): plots.accuracy_by_step(curve, trained)
       for name, curve in values.items()
@@ -142,8 +144,7 @@ class AgesTask:
       logits = model(batch['facts'], batch['question'], num_steps=steps)
       return logits[-1].argmax(-1)
 
-    answers = answer.answer_lines(
+    for age in answer_lines(
       lines, parse=data.parse, solve=functools.partial(solve, params)
-    )
-    for age in answers:
+    ):
       yield age if isinstance(age, UserError) else str(age)

@@ -2,8 +2,9 @@
 
 official    the 20 tasks of bAbI v1.2, English, 10k, with a validation split:
             9,000 / 1,000 / 1,000 questions a task (18: 8,996 / 1,004; 20: 9,002
-            / 998), from the official archive, a folder unpacked from it, or an
-            archive that lacks most of task 3's training file.
+            / 998), from the official archive or a folder unpacked from it.
+partial     the same from an archive that has 925 questions of task 3's training
+            file.
 generated   stories like those of task 1, at once and without a file.
 """
 
@@ -24,7 +25,11 @@ from rrn.babi import data
 Columns = dict[str, np.ndarray]
 
 SPLITS = ('train', 'validation', 'test')
-_TASKS = {'official': range(1, 21), 'generated': range(1, 2)}
+_TASKS = {
+  'official': range(1, 21),
+  'partial': range(1, 21),
+  'generated': range(1, 2),
+}
 _URL = 'http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz'
 # Checked by what they hold.
 _OFFICIAL = (
@@ -57,7 +62,7 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
   """Loads a split, sorted by task: 'task', from 1, and `data.COLUMNS`.
 
   Args:
-    source: 'official' or 'generated'.
+    source: 'official', 'partial' or 'generated'.
     split: one of `SPLITS`.
     data_dir: folder of the source files; see `files.data_folder`.
 
@@ -67,23 +72,20 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
   tasks(source)  # refuses an unknown one
   if source == 'generated':
     return _generated(split)
-  is_official = files.locate(_OFFICIAL, data_dir) is not None
-  columns = datasets.load(
-    RrnBabi,
-    split,
-    name='babi' if is_official else 'babi_partial',
-    make_splits=lambda: _make_splits(data_dir),
-  )
-  count = (columns['task'] == _PARTIAL_TASK).sum()
-  if split == 'train' and count < _COUNTS[split]:
+  if source == 'partial' and split == 'train':
     logging.warning(
       'task %d has %d of its %d training questions; all are in %s',
       _PARTIAL_TASK,
-      count,
+      _PARTIAL_COUNT,
       _COUNTS[split],
       _URL,
     )
-  return columns
+  return datasets.load(
+    RrnBabi,
+    split,
+    name='babi' if source == 'official' else 'babi_partial',
+    make_splits=lambda: _make_splits(source, data_dir),
+  )
 
 
 def tasks(source: str) -> range:
@@ -93,7 +95,7 @@ def tasks(source: str) -> range:
     UserError: unknown source.
   """
   if source not in _TASKS:
-    raise UserError(f"no bAbI data {source!r}: 'official' or 'generated'")
+    raise UserError(f'no bAbI data {source!r}: there are {", ".join(_TASKS)}')
   return _TASKS[source]
 
 
@@ -127,19 +129,18 @@ def _generated(split: str) -> Columns:
   return _columns({1: list(data.read_questions(lines, 'generated'))})
 
 
-def _make_splits(data_dir: str) -> dict[str, Columns]:
-  path, texts = _read_texts(data_dir)
+def _make_splits(source: str, data_dir: str) -> dict[str, Columns]:
+  path, texts = _read_texts(source, data_dir)
   questions = {split: {} for split in SPLITS}
   for name, text in texts.items():
     if match := _MEMBER.search(name):
       split = 'validation' if match[2] == 'valid' else match[2]
       read = data.read_questions(text.splitlines(), f'{path}: {name}')
       questions[split][int(match[1])] = list(read)
-  is_partial = path.name in _PARTIAL
   for split, by_task in questions.items():
-    for task in tasks('official'):
+    for task in tasks(source):
       expected = _OTHER_COUNTS.get((split, task), _COUNTS[split])
-      if is_partial and (split, task) == ('train', _PARTIAL_TASK):
+      if (source, split, task) == ('partial', 'train', _PARTIAL_TASK):
         expected = _PARTIAL_COUNT
       count = len(by_task.get(task, ()))
       if count != expected:
@@ -151,12 +152,21 @@ def _make_splits(data_dir: str) -> dict[str, Columns]:
   return {split: _columns(by_task) for split, by_task in questions.items()}
 
 
-def _read_texts(data_dir: str) -> tuple[pathlib.Path, dict[str, str]]:
+def _read_texts(
+  source: str, data_dir: str
+) -> tuple[pathlib.Path, dict[str, str]]:
   """The source's path, and the texts of its files by name."""
-  path = files.locate(_OFFICIAL, data_dir)
+  path = files.locate(_OFFICIAL, data_dir) if source == 'official' else None
   if path is None:
+    is_there = files.locate(_PARTIAL, data_dir) is not None
+    if source == 'official' and is_there:
+      raise UserError(
+        f'there is only {", ".join(_PARTIAL)}, with {_PARTIAL_COUNT} of the'
+        f' {_COUNTS["train"]} training questions of task {_PARTIAL_TASK}: get'
+        f' {_URL}, or train on it by --config.data.source=partial'
+      )
     # The official archive's checksum is never asked for: it is not there.
-    names = {_OFFICIAL[0]: ''} | _PARTIAL
+    names = _PARTIAL if is_there else {_OFFICIAL[0]: ''}
     path = files.find_file(names, data_dir, url=_URL, hint=_HINT)
   if path.suffix == '.txt':
     path = path.absolute().parent

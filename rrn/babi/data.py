@@ -10,6 +10,7 @@ sentence has an unknown word). Axes: F facts, L words.
 
 import functools
 import pathlib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -27,6 +28,9 @@ COLUMNS = {
   'num_facts': ((), np.int32),  # before the cut to the last ones
   'is_supported': ((), np.bool_),
 }
+
+_NUMBER = re.compile('[0-9]{1,9}')  # of a line
+_NO_MARKS = str.maketrans('', '', '.?')
 
 Words = tuple[str, ...]
 
@@ -74,19 +78,22 @@ class Story:
     """
     text, *rest = line.rstrip('\r\n').split('\t')
     number, _, sentence = text.strip().partition(' ')
-    words = _words(sentence)
+    words = tuple(sentence.lower().translate(_NO_MARKS).split())
     answer = rest[0].strip().lower() if rest else ''
-    if not (number.isascii() and number.isdigit() and words):
+    if not (_NUMBER.fullmatch(number) and words):
       raise UserError(
         f'{text[:40]!r}: a number and a sentence expected, such as'
         " '1 Mary moved to the garden.' or '2 Where is Mary?'"
       )
-    _check_known(words, answer)
-    if len(words) > MAX_WORDS:
-      raise UserError(f'{len(words)} words; at most {MAX_WORDS} expected')
+    # What is wrong with a line from here on, it may have started a new story.
     if int(number) <= self.number:
       self.facts = {}
     self.number = int(number)
+    unknown = [w for w in (*words, answer) if w and not vocabulary().get(w)]
+    if unknown:
+      raise UserError(f'unknown words: {", ".join(dict.fromkeys(unknown))}')
+    if len(words) > MAX_WORDS:
+      raise UserError(f'{len(words)} words; at most {MAX_WORDS} expected')
     if not rest and '?' not in sentence:
       self.facts[self.number] = words
       return None
@@ -101,18 +108,6 @@ class Story:
       len(self.facts),
       support <= set(map(str, kept)),
     )
-
-
-@functools.lru_cache(8192)  # bAbI repeats itself
-def _words(sentence: str) -> Words:
-  return tuple(sentence.lower().replace('.', '').replace('?', '').split())
-
-
-@functools.lru_cache(8192)
-def _check_known(words: Words, answer: str):
-  unknown = [w for w in (*words, answer) if w and not vocabulary().get(w)]
-  if unknown:
-    raise UserError(f'unknown words: {", ".join(dict.fromkeys(unknown))}')
 
 
 def read_questions(lines: Iterable[str], name: str) -> Iterator[Question]:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core.errors import UserError
 from rrn import network
 from rrn.babi import data
 
@@ -51,6 +52,15 @@ class ModelConfig:
   dropout: float = 0.5
   num_offsets: int = 20
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
+
+  def __post_init__(self):
+    sizes = list(self.graph_sizes)
+    rises = sizes == sorted(set(sizes)) and min(sizes, default=0) > 0
+    if not rises or sizes[-1] != data.MAX_FACTS:
+      raise UserError(
+        f'config.model.graph_sizes={tuple(sizes)}: numbers that rise to'
+        f' {data.MAX_FACTS} expected'
+      )
 
 
 class BabiNetwork(nnx.Module):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import itertools
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -20,9 +19,9 @@ from core.task import Batch, Evaluator, Metrics
 from rrn import network
 from rrn.babi import builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
+from rrn.lines import answer_lines
 
 FAILED_ABOVE = 0.05  # error of a task
-PREDICT_BATCH = 64  # lines at once
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 
 
@@ -85,15 +84,16 @@ class BabiTask:
     task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
     row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
     row += arrays['first'][task]
+    offset = jax.random.randint(
+      offset_key, (size,), 0, self.model_config.num_offsets
+    )
     # Stories of like size into one micro-batch, which `core.step` takes from
     # all devices: every n-th example, n being the number of micro-batches.
     groups = size // (self.microbatch * jax.device_count() or size)
     if groups > 1 and size % groups == 0:
       num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
-      row = row[jnp.argsort(num_facts)].reshape(groups, -1).T.ravel()
-    offset = jax.random.randint(
-      offset_key, (size,), 0, self.model_config.num_offsets
-    )
+      order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
+      row, offset = row[order], offset[order]
     return {
       name: arrays[name][row].astype(jnp.int32)
       for name in ('facts', 'question', 'answer')
@@ -151,20 +151,23 @@ class BabiTask:
     wrong = logits.argmax(-1) != batch['answer']  # [T, B]
     weight = batch['weight']
     is_task = batch['task'][:, None] == np.array(self.tasks)
-    by_task = Metric.mean(
+    # Several questions are about one story.
+    mean = functools.partial(Metric.mean, is_independent=False)
+    by_task = mean(
       wrong[:, :, None], is_task * weight[:, None], axis=1
     )  # [T, tasks]
     metrics = {'error_by_task': by_task}
     for index in range(len(logits)):
       name = f'steps_{index + 1}'
-      total, count = by_task.total[index], by_task.weight[index]
-      metrics[f'{name}/mean_error'] = Metric.mean(
+      metrics[f'{name}/mean_error'] = mean(
         wrong[index], weight * batch['task_weight']
       )
-      metrics[f'{name}/failed_tasks'] = FailedTasks(total, count)
+      metrics[f'{name}/failed_tasks'] = FailedTasks(
+        by_task.total[index], by_task.weight[index]
+      )
       for column, task in enumerate(self.tasks):
-        metrics[f'{name}/error_task_{task}'] = Metric(
-          total[column], count[column]
+        metrics[f'{name}/error_task_{task}'] = jax.tree.map(
+          lambda x, at=(index, column): x[at], by_task
         )
     return metrics
 
@@ -187,42 +190,31 @@ class BabiTask:
     """Answers the questions of stories in bAbI's format; '' for other lines.
 
     So line n of the output answers line n of the input. A line that cannot be
-    read is left out of its story.
+    read is left out of its story, or starts a new one by its number.
     """
     graphdef, params = nnx.split(model)
 
     @jax.jit
-    def answer(params, facts, question):
+    def solve(params, columns):
+      facts, question = (
+        columns[name].astype(int) for name in ('facts', 'question')
+      )
       # The middle positions have seen the most facts.
       offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
       logits = nnx.merge(graphdef, params)(facts, question, offset)
       return logits[-1].argmax(-1)
 
-    words = list(data.vocabulary())
-    story, lines = data.Story(), iter(lines)
-    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
-      read = [_read(story, line) for line in chunk]
-      questions = [q for q in read if isinstance(q, data.Question)]
-      columns = data.encode(questions)
-      facts, question = (
-        np.resize(columns[name], (PREDICT_BATCH, *columns[name].shape[1:]))
-        for name in ('facts', 'question')
-      )
-      answers = iter(
-        np.asarray(answer(params, facts.astype(int), question.astype(int)))
-        if questions
-        else ()
-      )
-      for item in read:
-        if isinstance(item, data.Question):
-          yield words[next(answers)]
-        else:
-          yield item or ''
+    story, words = data.Story(), list(data.vocabulary())
 
+    def parse(line):
+      if line.strip() and (question := story.read(line)):
+        return {name: x[0] for name, x in data.encode([question]).items()}
+      return None
 
-def _read(story: data.Story, line: str) -> data.Question | UserError | None:
-  """What a line is, or what is wrong with it; nothing is wrong with blanks."""
-  try:
-    return story.read(line) if line.strip() else None
-  except UserError as error:
-    return error
+    for word in answer_lines(
+      lines, parse=parse, solve=functools.partial(solve, params)
+    ):
+      if word is None:
+        yield ''
+      else:
+        yield word if isinstance(word, UserError) else words[word]

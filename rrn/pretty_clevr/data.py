@@ -81,7 +81,7 @@ def parse(line: str) -> dict[str, np.ndarray]:
   """
   try:
     scene = json.loads(line)
-  except ValueError as error:
+  except (ValueError, RecursionError) as error:
     raise UserError(f'no JSON ({error}); expected {_EXAMPLE}') from None
   if not isinstance(scene, dict) or not {'objects', 'question'} <= set(scene):
     raise UserError(f'expected {_EXAMPLE}')

@@ -23,7 +23,8 @@ from rrn.pretty_clevr import data, render
 
 _SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
 _QUESTION = _SYMBOLS + data.MAX_JUMPS + 1
-_GRID = 4  # cells a side that the encoder leaves of a picture
+_NUM_CONVOLUTIONS = 5
+_GRID = render.SIZE // 2**_NUM_CONVOLUTIONS  # cells a side that they leave
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +48,17 @@ class ModelConfig:
   pixels: bool = False
   conv_widths: Sequence[int] = (32, 64, 128, 256, 512)
 
-  @property
-  def trained_steps(self) -> int:
-    """The steps that the loss sees."""
-    is_recurrent = self.network == 'recurrent_relational_network'
-    return self.num_steps if is_recurrent else 1
+  def __post_init__(self):
+    if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
+      raise UserError(
+        f'config.model.network={self.network} has one step: ask for it by'
+        f' --config=configs/rrn/pretty_clevr.py:network={self.network}'
+      )
+    if len(self.conv_widths) != _NUM_CONVOLUTIONS:
+      raise UserError(
+        f'config.model.conv_widths={tuple(self.conv_widths)}:'
+        f' {_NUM_CONVOLUTIONS} numbers expected'
+      )
 
 
 def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
@@ -61,7 +68,7 @@ def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
     UserError: there is none.
   """
   if config.network == 'mlp' and not config.pixels:
-    return PlainNetwork(config, dtype=dtype, rngs=rngs)
+    return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
   if config.network in ('recurrent_relational_network', 'relation_network'):
     kind = PixelNetwork if config.pixels else StateNetwork
     return kind(config, dtype=dtype, rngs=rngs)
@@ -100,7 +107,7 @@ class StateNetwork(nnx.Module):
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
 
 
-class PlainNetwork(nnx.Module):
+class MultilayerPerceptron(nnx.Module):
   """The paper's MLP, of all objects, their distances and the question."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):

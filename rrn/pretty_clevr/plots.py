@@ -10,13 +10,13 @@ from core import plots
 
 @plots.style()
 def accuracy_by_jumps(
-  curve: Sequence[Sequence[float]], paper: np.ndarray
+  curve: Sequence[Sequence[float]], paper: Sequence[Sequence[float]]
 ) -> Figure:
   """Plots the paper's Figure 2b: a line for each step of one network.
 
   Args:
     curve: [T, G], accuracy after each step for 0, 1, ... jumps.
-    paper: the same from the paper, NaN where it has none; drawn dashed.
+    paper: the same from the paper, drawn dashed; empty where it has none.
   """
   shares = np.asarray(curve, float)
   jumps = np.arange(shares.shape[1])
@@ -24,8 +24,7 @@ def accuracy_by_jumps(
   palette = plots.colours(names)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
-  has_paper = not np.isnan(paper).all()
-  axes.set_title('Accuracy' + ' (dashed: the paper)' * has_paper)
+  axes.set_title('Accuracy' + ' (dashed: the paper)' * (len(paper) > 0))
   axes.set_xlabel('jumps')
   plots.show_percent(axes)
   for name, share in zip(names, paper, strict=False):

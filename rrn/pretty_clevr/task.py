@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from core.task import Batch, Evaluator, Metrics
 from rrn import answer
+from rrn.lines import answer_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 
@@ -30,7 +31,6 @@ class PrettyClevrTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    self.paper = config.report
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -82,7 +82,7 @@ class PrettyClevrTask:
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy, averaged over steps and questions."""
-    steps = self.model_config.trained_steps
+    steps = self.model_config.num_steps
     logits = _run(model, batch, num_steps=steps, key=key)
     return answer.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
@@ -119,6 +119,7 @@ class PrettyClevrTask:
       jnp.repeat(batch['weight'], len(anchors)),
       max_jumps=data.MAX_JUMPS,
       steps=self.evals.num_steps,
+      is_independent=False,
     )
 
   def figures(
@@ -131,23 +132,9 @@ class PrettyClevrTask:
       split, _, metric = name.partition('/')
       if metric == 'accuracy_by_step':
         figures[f'{split}_accuracy_by_jumps'] = plots.accuracy_by_jumps(
-          curve, self._paper_curve()
+          curve, [[share / 100 for share in row] for row in self.evals.paper]
         )
     return figures
-
-  def _paper_curve(self) -> np.ndarray:
-    """The paper's accuracies [T, 8], from the report; NaN: not known."""
-    names = [
-      [
-        f'test/steps_{step}/accuracy_{count}_jumps'
-        for count in range(data.MAX_JUMPS + 1)
-      ]
-      for step in range(1, max(self.evals.num_steps) + 1)
-    ]
-    texts = [[self.paper.get(name) or 'nan' for name in row] for row in names]
-    return np.array(
-      [[float(text.rstrip(' %')) / 100 for text in row] for row in texts]
-    )
 
   def predict(
     self, model: nnx.Module, lines: Iterable[str]
@@ -161,10 +148,9 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    answers = answer.answer_lines(
+    for symbol in answer_lines(
       lines, parse=_parse, solve=functools.partial(solve, params)
-    )
-    for symbol in answers:
+    ):
       is_bad = isinstance(symbol, UserError)
       yield symbol if is_bad else data.SYMBOLS[symbol]
 

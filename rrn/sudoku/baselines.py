@@ -12,7 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from rrn import network, relation_network
+from rrn import graph_relation_network, network
 from rrn.sudoku.model import BoardEmbedding, ModelConfig
 
 _SURE = 30.0  # logit of a filled cell's digit: no loss and no gradient there
@@ -27,7 +27,7 @@ class GraphRelationNetwork(BoardEmbedding):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     super().__init__(config, dtype=dtype, rngs=rngs)
     num_cells, side = len(self.graph.senders), self.row_embedding.shape[0]
-    self.network = relation_network.RelationNetwork(
+    self.network = graph_relation_network.RelationNetwork(
       config.width,
       num_cells * (side + 1),
       message_layers=config.message_layers,
@@ -54,7 +54,7 @@ class MultilayerPerceptron(nnx.Module):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     self.num_classes = config.box_height * config.box_width + 1
     size = (self.num_classes - 1) ** 2 * self.num_classes
-    self.node = network.MLP(
+    self.mlp = network.MLP(
       [size, *[config.width] * config.node_layers, size], dtype=dtype, rngs=rngs
     )
 
@@ -63,7 +63,7 @@ class MultilayerPerceptron(nnx.Module):
   ) -> Float[Array, 'T B N K']:
     """Returns the logits, the same at each of `num_steps` steps."""
     digits = jax.nn.one_hot(puzzles, self.num_classes)
-    answer = self.node(digits.reshape(len(puzzles), -1)).astype(jnp.float32)
+    answer = self.mlp(digits.reshape(len(puzzles), -1)).astype(jnp.float32)
     return _at_all_steps(answer.reshape(digits.shape), num_steps)
 
 

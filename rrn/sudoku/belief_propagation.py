@@ -40,7 +40,7 @@ import numpy as np
 from absl import app, flags, logging
 from jaxtyping import Bool, Float, Int
 
-from core import metrics
+from core import files, metrics
 from core.errors import UserError
 from rrn.sudoku import builder, data
 
@@ -51,10 +51,6 @@ _BALANCING_ROUNDS = 10
 _COLUMNS = 256  # of `all_different` at once: they stay in a core's cache
 
 Array = np.ndarray
-
-NUM_BOARDS = flags.DEFINE_integer('num_boards', 1000, 'Boards to solve.')
-GIVENS = flags.DEFINE_integer('givens', 17, 'Givens of each, 17 to 34.')
-VARIANT = flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'What to run.')
 
 
 @functools.cache
@@ -242,24 +238,25 @@ def solve(
 def main(argv) -> int:
   """Prints the table of the test boards; returns the exit status."""
   logging.set_verbosity(logging.WARNING)
+  values = flags.FLAGS
   try:
     if argv[1:]:
       raise UserError(f'{argv[1]!r} is no flag; write --name=value')
-    puzzles, solutions = _test_boards(GIVENS.value, NUM_BOARDS.value)
+    puzzles, solutions = _test_boards(values.givens, values.num_boards)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
   print('| loopy belief propagation | givens | paper | ours | CPU seconds |')
   print('| --- | --- | --- | --- | --- |')
-  for variant in PAPER if VARIANT.value == 'all' else [VARIANT.value]:
+  for variant in PAPER if values.variant == 'all' else [values.variant]:
     start = time.process_time()
     solved = (solve(puzzles, variant) == solutions).all(1)
     seconds = time.process_time() - start
     low, high = metrics.wilson_interval(solved.sum(), len(solved))
-    paper = PAPER[variant] if GIVENS.value == 17 else '–'
+    paper = PAPER[variant] if values.givens == 17 else '–'
     ours = f'{solved.mean():.1%} ({100 * low:.1f} to {100 * high:.1f}'
     print(
-      f'| {variant} | {GIVENS.value} | {paper} | {ours}, n = {len(solved)}) |'
+      f'| {variant} | {values.givens} | {paper} | {ours}, n = {len(solved)}) |'
       f' {seconds:.0f} |',
       flush=True,
     )
@@ -268,7 +265,16 @@ def main(argv) -> int:
 
 def _test_boards(givens: int, count: int):
   """The first boards of the paper's test file with so many givens."""
-  columns = builder.load('hard_test', 'test')
+  try:
+    columns = builder.load('hard_test', 'test')
+  except UserError:
+    if files.locate(builder.TEST_FILES):
+      raise  # it is damaged
+    raise UserError(  # main.py's advice names flags that are not here
+      f'{" or ".join(builder.TEST_FILES)} not found in'
+      f' {files.data_folder().absolute()} or its sub-folders; get it from'
+      f' {builder.TEST_URL} and name its folder by LEARNED_ALGORITHMS_DATA'
+    ) from None
   rows = np.flatnonzero((columns['puzzle'] > 0).sum(1) == givens)[:count]
   if not rows.size:
     raise UserError(
@@ -279,4 +285,7 @@ def _test_boards(givens: int, count: int):
 
 
 if __name__ == '__main__':
+  flags.DEFINE_integer('num_boards', 1000, 'Boards to solve.')
+  flags.DEFINE_integer('givens', 17, 'Givens of each, 17 to 34.')
+  flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'What to run.')
   app.run(main)

@@ -30,7 +30,7 @@ SPLITS = {
   'hard_test': ('test',),
   'generated': ('train', 'validation', 'test'),
 }
-_HINT = 'or generate puzzles: --config.data.source=generated'
+_HINT = 'or generate puzzles: --config=configs/rrn/sudoku.py:source=generated'
 # Names and SHA-256 of the files: ours (with solutions), then upstream's.
 _ROYLE_FILES = {
   'sudoku17_royle.csv.xz': (
@@ -44,7 +44,7 @@ _ROYLE_URL = (
   'https://raw.githubusercontent.com/rikshot/rustdoku/'
   '5fa5444c886f8bcdcd96f8000e639bb4dc1ac1d4/sudoku17'
 )
-_TEST_FILES = {
+TEST_FILES = {
   'rrn_sudoku_hard_test.csv.xz': (
     'f9c5be188ce082d93145b86f9a0438814adc534b4adba2d9390eb6bfaf2c343a'
   ),
@@ -52,7 +52,7 @@ _TEST_FILES = {
     '1b14d68f58de6f64b3db4032eaf4ea68783471aceb8ff10306b92d0479c6bc99'
   ),
 }
-_TEST_URL = (
+TEST_URL = (
   'https://raw.githubusercontent.com/azreasoners/cl-ste/'
   '0ef8c28c90065346c9ae36638ae4c9b8a23b7435/data/palm_sudoku/test.csv'
 )
@@ -95,7 +95,7 @@ def load(
   elif tuple(box) != (3, 3):
     raise UserError(
       f'{source} has 9 x 9 boards; for boxes of {box[0]} x {box[1]} use'
-      ' --config.data.source=generated'
+      ' source=generated'
     )
   else:
     make = functools.partial(
@@ -167,7 +167,7 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
 
 
 def _hard_test(data_dir: str) -> dict[str, Columns]:
-  path = files.find_file(_TEST_FILES, data_dir, url=_TEST_URL, hint=_HINT)
+  path = files.find_file(TEST_FILES, data_dir, url=TEST_URL, hint=_HINT)
   puzzles, solutions = _read_csv(path)
   return _select(puzzles, solutions, {'test': np.arange(len(puzzles))})
 

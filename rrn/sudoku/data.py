@@ -1,4 +1,4 @@
-"""Sudoku in NumPy: rules, an exact solver, a generator, symmetries, text.
+"""Sudoku in NumPy: rules, an exact solver, a generator, text.
 
 A board of side n has boxes of h x w cells, n = h w. It is an int8 row of
 N = n * n cells in reading order, digits 1..n, 0 = empty; a batch is [B, N].
@@ -309,49 +309,6 @@ def add_givens(
   rank = order.argsort(1)  # of a cell among the empty ones; givens come last
   chosen = rank < np.reshape(count, (-1, 1))
   return np.where((puzzles == 0) & chosen, solutions, puzzles)
-
-
-def transform(
-  rng: np.random.Generator,
-  puzzles: np.ndarray,
-  solutions: np.ndarray,
-  *,
-  box: Box | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-  """Draws a symmetry of Sudoku for each pair of boards [B, N] and applies it.
-
-  Relabels digits; permutes rows within bands, bands, columns within stacks, and
-  stacks; transposes half of the boards whose boxes are square.
-  """
-  height, width = box_shape(puzzles.shape[1], box)
-  count, side = len(puzzles), height * width
-  rows = _line_order(rng, count, height, width)[:, :, None]
-  columns = _line_order(rng, count, width, height)[:, None, :]
-  cells = rows * side + columns
-  if height == width:
-    flip = rng.random((count, 1, 1)) < 0.5
-    cells = np.where(flip, cells.swapaxes(1, 2), cells)
-  cells = cells.reshape(count, -1)
-  digits = np.zeros((count, side + 1), puzzles.dtype)
-  digits[:, 1:] = _permutations(rng, (count,), side) + 1
-
-  def apply(boards):
-    moved = np.take_along_axis(boards, cells, 1)
-    return np.take_along_axis(digits, moved.astype(np.intp), 1)
-
-  return apply(puzzles), apply(solutions)
-
-
-def _permutations(rng, shape: tuple[int, ...], size: int) -> np.ndarray:
-  """Random permutations of 0..size - 1: int [*shape, size]."""
-  return rng.random((*shape, size)).argsort(-1)
-
-
-def _line_order(rng, count: int, size: int, num_groups: int) -> np.ndarray:
-  """Orders of lines that keep groups of `size` together: int [count, lines]."""
-  groups = _permutations(rng, (count,), num_groups)[:, :, None]
-  within = _permutations(rng, (count, num_groups), size)
-  return (groups * size + within).reshape(count, -1)
 
 
 def relabel(solutions: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Sudoku as a task: boards drawn on the device, digits read at every step."""
 
 import functools
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -18,6 +17,7 @@ from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import network
+from rrn.lines import answer_lines
 from rrn.sudoku import baselines, builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
 
@@ -30,7 +30,6 @@ NETWORKS = {
   'deep_messages': baselines.DeepMessages,
   'convolutional': baselines.ConvolutionalNetwork,
 }
-PREDICT_BATCH = 64  # boards a device call
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'SudokuTask':
@@ -48,6 +47,12 @@ class SudokuTask:
         f'no network {self.model_config.network!r} for config.model.network;'
         f' there are {", ".join(NETWORKS)}'
       )
+    if config.data.source == 'generated' and config.data.dir:
+      raise UserError(
+        f'generated puzzles use no file of config.data.dir={config.data.dir}:'
+        ' add source=royle17 to the arguments of the config, as in'
+        ' --config=configs/rrn/sudoku.py:cpu,source=royle17'
+      )
     self.box = self.model_config.box_height, self.model_config.box_width
     self.data = config.data
     self.evals = config.evals
@@ -62,8 +67,9 @@ class SudokuTask:
     """'puzzle' and 'solution', int8 [bases, N]."""
     if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
       logging.warning(
-        'training on generated puzzles; for those of the paper name the folder'
-        ' of sudoku17_royle.csv.xz: LEARNED_ALGORITHMS_DATA, see rrn/README.md'
+        'training on generated puzzles; for those of the paper get its two'
+        ' files, see rrn/README.md, name their folder by --config.data.dir, and'
+        ' add source=royle17 to the arguments of the config'
       )
     return builder.load(
       self.data.source,
@@ -124,12 +130,12 @@ class SudokuTask:
     And, of the paper's network, 'test_zero_positions': the hardest boards
     without row and column embeddings, which training had.
     """
-    make = functools.partial(
-      Evaluator, measure=self._measure, batch_size=self.evals.batch_size
-    )
+    make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
     evaluators = {
       name: make(
-        arrays=functools.partial(self._evaluation_set, name), every=period
+        arrays=functools.partial(self._evaluation_set, name),
+        measure=functools.partial(self._measure, name),
+        every=period,
       )
       for name, period in (('validation', self.evals.every), ('test', 0))
     }
@@ -138,7 +144,7 @@ class SudokuTask:
       def measure(model, batch):
         model = nnx.clone(model)
         model.zero_positions = True
-        metrics = self._measure(model, batch)
+        metrics = self._measure('test', model, batch)
         del metrics['solved_by_step']  # of one number of givens: no figure
         return metrics
 
@@ -146,6 +152,10 @@ class SudokuTask:
         arrays=self._hardest_test_set, measure=measure, every=0
       )
     return evaluators
+
+  def _is_published(self, split: str) -> bool:
+    """Whether a split is the paper's test file."""
+    return split == 'test' and self.data.source == 'royle17'
 
   def _hardest_test_set(self) -> dict[str, np.ndarray]:
     columns = self._evaluation_set('test')
@@ -156,7 +166,7 @@ class SudokuTask:
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
     """Boards with each number of givens: the same number of each."""
-    if split == 'test' and self.data.source == 'royle17':
+    if self._is_published(split):
       columns = builder.load('hard_test', 'test', data_dir=self.data.dir)
       puzzle, solution = columns['puzzle'], columns['solution']
     else:
@@ -176,7 +186,7 @@ class SudokuTask:
       solution = np.tile(solution, (high + 1 - low, 1))
     return {'puzzle': puzzle, 'solution': solution}
 
-  def _measure(self, model: Any, batch: Batch) -> Metrics:
+  def _measure(self, split: str, model: Any, batch: Batch) -> Metrics:
     """Shares of boards, cells and rule-abiding answers, by steps and givens."""
     puzzle, solution, weight = (
       batch[name] for name in ('puzzle', 'solution', 'weight')
@@ -192,18 +202,18 @@ class SudokuTask:
       solved[:, :, None], has_givens * weight[:, None], axis=1
     )
     metrics = {'solved_by_step': by_givens}  # [T, G]
+    # The other sets have each of their puzzles with each number of givens.
+    is_independent = self._is_published(split)
     for steps in self.evals.num_steps:
       last = steps - 1
       name = f'steps_{steps}'
-      metrics[f'{name}/solved'] = Metric.mean(solved[last], weight)
-      metrics[f'{name}/cells'] = Metric.mean(right[last], weight[:, None])
-      metrics[f'{name}/valid'] = Metric.mean(
-        is_valid(
-          answers[last],
-          puzzle,
-          self.box,
-        ),
-        weight,
+      valid = is_valid(answers[last], puzzle, self.box)
+      for measure, share in (('solved', solved[last]), ('valid', valid)):
+        metrics[f'{name}/{measure}'] = Metric.mean(
+          share, weight, is_independent=is_independent
+        )
+      metrics[f'{name}/cells'] = Metric.mean(
+        right[last], weight[:, None], is_independent=False
       )
       for column, count in enumerate(range(low, high + 1)):
         metrics[f'{name}/solved_{count}_givens'] = jax.tree.map(
@@ -246,43 +256,31 @@ class SudokuTask:
   ) -> Iterator[str | UserError]:
     """Solves one puzzle a line; warns of answers that break the rules."""
     graphdef, params = nnx.split(model)
-    steps = max(self.evals.num_steps)
+    steps, box = max(self.evals.num_steps), self.box
 
     @jax.jit
-    def solve(params, puzzles):
+    def solve(params, columns):
+      puzzles = columns['puzzle']
       logits = nnx.merge(graphdef, params)(puzzles, num_steps=steps)
-      return logits[-1].argmax(-1)
+      answers = logits[-1].argmax(-1)
+      # Rows of a board, and whether it obeys the rules.
+      return jnp.column_stack([answers, is_valid(answers, puzzles, box)])
 
-    num_cells = math.prod(self.box) ** 2
+    def parse(line):
+      return {'puzzle': data.parse(line, math.prod(box) ** 2, box=box)}
+
     wrong = total = 0
-    lines = iter(lines)
-    while chunk := list(itertools.islice(lines, PREDICT_BATCH)):
-      parsed = [_parse(line, num_cells, self.box) for line in chunk]
-      puzzles = np.zeros((PREDICT_BATCH, num_cells), np.int8)
-      for row, board in enumerate(parsed):
-        if not isinstance(board, UserError):
-          puzzles[row] = board
-      answers = np.asarray(solve(params, puzzles))
-      for puzzle, board, answer in zip(puzzles, parsed, answers, strict=False):
-        if isinstance(board, UserError):
-          yield board
-          continue
+    for row in answer_lines(
+      lines, parse=parse, solve=functools.partial(solve, params)
+    ):
+      if isinstance(row, UserError):
+        yield row
+      else:
         total += 1
-        wrong += not data.is_solution(
-          answer[None],
-          puzzle[None],
-          box=self.box,
-        )[0]
-        yield data.format_board(answer)
+        wrong += not row[-1]
+        yield data.format_board(row[:-1])
     if wrong:
       logging.warning('%d of %d answers break the rules', wrong, total)
-
-
-def _parse(line: str, num_cells: int, box) -> np.ndarray | UserError:
-  try:
-    return data.parse(line.strip(), num_cells, box=box)
-  except UserError as error:
-    return error
 
 
 def givens_range(config, step) -> tuple[jax.Array, jax.Array]:

@@ -1,5 +1,6 @@
 """Metrics: weighted means that merge like concatenation; known intervals."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,9 +31,17 @@ def test_merge_is_concatenation():
   values = rng.integers(0, 9, 10)
   weights = rng.integers(0, 3, 10)
   merged = Metric.mean(values[:3], weights[:3])
-  merged += Metric.mean(values[3:], weights[3:])
+  rest = Metric.mean(values[3:], weights[3:])
+  merged = jax.tree.map(jnp.add, merged, rest)
   assert merged.result() == Metric.mean(values, weights).result()
   assert merged.result() == np.float32((values * weights).sum() / weights.sum())
+
+
+def test_dependent_samples_stay_so():
+  metric = Metric.mean(jnp.ones((2, 3)), axis=1, is_independent=False)
+  summed = jax.tree.map(lambda x: x.sum(0), metric)
+  assert not summed.is_independent and summed.result() == 1
+  assert Metric.mean(jnp.ones(2)).is_independent
 
 
 def test_booleans_are_shares():

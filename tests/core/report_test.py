@@ -52,7 +52,8 @@ def make_run(folder, *, paper, lines=LINES, results=None, seed=3):
   def write(name, value):
     (folder / name).write_text(json.dumps(value))
 
-  config = {'seed': seed, 'total_steps': 100, 'batch_size': 32, 'report': paper}
+  config = {'seed': seed, 'total_steps': 100, 'batch_size': 32}
+  config |= {'report': paper, 'data': {'source': 'partial'}}
   write('config.json', config)
   write('run.json', ORIGIN)
   text = ''.join(json.dumps(line) + '\n' for line in lines)
@@ -90,7 +91,7 @@ def test_run_names_its_provenance(tmp_path):
   text = report.report(make_run(tmp_path / 'run', paper={}))
   assert (
     '100 of 100 updates; 3,200 examples seen; 1 h 7 min wall time; 2 x cpu;'
-    ' seed 3; git abc123; python 3.11.0, jax 0.10.2'
+    ' seed 3; data partial; git abc123; python 3.11.0, jax 0.10.2'
   ) in text
 
 

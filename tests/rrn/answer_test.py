@@ -58,17 +58,21 @@ def test_measures_by_hand():
   answers = np.array([[0, 0, 0, 0], [0, 1, 0, 1]])
   logits = jax.nn.one_hot(answers, 3)
   measured = answer.measure(
-    *map(jnp.asarray, (logits, targets, jumps, weight)), max_jumps=2, steps=(1,)
+    *map(jnp.asarray, (logits, targets, jumps, weight)),
+    max_jumps=2,
+    steps=(1, 2),
+    is_independent=False,
   )
   values = {name: metric.result() for name, metric in measured.items()}
   np.testing.assert_array_equal(
     values['accuracy_by_step'], [[1, 0, np.nan], [1, 0.5, np.nan]]
   )
   np.testing.assert_allclose(values['steps_1/accuracy'], 1 / 3)
-  np.testing.assert_allclose(values['last/accuracy'], 2 / 3)
+  np.testing.assert_allclose(values['steps_2/accuracy'], 2 / 3)
   assert values['steps_1/accuracy_0_jumps'] == 1
-  assert values['last/accuracy_1_jumps'] == 0.5
-  assert measured['last/accuracy_1_jumps'].weight == 2
+  assert values['steps_2/accuracy_1_jumps'] == 0.5
+  assert measured['steps_2/accuracy_1_jumps'].weight == 2
+  assert not any(metric.is_independent for metric in measured.values())
 
 
 def test_the_curriculum_asks_for_ever_more_jumps():

@@ -58,6 +58,8 @@ def test_solve_by_hand():
     ('F=31', 'F=90', 'E would be 99'),
     ('A=B+12', 'A=B+4', 'B and C would both be 26'),
     ('A=B+12', 'A=B+0', 'A and B would both be 30'),
+    ('A=B+12', 'A=B+' + '9' * 20, "statement 1, 'A=B[+]99999"),
+    ('F=31', 'F=' + '9' * 5000, "statement 8, 'F=9{38}': expected"),
   ],
 )
 def test_parse_says_what_is_wrong(old, new, message):

@@ -1,4 +1,4 @@
-"""The paper's parameter counts, and gradients for all parameters."""
+"""Parameter counts, and gradients for all parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +10,8 @@ from core.errors import UserError
 from rrn.ages import data, problems
 from rrn.ages.model import ModelConfig, make_model
 from tests.rrn import perturbed
+
+ONE_STEP = {'num_steps': 1}
 
 
 def make(**options):
@@ -29,18 +31,18 @@ def draw(count=16):
   [
     ({'edge_width': 2}, 425_060),
     ({}, 424_804),
-    ({'network': 'relation_network', 'edge_width': 2}, 425_060),
-    ({'network': 'mlp'}, 469_092),
+    ({**ONE_STEP, 'network': 'relation_network', 'edge_width': 2}, 425_060),
+    ({**ONE_STEP, 'network': 'mlp'}, 469_092),
   ],
 )
-def test_parameter_count_is_the_papers(options, count):
+def test_parameter_counts(options, count):
   params = nnx.eval_shape(lambda: nnx.state(make(**options), nnx.Param))
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
-@pytest.mark.parametrize('network', ['recurrent_relational_network', 'mlp'])
-def test_every_parameter_has_a_gradient(network):
-  graphdef, params = perturbed.split(make(network=network, width=16))
+@pytest.mark.parametrize('options', [{}, {**ONE_STEP, 'network': 'mlp'}])
+def test_every_parameter_has_a_gradient(options):
+  graphdef, params = perturbed.split(make(width=16, **options))
 
   @jax.jit
   @jax.grad
@@ -62,6 +64,14 @@ def test_the_order_of_the_facts_does_not_matter():
   assert np.abs(run(other) - run(facts)).max() > 1e-3
 
 
-def test_unknown_networks_are_named():
-  with pytest.raises(UserError, match='relation_network or mlp'):
-    make(network='rn')
+@pytest.mark.parametrize(
+  'network, message',
+  [
+    ('rn', 'relation_network or mlp'),
+    ('relation_network', 'one step: .*ages.py:network=relation_network'),
+    ('mlp', 'one step: .*ages.py:network=mlp'),
+  ],
+)
+def test_mistakes_name_what_to_change(network, message):
+  with pytest.raises(UserError, match=message):
+    make(network=network, num_steps=8)

@@ -10,7 +10,7 @@ from flax import nnx
 from configs.rrn import ages
 from core import step
 from core.errors import UserError
-from rrn.ages import data, task
+from rrn.ages import data, problems, task
 
 
 def make(arg='smoke', **changes):
@@ -26,6 +26,11 @@ def draw(made, size=64):
   return batch(jax.random.key(0), arrays, size=size, step=step)
 
 
+def number(edges):
+  """One number for the sorted edges [B, 7, 2] of a tree."""
+  return (edges.astype(np.int64) @ [8, 1]) @ 64 ** np.arange(7)
+
+
 def test_batches_hold_right_answers_on_trees_of_training():
   made = make()
   batch = jax.tree.map(np.asarray, draw(made))
@@ -33,7 +38,11 @@ def test_batches_hold_right_answers_on_trees_of_training():
     batch['facts'], batch['question'], batch['answer'], strict=True
   ):
     assert data.solve(facts)[0][question] == answer
-  assert len(np.unique(batch['facts'][:, :7, :2], axis=0)) > 60
+  drawn = number(batch['facts'][:, :7, :2])
+  assert len(np.unique(drawn)) > 60
+  trees = jnp.asarray(data.split_trees()['train'])
+  decoded = np.asarray(jax.jit(jax.vmap(problems.decode))(trees))
+  assert np.isin(drawn, number(decoded)).all()
 
 
 class Oracle(nnx.Module):
@@ -70,8 +79,9 @@ def test_measures_of_an_oracle():
   )
   assert values['steps_2/accuracy_2_jumps'] == 1
   assert values['steps_2/accuracy_3_jumps'] == 0
-  assert values['last/accuracy_6_jumps'] == 1
-  assert measured['last/accuracy_1_jumps'].weight == (jumps == 1).sum()
+  assert values['steps_6/accuracy_6_jumps'] == 1
+  assert measured['steps_6/accuracy_1_jumps'].weight == (jumps == 1).sum()
+  assert measured['steps_6/accuracy'].is_independent
   curve = values['accuracy_by_step'].tolist()
   figures = made.figures({'test/accuracy_by_step': curve})
   assert len(figures['test_accuracy_by_step'].axes[0].lines) >= 7

@@ -77,9 +77,9 @@ def check_small(splits):
   )
 
 
-def load_all(folder):
+def load_all(folder, source='official'):
   return {
-    split: builder.load('official', split, data_dir=str(folder))
+    split: builder.load(source, split, data_dir=str(folder))
     for split in builder.SPLITS
   }
 
@@ -104,16 +104,19 @@ def test_partial_archive_is_checked_and_warns(
   small, tmp_path, monkeypatch, caplog
 ):
   path = tmp_path / 'babi_en-valid-10k.tar.xz'
+  with pytest.raises(UserError, match='tasks_1-20.* not found'):
+    builder.load('partial', 'train', data_dir=str(tmp_path))
   write_archive(path, texts(partial=True), 'babi/en-valid-10k')
   with pytest.raises(UserError, match='SHA-256'):
+    builder.load('partial', 'train', data_dir=str(tmp_path))
+  with pytest.raises(UserError, match='1 of the 3.*data.source=partial'):
     builder.load('official', 'train', data_dir=str(tmp_path))
   digest = hashlib.sha256(path.read_bytes()).hexdigest()
   monkeypatch.setattr(builder, '_PARTIAL', {path.name: digest})
   with caplog.at_level(logging.WARNING):
-    train = builder.load('official', 'train', data_dir=str(tmp_path))
+    train = builder.load('partial', 'train', data_dir=str(tmp_path))
   assert (train['task'] == 3).sum() == 1
   assert 'task 3 has 1 of its 3 training questions' in caplog.text
-  # The full data set is preferred as soon as it is there.
   write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', texts())
   check_small(load_all(tmp_path))
 
@@ -144,7 +147,7 @@ def test_damaged_archive(small, tmp_path):
 def test_missing_file_says_what_to_do(own_cache, tmp_path):
   with pytest.raises(UserError, match='tasks_1-20.*thespermwhale.*:smoke'):
     builder.load('official', 'train', data_dir=str(tmp_path))
-  with pytest.raises(UserError, match="'official' or 'generated'"):
+  with pytest.raises(UserError, match='official, partial, generated'):
     builder.load('nowhere', 'train')
 
 
@@ -160,13 +163,16 @@ def real(tmp_path_factory):
   folder = os.environ.get('LEARNED_ALGORITHMS_DATA')
   if not folder:
     pytest.skip('LEARNED_ALGORITHMS_DATA does not name the folder of real data')
-  names = [*builder._OFFICIAL, *builder._PARTIAL]
-  if files.locate(names, folder) is None:
+  if files.locate(builder._OFFICIAL, folder):
+    source = 'official'
+  elif files.locate(builder._PARTIAL, folder):
+    source = 'partial'
+  else:
     pytest.skip('the bAbI data set is not in LEARNED_ALGORITHMS_DATA')
   with pytest.MonkeyPatch.context() as patch:
     cache = tmp_path_factory.mktemp('cache')
     patch.setenv('LEARNED_ALGORITHMS_CACHE', str(cache))
-    yield load_all('')
+    yield load_all('', source)
 
 
 def test_real_counts(real):

@@ -78,6 +78,7 @@ def test_vocabulary():
     ('', 'a number and a sentence expected'),
     ('7', 'a number and a sentence expected'),
     ('² Mary moved.', 'a number and a sentence expected'),
+    ('9' * 5000 + ' Mary moved.', 'a number and a sentence expected'),
     ('2 Zoe went to the <unk>.', 'unknown words: zoe, <unk>'),
     ('2 Where is Mary?\tatlantis\t1', 'unknown words: atlantis'),
     ('2' + ' mary' * 12, '12 words; at most 11'),
@@ -87,6 +88,19 @@ def test_vocabulary():
 def test_mistakes_are_named(line, message):
   with pytest.raises(UserError, match=message):
     data.Story().read(line)
+
+
+@pytest.mark.parametrize('bad', ['Zoe moved.', 'mary ' * 12, 'Is Zoe here?'])
+def test_a_bad_line_may_start_a_story(bad):
+  story = data.Story()
+  for line in ('1 Mary moved to the garden.', '2 John went to the office.'):
+    story.read(line)
+  with pytest.raises(UserError):
+    story.read('1 ' + bad)
+  story.read('2 Fred went to the kitchen.')
+  assert story.read('3 Where is Fred?').facts == (
+    ('fred', 'went', 'to', 'the', 'kitchen'),
+  )
 
 
 def test_files_name_the_line_and_need_answers():

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from core.errors import UserError
 from rrn import network, plain
 from rrn.babi import data
 from rrn.babi.model import BabiNetwork, ModelConfig
@@ -62,6 +63,14 @@ def test_parameter_count_is_the_papers(options, count):
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
   assert model.num_positions == 40
   assert model.embedding.shape == (177, 32)
+
+
+@pytest.mark.parametrize(
+  'sizes', [(), (10,), (10, 8, 20), (10, 10, 20), (0, 20), (10, 20, 30)]
+)
+def test_graph_sizes_rise_to_the_most_facts(sizes):
+  with pytest.raises(UserError, match='graph_sizes.*rise to 20'):
+    ModelConfig(graph_sizes=sizes)
 
 
 def literal(model, facts, question, offset):

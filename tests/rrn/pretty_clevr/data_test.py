@@ -49,6 +49,8 @@ def changed(index, **changes):
   ('value', 'message'),
   [
     ('{"objects": [', 'no JSON'),
+    ('[' * 100_000, 'no JSON'),
+    (f'[{"9" * 5000}]', 'no JSON'),
     ([], 'expected {"objects"'),
     ({'objects': []}, 'expected {"objects"'),
     (scene(objects=scene()['objects'][:7]), '8 expected, 7 found'),

@@ -1,4 +1,4 @@
-"""The paper's parameter counts, and gradients for all parameters."""
+"""Parameter counts, and gradients for all parameters."""
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +10,18 @@ from core.errors import UserError
 from rrn.pretty_clevr.model import ModelConfig, make_model
 from tests.rrn import perturbed
 
-NETWORKS = ('recurrent_relational_network', 'relation_network', 'mlp')
+NETWORKS = {  # and their numbers of steps
+  'recurrent_relational_network': 4,
+  'relation_network': 1,
+  'mlp': 1,
+}
 SMALL = {'width': 16, 'conv_widths': (4, 4, 4, 4, 4)}
 
 
-def make(**options):
-  return make_model(ModelConfig(**options), dtype=jnp.float32, rngs=nnx.Rngs(0))
+def make(network='recurrent_relational_network', **options):
+  options = {'num_steps': NETWORKS.get(network, 4)} | options
+  config = ModelConfig(network=network, **options)
+  return make_model(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
 
 
 def questions(num_questions=3):
@@ -34,7 +40,7 @@ def questions(num_questions=3):
 @pytest.mark.parametrize(
   'network, count', zip(NETWORKS, (155_920, 155_920, 261_136), strict=True)
 )
-def test_parameter_count_is_the_papers(network, count):
+def test_parameter_counts(network, count):
   params = nnx.eval_shape(lambda: nnx.state(make(network=network), nnx.Param))
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
@@ -89,8 +95,15 @@ def test_turning_a_scene_changes_positions_not_distances():
 
 
 @pytest.mark.parametrize(
-  'options', [{'network': 'rn'}, {'network': 'mlp', 'pixels': True}]
+  'options, message',
+  [
+    ({'network': 'rn'}, 'relation_network or'),
+    ({'network': 'mlp', 'pixels': True}, 'relation_network or'),
+    ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
+    ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
+    ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): 5 numbers'),
+  ],
 )
-def test_unknown_networks_are_named(options):
-  with pytest.raises(UserError, match='relation_network or'):
+def test_mistakes_name_what_to_change(options, message):
+  with pytest.raises(UserError, match=message):
     make(**options)

@@ -97,7 +97,8 @@ def test_evaluation_asks_all_questions_of_fixed_scenes():
     batch = {'scene': jnp.asarray(columns['scene']), 'weight': weight}
     measured = jax.jit(lambda b, e=evaluator: e.measure(Oracle(), b))(batch)
     values[split] = {k: np.asarray(m.result()) for k, m in measured.items()}
-    assert measured['last/accuracy'].weight == 5 * 128
+    assert measured['steps_4/accuracy'].weight == 5 * 128
+    assert not measured['steps_4/accuracy_5_jumps'].is_independent
     assert measured['steps_4/accuracy_5_jumps'].weight == 5 * 16
     assert values[split]['steps_4/accuracy_5_jumps'] == 1
     assert values[split]['steps_1/accuracy'] < 0.2
@@ -125,20 +126,24 @@ def test_report_names_what_is_measured():
     '86.2 %'
   )
   mlp = pretty_clevr.sweep()['mlp'].report
-  assert mlp['test/last/accuracy_1_jumps'] == '53.4 %'
+  assert mlp['test/steps_1/accuracy_1_jumps'] == '53.4 %'
+  assert not any(pretty_clevr.get_config('steps=8').report.values())
 
 
 def test_the_figure_has_the_papers_curves():
-  made = make(None)
-  paper = made._paper_curve()
-  assert paper.shape == (4, 8) and paper[3, 5] == pytest.approx(0.862)
-  figures = made.figures(
-    {'test/accuracy_by_step': np.full((4, 8), 0.5).tolist()}
-  )
-  lines = figures['test_accuracy_by_jumps'].axes[0].lines
-  drawn = [line.get_ydata() for line in lines]
-  assert any(np.allclose(y, paper[3]) for y in drawn if len(y) == 8)
-  assert np.isnan(make('steps=8')._paper_curve()).all()
+  points = pretty_clevr.sweep()
+  points['whole'] = pretty_clevr.get_config()
+  for name, config in points.items():
+    steps = config.model.num_steps
+    figures = task.make_task(config).figures(
+      {'test/accuracy_by_step': np.full((steps, 8), 0.5).tolist()}
+    )
+    lines = figures['test_accuracy_by_jumps'].axes[0].lines
+    dashed = [line.get_ydata() for line in lines if line.is_dashed()]
+    paper = np.array(config.evals.paper) / 100
+    assert len(paper) == (0 if name == 'rrn_8_steps' else steps)
+    np.testing.assert_allclose(dashed, paper)
+  assert points['whole'].evals.paper[3][5] == 86.2
 
 
 def test_predict_answers_in_order_whatever_the_order_of_the_objects():

@@ -220,7 +220,7 @@ def test_loss_at_the_last_step_is_that_alone():
     assert (abs(difference) < 1e-5) == (steps == 'last')
 
 
-@pytest.mark.parametrize('size', [None, 'cpu', 'smoke'])
+@pytest.mark.parametrize('size', [None, 'cpu,source=royle17', 'smoke'])
 def test_sweep_has_every_row_of_the_table(size):
   points = sudoku.sweep(size)
   assert set(points) == {*task.NETWORKS, 'loss_at_last_step'}

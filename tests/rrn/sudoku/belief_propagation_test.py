@@ -108,3 +108,4 @@ def test_missing_data_is_one_clear_line(tmp_path):
   assert result.stdout == ''
   last = result.stderr.splitlines()[-1]
   assert last.startswith('error: ') and 'LEARNED_ALGORITHMS_DATA' in last
+  assert '--config' not in last  # a flag of main.py

@@ -80,7 +80,7 @@ def write_upstream_files(folder, monkeypatch):
   )
   for table, name, text in (
     ('_ROYLE_FILES', 'sudoku17', royle),
-    ('_TEST_FILES', 'test.csv', test),
+    ('TEST_FILES', 'test.csv', test),
   ):
     (folder / name).write_text(text)
     sha256 = hashlib.sha256(text.encode()).hexdigest()

@@ -1,5 +1,3 @@
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -91,10 +89,10 @@ def test_solves_a_17_clue_puzzle():
 
 def test_solves_more_boards_than_fit_the_frontier():
   rng = np.random.default_rng(1)
-  puzzles = np.tile(data.parse(ROYLE, 81), (1500, 1))
-  puzzles, solutions = data.transform(
-    rng, puzzles, np.tile(data.parse(ROYLE_SOLUTION, 81), (1500, 1))
-  )
+  names = rng.permuted(np.tile(np.arange(1, 10), (1500, 1)), axis=1)
+  names = np.insert(names, 0, 0, axis=1).astype(np.int8)
+  puzzles = names[:, data.parse(ROYLE, 81)]
+  solutions = names[:, data.parse(ROYLE_SOLUTION, 81)]
   found, counts = data.solve(puzzles)
   assert (counts == 1).all()
   np.testing.assert_array_equal(found, solutions)
@@ -130,30 +128,6 @@ def test_neighbours_share_a_unit(box):
   if side == 9:
     assert len(edges) == 1620
     assert set(table[0]) == {*range(1, 9), *range(9, 81, 9), 10, 11, 19, 20}
-
-
-@pytest.mark.parametrize('box', [*BOXES, (3, 3)])
-@settings(max_examples=5, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1))
-def test_transform_keeps_puzzles_and_solutions_valid(box, seed):
-  rng = np.random.default_rng(seed)
-  puzzles, solutions = data.generate(
-    rng, 4, *box, givens=math.prod(box) ** 2 // 2
-  )
-  new_puzzles, new_solutions = data.transform(rng, puzzles, solutions, box=box)
-  assert data.is_solution(new_solutions, new_puzzles, box=box).all()
-  assert (data.count_solutions(new_puzzles, box=box) == 1).all()
-  np.testing.assert_array_equal((new_puzzles > 0).sum(1), (puzzles > 0).sum(1))
-
-
-def test_transform_moves_every_cell_and_transposes_half():
-  rng = np.random.default_rng(0)
-  board = np.tile(np.arange(16), (400, 1)) % 4 + 1  # rows are all 1 2 3 4
-  moved, _ = data.transform(rng, board, board)
-  rows = moved.reshape(-1, 4, 4)
-  is_upright = (rows[:, :1] == rows).all((1, 2))
-  assert 150 < is_upright.sum() < 250
-  assert len({row.tobytes() for row in rows[is_upright, 0]}) == 24
 
 
 def test_relabel_forgets_digit_names_only():

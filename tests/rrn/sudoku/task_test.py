@@ -52,15 +52,34 @@ def test_digit_symmetry_keeps_the_places_of_the_base(bases):
   assert not {tuple(row) for row in moved['puzzle'] > 0} <= places
 
 
-def test_symmetries_of_oblong_boxes_are_legal():
-  puzzles, solutions = data.generate(np.random.default_rng(0), 1, 2, 3)
-  boards = jnp.stack([puzzles[0], solutions[0]]).astype(int)
+def move(boards, box, count):
+  """Boards [..., N], each moved by `count` symmetries."""
+  boards = jnp.asarray(boards, int)
+  keys = jax.random.split(jax.random.key(0), count)
   moved = jax.vmap(
-    lambda key: task.transform(key, boards, (2, 3), digits_only=False)
-  )(jax.random.split(jax.random.key(0), 50))
-  moved = np.asarray(moved)
-  assert data.is_solution(moved[:, 1], moved[:, 0], box=(2, 3)).all()
-  assert (data.count_solutions(moved[:, 0], box=(2, 3)) == 1).all()
+    lambda key: task.transform(key, boards, box, digits_only=False)
+  )(keys)
+  return np.asarray(moved)
+
+
+@pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 2), (3, 3)])
+def test_symmetries_keep_puzzles_and_solutions_valid(box):
+  boards = np.stack(data.generate(np.random.default_rng(0), 1, *box))[:, 0]
+  moved = move(boards, box, 50)
+  puzzles, solutions = moved[:, 0], moved[:, 1]
+  assert data.is_solution(solutions, puzzles, box=box).all()
+  assert (data.count_solutions(puzzles, box=box) == 1).all()
+  np.testing.assert_array_equal(
+    (puzzles > 0).sum(1), np.full(50, (boards[0] > 0).sum())
+  )
+
+
+def test_symmetries_move_every_cell_and_transpose_half():
+  board = np.arange(16) % 4 + 1  # rows are all 1 2 3 4
+  rows = move(board, (2, 2), 400).reshape(-1, 4, 4)
+  is_upright = (rows[:, :1] == rows).all((1, 2))
+  assert 150 < is_upright.sum() < 250
+  assert len({row.tobytes() for row in rows[is_upright, 0]}) == 24
 
 
 def test_curriculum_goes_from_start_to_end():
@@ -117,13 +136,17 @@ def test_measures_of_an_oracle(smoke):
   weight = np.ones(len(columns['puzzle']), np.float32)
   weight[::3] = 0
   batch = jax.tree.map(jnp.asarray, columns | {'weight': weight})
-  measured = smoke._measure(oracle, batch)
+  measured = smoke._measure('validation', oracle, batch)
   values = {name: metric.result() for name, metric in measured.items()}
   assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
   assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
   np.testing.assert_allclose(values['steps_8/cells'], 15 / 16)
   assert measured['steps_8/solved'].weight == weight.sum()
   assert values['solved_by_step'].shape == (16, 7)
+  # Boards come with each number of givens, and cells of a board with others.
+  assert measured['steps_8/solved_9_givens'].is_independent
+  assert not measured['steps_8/solved'].is_independent
+  assert not measured['steps_8/cells'].is_independent
   givens = (columns['puzzle'] > 0).sum(1)
   for count in range(4, 11):
     name = f'steps_16/solved_{count}_givens'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rrn import network, relation_network
+from rrn import graph_relation_network, network
 from tests.rrn import perturbed
 
 WIDTH = 8
@@ -19,7 +19,9 @@ def ragged_graph():
 
 def make_model(**options):
   return perturbed.split(
-    relation_network.RelationNetwork(WIDTH, 5, rngs=nnx.Rngs(0), **options)
+    graph_relation_network.RelationNetwork(
+      WIDTH, 5, rngs=nnx.Rngs(0), **options
+    )
   )
 
 
