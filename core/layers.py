@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 glorot = nnx.initializers.glorot_uniform()
-State = tuple[Float[Array, 'B D'], Float[Array, 'B D']]  # hidden, cell
+State = tuple[Float[Array, '*B D'], Float[Array, '*B D']]  # hidden, cell
 
 
 class MLP(nnx.Module):
@@ -72,9 +72,9 @@ class LSTM(nnx.Module):
     cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
     return jax.nn.sigmoid(read) * jnp.tanh(cell), cell
 
-  def zeros(self, batch: int) -> State:
-    """The state before any input."""
-    zeros = jnp.zeros((batch, len(self.bias[...]) // 4))
+  def zeros(self, *batch: int) -> State:
+    """The state before any input, '*B D'."""
+    zeros = jnp.zeros((*batch, len(self.bias[...]) // 4))
     return zeros, zeros
 
   def step(self, x: Float[Array, 'B F'], state: State) -> State:
@@ -92,12 +92,19 @@ class LSTM(nnx.Module):
 
     Inputs whose mask is False leave the state as it is.
     """
-    from_input, from_hidden = jnp.split(
-      self.kernel[...], [inputs.shape[-1]], axis=0
-    )
+    from_input = self.kernel[...][: inputs.shape[-1]]
     # What does not wait for the state is one product for all steps.
-    gates = jnp.swapaxes(inputs @ from_input + self.bias[...], 0, 1)
-    is_input = None if mask is None else mask.T[..., None]
+    return self.scan_gates(inputs @ from_input + self.bias[...], start, mask)
+
+  def scan_gates(
+    self,
+    gates: Float[Array, '*B T D4'],
+    start: State,
+    mask: Bool[Array, '*B T'] | None = None,
+  ) -> tuple[Float[Array, '*B T D'], State]:
+    """As `scan`, from the inputs' share of the gates, with the bias."""
+    from_hidden = self.kernel[...][-start[0].shape[-1] :]
+    is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
 
     def step(state, now):
       gates, is_input = now
@@ -108,8 +115,9 @@ class LSTM(nnx.Module):
         )
       return new, new[0]
 
-    end, hidden = jax.lax.scan(step, start, (gates, is_input))
-    return jnp.swapaxes(hidden, 0, 1), end
+    steps = jnp.moveaxis(gates, -2, 0), is_input
+    end, hidden = jax.lax.scan(step, start, steps)
+    return jnp.moveaxis(hidden, 0, -2), end
 
 
 def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):

@@ -10,13 +10,14 @@ C classes, G numbers of jumps.
 """
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from core.metrics import Metric
 from core.task import Metrics
 from rrn import network
@@ -54,7 +55,7 @@ class AnswerNetwork(nnx.Module):
     dtype,
     rngs: nnx.Rngs,
   ):
-    self.pre = network.MLP(
+    self.pre = layers.MLP(
       [num_features, *[width] * pre_layers, width], dtype=dtype, rngs=rngs
     )
     self.network = network.RecurrentRelationalNetwork(
@@ -66,7 +67,7 @@ class AnswerNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
-    self.output = network.MLP(
+    self.output = layers.MLP(
       [width, *[width] * output_layers, num_classes],
       dropout=(*[0.0] * (output_layers - 1), dropout),
       dtype=dtype,
@@ -89,15 +90,21 @@ class AnswerNetwork(nnx.Module):
     return self.output(states.sum(2), key).astype(jnp.float32)
 
 
-def most_jumps(step: jax.Array, *, curriculum_steps: int, most: int) -> Array:
+def most_jumps(
+  step: jax.Array, *, curriculum: Sequence[int], most: int
+) -> Array:
   """The most jumps asked for at a step: a curriculum (ours).
 
-  It grows from 0 to `most` in equal parts of `curriculum_steps` updates; the
-  paper's training has none, `curriculum_steps` = 0.
+  Args:
+    step: completed updates.
+    curriculum: the updates with at most one jump, and those before each further
+      one is asked for; (): none, as in the paper.
+    most: at the end.
   """
-  if not curriculum_steps:
+  if not curriculum:
     return jnp.asarray(most)
-  return jnp.minimum((most + 1) * step // curriculum_steps, most)
+  first, each = curriculum
+  return jnp.clip(2 + (step - first) // each, 1, most)
 
 
 def loss(

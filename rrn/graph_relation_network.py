@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from core import layers
 from rrn import network
 
 
@@ -40,12 +41,12 @@ class RelationNetwork(nnx.Module):
     dtype=jnp.float32,
     rngs: nnx.Rngs,
   ):
-    self.message = network.MLP(
+    self.message = layers.MLP(
       [2 * width + edge_width, *[width] * message_layers, width],
       dtype=dtype,
       rngs=rngs,
     )
-    self.readout = network.MLP(
+    self.readout = layers.MLP(
       [width, *[width] * readout_layers, num_outputs], dtype=dtype, rngs=rngs
     )
     self.dtype = dtype

@@ -21,7 +21,7 @@ C classes.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -29,63 +29,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
-glorot = nnx.initializers.glorot_uniform()
+from core import layers
+
 Mask = Bool[Array | np.ndarray, '... #N K']
-
-
-class MLP(nnx.Module):
-  """Linear layers with ReLU between them; the last one is linear.
-
-  Args:
-    widths: of the input and of each layer's output.
-    dropout: rates after each hidden layer, which take effect where a call
-      brings a key; () for none.
-  """
-
-  def __init__(
-    self,
-    widths: Sequence[int],
-    *,
-    dropout: Sequence[float] = (),
-    dtype=jnp.float32,
-    rngs: nnx.Rngs,
-  ):
-    self.layers = nnx.List(
-      nnx.Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
-      for a, b in zip(widths[:-1], widths[1:], strict=True)
-    )
-    self.dropout = tuple(dropout)
-
-  def __call__(
-    self, x: Float[Array, '*B D'], key: jax.Array | None = None
-  ) -> Float[Array, '*B D2']:
-    """Applies the layers; `key`: for dropout, None: without."""
-    *hidden, last = self.layers
-    for index, layer in enumerate(hidden):
-      x = jax.nn.relu(layer(x))
-      if key is not None and self.dropout and self.dropout[index]:
-        keep = 1 - self.dropout[index]
-        kept = jax.random.bernoulli(
-          jax.random.fold_in(key, index), keep, x.shape
-        )
-        x = jnp.where(kept, x / keep, 0)
-    return last(x)
-
-
-class LSTM(nnx.Module):
-  """The recurrent cell: one kernel for input and state, forget bias + 1."""
-
-  def __init__(self, width: int, *, rngs: nnx.Rngs):
-    self.kernel = nnx.Param(glorot(rngs.params(), (2 * width, 4 * width)))
-    self.bias = nnx.Param(jnp.zeros(4 * width))
-
-  @staticmethod
-  def update(gates, cell):
-    """The new (hidden, cell) '*B D' from the gates before their sigmoids."""
-    write, candidate, forget, read = jnp.split(gates, 4, axis=-1)
-    cell = jax.nn.sigmoid(forget + 1) * cell
-    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
-    return jax.nn.sigmoid(read) * jnp.tanh(cell), cell
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -207,7 +153,7 @@ def sum_edges(
 
 
 def make_message_sum(
-  message: MLP,
+  message: layers.MLP,
   width: int,
   graph: Graph,
   *,
@@ -278,13 +224,13 @@ class RecurrentRelationalNetwork(nnx.Module):
     rngs: nnx.Rngs,
   ):
     hidden = [width] * message_layers
-    self.message = MLP(
+    self.message = layers.MLP(
       [2 * width + edge_width, *hidden, width], dtype=dtype, rngs=rngs
     )
     hidden = [width] * node_layers
     inputs = 2 * width if lstm else 3 * width
-    self.node = MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
-    self.lstm = LSTM(width, rngs=rngs) if lstm else None
+    self.node = layers.MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
+    self.lstm = layers.LSTM(width, rngs=rngs) if lstm else None
     self.remat = remat
     self.dtype = dtype
 

@@ -32,7 +32,7 @@ def get_config(arg: str | None = None):
   config.model.output_layers = 3
   config.model.edge_width = 0  # 2: the authors' dead columns
   config.model.dropout = 0.5
-  config.data.curriculum_steps = 0  # updates until 7 jumps are asked; 0: none
+  config.data.curriculum = ()  # see rrn.answer.most_jumps; (): none
   config.evals.every = 5000  # updates
   config.evals.num_steps = (steps,)
   config.evals.num_validation = 2048  # problems, on trees of training
@@ -79,7 +79,7 @@ def _cpu(config):
   _recipe(config)
   config.total_steps = 10_000
   config.microbatch = 16
-  config.data.curriculum_steps = 4000
+  config.data.curriculum = (2000, 500)
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.999
   config.evals.every = 1000
@@ -91,7 +91,7 @@ def _smoke(config):
   config.model.width = 32
   config.total_steps = 600
   config.batch_size = 64
-  config.data.curriculum_steps = 400
+  config.data.curriculum = (300, 30)
   config.steps_per_call = 20
   config.optim.warmup_steps = 20
   config.optim.ema_decay = 0.98

@@ -14,8 +14,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from core.errors import UserError
-from rrn import answer, network
+from rrn import answer
 from rrn.ages import data
 
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
@@ -95,7 +96,7 @@ class MultilayerPerceptron(nnx.Module):
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     inputs = _PERSONS * _FACT + _PERSONS
-    self.mlp = network.MLP(
+    self.mlp = layers.MLP(
       [inputs, *[2 * config.width] * 4, _CLASSES],
       dropout=(0.0, 0.0, 0.0, config.dropout),
       dtype=dtype,

@@ -62,7 +62,7 @@ class AgesTask:
     'facts' [B, 8, 4]; 'question', 'answer' and 'jumps' [B].
     """
     most = answer.most_jumps(
-      step, curriculum_steps=self.data.curriculum_steps, most=_MAX_JUMPS
+      step, curriculum=self.data.curriculum, most=_MAX_JUMPS
     )
     tree_key, draw_key = jax.random.split(key)
     trees = jax.random.choice(tree_key, arrays['tree'], (size,))

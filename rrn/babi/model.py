@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from core.errors import UserError
 from rrn import network
 from rrn.babi import data
@@ -70,15 +71,15 @@ class BabiNetwork(nnx.Module):
     width, sentence_width = config.width, config.sentence_width
     num_words = len(data.vocabulary())
     self.embedding = nnx.Param(
-      network.glorot(rngs.params(), (num_words, sentence_width))
+      layers.glorot(rngs.params(), (num_words, sentence_width))
     )
-    self.fact_lstm = network.LSTM(sentence_width, rngs=rngs)
-    self.question_lstm = network.LSTM(sentence_width, rngs=rngs)
+    self.fact_lstm = layers.LSTM(sentence_width, rngs=rngs)
+    self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)
     self.num_positions = config.num_offsets + data.MAX_FACTS
     sentences = 1 + config.question_in_facts
     inputs = sentences * sentence_width + self.num_positions
     hidden = [width] * config.pre_layers
-    self.pre = network.MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
+    self.pre = layers.MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
     self.network = network.RecurrentRelationalNetwork(
       width,
       message_layers=config.message_layers,
@@ -87,7 +88,7 @@ class BabiNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
-    self.output = network.MLP(
+    self.output = layers.MLP(
       [width, width, width, num_words],
       dropout=[config.dropout] * 2,
       dtype=dtype,
@@ -152,26 +153,15 @@ class BabiNetwork(nnx.Module):
 
 
 def encode(
-  lstm: network.LSTM,
+  lstm: layers.LSTM,
   embedding: Float[Array, 'V E'],
   words: Int[Array, '... L'],
 ) -> Float[Array, '... E']:
   """The LSTM's state after the last word of each sentence; words 0 are none."""
-  from_word, from_hidden = jnp.split(lstm.kernel[...], 2)
+  from_word = lstm.kernel[...][: embedding.shape[1]]
   table = embedding @ from_word + lstm.bias[...]
-  words = jnp.moveaxis(words, -1, 0)
-
-  def step(carry, inputs):
-    hidden, cell = carry
-    gates, is_word = inputs
-    new = lstm.update(gates + hidden @ from_hidden, cell)
-    return jax.tree.map(
-      lambda new, old: jnp.where(is_word, new, old), new, carry
-    ), None
-
-  zeros = jnp.zeros((*words.shape[1:], embedding.shape[1]))
-  inputs = look_up(table, words), (words > 0)[..., None]
-  (hidden, _), _ = jax.lax.scan(step, (zeros, zeros), inputs)
+  start = lstm.zeros(*words.shape[:-1])
+  _, (hidden, _) = lstm.scan_gates(look_up(table, words), start, words > 0)
   return hidden
 
 

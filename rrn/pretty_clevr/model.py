@@ -17,8 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from core.errors import UserError
-from rrn import answer, network
+from rrn import answer
 from rrn.pretty_clevr import data, render
 
 _SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
@@ -37,6 +38,9 @@ class ModelConfig:
     num_steps: message passing steps in training; the other networks have one.
     width: of messages and states.
     dropout: rate before the last layer.
+    distance_scale: of the message function's first weights of the distance at
+      initialisation (ours): distances are small, and seen late, beside one-hot
+      features.
     pixels: see pictures in place of positions, colours and shapes.
     conv_widths: of the five layers of the encoder of pictures.
   """
@@ -45,6 +49,7 @@ class ModelConfig:
   num_steps: int = 4
   width: int = 128
   dropout: float = 0.5
+  distance_scale: float = 1.0
   pixels: bool = False
   conv_widths: Sequence[int] = (32, 64, 128, 256, 512)
 
@@ -85,6 +90,9 @@ class StateNetwork(nnx.Module):
     self.answer = _make_answer_network(
       config, 2 + 2 * _OBJECTS, _OBJECTS, dtype=dtype, rngs=rngs
     )
+    first = self.answer.network.message.layers[0].kernel
+    of_distance = slice(2 * config.width, None)
+    first[...] = first[...].at[of_distance].multiply(config.distance_scale)
 
   def __call__(
     self,
@@ -112,7 +120,7 @@ class MultilayerPerceptron(nnx.Module):
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     inputs = _OBJECTS * (2 + 3 * _OBJECTS) + _QUESTION
-    self.mlp = network.MLP(
+    self.mlp = layers.MLP(
       [inputs, *[2 * config.width] * 4, _SYMBOLS],
       dropout=(0.0, 0.0, 0.0, config.dropout),
       dtype=dtype,

@@ -59,7 +59,7 @@ class PrettyClevrTask:
     questions = (self.data.questions_per_scene,)
     most = answer.most_jumps(
       step,
-      curriculum_steps=self.data.curriculum_steps,
+      curriculum=self.data.curriculum,
       most=data.MAX_JUMPS,
     )
 

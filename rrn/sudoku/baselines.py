@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from rrn import graph_relation_network, network
 from rrn.sudoku.model import BoardEmbedding, ModelConfig
 
@@ -54,7 +55,7 @@ class MultilayerPerceptron(nnx.Module):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     self.num_classes = config.box_height * config.box_width + 1
     size = (self.num_classes - 1) ** 2 * self.num_classes
-    self.mlp = network.MLP(
+    self.mlp = layers.MLP(
       [size, *[config.width] * config.node_layers, size], dtype=dtype, rngs=rngs
     )
 
@@ -81,7 +82,7 @@ class DeepMessages(BoardEmbedding):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     super().__init__(config, dtype=dtype, rngs=rngs)
     num_classes = config.box_height * config.box_width + 1
-    self.message = network.MLP(
+    self.message = layers.MLP(
       [
         2 * config.width + num_classes,
         *[num_classes] * (config.message_layers + 1),
@@ -176,7 +177,7 @@ class ConvolutionalNetwork(nnx.Module):
     self.output = nnx.Linear(
       config.width,
       self.side + 1,
-      kernel_init=network.glorot,
+      kernel_init=layers.glorot,
       dtype=dtype,
       rngs=rngs,
     )

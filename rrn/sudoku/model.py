@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from core import layers
 from core.errors import UserError
 from rrn import network
 from rrn.sudoku import data
@@ -75,13 +76,13 @@ class BoardEmbedding(nnx.Module):
     width, embedding_width = config.width, config.embedding_width
 
     def embedding(rows):
-      return nnx.Param(network.glorot(rngs.params(), (rows, embedding_width)))
+      return nnx.Param(layers.glorot(rngs.params(), (rows, embedding_width)))
 
     self.digit_embedding = embedding(side + 1)
     self.row_embedding = embedding(side)
     self.column_embedding = embedding(side)
     hidden = [width] * config.pre_layers
-    self.pre = network.MLP(
+    self.pre = layers.MLP(
       [3 * embedding_width, *hidden, width], dtype=dtype, rngs=rngs
     )
     self.graph = network.Graph(
@@ -124,7 +125,7 @@ class SudokuNetwork(BoardEmbedding):
     self.output = nnx.Linear(
       config.width,
       config.box_height * config.box_width + 1,
-      kernel_init=network.glorot,
+      kernel_init=layers.glorot,
       dtype=dtype,
       rngs=rngs,
     )

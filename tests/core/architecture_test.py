@@ -25,7 +25,7 @@ SYSTEMS = sorted(
 # Name of a file of an experiment -> what it may use of core.
 CORE = {
   'data': {'errors'},
-  'model': {'errors'},
+  'model': {'errors', 'layers'},
   'builder': {'errors', 'files', 'datasets'},
   'plots': {'plots'},
   'task': {'errors', 'datasets', 'metrics', 'task'},

@@ -123,8 +123,8 @@ def test_sgd_is_the_gradient():
 
 
 @pytest.mark.parametrize(
-  'name, message', [('name', "'adam', 'adamw'"), ('schedule', "'constant'")]
+  'name, message', [('name', "'sgd', 'adam'"), ('schedule', "'constant'")]
 )
 def test_unknown_names(name, message):
-  with pytest.raises(UserError, match=f"optim.{name}='sgd': {message}"):
-    make(**{name: 'sgd'})
+  with pytest.raises(UserError, match=f"optim.{name}='lion': {message}"):
+    make(**{name: 'lion'})

@@ -76,14 +76,12 @@ def test_measures_by_hand():
 
 
 def test_the_curriculum_asks_for_ever_more_jumps():
-  def most(step, curriculum_steps):
-    return answer.most_jumps(
-      jnp.asarray(step), curriculum_steps=curriculum_steps, most=7
-    )
+  def most(step, curriculum):
+    return answer.most_jumps(jnp.asarray(step), curriculum=curriculum, most=4)
 
-  steps = (0, 99, 100, 250, 700, 799, 800, 10_000)
-  assert [most(step, 800) for step in steps] == [0, 0, 1, 2, 7, 7, 7, 7]
-  assert most(0, 0) == 7
+  steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
+  assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 4]
+  assert most(0, ()) == 4
 
 
 def test_loss_is_the_mean_over_steps_and_examples():

@@ -52,14 +52,11 @@ def test_batches_hold_right_answers(changes):
   assert set(batch['anchors'].ravel()) == set(range(16))
 
 
-def test_training_begins_without_jumps():
-  made = make(**{'data.curriculum_steps': 800})
-  assert not draw(made, step=0)['jumps'].any()
-  assert draw(made, step=250)['jumps'].max() == 2
-  assert (
-    draw(make('smoke', **{'data.curriculum_steps': 0}), step=0)['jumps'].max()
-    == 7
-  )
+def test_training_begins_with_few_jumps():
+  made = make(**{'data.curriculum': (100, 50)})
+  assert draw(made, step=0)['jumps'].max() == 1
+  assert draw(made, step=160)['jumps'].max() == 3
+  assert draw(make(**{'data.curriculum': ()}), step=0)['jumps'].max() == 7
 
 
 def test_the_papers_scenes_come_from_a_pool():

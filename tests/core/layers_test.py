@@ -1,0 +1,69 @@
+"""The LSTM over time is the LSTM step by step; dropout keeps the mean."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from core import layers
+
+WIDTH, FEATURES, STEPS = 5, 3, 7
+
+
+def make():
+  return layers.LSTM(WIDTH, FEATURES, rngs=nnx.Rngs(0))
+
+
+def inputs():
+  return jax.random.normal(jax.random.key(1), (2, STEPS, FEATURES))
+
+
+def test_scan_is_step_by_step():
+  lstm = make()
+  hidden, end = lstm.scan(inputs(), lstm.zeros(2))
+  state = lstm.zeros(2)
+  for t in range(STEPS):
+    state = lstm.step(inputs()[:, t], state)
+    np.testing.assert_allclose(hidden[:, t], state[0], atol=1e-6)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, state
+  )
+
+
+def test_masked_inputs_leave_the_state():
+  lstm = make()
+  mask = np.arange(STEPS) < np.array([[4], [0]])
+  hidden, (end, _) = lstm.scan(inputs(), lstm.zeros(2), mask)
+  expected, _ = lstm.scan(inputs()[:, :4], lstm.zeros(2))
+  np.testing.assert_allclose(end[0], expected[0, -1], atol=1e-6)
+  np.testing.assert_array_equal(hidden[0, 3:], np.tile(end[0], (4, 1)))
+  np.testing.assert_array_equal(end[1], 0)
+
+
+def test_one_step_by_hand():
+  lstm = make()
+  x, h, c = np.ones(FEATURES), np.full(WIDTH, 0.5), np.full(WIDTH, -0.3)
+  gates = np.concatenate([x, h]) @ lstm.kernel[...] + lstm.bias[...]
+  write, candidate, forget, read = np.split(gates, 4)
+  cell = jax.nn.sigmoid(forget + 1) * c + jax.nn.sigmoid(write) * np.tanh(
+    candidate
+  )
+  hidden = jax.nn.sigmoid(read) * np.tanh(cell)
+  ours = lstm.step(
+    jnp.asarray(x)[None], (jnp.asarray(h)[None], jnp.asarray(c)[None])
+  )
+  np.testing.assert_allclose(ours[0][0], hidden, atol=1e-6)
+  np.testing.assert_allclose(ours[1][0], cell, atol=1e-6)
+
+
+def test_dropout():
+  x = layers.dropout(jax.random.key(0), jnp.ones(10_000), 0.2)
+  assert set(np.asarray(x).round(4)) == {0, 1.25}
+  assert abs(x.mean() - 1) < 0.02
+
+
+def test_mlp_drops_hidden_layers_with_a_key_only():
+  mlp = layers.MLP([4, 64, 2], dropout=(0.5,), rngs=nnx.Rngs(0))
+  x = jnp.ones((1, 4))
+  np.testing.assert_array_equal(mlp(x), mlp(x))
+  assert (mlp(x) != mlp(x, jax.random.key(0))).any()
