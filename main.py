@@ -16,7 +16,7 @@ MODES = 'train', 'eval', 'predict', 'sweep', 'report'
 OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/rrn/sudoku.py:smoke', 'What to run.', sys_argv=OVERRIDES
+  'config', 'configs/seq2set/sorting.py:cpu', 'What to run.', sys_argv=OVERRIDES
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string(

@@ -112,7 +112,7 @@ def test_unknown_choices_are_refused():
 def test_paper_values():
   points = sorting.sweep('cpu')
   assert len(points) == 30
-  cells = {name: c.report['test/accuracy'] for name, c in points.items()}
+  cells = {name: c.report['validation/accuracy'] for name, c in points.items()}
   assert cells['size_10_process_5_glimpses_1'] == '57 %'
   assert cells['size_15_pointer_network_glimpses_0'] == '0 %'
   assert sorting.get_config('set_size=7').report['test/accuracy'] == ''
