@@ -238,3 +238,5 @@ def test_sweep_is_the_papers_ablations():
   assert points['no_dropout'].model.dropout == 0
   assert points['baseline'].model == babi.get_config('cpu').model
   assert {c.total_steps for c in points.values()} == {12_000}
+  for name, config in points.items():
+    assert any(config.report.values()) == (name == 'baseline')

@@ -38,7 +38,7 @@ def questions(num_questions=3):
 
 
 @pytest.mark.parametrize(
-  'network, count', zip(NETWORKS, (155_920, 155_920, 261_136), strict=True)
+  'network, count', [*zip(NETWORKS, (155_920, 155_920, 261_136), strict=True)]
 )
 def test_parameter_counts(network, count):
   params = nnx.eval_shape(lambda: nnx.state(make(network=network), nnx.Param))
