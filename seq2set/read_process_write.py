@@ -22,6 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from core import layers
 
 Mask = Bool[Array, 'B N']
+ENCODERS = 'read_process_write', 'pointer_network'
 ATTENTIONS = 'dot', 'scaled_dot', 'additive'
 # What the gates of Process see: q, the state, and r, what was read. Forms A and
 # C are one function with its rows in another order, B repeats q.
@@ -347,6 +348,14 @@ class SetToSequence(nnx.Module):
     """Returns outputs and their log p; for the options see `Write.decode`."""
     memories, start = self.encode(elements, mask)
     return self.write.decode(memories, start, mask=mask, **options)
+
+
+def cross_entropy(
+  logits: Float[Array, 'B T M'], targets: Int[Array, 'B T']
+) -> Float[Array, 'B T']:
+  """-log p(target) of each output, in nats; its gradient has no scatter."""
+  chosen = jax.nn.one_hot(targets, logits.shape[-1])
+  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
 
 
 def load_set2set(

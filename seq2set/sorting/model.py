@@ -7,8 +7,6 @@ from flax import nnx
 from core.errors import UserError
 from seq2set import read_process_write
 
-ENCODERS = 'read_process_write', 'pointer_network'
-
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -33,7 +31,7 @@ class ModelConfig:
 
   def __post_init__(self):
     known = {
-      'encoder': ENCODERS,
+      'encoder': read_process_write.ENCODERS,
       'process_attention': read_process_write.ATTENTIONS,
       'pointer_attention': read_process_write.ATTENTIONS,
       'process_form': tuple(read_process_write.PROCESS_FORMS),

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
+from seq2set import read_process_write
 from seq2set.read_process_write import SetToSequence
 from seq2set.sorting import data, plots
 from seq2set.sorting.model import ModelConfig, make_model
@@ -65,7 +66,7 @@ class SortingTask:
     """-log p(order), the mean over the sets, in nats."""
     del key
     logits = model(batch['elements'], batch['order'])
-    losses = cross_entropy(logits, batch['order']).sum(1)
+    losses = read_process_write.cross_entropy(logits, batch['order']).sum(1)
     is_right = (logits.argmax(-1) == batch['order']).all(1)
     return losses.mean(), {'accuracy_given_prefix': Metric.mean(is_right)}
 
@@ -100,7 +101,9 @@ class SortingTask:
     gap = jnp.diff(jnp.sort(elements[..., 0])).min(1)
     bins = jax.nn.one_hot(jnp.searchsorted(jnp.array(GAPS), gap), len(GAPS) + 1)
     used = jax.nn.one_hot(output, count).sum(1)
-    losses = cross_entropy(model(elements, order), order).sum(1)
+    losses = read_process_write.cross_entropy(
+      model(elements, order), order
+    ).sum(1)
     return {
       'accuracy': Metric.mean(is_sorted, weight),
       'positions': Metric.mean(is_right.mean(1), weight),
@@ -204,9 +207,3 @@ def _fixed_sets(seed: int, index: jax.Array, count: int) -> Batch:
   keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
   sets = jax.vmap(lambda key: draw(key, (1, count)))(keys)
   return jax.tree.map(lambda x: x[:, 0], sets)
-
-
-def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-  """-log p(target) of each output [B, T], in nats; without a scatter."""
-  chosen = jax.nn.one_hot(targets, logits.shape[-1])
-  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)

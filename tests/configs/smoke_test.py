@@ -48,11 +48,21 @@ def words(config):
   return {'words': ((config.data.context + 2 * config.data.length,), np.int32)}
 
 
+def hulls(config):
+  count = config.data.num_points
+  return {
+    'points': ((4, count, 2), np.float32),
+    'hull': ((4, count), np.int32),
+    'num_corners': ((4,), np.int32),
+  }
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
 STAND_INS = {
   'rrn.ages': trees,
   'rrn.babi': questions,
   'rrn.sudoku': boards,
+  'seq2set.convex_hull': hulls,
   'seq2set.language_model': words,
   'seq2set.ngrams': tokens,
   'seq2set.star': tokens,

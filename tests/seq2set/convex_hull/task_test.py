@@ -1,0 +1,141 @@
+"""Hulls as a task: orders of input and output, and what counts as a hull."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.seq2set import convex_hull
+from core.errors import UserError
+from seq2set.convex_hull import data, task
+
+SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
+
+
+def make(arg='smoke', **changes):
+  config = convex_hull.get_config(arg)
+  config.update_from_flattened_dict({'data.num_sets': 300} | changes)
+  return task.make_task(config)
+
+
+def draw(made, size=200):
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  batch = made.batch(jax.random.key(0), arrays, size=size, step=0)
+  return jax.tree.map(np.asarray, batch)
+
+
+def corners_of(targets):
+  return targets[: (targets == 5).argmax()]
+
+
+@pytest.mark.parametrize('inputs', task.INPUTS)
+def test_targets_are_hulls_of_the_points_in_their_order(inputs):
+  batch = draw(make(f'smoke,inputs={inputs}'))
+  for points, targets in zip(*batch.values(), strict=True):
+    corners = corners_of(targets)
+    assert (targets[len(corners) :] == 5).all() and len(targets) == 6
+    np.testing.assert_array_equal(corners, data.hull(points))
+    if inputs == 'angle':
+      x, y = (points - points.mean(0)).T
+      assert (np.diff(np.arctan2(y, x)) > 0).all()
+
+
+def test_random_starts_are_the_same_hulls_from_all_corners():
+  batch = draw(make('smoke,start=random'))
+  starts, ways = set(), set()
+  for points, targets in zip(*batch.values(), strict=True):
+    corners, hull = corners_of(targets), data.hull(points)
+    place = np.argmax(corners == hull[0])
+    forward = np.roll(corners, -place)
+    backward = np.roll(corners[::-1], -np.argmax(corners[::-1] == hull[0]))
+    is_forward = np.array_equal(forward, hull)
+    assert is_forward or np.array_equal(backward, hull)
+    starts.add(int(place))
+    ways.add(is_forward)
+  assert len(starts) >= 4 and ways == {True, False}
+
+
+def outputs(*corners):
+  return jnp.array([[*corners, *[5] * (6 - len(corners))]])
+
+
+def test_what_counts_as_the_hull():
+  true = outputs(0, 1, 2, 3)
+  for other, same in [
+    ((1, 2, 3, 0), True),
+    ((3, 2, 1, 0), True),
+    ((0, 2, 1, 3), False),
+    ((0, 1, 2), False),
+    ((0, 1, 2, 3, 4), False),
+    ((), False),
+  ]:
+    assert task.same_cycle(outputs(*other), true)[0] == same
+  later = jnp.array([[0, 1, 2, 3, 5, 4]])  # after the stop nothing counts
+  assert task.same_cycle(later, true)[0]
+
+
+def test_area_and_simple_polygons():
+  points = SQUARE[None]
+  for corners, area, simple in [
+    ((0, 1, 2, 3), 1, True),
+    ((3, 2, 1, 0), -1, True),
+    ((0, 1, 2), 0.5, True),
+    ((0, 1, 4, 2, 3), 0.75, True),
+    ((0, 2, 1, 3), 0, False),  # crosses itself
+    ((0, 1, 2, 2), 0.5, False),
+    ((0, 1), 0, False),
+  ]:
+    given = outputs(*corners)
+    assert task.area(points, given)[0] == pytest.approx(area)
+    assert task.is_simple_polygon(points, given)[0] == simple
+
+
+class Oracle(nnx.Module):
+  """Knows the hulls, or leaves out their last corner."""
+
+  def __init__(self, forgets=False):
+    self.forgets = forgets
+
+  def decode(self, points, *, length, avoid_repeats=False):
+    def hulls(points):
+      rows = np.full((len(points), length), length - 1, np.int32)
+      for row, one in zip(rows, np.asarray(points), strict=True):
+        corners = data.hull(one)[: -1 if self.forgets else None]
+        row[: len(corners)] = corners
+      return rows
+
+    shape = jax.ShapeDtypeStruct((len(points), length), jnp.int32)
+    return jax.pure_callback(hulls, shape, points), None
+
+
+def test_measures_of_an_oracle():
+  made = make(**{'evals.num_sets': 60})
+  columns = made._evaluation_set('test')
+  batch = columns | {'weight': np.ones(60)}
+  for forgets in False, True:
+    metrics = made._measure(Oracle(forgets), batch)
+    values = {name: m.result() for name, m in metrics.items()}
+    assert values['accuracy'] == (not forgets)
+    if forgets:
+      assert values['simple'] < 1 and 0.2 < values['area'] < 0.9
+    else:
+      assert values['simple'] == 1
+      assert values['area'] == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize('inputs', task.INPUTS)
+def test_predict_answers_in_the_order_of_the_line(inputs):
+  made = make(f'smoke,inputs={inputs}')
+  shuffled = SQUARE[[4, 2, 0, 3, 1]]
+  line = ' '.join(f'{x}' for x in shuffled.ravel())
+  good, bad = made.predict(Oracle(), [line, '1 2'])
+  assert good == '2 4 3 5 2'
+  assert isinstance(bad, UserError)
+
+
+def test_refusals():
+  with pytest.raises(UserError, match='config.model.inputs'):
+    make(**{'model.inputs': 'sorted'})
+  with pytest.raises(UserError, match='config.data.distribution'):
+    make(**{'data.distribution': 'gaussian'})
