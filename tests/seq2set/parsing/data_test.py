@@ -1,0 +1,66 @@
+"""Brackets are read or refused, cleaned, and scored as EVALB does."""
+
+import pytest
+
+from core.errors import UserError
+from seq2set.parsing import data
+
+
+def read(text):
+  (tree,) = data.read(text.splitlines(), 'file')
+  return tree
+
+
+def test_trees_over_several_lines():
+  text = '( (S\n (NP (DT a)\n (NN b))) )\n(X (Y c))'
+  first, second = data.read(text.splitlines(), 'file')
+  assert str(data.clean(first)) == '(S (NP (DT a) (NN b)))'
+  assert second.words() == ['c']
+
+
+@pytest.mark.parametrize(
+  'text, why',
+  [
+    ('(S (A b)\n', "line 1: 1 '\\)' missing"),
+    ('(A b)\n)', "line 2: '\\)' without"),
+    ('word (A b)', "'word' outside"),
+    ('(A b c)', 'either trees or one word'),
+    ('(A (B c) d)', 'either trees or one word'),
+    ('(A)', 'either trees or one word'),
+    ('()', 'either trees or one word'),
+  ],
+)
+def test_bad_brackets(text, why):
+  with pytest.raises(UserError, match=f'file, .*{why}'):
+    list(data.read(text.splitlines(), 'file'))
+
+
+def test_cleaning():
+  tree = read(
+    '( (S (NP-SBJ-1 (-NONE- *T*)) (VP=2 (-LRB- -LRB-) (VB-x go))'
+    ' (NP|PP (NN home))) )'
+  )
+  assert str(data.clean(tree)) == (
+    '(S (VP (-LRB- -LRB-) (VB-x go)) (NP (NN home)))'
+  )
+  assert data.clean(read('(S (NP (-NONE- *)))')) is None
+
+
+def test_brackets_leave_out_punctuation_tags_and_the_root():
+  tree = read(
+    '(S (`` ``) (NP (DT a) (, ,) (NN b)) (PRN (, ,)) (PRT (RP up)) (. .))'
+  )
+  assert data.brackets(tree) == {('NP', 0, 2): 1, ('ADVP', 2, 3): 1}
+
+
+def test_scores():
+  true = read('(S (NP (DT a) (NN b)) (VP (VB c) (NP (NN d))))')
+  same = data.score([true], [true])
+  assert same == (3, 3, 3) and same.f1 == 1
+  flat = read('(S (NP (DT a) (NN b)) (VB c) (NP (NN d)) (. .))')
+  assert data.score([true], [flat]) == (2, 3, 2)
+  assert data.score([true, true], [flat, None]) == (2, 6, 2)
+  assert data.score([true, true], [flat, None]).f1 == pytest.approx(0.5)
+  # The same phrase twice counts twice.
+  twice = read('(S (NP (NP (NN a))))')
+  assert data.score([twice], [read('(S (NP (NN a)))')]) == (1, 2, 1)

@@ -1,0 +1,99 @@
+"""Both orders give the paper's strings, can be undone, and are repaired."""
+
+import lzma
+import os
+import pathlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from seq2set.parsing import data, linearise
+from seq2set.parsing.data import Tree
+
+FIGURE_2 = '(S (NP (DT This)) (VP (VBZ is) (NP (DT a) (NN sentence))) (. .))'
+LABELS = {
+  'depth_first': (
+    'S NP DT !DT !NP VP VBZ !VBZ NP DT !DT NN !NN !NP !VP . !. !S'
+  ),
+  'breadth_first': 'S LEV NP VP . LEV DT PAR VBZ NP LEV PAR PAR DT NN DONE',
+}
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
+def test_figure_2(order):
+  (tree,) = data.read([FIGURE_2], 'figure')
+  labels = linearise.linearise(tree, order)
+  assert ' '.join(labels) == LABELS[order]
+  assert str(tree) == FIGURE_2
+
+
+def trees():
+  labels = st.sampled_from(['S', 'NP', 'VP', 'X'])
+  tags = st.builds(lambda label: Tree(label, word='w'), labels)
+  return st.recursive(
+    tags,
+    lambda child: st.builds(
+      lambda label, children: Tree(label, tuple(children)),
+      labels,
+      st.lists(child, min_size=1, max_size=4),
+    ),
+    max_leaves=12,
+  )
+
+
+def numbered(tree, words=None):
+  """Gives each word its place, so that a mix-up shows."""
+  words = words or iter(range(1000))
+  if tree.is_tag:
+    return Tree(tree.label, word=f'w{next(words)}')
+  return Tree(tree.label, tuple(numbered(c, words) for c in tree.children))
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
+@given(trees())
+def test_round_trip(order, tree):
+  tree = numbered(tree)
+  labels, words = linearise.linearise(tree, order), tree.words()
+  for repairs in False, True:
+    assert linearise.rebuild(labels, words, order, repairs=repairs) == tree
+  # One word more or less is no tree of this sentence.
+  for other in words[:-1], [*words, 'more']:
+    assert linearise.rebuild(labels, other, order, repairs=False) is None
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
+@given(
+  st.lists(
+    st.sampled_from(['S', 'NP', '!S', '!NP', 'LEV', 'PAR', 'DONE', '!']),
+    max_size=15,
+  ),
+  st.integers(1, 5),
+)
+def test_repaired_trees_have_all_words(order, labels, count):
+  words = [f'w{k}' for k in range(count)]
+  tree = linearise.rebuild(labels, words, order, repairs=True)
+  assert tree is not None and tree.words() == words
+  strict = linearise.rebuild(labels, words, order, repairs=False)
+  if strict is not None:
+    assert strict == tree
+    assert linearise.linearise(strict, order) == labels
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
+def test_round_trip_of_real_trees(order):
+  folder = pathlib.Path(os.environ.get('LEARNED_ALGORITHMS_DATA', ''))
+  paths = sorted(folder.glob('**/craft.*.ptb.xz'))
+  if not os.environ.get('LEARNED_ALGORITHMS_DATA') or not paths:
+    pytest.skip('LEARNED_ALGORITHMS_DATA names no folder with craft.*.ptb.xz')
+  count = 0
+  for path in paths:
+    with lzma.open(path, 'rt') as lines:
+      for tree in map(data.clean, data.read(lines, path.name)):
+        if tree is not None:
+          labels = linearise.linearise(tree, order)
+          words = tree.words()
+          again = linearise.rebuild(labels, words, order, repairs=False)
+          assert again == tree
+          count += 1
+  assert count > 1000
