@@ -10,9 +10,7 @@ First, each contender's logits are compared with ours on the same weights.
 """
 
 import pathlib
-import statistics
 import sys
-import time
 from collections.abc import Callable, Mapping
 
 import jax
@@ -25,6 +23,7 @@ from absl import app, flags, logging
 # A script's own folder, not the one it was started in, is where Python looks.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
+from benchmarks import timing
 from configs.rrn import sudoku
 from core import runtime, sharding, step
 from core.errors import UserError
@@ -274,20 +273,6 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
   return products
 
 
-def measure(
-  calls: Mapping[str, Contender], rounds: int
-) -> dict[str, list[float]]:
-  """The seconds of each call, made once a round, after a round to warm up."""
-  seconds = {name: [] for name in calls}
-  for number in range(1 + rounds):
-    for name, (call, _) in calls.items():
-      start = time.perf_counter()
-      call()
-      if number:
-        seconds[name].append(time.perf_counter() - start)
-  return seconds
-
-
 def benchmark(
   batch_size: int, num_steps: int, microbatch: int, rounds: int
 ) -> dict[str, dict]:
@@ -313,8 +298,9 @@ def benchmark(
   contenders = make_contenders(config, boards)
   products = make_products(config, at_once)
   calls, results = contenders | products, {}
-  for name, seconds in measure(calls, rounds).items():
-    gflop, median = calls[name][1] / 1e9, statistics.median(seconds)
+  timed = {name: call for name, (call, _) in calls.items()}
+  for name, seconds in timing.measure(timed, rounds).items():
+    gflop, median = calls[name][1] / 1e9, timing.median(seconds)
     results[name] = {
       'seconds': seconds,
       'median': median,
@@ -373,16 +359,6 @@ def main(_):
     runtime.write_json(path, run | {'results': results})
 
 
-def guarded(argv) -> int:
-  """Runs main; a mistake of the user's ends with one line and status 2."""
-  try:
-    main(argv)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
-
-
 if __name__ == '__main__':
   # Here, so that a test may import several benchmarks with flags alike.
   flags.DEFINE_integer('batch_size', 32, 'Boards an update.', 1)
@@ -395,4 +371,4 @@ if __name__ == '__main__':
     lower_bound=0,
   )
   flags.DEFINE_string('output', None, 'The JSON file to write.')
-  app.run(guarded)
+  app.run(timing.guarded(main))

@@ -1,0 +1,28 @@
+"""The benchmark compares equals: it raises where states differ."""
+
+import dataclasses
+
+import pytest
+
+from benchmarks import rrn_graphs
+
+
+@pytest.mark.parametrize('name', rrn_graphs.CASES)
+def test_contenders_agree_and_run(name):
+  case = dataclasses.replace(rrn_graphs.CASES[name], width=16)
+  contenders = rrn_graphs.make_contenders(case, batch_size=8)
+  assert {'plain form', 'ours'} <= set(contenders)
+  for call in contenders.values():
+    call()
+
+
+def test_a_difference_is_noticed(monkeypatch):
+  case = dataclasses.replace(rrn_graphs.CASES['Pretty-CLEVR'], width=16)
+  pass_messages = rrn_graphs.plain.pass_messages
+  monkeypatch.setattr(
+    rrn_graphs.plain,
+    'pass_messages',
+    lambda *args, **options: pass_messages(*args, **options) * 1.01,
+  )
+  with pytest.raises(ArithmeticError, match='plain form'):
+    rrn_graphs.make_contenders(case, batch_size=8)
