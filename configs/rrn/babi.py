@@ -37,9 +37,11 @@ def get_config(arg: str | None = None):
   config.model.node_layers = 3
   config.model.question_in_facts = not args.no_question_in_facts
   config.model.dropout = 0.0 if args.no_dropout else 0.5
+  config.model.tied_start = False
   config.model.num_offsets = 20
   config.model.graph_sizes = (20,)
   config.data.source = 'official'  # 'partial' or 'generated'
+  config.data.curriculum = ()  # see rrn.babi.task.share_of_questions; (): none
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.evals.every = 10_000  # updates
   config.evals.batch_size = 512
@@ -75,18 +77,21 @@ def sweep(arg: str | None = None):
 
 def _recipe(config):
   """What both small sizes share."""
+  config.model.message_layers = 1
+  config.model.tied_start = True
   config.model.graph_sizes = (6, 10, 20)  # most stories are short
-  config.microbatch = 8
-  common.muon(
-    config, paths='(pre|message|node|lstm)/.*kernel', learning_rate=4e-3
-  )
+  config.microbatch = 16
+  common.muon(config, paths='(pre|message|node)/.*kernel', learning_rate=3e-3)
   config.optim.l2 = 0.0
   config.optim.warmup_steps = 100
 
 
 def _cpu(config):
   _recipe(config)
-  config.total_steps = 12_000
+  if config.model.dropout:
+    config.model.dropout = 0.1
+  config.data.curriculum = (1000, 8000, 0.15)
+  config.total_steps = 24_000
   config.batch_size = 128
   config.steps_per_call = 10
   config.optim.ema_decay = 0.999

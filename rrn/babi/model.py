@@ -38,6 +38,8 @@ class ModelConfig:
     question_in_facts: whether a node's input has the question; False is an
       ablation.
     dropout: rate after both hidden layers of the output; 0 is an ablation.
+    tied_start: both sentence LSTMs start with the same weights (ours), so that
+      a word looks alike in a fact and in the question.
     num_offsets: positions of facts start at 0 ... num_offsets - 1.
     graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
       graph that holds its facts. Several: for small batches, on CPUs.
@@ -51,6 +53,7 @@ class ModelConfig:
   node_layers: int = 3
   question_in_facts: bool = True
   dropout: float = 0.5
+  tied_start: bool = False
   num_offsets: int = 20
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
 
@@ -75,6 +78,8 @@ class BabiNetwork(nnx.Module):
     )
     self.fact_lstm = layers.LSTM(sentence_width, rngs=rngs)
     self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)
+    if config.tied_start:
+      self.question_lstm.kernel[...] = self.fact_lstm.kernel[...]
     self.num_positions = config.num_offsets + data.MAX_FACTS
     sentences = 1 + config.question_in_facts
     inputs = sentences * sentence_width + self.num_positions

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -59,9 +59,12 @@ class BabiTask:
   def arrays(self, split: str) -> dict[str, np.ndarray]:
     """Encoded questions [rows, ...], and each task's 'first' row and 'count'.
 
-    Columns are 'facts', 'question' and 'answer', as `data.encode` makes them.
+    Columns are 'facts', 'question' and 'answer', as `data.encode` makes them;
+    those of a task are sorted by the number of facts.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
+    order = np.lexsort((columns['num_facts'], columns['task']))
+    columns = {name: column[order] for name, column in columns.items()}
     _, first, count = np.unique(
       columns['task'], return_index=True, return_counts=True
     )
@@ -79,10 +82,11 @@ class BabiTask:
     step: jax.Array,
   ) -> Batch:
     """Draws tasks, a question of each, and the position of its first fact."""
-    del step
     task_key, row_key, offset_key = jax.random.split(key, 3)
     task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
-    row = jax.random.randint(row_key, (size,), 0, arrays['count'][task])
+    share = share_of_questions(step, self.data.curriculum)
+    count = jnp.ceil(share * arrays['count']).astype(jnp.int32)
+    row = jax.random.randint(row_key, (size,), 0, count[task])
     row += arrays['first'][task]
     offset = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
@@ -218,3 +222,19 @@ class BabiTask:
         yield ''
       else:
         yield word if isinstance(word, UserError) else words[word]
+
+
+def share_of_questions(
+  step: jax.Array, curriculum: Sequence[int | float]
+) -> jax.Array:
+  """The share of each task's questions that is asked at a step (ours).
+
+  Questions with the fewest facts come first. A curriculum is (first, last,
+  share): `share` of them until update `first`, all of them from update `last`,
+  and linearly more between; (): none, as in the paper.
+  """
+  if not curriculum:
+    return jnp.ones(())
+  first, last, share = curriculum
+  done = jnp.clip((step - first) / (last - first), 0, 1)
+  return share + (1 - share) * done

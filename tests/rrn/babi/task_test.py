@@ -39,7 +39,7 @@ def draw(size, counts=(5, 100, 20), arg=None, **changes):
   config.update(changes)
   batch = jax.jit(task.make_task(config).batch, static_argnames='size')
   arrays = jax.tree.map(jnp.asarray, uneven(counts))
-  drawn = batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(0))
+  drawn = batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(10_000))
   return jax.tree.map(np.asarray, drawn)
 
 
@@ -60,7 +60,7 @@ def test_tasks_are_drawn_uniformly_and_so_are_their_questions():
 
 def test_micro_batches_hold_stories_of_like_size():
   groups = 4
-  batch = draw(groups * 8 * jax.device_count(), arg='cpu')
+  batch = draw(groups * 8 * jax.device_count(), arg='cpu', microbatch=8)
   num_facts = (batch['facts'][..., 0] > 0).sum(1)
   # `core.step` gives each of the four micro-batches every fourth example.
   by_group = num_facts.reshape(-1, groups).T
@@ -237,6 +237,26 @@ def test_sweep_is_the_papers_ablations():
   assert not points['no_question_in_facts'].model.question_in_facts
   assert points['no_dropout'].model.dropout == 0
   assert points['baseline'].model == babi.get_config('cpu').model
-  assert {c.total_steps for c in points.values()} == {12_000}
+  assert {c.total_steps for c in points.values()} == {24_000}
   for name, config in points.items():
     assert any(config.report.values()) == (name == 'baseline')
+
+
+def test_short_stories_come_first():
+  shares = [
+    float(task.share_of_questions(jnp.asarray(step), (100, 200, 0.2)))
+    for step in (0, 100, 150, 200, 999)
+  ]
+  np.testing.assert_allclose(shares, [0.2, 0.2, 0.6, 1, 1])
+  assert task.share_of_questions(jnp.asarray(0), ()) == 1
+  config = babi.get_config('smoke')
+  config.data.curriculum = (100, 200, 0.2)
+  made = task.BabiTask(config)
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  most = {}
+  for step in 0, 200:
+    batch = made.batch(
+      jax.random.key(0), arrays, size=256, step=jnp.asarray(step)
+    )
+    most[step] = int((batch['facts'][..., 0] > 0).sum(1).max())
+  assert most == {0: 2, 200: 10}
