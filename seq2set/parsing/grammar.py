@@ -1,0 +1,183 @@
+"""Sentences and trees without a treebank: a small, ambiguous English grammar.
+
+Words are drawn as in true text, a few of them often, and many can be two parts
+of speech. Where a prepositional phrase belongs depends on the preposition, and
+what follows a verb on the verb: so trees can be told from words, though not
+always. The grammar's own likeliest parse, by CKY, is the ceiling that no parser
+can pass but by chance.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from seq2set.parsing.data import Tree
+
+MAX_WORDS = 40
+_NUM_WORDS = 3000
+_AMBIGUOUS = 0.2  # of each part of speech's words, borrowed from another one's
+
+# Phrase -> (probability, parts). What stands behind ^ tells kinds of a label
+# apart and is not in the tree; a phrase whose name begins with _ is spliced
+# into the one above.
+_RULES = {
+  'S^root': ((1.0, ('_CLAUSE', '.')),),
+  '_CLAUSE': ((0.95, ('NP', 'VP')), (0.05, ('S', '_AND_S'))),
+  'S': ((1.0, ('NP', 'VP')),),
+  '_AND_S': ((1.0, ('CC', 'S')),),
+  'NP': (
+    (0.36, ('DT', 'NN')),
+    (0.14, ('DT', '_NOUN')),
+    (0.2, ('NNP',)),
+    (0.1, ('PRP',)),
+    (0.13, ('NP', 'PP^noun')),
+    (0.04, ('NP', 'SBAR^noun')),
+    (0.03, ('NP', '_AND_NP')),
+  ),
+  '_NOUN': ((0.7, ('JJ', 'NN')), (0.15, ('JJ', '_NOUN')), (0.15, ('NN', 'NN'))),
+  '_AND_NP': ((1.0, ('CC', 'NP')),),
+  'VP': (
+    (0.38, ('VB^object', 'NP')),
+    (0.14, ('VB^alone',)),
+    (0.14, ('VB^clause', 'SBAR')),
+    (0.22, ('VP', 'PP^verb')),
+    (0.06, ('VP', 'ADVP')),
+    (0.06, ('MD', 'VP')),
+  ),
+  'PP^noun': ((1.0, ('IN^noun', 'NP')),),
+  'PP^verb': ((1.0, ('IN^verb', 'NP')),),
+  'SBAR': ((1.0, ('IN^clause', 'S')),),
+  'SBAR^noun': ((1.0, ('WDT', 'VP')),),
+  'ADVP': ((1.0, ('RB',)),),
+}
+# Part of speech -> its share of the words.
+_TAGS = {
+  'NN': 0.3,
+  'NNP': 0.2,
+  'JJ': 0.15,
+  'VB^object': 0.1,
+  'VB^alone': 0.06,
+  'VB^clause': 0.04,
+  'RB': 0.1,
+  'IN^noun': 0.012,
+  'IN^verb': 0.012,
+  'IN^clause': 0.004,
+  'DT': 0.004,
+  'PRP': 0.006,
+  'CC': 0.002,
+  'MD': 0.003,
+  'WDT': 0.002,
+}
+
+
+@functools.cache
+def _lexicon() -> dict[str, tuple[list[str], np.ndarray]]:
+  """The words of each part of speech and their probabilities."""
+  rng = np.random.default_rng(0)
+  own = {
+    tag: [f'{tag.lower().replace("^", "-")}-{k}' for k in range(count)]
+    for tag, share in _TAGS.items()
+    if (count := max(3, round(share * _NUM_WORDS)))
+  }
+  lexicon = {'.': (['.'], np.ones(1))}
+  for tag, words in own.items():
+    words = list(words)
+    others = [w for other, ws in own.items() if other != tag for w in ws]
+    for place in np.flatnonzero(rng.random(len(words)) < _AMBIGUOUS):
+      words[place] = others[rng.integers(len(others))]
+    words = list(dict.fromkeys(words))
+    weights = 1 / np.arange(1, len(words) + 1)
+    lexicon[tag] = words, weights / weights.sum()
+  return lexicon
+
+
+def sample(rng: np.random.Generator) -> Tree:
+  """Draws a tree of at most `MAX_WORDS` words."""
+  while True:
+    (tree,) = _sample('S^root', rng, [MAX_WORDS])
+    if tree is not None:
+      return tree
+
+
+def _sample(symbol, rng, budget) -> list[Tree | None]:
+  """The trees that a symbol becomes; [None] once there are too many words."""
+  if symbol not in _RULES:
+    budget[0] -= 1
+    words, p = _lexicon()[symbol]
+    return [Tree(_bare(symbol), word=words[rng.choice(len(words), p=p)])]
+  rules = _RULES[symbol]
+  _, parts = rules[rng.choice(len(rules), p=[p for p, _ in rules])]
+  children = []
+  for part in parts:
+    if budget[0] <= 0:
+      return [None]
+    children += _sample(part, rng, budget)
+  if None in children:
+    return [None]
+  if symbol.startswith('_'):
+    return children
+  return [Tree(_bare(symbol), tuple(children))]
+
+
+def parse(words: list[str]) -> Tree | None:
+  """The likeliest tree of a sentence; None if the grammar has none."""
+  count, symbols = len(words), [*_RULES, *_TAGS, '.']
+  number = {symbol: k for k, symbol in enumerate(symbols)}
+  best = np.full((count, count + 1, len(symbols)), -np.inf)
+  back: dict[tuple[int, int, str], tuple] = {}
+  for k, word in enumerate(words):
+    for tag, log_p in _tags_of().get(word, {}).items():
+      best[k, k + 1, number[tag]] = log_p
+    for symbol, rules in _RULES.items():
+      for p, parts in rules:
+        if len(parts) == 1:
+          log_p = math.log(p) + best[k, k + 1, number[parts[0]]]
+          if log_p > best[k, k + 1, number[symbol]]:
+            best[k, k + 1, number[symbol]] = log_p
+            back[k, k + 1, symbol] = parts
+  for width in range(2, count + 1):
+    for start in range(count - width + 1):
+      end = start + width
+      middles = np.arange(start + 1, end)
+      for symbol, rules in _RULES.items():
+        for p, parts in rules:
+          if len(parts) == 2:
+            left, right = (number[part] for part in parts)
+            total = best[start, middles, left] + best[middles, end, right]
+            place = total.argmax()
+            log_p = math.log(p) + total[place]
+            if log_p > best[start, end, number[symbol]]:
+              best[start, end, number[symbol]] = log_p
+              back[start, end, symbol] = *parts, middles[place]
+
+  def build(start, end, symbol) -> list[Tree]:
+    if symbol not in _RULES:
+      return [Tree(_bare(symbol), word=words[start])]
+    parts = back[start, end, symbol]
+    if len(parts) == 1:
+      children = build(start, end, parts[0])
+    else:
+      left, right, middle = parts
+      children = build(start, middle, left) + build(middle, end, right)
+    if symbol.startswith('_'):
+      return children
+    return [Tree(_bare(symbol), tuple(children))]
+
+  if best[0, count, number['S^root']] == -np.inf:
+    return None
+  return build(0, count, 'S^root')[0]
+
+
+@functools.cache
+def _tags_of() -> dict[str, dict[str, float]]:
+  """Word -> its parts of speech and the log p of the word given each."""
+  tags: dict[str, dict[str, float]] = {}
+  for tag, (words, p) in _lexicon().items():
+    for word, log_p in zip(words, np.log(p), strict=True):
+      tags.setdefault(word, {})[tag] = log_p
+  return tags
+
+
+def _bare(symbol: str) -> str:
+  return symbol.partition('^')[0]
