@@ -57,6 +57,14 @@ def hulls(config):
   }
 
 
+def sentences(config):
+  count = config.data.max_words
+  return {
+    'words': ((4, count), np.int32),
+    'labels': ((4, 6 * count), np.int32),
+  }
+
+
 # Shapes and types of the columns of tasks that do not generate their examples.
 STAND_INS = {
   'rrn.ages': trees,
@@ -65,6 +73,7 @@ STAND_INS = {
   'seq2set.convex_hull': hulls,
   'seq2set.language_model': words,
   'seq2set.ngrams': tokens,
+  'seq2set.parsing': sentences,
   'seq2set.star': tokens,
 }
 

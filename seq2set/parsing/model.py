@@ -1,0 +1,125 @@
+"""An encoder and a decoder with attention, from words to labels.
+
+The decoder is that of Vinyals et al. 2015, Grammar as a Foreign Language, but
+what it attends to does not enter its recurrence: so with the true labels given
+all attention is one product after one scan.
+
+Axes: B batch, L words, T labels, D width, K classes of labels.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core import layers
+from seq2set import read_process_write
+
+STOP = 0  # the label that ends a sequence, and fills up behind it
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  """Sizes and orders.
+
+  Attributes:
+    width: of embeddings and states.
+    num_layers: LSTMs of the encoder, and of the decoder.
+    dropout: rate of what goes up between them.
+    order: of the tree, one of `linearise.ORDERS`.
+    reverses_input: read the sentence backwards.
+    num_labels: K, at least as many as there are, with `STOP`.
+  """
+
+  width: int = 256
+  num_layers: int = 3
+  dropout: float = 0.0
+  order: str = 'depth_first'
+  reverses_input: bool = True
+  num_labels: int = 128
+
+
+class Parser(nnx.Module):
+  """p(label | labels before, words)."""
+
+  def __init__(
+    self,
+    num_words: int,
+    config: ModelConfig,
+    *,
+    rngs: nnx.Rngs,
+  ):
+    width, init = config.width, layers.glorot
+    num_labels = config.num_labels
+    self.words = nnx.Param(init(rngs.params(), (num_words, width)))
+    # The last row comes before the first label.
+    self.labels = nnx.Param(init(rngs.params(), (num_labels + 1, width)))
+    make = lambda: nnx.List(  # noqa: E731
+      layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers)
+    )
+    self.encoder, self.decoder = make(), make()
+    self.attention = read_process_write.Attention(width, 'additive', rngs=rngs)
+    self.output = nnx.Linear(2 * width, num_labels, kernel_init=init, rngs=rngs)
+    self.dropout = config.dropout
+    self.reverses_input = config.reverses_input
+
+  def encode(self, words: Int[Array, 'B L'], key: jax.Array | None = None):
+    """The top states 'B L D', the mask of words, each layer's last state."""
+    if self.reverses_input:
+      words = words[:, ::-1]
+    mask = words > 0
+    x, ends = self.words[...][words], []
+    for index, lstm in enumerate(self.encoder):
+      x = self._drop(x, key, index)
+      x, end = lstm.scan(x, lstm.zeros(len(words)), mask)
+      ends.append(end)
+    return x, mask, ends
+
+  def __call__(
+    self,
+    words: Int[Array, 'B L'],
+    labels: Int[Array, 'B T'],
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'B T K']:
+    """Returns the logits of each label, given the true ones before it."""
+    memories, mask, ends = self.encode(words, key)
+    first = jnp.full((len(labels), 1), self.labels.shape[0] - 1)
+    x = self.labels[...][jnp.concatenate([first, labels[:, :-1]], 1)]
+    for index, (lstm, start) in enumerate(zip(self.decoder, ends, strict=True)):
+      x = self._drop(x, key, len(self.encoder) + index)
+      x, _ = lstm.scan(x, start)
+    return self._read_out(x, memories, self.attention.keys(memories), mask)
+
+  def decode(
+    self, words: Int[Array, 'B L'], *, length: int
+  ) -> Int[Array, 'B T']:
+    """Returns the likeliest label at each of `length` steps; STOP ends."""
+    memories, mask, states = self.encode(words)
+    keys = self.attention.keys(memories)
+
+    def step(carry, _):
+      label, states, is_done = carry
+      x, new = self.labels[...][label], []
+      for lstm, state in zip(self.decoder, states, strict=True):
+        new.append(lstm.step(x, state))
+        x = new[-1][0]
+      logits = self._read_out(x[:, None], memories, keys, mask)[:, 0]
+      label = jnp.where(is_done, STOP, logits.argmax(-1))
+      return (label, new, is_done | (label == STOP)), label
+
+    count = len(words)
+    first = jnp.full(count, self.labels.shape[0] - 1)
+    carry = first, states, jnp.zeros(count, bool)
+    return jax.lax.scan(step, carry, length=length)[1].T
+
+  def _drop(self, x, key, index):
+    if key is None or not self.dropout:
+      return x
+    return layers.dropout(jax.random.fold_in(key, index), x, self.dropout)
+
+  def _read_out(self, states, memories, keys, mask) -> Float[Array, 'B T K']:
+    scores = self.attention(keys, states)
+    context = read_process_write.read(scores, memories, mask)
+    return self.output(jnp.concatenate([states, context], -1))

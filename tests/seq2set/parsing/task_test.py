@@ -1,0 +1,139 @@
+"""Parsing: columns can be undone, scores are those of the trees, predict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from configs.seq2set import parsing
+from core import step
+from core.errors import UserError
+from seq2set.parsing import data, linearise, task, treebank
+
+
+def make(arg='smoke', **changes):
+  config = parsing.get_config(arg)
+  config.update_from_flattened_dict({'data.num_generated': 300} | changes)
+  return task.make_task(config)
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
+def test_columns_can_be_undone(order):
+  made = make(f'smoke,order={order}')
+  columns = made.arrays('train')
+  trees = made._trees('train')
+  assert len(columns['words']) == len(trees)
+  for labels, tree in zip(columns['labels'], trees, strict=True):
+    again = made._rebuild(labels, tree.words(), repairs=False)
+    assert again == tree
+  lengths = (columns['words'] > 0).sum(1)
+  assert lengths.max() <= 10 and lengths.min() >= 3
+
+
+class Oracle(nnx.Module, pytree=False):
+  """Gives the true labels, but for every second tree what no tree has."""
+
+  def __init__(self, labels):
+    self.labels = labels
+
+  def decode(self, words, *, length):
+    labels = jnp.asarray(self.labels)
+    return labels.at[1::2, 1].set(labels[1::2, 0])  # the root again
+
+
+def test_measures_of_an_oracle():
+  made = make()
+  columns = made._evaluation_set('validation')
+  labels, count = columns['labels'], len(columns['index'])
+  batch = columns | {'weight': np.ones(count)}
+  metrics = made._measure('validation', Oracle(labels), batch)
+  values = {name: float(m.result()) for name, m in metrics.items()}
+  assert values['valid'] == pytest.approx(0.5, abs=0.5 / count + 1e-6)
+  assert values['f1_valid'] == 1
+  trees = made._trees('validation')
+  half = [tree if k % 2 == 0 else None for k, tree in enumerate(trees)]
+  assert values['f1'] == pytest.approx(data.score(trees, half).f1, abs=1e-5)
+  assert values['f1'] < values['f1_repaired'] < 1
+
+
+def test_a_treebank_of_files(tmp_path, monkeypatch):
+  monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', str(tmp_path))
+  tree = '( (S (NP-SBJ (DT The) (NN cat)) (VP (VBZ sits))) )'
+  for name in 'train', 'dev', 'test':
+    (tmp_path / f'my.{name}.ptb').write_text(f'{tree}\n( (X (Y a) (Y b)) )\n')
+  made = make('smoke,source=my')
+  assert len(made._trees('train')) == 2
+  assert str(made._trees('test')[0]) == (
+    '(S (NP (DT The) (NN cat)) (VP (VBZ sits)))'
+  )
+  with pytest.raises(UserError, match='at most 1 words'):
+    treebank.load('my', 'train', max_words=1, num_generated=0)
+  with pytest.raises(UserError, match='none.train.ptb'):
+    treebank.load('none', 'train', max_words=9, num_generated=0)
+  (tmp_path / 'my.train.ptb').write_text('(S (A b)')
+  with pytest.raises(UserError, match='line 1'):
+    make('smoke,source=my').arrays('train')
+
+
+def test_decoding_agrees_with_given_labels():
+  made = make()
+  model = made.make_model(nnx.Rngs(0))
+  graphdef, params = nnx.split(model)
+  model = nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
+  words = jnp.array([[3, 4, 5, 0], [6, 7, 0, 0]])
+  labels = model.decode(words, length=6)
+  log_p = jax.nn.log_softmax(model(words, labels))
+  chosen = jnp.take_along_axis(log_p, labels[..., None], -1)[..., 0]
+  is_open = jnp.cumsum(labels == 0, 1) - (labels == 0) == 0
+  gap = (log_p.max(-1) - chosen) * is_open
+  np.testing.assert_allclose(gap, 0, atol=1e-5)
+  # Padding changes nothing.
+  longer = jnp.pad(words, ((0, 0), (0, 3)))
+  np.testing.assert_allclose(
+    model(longer, labels), model(words, labels), atol=1e-5
+  )
+
+
+@pytest.mark.parametrize('arg', ['smoke', 'smoke,order=breadth_first,forward'])
+def test_learns_one_batch(arg):
+  made = make(arg)
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  batch = made.batch(jax.random.key(0), arrays, size=4, step=0)
+  merge = step.make_merge(made)
+  params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
+  optimizer = optax.adam(1e-2)
+
+  def loss(params):
+    return made.loss(merge(params), batch, jax.random.key(0))
+
+  grads = jax.grad(lambda p: loss(p)[0])(params)
+  assert all(grad.any() for grad in jax.tree.leaves(grads))
+
+  @jax.jit
+  def train(params):
+    def update(carry, _):
+      params, state = carry
+      grads = jax.grad(lambda p: loss(p)[0])(params)
+      updates, state = optimizer.update(grads, state)
+      return (optax.apply_updates(params, updates), state), None
+
+    start = params, optimizer.init(params)
+    (params, _), _ = jax.lax.scan(update, start, length=400)
+    return loss(params)[1]['labels'].result()
+
+  assert train(params) == 1
+
+
+def test_predict_and_refusals():
+  made = make()
+  model = made.make_model(nnx.Rngs(0))
+  good, *bad = made.predict(model, ['a b .', '', 'a ' * 11])
+  (tree,) = data.read([good], 'answer')
+  assert tree.words() == ['a', 'b', '.']
+  assert all(isinstance(answer, UserError) for answer in bad)
+  with pytest.raises(UserError, match='config.model.order'):
+    make(**{'model.order': 'depth'})
+  with pytest.raises(UserError, match='config.model.num_labels=4'):
+    make(**{'model.num_labels': 4}).arrays('train')
