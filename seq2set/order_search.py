@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from core.errors import check_choice
 
 # given       as the data has them
 # uniform     at random, each order as likely as any other
@@ -123,6 +124,7 @@ def loss(
     return jax.lax.cond(
       is_uniform, lambda: choose(mode='uniform'), lambda: choose(mode=mode)
     )
+  check_choice('mode', mode, MODES)
   batch, count = tokens.shape
   if mode == 'marginal':
     log_p = try_orders(model, tokens, orders)

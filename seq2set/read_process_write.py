@@ -20,6 +20,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from core import layers
+from core.errors import check_choice
 
 Mask = Bool[Array, 'B N']
 ENCODERS = 'read_process_write', 'pointer_network'
@@ -37,6 +38,7 @@ class Attention(nnx.Module):
   """
 
   def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
+    check_choice('attention', kind, ATTENTIONS)
     self.kind = kind
     if kind == 'additive':
       linear = functools.partial(
@@ -104,6 +106,7 @@ class Process(nnx.Module):
     form: str = 'A',
     rngs: nnx.Rngs,
   ):
+    check_choice('form', form, PROCESS_FORMS)
     self.form = PROCESS_FORMS[form]
     # An LSTM whose input is all that the gates see beside its own state.
     rows = (len(self.form) - 1) * width
@@ -294,6 +297,7 @@ class SetToSequence(nnx.Module):
     has_stop: bool = False,
     rngs: nnx.Rngs,
   ):
+    check_choice('encoder', encoder, ENCODERS)
     self.read = layers.MLP([num_features, width, width], rngs=rngs)
     if encoder == 'read_process_write':
       self.process = Process(

@@ -31,10 +31,6 @@ def get_config(arg: str | None = None):
     encoder=ENCODERS[0],
     distribution='uniform',
   )
-  common.check_known('inputs', args.inputs, ('random', 'angle'))
-  common.check_known('start', args.start, ('lowest', 'random'))
-  common.check_known('encoder', args.encoder, ENCODERS)
-  common.check_known('distribution', args.distribution, ('uniform', 'normal'))
   num_points = (
     args.num_points or {'paper': 50, 'cpu': 10, 'smoke': 5}[args.size]
   )

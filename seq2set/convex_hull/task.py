@@ -17,7 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import read_process_write
@@ -57,11 +57,7 @@ class ModelConfig:
       'start': STARTS,
     }
     for name, choices in known.items():
-      if getattr(self, name) not in choices:
-        raise UserError(
-          f'config.model.{name}={getattr(self, name)!r}: one of'
-          f' {", ".join(choices)} expected'
-        )
+      check_choice(f'config.model.{name}', getattr(self, name), choices)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
@@ -76,11 +72,9 @@ class ConvexHullTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    if self.data.distribution not in data.DISTRIBUTIONS:
-      raise UserError(
-        f'config.data.distribution={self.data.distribution!r}: one of'
-        f' {", ".join(data.DISTRIBUTIONS)} expected'
-      )
+    check_choice(
+      'config.data.distribution', self.data.distribution, data.DISTRIBUTIONS
+    )
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
     """Builds the network, which reads points [B, N, 2] and can stop."""

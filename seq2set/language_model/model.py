@@ -11,6 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from core.errors import check_choice
+from seq2set.language_model import data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,9 @@ class ModelConfig:
   dropout: float = 0.5
   init_scale: float = 0.05
   order: str = 'natural'
+
+  def __post_init__(self):
+    check_choice('config.model.order', self.order, data.ORDERS)
 
 
 class LanguageModel(nnx.Module):

@@ -35,11 +35,6 @@ class LanguageModelTask:
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
     self.order = self.model_config.order
-    if self.order not in data.ORDERS:
-      raise UserError(
-        f'config.model.order={self.order!r}: one of {", ".join(data.ORDERS)}'
-        ' expected'
-      )
     self.data = config.data
     self.evals = config.evals
     self.pad = self.data.vocabulary_size  # the index after the last word's

@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics
 from seq2set import order_search, text
@@ -38,7 +38,8 @@ class ModelConfig:
   Attributes:
     width: of the LSTM.
     orders: one of `ORDERS`.
-    mode: one of `order_search.MODES`.
+    mode: one of `order_search.MODES`; 'given' and 'importance' take 'hard'
+      orders, all of them, alone.
     uniform_steps: updates in which the mode is 'uniform'.
     num_draws: of the mode 'importance'.
   """
@@ -48,6 +49,15 @@ class ModelConfig:
   mode: str = 'sample'
   uniform_steps: int = 1000
   num_draws: int = 8
+
+  def __post_init__(self):
+    check_choice('config.model.orders', self.orders, ORDERS)
+    check_choice('config.model.mode', self.mode, order_search.MODES)
+    if self.mode in ('given', 'importance') and self.orders != 'hard':
+      raise UserError(
+        f'config.model.mode={self.mode!r} cannot search a few orders: set'
+        " config.model.orders='hard', or another mode"
+      )
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'NgramsTask':
@@ -62,13 +72,6 @@ class NgramsTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    known = {'orders': tuple(ORDERS), 'mode': order_search.MODES}
-    for name, choices in known.items():
-      if getattr(self.model_config, name) not in choices:
-        raise UserError(
-          f'config.model.{name}={getattr(self.model_config, name)!r}: one of'
-          f' {", ".join(choices)} expected'
-        )
     self.orders = ORDERS[self.model_config.orders]
 
   def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:

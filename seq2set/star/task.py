@@ -16,13 +16,14 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import order_search
 from seq2set.star import data
 
-ORDERS = 'head_first', 'head_last'
+FIXED = 'head_first', 'head_last'
+ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}  # beside that of the model
 
 
@@ -32,7 +33,8 @@ class ModelConfig:
 
   Attributes:
     width: of the LSTM.
-    order: 'head_first', 'head_last', or a mode of `order_search.MODES`.
+    order: 'head_first', 'head_last', or how to search for one, a mode of
+      `order_search.MODES`.
     uniform_steps: updates in which a mode that searches is 'uniform'.
     num_draws: of the mode 'importance'.
   """
@@ -41,6 +43,9 @@ class ModelConfig:
   order: str = 'head_first'
   uniform_steps: int = 0
   num_draws: int = 8
+
+  def __post_init__(self):
+    check_choice('config.model.order', self.order, ORDERS)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
@@ -55,16 +60,9 @@ class StarTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    known = (*ORDERS, *order_search.MODES)
-    if self.model_config.order not in known:
-      raise UserError(
-        f'config.model.order={self.model_config.order!r}: one of'
-        f' {", ".join(known)} expected'
-      )
     num = self.data.num_variables
-    self.mode = 'given'
-    if self.model_config.order not in ORDERS:
-      self.mode = self.model_config.order
+    order = self.model_config.order
+    self.mode = 'given' if order in FIXED else order
     enumerates = 'max', 'posterior', 'marginal'
     if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
       raise UserError(

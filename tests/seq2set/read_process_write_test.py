@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from core.errors import UserError
 from seq2set import read_process_write as rpw
 
 WIDTH, BATCH, COUNT = 8, 3, 5
@@ -257,3 +258,9 @@ def test_avoiding_repeats_sorts_without_training():
     shares[avoid_repeats] = np.mean(right)
   assert shares[False] == 0
   assert shares[True] > 0.4
+
+
+@pytest.mark.parametrize('option', [{'encoder': 'lstm'}, {'process_form': 'D'}])
+def test_unknown_choices_are_refused(option):
+  with pytest.raises(UserError, match=r'one of (read_process_write|A)'):
+    make_model(**option)

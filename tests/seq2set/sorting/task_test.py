@@ -106,7 +106,7 @@ def test_unknown_choices_are_refused():
   with pytest.raises(UserError, match='pointer_attention'):
     make(**{'model.pointer_attention': 'dots'})
   with pytest.raises(UserError, match='pointer_network'):
-    sorting.get_config('encoder=pointer_networks')
+    make('smoke,encoder=pointer_networks')
 
 
 def test_paper_values():

@@ -81,6 +81,8 @@ def test_measures_of_a_search():
 def test_refusals():
   with pytest.raises(UserError, match='one of head_first'):
     make('smoke,order=head')
+  with pytest.raises(UserError, match="'given'"):
+    make('smoke,order=given')
   with pytest.raises(UserError, match='at most 6 variables'):
     make('smoke,order=max')
 
