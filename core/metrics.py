@@ -22,7 +22,8 @@ class Metric:
   """A weighted mean in the making; `total` and `weight` have the same shape.
 
   Samples that are not independent, such as the cells of a board, tell less than
-  as many that are: their share has no interval.
+  as many that are: their share has no interval. Nor has a mean of anything but
+  0 and 1: it is declared so too.
   """
 
   total: jax.Array

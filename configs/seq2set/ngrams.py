@@ -42,10 +42,13 @@ def get_config(arg: str | None = None):
   config.optim.learning_rate = 1e-3
   config.optim.clip_norm = 1.0
   config.checkpoint.every = 1000
+  # The paper's are of the validation text.
   config.report = {
-    'test/perplexity': PAPER[args.orders] if args.mode == 'sample' else '',
-    'test/perplexity_of_all_orders': '',
-    'test/perplexity_of_a_draw': '',
+    'validation/perplexity': (
+      PAPER[args.orders] if args.mode == 'sample' else ''
+    ),
+    'validation/perplexity_of_all_orders': '',
+    'validation/perplexity_of_a_posterior_draw': '',
   }
   if args.size == 'cpu':
     config.model.width = 128
@@ -64,7 +67,6 @@ def get_config(arg: str | None = None):
     config.optim.learning_rate = 3e-3
     config.log.every = 20
     config.checkpoint.every = 200
-    config.report = {'validation/perplexity': ''}
   return config
 
 

@@ -42,11 +42,12 @@ def get_config(arg: str | None = None):
   config.optim.learning_rate = 1e-3
   config.optim.clip_norm = 1.0
   config.checkpoint.every = 1000
-  config.report = {'test/excess_nats': ''}
+  split = 'test' if args.size == 'paper' else 'validation'
+  config.report = {f'{split}/excess_nats': ''}
   if args.order not in ('head_first', 'head_last'):
     config.model.uniform_steps = 100 if is_smoke else 1000  # as in section 5.2
-    config.report['test/excess_nats_of_one_order'] = ''
-    config.report['test/head_position'] = ''
+    config.report[f'{split}/excess_nats_of_one_order'] = ''
+    config.report[f'{split}/head_position'] = ''
   if args.size == 'cpu':
     config.total_steps = 3000
   elif is_smoke:
@@ -56,7 +57,6 @@ def get_config(arg: str | None = None):
     config.evals.num_examples = 1000
     config.log.every = 20
     config.checkpoint.every = 100
-    config.report = {'validation/excess_nats': ''}
   return config
 
 

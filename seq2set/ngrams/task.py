@@ -148,7 +148,11 @@ class NgramsTask:
     return {'tokens': tokens, 'index': np.arange(len(tokens), dtype=np.int32)}
 
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
-    """Perplexity a word, by the likeliest order, by all orders, by a draw."""
+    """Perplexity a word, by the likeliest order, by all orders, by a draw.
+
+    The draw is from the exact posterior; of all orders the paper draws token by
+    token.
+    """
     tokens, weight = batch['tokens'], batch['weight']
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
     log_p = order_search.try_orders(model, tokens, self.orders)
@@ -159,13 +163,15 @@ class NgramsTask:
       'perplexity_of_all_orders': _perplexity(
         -jax.nn.logsumexp(log_p, 1), weight
       ),
-      'perplexity_of_a_draw': _perplexity(-drawn_log_p, weight),
+      'perplexity_of_a_posterior_draw': _perplexity(-drawn_log_p, weight),
     }
     if self.orders is None:
       orders = order_search.all_orders(data.N)
       best = jax.nn.one_hot(log_p.argmax(1), len(orders))
       tau = np.array([data.kendall_tau(order) for order in orders])
-      metrics['absolute_kendall_tau'] = Metric.mean(best @ np.abs(tau), weight)
+      metrics['absolute_kendall_tau'] = Metric.mean(
+        best @ np.abs(tau), weight, is_independent=False
+      )
       metrics['share_by_order'] = Metric.mean(best, weight[:, None], axis=0)
     return metrics
 

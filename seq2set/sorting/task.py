@@ -106,12 +106,12 @@ class SortingTask:
     ).sum(1)
     return {
       'accuracy': Metric.mean(is_sorted, weight),
-      'positions': Metric.mean(is_right.mean(1), weight),
+      'positions': Metric.mean(is_right.mean(1), weight, is_independent=False),
       'permutations': Metric.mean((used == 1).all(1), weight),
       'accuracy_without_repeats': Metric.mean(
         (unrepeated == order).all(1), weight
       ),
-      'nats': Metric.mean(losses, weight),
+      'nats': Metric.mean(losses, weight, is_independent=False),
       'accuracy_by_gap': Metric.mean(
         is_sorted[:, None], bins * weight[:, None], axis=0
       ),

@@ -25,6 +25,7 @@ from seq2set.star import data
 FIXED = 'head_first', 'head_last'
 ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}  # beside that of the model
+_mean = functools.partial(Metric.mean, is_independent=False)  # of no shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +126,7 @@ class StarTask:
       num_draws=self.model_config.num_draws,
       is_uniform=is_uniform,
     )
-    return losses.mean(), {'head_position': Metric.mean(_of_head(orders))}
+    return losses.mean(), {'head_position': _head_position(orders)}
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval."""
@@ -152,15 +153,15 @@ class StarTask:
     tokens, log_p, weight = batch['tokens'], batch['log_p'], batch['weight']
     if self.mode == 'given':
       excess = log_p - model.log_p(tokens).sum(1)
-      return {'excess_nats': Metric.mean(excess, weight)}
+      return {'excess_nats': _mean(excess, weight)}
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
     any_order, best, orders = order_search.log_p_of_sets(
       model, tokens, key, num_draws=self.evals.num_draws
     )
     return {
-      'excess_nats': Metric.mean(log_p - any_order, weight),
-      'excess_nats_of_one_order': Metric.mean(log_p - best, weight),
-      'head_position': Metric.mean(_of_head(orders), weight),
+      'excess_nats': _mean(log_p - any_order, weight),
+      'excess_nats_of_one_order': _mean(log_p - best, weight),
+      'head_position': _head_position(orders, weight),
     }
 
   def figures(
@@ -199,6 +200,6 @@ class StarTask:
       yield f'{log_p(params, tokens):.4f}'
 
 
-def _of_head(orders: jax.Array) -> jax.Array:
+def _head_position(orders: jax.Array, weight=1.0) -> Metric:
   """The position of the head, the data's first token, in orders [B, T]."""
-  return (orders == 0).argmax(1)
+  return _mean((orders == 0).argmax(1), weight)

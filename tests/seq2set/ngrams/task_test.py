@@ -67,8 +67,8 @@ def test_measures_of_one_order(monkeypatch):
   )
   reverse = (4, 3, 2, 1, 0)
   values = measure(make(), OneOrder(reverse))
-  for name in 'perplexity', 'perplexity_of_all_orders', 'perplexity_of_a_draw':
-    assert values[name] == pytest.approx(2, rel=1e-4)
+  for name in '', '_of_all_orders', '_of_a_posterior_draw':
+    assert values[f'perplexity{name}'] == pytest.approx(2, rel=1e-4)
   assert values['absolute_kendall_tau'] == 1
   assert values['share_by_order'][-1] == 1
   for arg, perplexity in ('natural', 2), ('bad', np.exp(10)):
@@ -82,7 +82,7 @@ def test_all_orders_are_at_least_as_likely_as_one():
   made = make()
   values = measure(made, made.make_model(nnx.Rngs(0)))
   assert values['perplexity_of_all_orders'] < values['perplexity']
-  assert values['perplexity'] < values['perplexity_of_a_draw']
+  assert values['perplexity'] < values['perplexity_of_a_posterior_draw']
 
 
 @pytest.mark.parametrize('orders', task.ORDERS)

@@ -74,6 +74,7 @@ def test_measures_of_a_search():
   batch['weight'] = np.ones(50)
   model = made.make_model(nnx.Rngs(0))
   values = made._measure(model, batch)
+  assert not any(metric.is_independent for metric in values.values())
   every = values['excess_nats'].result()
   assert 0 < every < values['excess_nats_of_one_order'].result()
 
