@@ -46,6 +46,17 @@ def hull(points: np.ndarray) -> np.ndarray:
   return np.roll(corners, -corners.argmin())
 
 
+def spread(points: np.ndarray, distribution: str) -> np.ndarray:
+  """Maps points [N, 2] to where networks are trained, in float32.
+
+  Each axis is scaled by itself: the hull stays the same.
+  """
+  low, scale = points.min(0), np.ptp(points, 0)
+  if distribution == 'normal':
+    low, scale = points.mean(0), points.std(0)
+  return ((points - low) / scale).astype(np.float32)
+
+
 def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
   """Reads a line: points, float32 [N, 2], and the hull if it is there.
 

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from absl import logging
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
@@ -25,7 +26,7 @@ from seq2set.convex_hull import data
 from seq2set.read_process_write import SetToSequence
 
 INPUTS = 'random', 'angle'  # order of the points
-STARTS = 'lowest', 'random'  # first corner, and direction if random
+STARTS = 'lowest', 'leftmost', 'random'  # first corner; random: either way
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}
 
 
@@ -39,8 +40,10 @@ class ModelConfig:
     num_process_steps: P; the Pointer Network has none.
     num_glimpses: before each output.
     inputs: 'random', or by 'angle' around the mean of the points.
-    start: 'lowest', the corner of the lowest index, counter-clockwise; or
-      'random', any corner and either way round, in training.
+    start: 'lowest', the corner of the lowest index, counter-clockwise;
+      'leftmost', that of the smallest x: with random inputs Read, Process and
+      Write, which sees no indices, cannot know the lowest; or 'random', any
+      corner and either way round, in training.
   """
 
   encoder: str = 'pointer_network'
@@ -75,6 +78,11 @@ class ConvexHullTask:
     check_choice(
       'config.data.distribution', self.data.distribution, data.DISTRIBUTIONS
     )
+    if self.data.num_points < 3:
+      raise UserError(
+        f'config.data.num_points={self.data.num_points}: a hull needs at least'
+        ' 3 points'
+      )
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
     """Builds the network, which reads points [B, N, 2] and can stop."""
@@ -127,6 +135,9 @@ class ConvexHullTask:
     corners = place[hull]
     if start == 'lowest':
       shift, turns = corners.argmin(), False
+    elif start == 'leftmost':
+      x = jnp.append(points[:, 0], jnp.inf)  # inf: where no corner is
+      shift, turns = x[hull].argmin(), False
     else:
       shift = jax.random.randint(shift_key, (), 0, num_corners)
       turns = jax.random.bernoulli(turn_key)
@@ -177,7 +188,7 @@ class ConvexHullTask:
     covered = jnp.abs(area(points, outputs)) / area(points, targets)
     return {
       'accuracy': Metric.mean(same_cycle(outputs, targets), weight),
-      'area': Metric.mean(covered, weight * is_simple),
+      'area': Metric.mean(covered, weight * is_simple, is_independent=False),
       'simple': Metric.mean(is_simple, weight),
     }
 
@@ -191,31 +202,45 @@ class ConvexHullTask:
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers a set of points with its hull, in `data`'s text format."""
+    """Answers a set of points with its hull, in `data`'s text format.
+
+    No point is taken twice; a warning counts answers of less than 3 corners.
+    """
     graphdef, params = nnx.split(model)
 
     @jax.jit
-    def decode(params, points):
-      model = nnx.merge(graphdef, params)
-      outputs, _ = model.decode(
-        points[None], length=len(points) + 1, avoid_repeats=True
+    def decode(params, points, mask):
+      outputs, _ = nnx.merge(graphdef, params).decode(
+        points[None],
+        mask=mask[None],
+        length=len(points) + 1,
+        avoid_repeats=True,
       )
       return outputs[0]
 
+    short = total = 0
     for line in lines:
       try:
         points, _ = data.parse(line)
       except UserError as error:
         yield error
         continue
-      order = np.arange(len(points))
+      points, count = data.spread(points, self.data.distribution), len(points)
+      order = np.arange(count)
       if self.model_config.inputs == 'angle':
         order = np.argsort(_angles(points))
-      outputs = np.asarray(decode(params, points[order]))
-      corners = order[outputs[outputs < len(points)]]
+      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
+      padded = np.zeros((length, 2), np.float32)
+      padded[:count] = points[order]
+      outputs = np.asarray(decode(params, padded, np.arange(length) < count))
+      corners = order[outputs[outputs < count]]
+      total += 1
+      short += len(corners) < 3
       if len(corners):
         corners = np.roll(corners, -corners.argmin())
       yield data.format_hull(corners)
+    if short:
+      logging.warning('%d of %d answers have no 3 corners', short, total)
 
 
 def _angles(points: Float[Array, 'N 2']) -> Float[Array, ' N']:
