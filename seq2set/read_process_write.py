@@ -25,8 +25,8 @@ from core.errors import check_choice
 Mask = Bool[Array, 'B N']
 ENCODERS = 'read_process_write', 'pointer_network'
 ATTENTIONS = 'dot', 'scaled_dot', 'additive'
-# What the gates of Process see: q, the state, and r, what was read. Forms A and
-# C are one function with its rows in another order, B repeats q.
+# What the gates of Process see: q, the state, and r, what was read. A and C are
+# the same function, its kernel's rows in another order; B repeats q.
 PROCESS_FORMS = {'A': 'qr', 'B': 'qrq', 'C': 'rq'}
 
 
@@ -354,21 +354,13 @@ class SetToSequence(nnx.Module):
     return self.write.decode(memories, start, mask=mask, **options)
 
 
-def cross_entropy(
-  logits: Float[Array, 'B T M'], targets: Int[Array, 'B T']
-) -> Float[Array, 'B T']:
-  """-log p(target) of each output, in nats; its gradient has no scatter."""
-  chosen = jax.nn.one_hot(targets, logits.shape[-1])
-  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
-
-
 def load_set2set(
   process: Process, weight_ih, weight_hh, bias_ih, bias_hh
 ) -> None:
   """Fills a Process of form A with the LSTM of a Set2Set layer of PyTorch.
 
   Its cell sees q* as input and q as state: W = W_ih + [W_hh | 0]. Its gates are
-  in the order write, forget, candidate, read, and none has a bias of its own.
+  in the order input, forget, candidate, output, and none has a bias of its own.
 
   Args:
     process: of form 'A' with dot attention.

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
@@ -114,7 +115,7 @@ class ConvexHullTask:
   ) -> Batch:
     """Draws sets, and the orders of their points and corners.
 
-    'points' [B, N, 2] and 'targets' [B, N + 1]: corners, then N to stop.
+    'points' [B, N, 2] and 'targets' [B, M + 1]: corners, then N to stop.
     """
     del step
     row_key, key = jax.random.split(key)
@@ -125,7 +126,7 @@ class ConvexHullTask:
 
   def _arrange(self, key, points, hull, num_corners, *, start: str) -> Batch:
     """One set in the orders that the config asks for."""
-    count = len(points)
+    count, num_corners = len(points), num_corners.astype(jnp.int32)
     order_key, shift_key, turn_key = jax.random.split(key, 3)
     if self.model_config.inputs == 'random':
       order = jax.random.permutation(order_key, count)
@@ -141,7 +142,7 @@ class ConvexHullTask:
     else:
       shift = jax.random.randint(shift_key, (), 0, num_corners)
       turns = jax.random.bernoulli(turn_key)
-    k = jnp.arange(count + 1)
+    k = jnp.arange(len(hull) + 1)
     index = (shift + jnp.where(turns, -k, k)) % num_corners
     targets = jnp.where(k < num_corners, corners[index], count)
     return {'points': points[order], 'targets': targets}
@@ -154,7 +155,7 @@ class ConvexHullTask:
     targets, count = batch['targets'], self.data.num_points
     logits = model(batch['points'], targets)
     is_output = jnp.cumsum(targets == count, 1) <= 1
-    losses = read_process_write.cross_entropy(logits, targets) * is_output
+    losses = layers.cross_entropy(logits, targets) * is_output
     is_right = ((logits.argmax(-1) == targets) | ~is_output).all(1)
     return losses.sum(1).mean(), {
       'accuracy_given_prefix': Metric.mean(is_right)
@@ -183,11 +184,12 @@ class ConvexHullTask:
   def _measure(self, model: SetToSequence, batch: Batch) -> Metrics:
     """Exact hulls, from any corner and either way; their area; valid ones."""
     points, targets, weight = batch['points'], batch['targets'], batch['weight']
-    outputs, _ = model.decode(points, length=targets.shape[1])
+    count = points.shape[1]
+    outputs, _ = model.decode(points, length=count + 1)
     is_simple = is_simple_polygon(points, outputs)
     covered = jnp.abs(area(points, outputs)) / area(points, targets)
     return {
-      'accuracy': Metric.mean(same_cycle(outputs, targets), weight),
+      'accuracy': Metric.mean(same_cycle(outputs, targets, count), weight),
       'area': Metric.mean(covered, weight * is_simple, is_independent=False),
       'simple': Metric.mean(is_simple, weight),
     }
@@ -279,10 +281,12 @@ def _look_up(points, index):
 
 
 def same_cycle(
-  outputs: Int[Array, 'B T'], targets: Int[Array, 'B T']
+  outputs: Int[Array, 'B T'], targets: Int[Array, 'B T2'], count: int
 ) -> Bool[Array, ' B']:
-  """Whether both have the same corners in the same round, either way."""
-  count = outputs.shape[1] - 1
+  """Whether both have the same corners in the same round, either way.
+
+  `count` is N, of the points, and the output that stops.
+  """
 
   def edges(outputs):
     is_corner, following = _next(outputs, count)

@@ -81,9 +81,10 @@ def test_what_counts_as_the_hull():
     ((0, 1, 2, 3, 4), False),
     ((), False),
   ]:
-    assert task.same_cycle(outputs(*other), true)[0] == same
+    assert task.same_cycle(outputs(*other), true, 5)[0] == same
   later = jnp.array([[0, 1, 2, 3, 5, 4]])  # after the stop nothing counts
-  assert task.same_cycle(later, true)[0]
+  assert task.same_cycle(later, true, 5)[0]
+  assert task.same_cycle(later, true[:, :5], 5)[0]
 
 
 def test_area_and_simple_polygons():

@@ -22,9 +22,20 @@ class Oracle(nnx.Module):
   """Sorts; and points at the first element where `fails(elements)`."""
 
   def __init__(self, fails=lambda numbers: np.False_):
+    self.write = OracleWrite(fails)
+
+  def encode(self, elements):
+    return elements, None
+
+  def decode(self, elements, **options):
+    return self.write.decode(elements, None, **options)
+
+
+class OracleWrite(nnx.Module):
+  def __init__(self, fails):
     self.fails = fails
 
-  def decode(self, elements, *, mask=None, length, avoid_repeats=False):
+  def decode(self, elements, start, *, mask=None, length, avoid_repeats=False):
     numbers = elements[..., 0]
     if mask is not None:
       numbers = jax.numpy.where(mask, numbers, 2)
@@ -32,7 +43,7 @@ class Oracle(nnx.Module):
     fails = jax.numpy.logical_and(not avoid_repeats, self.fails(numbers))
     return jax.numpy.where(fails[..., None], 0, order), None
 
-  def __call__(self, elements, targets):
+  def __call__(self, elements, start, targets):
     return 100.0 * jax.nn.one_hot(targets, elements.shape[1])
 
 
@@ -107,6 +118,8 @@ def test_unknown_choices_are_refused():
     make(**{'model.pointer_attention': 'dots'})
   with pytest.raises(UserError, match='pointer_network'):
     make('smoke,encoder=pointer_networks')
+  with pytest.raises(UserError, match='at least 2'):
+    make('smoke,set_size=1')
 
 
 def test_paper_values():
