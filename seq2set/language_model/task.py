@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics
@@ -91,10 +92,9 @@ class LanguageModelTask:
 
   def _losses(self, model, words, key=None) -> jax.Array:
     """-log p of the last `length` words, [B, length], in nats."""
-    logits = model(words[:, :-1], key)[:, -self.data.length :]
-    log_p = jax.nn.log_softmax(logits)
-    targets = words[:, -self.data.length :, None]
-    return -jnp.take_along_axis(log_p, targets, -1)[..., 0]
+    count = self.data.length
+    logits = model(words[:, :-1], key, num_scored=count)
+    return layers.cross_entropy(logits, words[:, -count:])
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval: the whole text."""
@@ -142,8 +142,8 @@ class LanguageModelTask:
 
     @jax.jit
     def measure(params, words, is_scored):
-      log_p = jax.nn.log_softmax(nnx.merge(graphdef, params)(words[None, :-1]))
-      losses = -jnp.take_along_axis(log_p[0], words[1:, None], -1)[:, 0]
+      logits = nnx.merge(graphdef, params)(words[None, :-1])[0]
+      losses = layers.cross_entropy(logits, words[1:])
       is_word = words[1:] != self.pad
       return _perplexity(losses, is_scored, is_word).result()
 

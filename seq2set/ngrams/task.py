@@ -215,5 +215,4 @@ class NgramsTask:
 
 def _perplexity(losses: jax.Array, weights=1.0) -> Perplexity:
   """The perplexity a word of losses of 5-grams, in nats."""
-  mean = Metric.mean(losses / data.N, weights)
-  return Perplexity(mean.total, mean.weight)
+  return Perplexity.mean(losses / data.N, weights)

@@ -9,6 +9,7 @@ from flax import nnx
 from configs.seq2set import convex_hull
 from core.errors import UserError
 from seq2set.convex_hull import data, task
+from tests.seq2set import learning
 
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
 
@@ -170,3 +171,11 @@ def test_refusals():
     make(**{'data.distribution': 'gaussian'})
   with pytest.raises(UserError, match='at least 3 points'):
     make('smoke,num_points=2')
+
+
+@pytest.mark.parametrize('encoder', convex_hull.ENCODERS)
+def test_learns_one_batch(encoder):
+  made = make(f'smoke,encoder={encoder}')
+  has_none, _, metrics = learning.learn(made, learning.draw(made))
+  assert not has_none
+  assert metrics['accuracy_given_prefix'] == 1

@@ -10,6 +10,7 @@ from configs.seq2set import ngrams
 from core.errors import UserError
 from seq2set import order_search
 from seq2set.ngrams import data, task
+from tests.seq2set import learning
 
 
 def make(arg='smoke', **changes):
@@ -116,3 +117,12 @@ def test_predict():
   good, bad = made.predict(model, lines)
   assert good.endswith(('1 2 3 4 5', '5 1 3 4 2'))
   assert isinstance(bad, UserError)
+
+
+@pytest.mark.parametrize('orders', ['natural', 'hard'])
+def test_learns_one_batch(orders):
+  made = make(f'smoke,orders={orders}')
+  has_none, loss, _ = learning.learn(made, learning.draw(made))
+  assert not has_none
+  # Of 8 different ones each has at most one eighth.
+  assert np.log(8) < loss + 0.1 < np.log(8) + 1

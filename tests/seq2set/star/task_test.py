@@ -9,6 +9,7 @@ from flax import nnx
 from configs.seq2set import star
 from core.errors import UserError
 from seq2set.star import data, task
+from tests.seq2set import learning
 
 
 def make(arg='smoke', **changes):
@@ -97,3 +98,12 @@ def test_predict():
   expected = model.log_p(jnp.asarray(tokens)[None]).sum()
   assert float(good) == pytest.approx(float(expected), abs=1e-3)
   assert all(isinstance(answer, UserError) for answer in bad)
+
+
+@pytest.mark.parametrize('order', ['head_first', 'sample'])
+def test_learns_one_batch(order):
+  made = make(f'smoke,order={order}')
+  has_none, loss, _ = learning.learn(made, learning.draw(made))
+  assert not has_none
+  # Of 8 different examples each has at most one eighth.
+  assert np.log(8) < loss + 0.1 < np.log(8) + 1
