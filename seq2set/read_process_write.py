@@ -6,7 +6,10 @@ their order. Write, an LSTM pointer network, starts there and points at one
 memory after the other. The Pointer Network, the paper's baseline, has an LSTM
 over the elements in place of Process.
 
-The paper names few sizes and no details: what it leaves open is marked 'ours'.
+The paper names few sizes and no details. Ours are: that Read is an MLP of two
+layers; that Write starts in tanh of a linear layer of q*; additive attention in
+the pointer; the glimpse's way into it; the learned memory that stops; and that
+the Pointer Network's LSTM sees what Read made of the elements.
 
 Axes: B batch, N elements, P process steps, T outputs, D width, F features,
 Q queries.

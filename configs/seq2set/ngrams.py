@@ -1,6 +1,7 @@
 """The order of 5-grams, searched in training (Vinyals et al. 2016, 5.2.1).
 
-  uv run main.py --config=configs/seq2set/ngrams.py:cpu --workdir=runs/ngrams
+  CONFIG=configs/seq2set/ngrams.py
+  uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/ngrams
 
 bare    10,000 words, an LSTM of 512, 20,000 updates of 128 (ours: the paper
         names neither), of which the first 1,000 draw orders uniformly.
@@ -10,7 +11,8 @@ Arguments: `orders=natural`, `bad`, `easy` or `hard`, the rows of the paper's
 Table 2; `mode=sample`, the paper's, or another of `seq2set.order_search.MODES`;
 `source=ptb`, see seq2set/text.py.
 Expect: perplexities of 225 (natural), 280 (bad), 225 (easy), 225 (hard) on the
-Penn Treebank (the paper); what counts is their ratio, 1.24.
+Penn Treebank (the paper); what counts is their ratio, 1.24. `:cpu` has not been
+timed yet.
 """
 
 from configs import common

@@ -10,7 +10,8 @@ Arguments: `num_variables=30` (10 to 50), `num_examples=2000` (200 to 20,000),
 `beta=2.0`, from flat (0) to nearly deterministic (8); `order=head_first`,
 `head_last`, or a mode of `seq2set.order_search`, which the paper does not try.
 Expect: head first at least as good as head last, and both equal with many
-examples or a large beta (the paper has no numbers).
+examples or a large beta (the paper has no numbers). `:cpu` has not been timed
+yet.
 """
 
 from configs import common

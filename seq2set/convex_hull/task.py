@@ -197,7 +197,7 @@ class ConvexHullTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """None."""
+    """No figures."""
     del values, model
     return {}
 

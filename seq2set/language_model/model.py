@@ -1,5 +1,7 @@
 """The regularised LSTM of Zaremba et al. 2014, as the paper takes it.
 
+Ours: biases start at 0, and the forget gate has 1 added.
+
 Axes: B batch, T steps, D width, V vocabulary.
 """
 

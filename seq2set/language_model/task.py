@@ -130,7 +130,7 @@ class LanguageModelTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """None."""
+    """No figures."""
     del values, model
     return {}
 

@@ -167,7 +167,7 @@ class StarTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """None."""
+    """No figures."""
     del values, model
     return {}
 
