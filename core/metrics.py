@@ -35,7 +35,7 @@ class Metric:
   @classmethod
   def mean(
     cls, values, weights=1.0, *, axis=None, is_independent: bool = True
-  ) -> 'Metric':
+  ) -> typing.Self:
     """Weighted mean of `values` over `axis`, or all axes.
 
     `weights` broadcast with `values`; 0 leaves one out.

@@ -236,7 +236,7 @@ def log_p_of_sets(
 
 
 def uniform_orders(
-  key: jax.Array, shape: tuple[int, int], orders: np.ndarray | None = None
+  key: jax.Array, shape: tuple[int, ...], orders: np.ndarray | None = None
 ) -> Int[Array, 'B N']:
   """An order for each set of `shape` (B, N), each as likely as any other."""
   if orders is None:

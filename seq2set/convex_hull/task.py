@@ -122,11 +122,12 @@ class ConvexHullTask:
     row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
     chosen = {name: column[row] for name, column in arrays.items()}
     arrange = functools.partial(self._arrange, start=self.model_config.start)
-    return jax.vmap(arrange)(jax.random.split(key, size), **chosen)
+    return jax.vmap(arrange)(jax.random.split(key, size), chosen)
 
-  def _arrange(self, key, points, hull, num_corners, *, start: str) -> Batch:
+  def _arrange(self, key: jax.Array, chosen: Batch, *, start: str) -> Batch:
     """One set in the orders that the config asks for."""
-    count, num_corners = len(points), num_corners.astype(jnp.int32)
+    points, hull = chosen['points'], chosen['hull']
+    count, num_corners = len(points), chosen['num_corners'].astype(jnp.int32)
     order_key, shift_key, turn_key = jax.random.split(key, 3)
     if self.model_config.inputs == 'random':
       order = jax.random.permutation(order_key, count)
@@ -179,7 +180,7 @@ class ConvexHullTask:
     columns = jax.tree.map(jnp.asarray, self.arrays(split))
     keys = jax.random.split(jax.random.key(0), len(columns['points']))
     arrange = jax.vmap(functools.partial(self._arrange, start='lowest'))
-    return jax.tree.map(np.asarray, jax.jit(arrange)(keys, **columns))
+    return jax.tree.map(np.asarray, jax.jit(arrange)(keys, columns))
 
   def _measure(self, model: SetToSequence, batch: Batch) -> Metrics:
     """Exact hulls, from any corner and either way; their area; valid ones."""
@@ -230,7 +231,7 @@ class ConvexHullTask:
       points, count = data.spread(points, self.data.distribution), len(points)
       order = np.arange(count)
       if self.model_config.inputs == 'angle':
-        order = np.argsort(_angles(points))
+        order = np.argsort(_angles(jnp.asarray(points)))
       length = 1 << (count - 1).bit_length()  # few sizes, few compilations
       padded = np.zeros((length, 2), np.float32)
       padded[:count] = points[order]

@@ -158,7 +158,7 @@ class NgramsTask:
     log_p = order_search.try_orders(model, tokens, self.orders)
     drawn = jax.random.categorical(key, log_p)
     drawn_log_p = jnp.take_along_axis(log_p, drawn[:, None], 1)[:, 0]
-    metrics = {
+    metrics: Metrics = {
       'perplexity': _perplexity(-log_p.max(1), weight),
       'perplexity_of_all_orders': _perplexity(
         -jax.nn.logsumexp(log_p, 1), weight
