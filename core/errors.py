@@ -1,8 +1,17 @@
 """The one exception that means 'the user can mend this'."""
 
+from collections.abc import Iterable
+
 
 class UserError(Exception):
   """A mistake of the user's; its text is one line that says what to change.
 
   `main.py` prints it without a traceback and exits with status 2.
   """
+
+
+def check_choice(name: str, value: str, choices: Iterable[str]):
+  """Raises UserError, with all choices, if `value` is none of them."""
+  known = tuple(choices)
+  if value not in known:
+    raise UserError(f'{name}={value!r}: one of {", ".join(known)} expected')

@@ -137,6 +137,8 @@ def _count(metric: metrics.Metric) -> dict[str, float]:
   total, weight = np.asarray(metric.total), np.asarray(metric.weight)
   if not metric.is_independent or total.ndim or not weight:
     return {}
+  if isinstance(metric, metrics.Perplexity):
+    return {}
   if not 0 <= total <= weight or total % 1:  # no share of whole examples
     return {}
   low, high = metrics.wilson_interval(float(total), float(weight))

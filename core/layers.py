@@ -1,6 +1,6 @@
-"""The two layers that all systems are built from: an MLP and an LSTM.
+"""What all systems are built from: an MLP, an LSTM, and their loss.
 
-Axes: B batch, T steps, D width, F features of the input.
+Axes: B batch, T steps, D width, F features of the input, C classes.
 """
 
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 glorot = nnx.initializers.glorot_uniform()
 State = tuple[Float[Array, '*B D'], Float[Array, '*B D']]  # hidden, cell
@@ -67,10 +67,10 @@ class LSTM(nnx.Module):
   @staticmethod
   def update(gates, cell):
     """The new (hidden, cell) '*B D' from the gates before their sigmoids."""
-    write, candidate, forget, read = jnp.split(gates, 4, axis=-1)
+    input_, candidate, forget, output = jnp.split(gates, 4, axis=-1)
     cell = jax.nn.sigmoid(forget + 1) * cell
-    cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)
-    return jax.nn.sigmoid(read) * jnp.tanh(cell), cell
+    cell += jax.nn.sigmoid(input_) * jnp.tanh(candidate)
+    return jax.nn.sigmoid(output) * jnp.tanh(cell), cell
 
   def zeros(self, *batch: int) -> State:
     """The state before any input, '*B D'."""
@@ -82,6 +82,16 @@ class LSTM(nnx.Module):
     inputs = jnp.concatenate([x, state[0]], -1)
     return self.update(inputs @ self.kernel[...] + self.bias[...], state[1])
 
+  def gates(self, inputs: Float[Array, '*B F']) -> Float[Array, '*B D4']:
+    """The inputs' share of the gates, with the bias."""
+    from_input = self.kernel[...][: inputs.shape[-1]]
+    return inputs @ from_input + self.bias[...]
+
+  def step_gates(self, gates: Float[Array, '*B D4'], state: State) -> State:
+    """As `step`, from what `gates` returned."""
+    from_hidden = self.kernel[...][-state[0].shape[-1] :]
+    return self.update(gates + state[0] @ from_hidden, state[1])
+
   def scan(
     self,
     inputs: Float[Array, 'B T F'],
@@ -92,9 +102,8 @@ class LSTM(nnx.Module):
 
     Inputs whose mask is False leave the state as it is.
     """
-    from_input = self.kernel[...][: inputs.shape[-1]]
     # What does not wait for the state is one product for all steps.
-    return self.scan_gates(inputs @ from_input + self.bias[...], start, mask)
+    return self.scan_gates(self.gates(inputs), start, mask)
 
   def scan_gates(
     self,
@@ -102,7 +111,7 @@ class LSTM(nnx.Module):
     start: State,
     mask: Bool[Array, '*B T'] | None = None,
   ) -> tuple[Float[Array, '*B T D'], State]:
-    """As `scan`, from the inputs' share of the gates, with the bias."""
+    """As `scan`, from what `gates` returned."""
     from_hidden = self.kernel[...][-start[0].shape[-1] :]
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
 
@@ -118,6 +127,26 @@ class LSTM(nnx.Module):
     steps = jnp.moveaxis(gates, -2, 0), is_input
     end, hidden = jax.lax.scan(step, start, steps)
     return jnp.moveaxis(hidden, 0, -2), end
+
+
+def cross_entropy(
+  logits: Float[Array, '... C'], targets: Int[Array, '...']
+) -> Float[Array, '...']:
+  """-log p(target), in nats; its gradient has no scatter.
+
+  `targets` are broadcast to the leading axes of `logits`.
+  """
+  chosen = jax.nn.one_hot(targets, logits.shape[-1])
+  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
+
+
+def symmetric_uniform(scale: float):
+  """An initialiser: uniformly within +- `scale`."""
+
+  def init(key, shape, dtype=jnp.float32):
+    return jax.random.uniform(key, shape, dtype, -scale, scale)
+
+  return init
 
 
 def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):

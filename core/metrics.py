@@ -22,7 +22,8 @@ class Metric:
   """A weighted mean in the making; `total` and `weight` have the same shape.
 
   Samples that are not independent, such as the cells of a board, tell less than
-  as many that are: their share has no interval.
+  as many that are: their share has no interval. Nor has a mean of anything but
+  0 and 1: it is declared so too.
   """
 
   total: jax.Array
@@ -34,7 +35,7 @@ class Metric:
   @classmethod
   def mean(
     cls, values, weights=1.0, *, axis=None, is_independent: bool = True
-  ) -> 'Metric':
+  ) -> typing.Self:
     """Weighted mean of `values` over `axis`, or all axes.
 
     `weights` broadcast with `values`; 0 leaves one out.

@@ -16,7 +16,7 @@ def make_optimizer(
   """Builds the optax chain and the learning rate as a function of the step.
 
   Raises:
-    UserError: unknown optimiser or schedule.
+    UserError: unknown optimiser or schedule, or a warm-up before a staircase.
   """
   schedule = _make_schedule(optim, total_steps)
   moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
@@ -36,6 +36,7 @@ def make_optimizer(
     matches = _mask(optim.muon_paths)
     update = optax.contrib.muon(
       schedule,
+      eps=optim.eps,
       weight_decay=optim.weight_decay,
       adam_b1=optim.b1,
       adam_b2=optim.b2,
@@ -75,6 +76,10 @@ def _make_schedule(optim, total_steps: int) -> optax.Schedule:
     end = max(total_steps, warmup + 1)
     return optax.warmup_cosine_decay_schedule(start, peak, warmup, end)
   if optim.schedule == 'staircase':
+    if warmup:
+      raise UserError(
+        f"optim.warmup_steps={warmup}: a 'staircase' has no warm-up; 0 expected"
+      )
     return optax.exponential_decay(
       peak,
       optim.decay_every,

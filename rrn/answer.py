@@ -111,7 +111,7 @@ def loss(
   logits: Float[Array, 'T B C'], targets: Int[Array, ' B']
 ) -> tuple[jax.Array, Metrics]:
   """Cross-entropy, averaged over steps and examples, and what to log."""
-  losses = network.cross_entropy(logits, targets)
+  losses = layers.cross_entropy(logits, targets)
   return losses.mean(), {
     'last_loss': Metric.mean(losses[-1]),
     'accuracy': Metric.mean(logits[-1].argmax(-1) == targets),

@@ -32,6 +32,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from core import layers
 
 Mask = Bool[Array | np.ndarray, '... #N K']
+cross_entropy = layers.cross_entropy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -304,14 +305,6 @@ class RecurrentRelationalNetwork(nnx.Module):
         )
       )
     return jax.lax.scan(step, start, length=num_steps)[1]
-
-
-def cross_entropy(
-  logits: Float[Array, 'T B ... C'], targets: Int[Array, 'B ...']
-) -> Float[Array, 'T B ...']:
-  """-log p(target) at every step, in nats; its gradient has no scatter."""
-  log_p = jax.nn.log_softmax(logits)
-  return -(log_p * jax.nn.one_hot(targets, logits.shape[-1])).sum(-1)
 
 
 def _dot(x, kernel, dtype):

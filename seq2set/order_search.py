@@ -12,6 +12,7 @@ P prefixes, K draws.
 import functools
 import itertools
 import math
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,15 +21,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from core.errors import check_choice
 
-# given       as the data has them
-# uniform     at random, each order as likely as any other
-# max         the likeliest (the paper's eq. 9), found by trying all of them
-# sample      drawn token by token, each in proportion to its probability among
-#             those that are left (the paper's)
-# posterior   drawn in proportion to its probability (ours)
-# marginal    all: -log of the sum of their probabilities (ours)
-# importance  several draws as in 'sample', weighted towards 'posterior' (ours)
 MODES = (
   'given',
   'uniform',
@@ -41,15 +35,27 @@ MODES = (
 MOST_ENUMERATED = 6  # tokens whose orders can all be tried
 
 
+class Known(NamedTuple):
+  """What a model needs of the tokens of a set: looked up once, not per prefix.
+
+  `output` [B, N, D] and `bias` [B, N] give their logits, `gates` [B, N, 4 D] is
+  their share of the LSTM's.
+  """
+
+  output: jax.Array
+  bias: jax.Array
+  gates: jax.Array
+
+
 class TokenModel(nnx.Module):
   """An LSTM over tokens: p(token | tokens before)."""
 
   def __init__(self, num_tokens: int, width: int, *, rngs: nnx.Rngs):
-    init = nnx.initializers.uniform(2 * 0.08)
-    self.embedding = nnx.Param(init(rngs.params(), (num_tokens, width)) - 0.08)
-    self.first = nnx.Param(init(rngs.params(), (1, width)) - 0.08)
+    init = layers.symmetric_uniform(0.08)
+    self.embedding = nnx.Param(init(rngs.params(), (num_tokens, width)))
+    self.first = nnx.Param(init(rngs.params(), (1, width)))
     self.lstm = layers.LSTM(width, rngs=rngs)
-    self.output = nnx.Param(init(rngs.params(), (num_tokens, width)) - 0.08)
+    self.output = nnx.Param(init(rngs.params(), (num_tokens, width)))
     self.bias = nnx.Param(jnp.zeros(num_tokens))
 
   def log_p(self, tokens: Int[Array, 'B N']) -> Float[Array, 'B N']:
@@ -63,31 +69,35 @@ class TokenModel(nnx.Module):
       1,
     )
     states, _ = self.lstm.scan(inputs, self.lstm.zeros(len(tokens)))
-    return self._chosen(states, tokens) - self.log_normaliser(states)
+    return -layers.cross_entropy(self._logits(states), tokens)
 
-  def _chosen(self, states, tokens) -> Float[Array, 'B N']:
-    rows = self.output[...][tokens]
-    return (states * rows).sum(-1) + self.bias[...][tokens]
-
-  def start(self, batch: int) -> layers.State:
-    """The state before the first token."""
-    first = jnp.broadcast_to(self.first[...], (batch, self.first.shape[1]))
-    return self.lstm.step(first, self.lstm.zeros(batch))
-
-  def step(self, tokens: Int[Array, ' B'], state: layers.State) -> layers.State:
-    """Takes in one token of each set."""
-    return self.lstm.step(self.embedding[...][tokens], state)
-
-  def scores(
-    self, states: Float[Array, 'B D'], tokens: Int[Array, 'B N']
-  ) -> Float[Array, 'B N']:
-    """Logits of a few tokens, without the work of a whole softmax."""
-    rows = self.output[...][tokens]
-    return jnp.einsum('bd,bnd->bn', states, rows) + self.bias[...][tokens]
+  def _logits(self, states: Float[Array, '*B D']) -> Float[Array, '*B V']:
+    return states @ self.output[...].T + self.bias[...]
 
   def log_normaliser(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
     """log of the sum of exp of the logits of all tokens."""
-    return jax.nn.logsumexp(states @ self.output[...].T + self.bias[...], -1)
+    return jax.nn.logsumexp(self._logits(states), -1)
+
+  def start(self, batch: int) -> layers.State:
+    """The state before the first token, [B, P, D] with P = 1."""
+    first = jnp.broadcast_to(self.first[...], (batch, self.first.shape[1]))
+    state = self.lstm.step(first, self.lstm.zeros(batch))
+    return state[0][:, None], state[1][:, None]
+
+  def look_up(self, tokens: Int[Array, 'B N']) -> Known:
+    """What the methods below need of tokens."""
+    return Known(
+      self.output[...][tokens],
+      self.bias[...][tokens],
+      self.lstm.gates(self.embedding[...][tokens]),
+    )
+
+  def scores(
+    self, states: Float[Array, 'B P D'], known: Known
+  ) -> Float[Array, 'B P N']:
+    """Logits of the known tokens, without the work of a whole softmax."""
+    scores = jnp.einsum('bpd,bnd->bpn', states, known.output)
+    return scores + known.bias[:, None]
 
 
 def loss(
@@ -102,52 +112,88 @@ def loss(
 ) -> tuple[Float[Array, ' B'], Int[Array, 'B N']]:
   """-log p of each set by a mode, in nats, and an order that it chose.
 
-  An order [N] lists positions in `tokens`. The choice has no gradient; for
-  'marginal' the order is the likeliest, for 'importance' the first draw.
+  An order [N] lists positions in `tokens`. Its choice has no gradient. Modes:
+
+    given       as the data has them
+    uniform     at random, each order as likely as any other
+    max         the likeliest (the paper's eq. 9), found by trying all of them
+    sample      drawn token by token, each in proportion to its probability
+                among those that are left (the paper's)
+    posterior   drawn in proportion to its probability (ours)
+    marginal    all: -log of the sum of their probabilities (ours); the order
+                returned is the likeliest
+    importance  several draws as in 'sample', weighted towards 'posterior'
+                (ours); the order returned is the first draw
 
   Args:
     model: of the tokens.
     tokens: of each set, in the data's order.
     key: to draw orders.
     mode: one of `MODES`.
-    orders: int [O, N], those that are searched; None: all. Of a few, 'sample'
-      draws one in proportion to its probability.
-    num_draws: K of 'importance', which searches all orders.
+    orders: int [O, N], those that are searched; None: all, as 'given' and
+      'importance' always do. Of a few, 'sample' draws one in proportion to its
+      probability.
+    num_draws: K of 'importance'.
     is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
       so for 1,000 updates before it searches, lest the first choices stay.
   """
-  if is_uniform is not None:
-    choose = functools.partial(
-      loss, model, tokens, key, orders=orders, num_draws=num_draws
-    )
-    return jax.lax.cond(
-      is_uniform, lambda: choose(mode='uniform'), lambda: choose(mode=mode)
-    )
-  batch, count = tokens.shape
-  if mode == 'marginal':
-    log_p = try_orders(model, tokens, orders)
-    likeliest = _all_or(orders, count)[log_p.argmax(1)]
-    return -jax.nn.logsumexp(log_p, 1), likeliest
-  if mode == 'given':
-    chosen = jnp.broadcast_to(jnp.arange(count), tokens.shape)
-  elif mode == 'uniform':
-    chosen = uniform_orders(key, tokens.shape, orders)
-  elif mode == 'sample' and orders is None:
-    chosen, _ = sample_orders(_frozen(model), tokens, key)
-  elif mode == 'importance':
-    repeated = jnp.repeat(tokens, num_draws, 0)
-    chosen, log_weight = sample_orders(_frozen(model), repeated, key)
-    weight = jax.nn.softmax(log_weight.reshape(batch, num_draws))
-    losses = _loss_of(model, repeated, chosen).reshape(batch, num_draws)
-    return (weight * losses).sum(1), chosen[::num_draws]
-  else:
-    log_p = try_orders(_frozen(model), tokens, orders)
-    if mode == 'max':
-      index = log_p.argmax(1)
+  check_choice('mode', mode, MODES)
+  if orders is not None and len(orders) == 1:
+    chosen = jnp.broadcast_to(jnp.asarray(orders[0]), tokens.shape)
+    return _loss_of(model, tokens, chosen), chosen
+  uniform = functools.partial(uniform_orders, key, tokens.shape, orders)
+  if mode in ('marginal', 'importance'):
+    if mode == 'marginal':
+      weigh = functools.partial(_marginal, model, tokens, orders)
     else:
-      index = jax.random.categorical(key, log_p)
-    chosen = _all_or(orders, count)[index]
+      weigh = functools.partial(_importance, model, tokens, key, num_draws)
+    if is_uniform is None:
+      return weigh()
+
+    def of_uniform():
+      chosen = uniform()
+      return _loss_of(model, tokens, chosen), chosen
+
+    return jax.lax.cond(is_uniform, of_uniform, weigh)
+  choose = functools.partial(_choose, model, tokens, key, mode, orders)
+  if is_uniform is None:
+    chosen = choose()
+  else:
+    chosen = jax.lax.cond(is_uniform, uniform, choose)
   return _loss_of(model, tokens, chosen), chosen
+
+
+def _choose(model, tokens, key, mode, orders) -> Int[Array, 'B N']:
+  """One order of each set, by a mode that weighs none."""
+  count, model = tokens.shape[1], _frozen(model)
+  if mode == 'given':
+    return jnp.broadcast_to(jnp.arange(count), tokens.shape)
+  if mode == 'uniform':
+    return uniform_orders(key, tokens.shape, orders)
+  if mode == 'sample' and orders is None:
+    return sample_orders(model, tokens, key)[0]
+  log_p = try_orders(model, tokens, orders)
+  if mode == 'max':
+    index = log_p.argmax(1)
+  else:
+    index = jax.random.categorical(key, log_p)
+  return _all_or(orders, count)[index]
+
+
+def _marginal(model, tokens, orders):
+  log_p = try_orders(model, tokens, orders)
+  likeliest = _all_or(orders, tokens.shape[1])[log_p.argmax(1)]
+  return -jax.nn.logsumexp(log_p, 1), likeliest
+
+
+def _importance(model, tokens, key, num_draws):
+  repeated = jnp.repeat(tokens, num_draws, 0)
+  chosen, log_weight = sample_orders(
+    _frozen(model), repeated, key, has_weight=True
+  )
+  weight = jax.nn.softmax(log_weight.reshape(-1, num_draws))
+  losses = _loss_of(model, repeated, chosen).reshape(-1, num_draws)
+  return (weight * losses).sum(1), chosen[::num_draws]
 
 
 def _frozen(model):
@@ -181,7 +227,7 @@ def log_p_of_sets(
     likeliest = _all_or(orders, count)[log_p.argmax(1)]
     return jax.nn.logsumexp(log_p, 1), log_p.max(1), likeliest
   repeated = jnp.repeat(tokens, num_draws, 0)
-  drawn, log_weight = sample_orders(model, repeated, key)
+  drawn, log_weight = sample_orders(model, repeated, key, has_weight=True)
   log_p = -_loss_of(model, repeated, drawn).reshape(batch, num_draws)
   total = jax.nn.logsumexp(log_weight.reshape(batch, num_draws), 1)
   drawn = drawn.reshape(batch, num_draws, count)
@@ -190,7 +236,7 @@ def log_p_of_sets(
 
 
 def uniform_orders(
-  key: jax.Array, shape: tuple[int, int], orders: np.ndarray | None = None
+  key: jax.Array, shape: tuple[int, ...], orders: np.ndarray | None = None
 ) -> Int[Array, 'B N']:
   """An order for each set of `shape` (B, N), each as likely as any other."""
   if orders is None:
@@ -199,24 +245,33 @@ def uniform_orders(
 
 
 def sample_orders(
-  model: TokenModel, tokens: Int[Array, 'B N'], key: jax.Array
+  model: TokenModel,
+  tokens: Int[Array, 'B N'],
+  key: jax.Array,
+  *,
+  has_weight: bool = False,
 ) -> tuple[Int[Array, 'B N'], Float[Array, ' B']]:
   """Draws an order token by token, among those that are left.
 
   Only the logits of the set's own tokens are needed to draw. The log weight is
   that of p(order) over the draw's own probability: the sum of the log of the
-  probability of all that was left, at each step.
+  probability of all that was left, at each step. It needs whole softmaxes, and
+  is 0 unless `has_weight`.
   """
   batch, count = tokens.shape
+  known = model.look_up(tokens)
 
   def step(carry, key):
     state, is_left = carry
-    scores = jnp.where(is_left, model.scores(state[0], tokens), -jnp.inf)
+    scores = model.scores(state[0], known)[:, 0]
+    scores = jnp.where(is_left, scores, -jnp.inf)
     choice = jax.random.categorical(key, scores)
-    left = jax.nn.logsumexp(scores, 1) - model.log_normaliser(state[0])
-    chosen = jnp.take_along_axis(tokens, choice[:, None], 1)[:, 0]
+    left = jnp.zeros(batch)
+    if has_weight:
+      left = jax.nn.logsumexp(scores, 1) - model.log_normaliser(state[0][:, 0])
+    gates = jnp.take_along_axis(known.gates, choice[:, None, None], 1)
     is_left &= jnp.arange(count) != choice[:, None]
-    return (model.step(chosen, state), is_left), (choice, left)
+    return (model.lstm.step_gates(gates, state), is_left), (choice, left)
 
   carry = model.start(batch), jnp.ones((batch, count), bool)
   _, (orders, left) = jax.lax.scan(step, carry, jax.random.split(key, count))
@@ -251,25 +306,23 @@ def enumerate_orders(
 ) -> Float[Array, 'B O']:
   """log p of every order, as `all_orders` has them.
 
-  Orders share their prefixes: of five tokens 206 states in place of 600.
+  Orders share their prefixes: of five tokens 206 states in place of 600. The
+  softmax over all tokens is taken one prefix after the other, and again in the
+  backward pass: of all at once it takes gigabytes.
   """
   batch, count = tokens.shape
-  orders = all_orders(count)
+  orders, known = all_orders(count), model.look_up(tokens)
+  normalise = jax.checkpoint(model.log_normaliser)
   state, log_p = model.start(batch), jnp.zeros((batch, 1))
   for depth in range(count):
     prefixes = orders[:: math.factorial(count - depth), :depth]  # [P, depth]
-    hidden = state[0].reshape(batch, len(prefixes), -1)
-    rows = jnp.repeat(tokens, len(prefixes), 0)
-    scores = model.scores(state[0], rows).reshape(batch, len(prefixes), count)
-    scores -= model.log_normaliser(hidden)[..., None]
+    normaliser = jax.lax.map(normalise, state[0].swapaxes(0, 1))  # [P, B]
+    scores = model.scores(state[0], known) - normaliser.T[..., None]
     longer = orders[:: math.factorial(count - depth - 1), : depth + 1]
     parent = np.repeat(np.arange(len(prefixes)), count - depth)
     log_p = log_p[:, parent] + scores[:, parent, longer[:, -1]]
     if depth + 1 < count:
-      chosen = tokens[:, longer[:, -1]].ravel()
-      state = tuple(
-        x.reshape(*hidden.shape)[:, parent].reshape(-1, x.shape[-1])
-        for x in state
-      )
-      state = model.step(chosen, state)
+      hidden, cell = (x[:, parent] for x in state)
+      gates = known.gates[:, longer[:, -1]]
+      state = model.lstm.step_gates(gates, (hidden, cell))
   return log_p

@@ -6,7 +6,10 @@ their order. Write, an LSTM pointer network, starts there and points at one
 memory after the other. The Pointer Network, the paper's baseline, has an LSTM
 over the elements in place of Process.
 
-The paper names few sizes and no details: what it leaves open is marked 'ours'.
+The paper names few sizes and no details. Ours are: that Read is an MLP of two
+layers; that Write starts in tanh of a linear layer of q*; additive attention in
+the pointer; the glimpse's way into it; the learned memory that stops; and that
+the Pointer Network's LSTM sees what Read made of the elements.
 
 Axes: B batch, N elements, P process steps, T outputs, D width, F features,
 Q queries.
@@ -20,12 +23,13 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from core import layers
+from core.errors import check_choice
 
 Mask = Bool[Array, 'B N']
 ENCODERS = 'read_process_write', 'pointer_network'
 ATTENTIONS = 'dot', 'scaled_dot', 'additive'
-# What the gates of Process see: q, the state, and r, what was read. Forms A and
-# C are one function with its rows in another order, B repeats q.
+# What the gates of Process see: q, the state, and r, what was read. A and C are
+# the same function, its kernel's rows in another order; B repeats q.
 PROCESS_FORMS = {'A': 'qr', 'B': 'qrq', 'C': 'rq'}
 
 
@@ -37,6 +41,7 @@ class Attention(nnx.Module):
   """
 
   def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
+    check_choice('attention', kind, ATTENTIONS)
     self.kind = kind
     if kind == 'additive':
       linear = functools.partial(
@@ -104,6 +109,7 @@ class Process(nnx.Module):
     form: str = 'A',
     rngs: nnx.Rngs,
   ):
+    check_choice('form', form, PROCESS_FORMS)
     self.form = PROCESS_FORMS[form]
     # An LSTM whose input is all that the gates see beside its own state.
     rows = (len(self.form) - 1) * width
@@ -294,6 +300,7 @@ class SetToSequence(nnx.Module):
     has_stop: bool = False,
     rngs: nnx.Rngs,
   ):
+    check_choice('encoder', encoder, ENCODERS)
     self.read = layers.MLP([num_features, width, width], rngs=rngs)
     if encoder == 'read_process_write':
       self.process = Process(
@@ -350,21 +357,13 @@ class SetToSequence(nnx.Module):
     return self.write.decode(memories, start, mask=mask, **options)
 
 
-def cross_entropy(
-  logits: Float[Array, 'B T M'], targets: Int[Array, 'B T']
-) -> Float[Array, 'B T']:
-  """-log p(target) of each output, in nats; its gradient has no scatter."""
-  chosen = jax.nn.one_hot(targets, logits.shape[-1])
-  return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
-
-
 def load_set2set(
   process: Process, weight_ih, weight_hh, bias_ih, bias_hh
 ) -> None:
   """Fills a Process of form A with the LSTM of a Set2Set layer of PyTorch.
 
   Its cell sees q* as input and q as state: W = W_ih + [W_hh | 0]. Its gates are
-  in the order write, forget, candidate, read, and none has a bias of its own.
+  in the order input, forget, candidate, output, and none has a bias of its own.
 
   Args:
     process: of form 'A' with dot attention.

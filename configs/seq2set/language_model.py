@@ -10,7 +10,7 @@ bare    the paper's medium LSTM on the Penn Treebank, which its users have to
 Arguments: `order=natural`, `reverse` or `three_words`; `source=ptb`, see
 seq2set/text.py.
 Expect: validation perplexities of 86, 86 and 96 (the paper); what counts on
-another text is their ratio.
+another text is their ratio. `:cpu` has not been timed yet.
 """
 
 from configs import common

@@ -46,7 +46,6 @@ def get_config(arg: str | None = None):
   args = common.parse_arg(
     arg, set_size=5, process=5, glimpses=1, encoder=ENCODERS[0]
   )
-  common.check_known('encoder', args.encoder, ENCODERS)
   config = common.default_config()
   config.task = 'seq2set.sorting'
   config.model.encoder = args.encoder

@@ -13,10 +13,10 @@ from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn import network
 from rrn.lines import answer_lines
 from rrn.sudoku import baselines, builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
@@ -115,7 +115,7 @@ class SudokuTask:
     if config.burn_in:
       options['burn_in'] = jax.random.randint(key, (), 0, config.burn_in + 1)
     logits = model(batch['puzzle'], num_steps=config.num_steps, **options)
-    losses = network.cross_entropy(logits, batch['solution'])
+    losses = layers.cross_entropy(logits, batch['solution'])
     right = logits[-1].argmax(-1) == batch['solution']
     counted = losses[-1] if config.loss_steps == 'last' else losses
     return counted.mean(), {

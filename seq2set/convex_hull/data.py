@@ -23,20 +23,23 @@ def draw(
   """Draws sets of points and their hulls.
 
   Returns:
-    'points' float32 [count, N, 2]; 'hull' int32 [count, N], beyond its corners
-    N; 'num_corners' int32 [count].
+    'points' float32 [count, N, 2]; 'hull' [count, M], M the most corners that a
+    hull has, and beyond its own N; 'num_corners' [count]. Indices have the
+    smallest unsigned type.
   """
   shape = count, num_points, 2
   if distribution == 'uniform':
     points = rng.random(shape, np.float32)
   else:
     points = rng.standard_normal(shape, np.float32)
-  hulls = np.full(shape[:2], num_points, np.int32)
-  num_corners = np.zeros(count, np.int32)
+  index_type = np.min_scalar_type(num_points)
+  hulls = np.full(shape[:2], num_points, index_type)
+  num_corners = np.zeros(count, index_type)
   for row, one in enumerate(points):
     corners = hull(one)
     hulls[row, : len(corners)] = corners
     num_corners[row] = len(corners)
+  hulls = hulls[:, : num_corners.max()]
   return {'points': points, 'hull': hulls, 'num_corners': num_corners}
 
 
@@ -44,6 +47,17 @@ def hull(points: np.ndarray) -> np.ndarray:
   """The hull of points [N, 2] that are not all on one line."""
   corners = scipy.spatial.ConvexHull(points).vertices  # counter-clockwise
   return np.roll(corners, -corners.argmin())
+
+
+def spread(points: np.ndarray, distribution: str) -> np.ndarray:
+  """Maps points [N, 2] to where networks are trained, in float32.
+
+  Each axis is scaled by itself: the hull stays the same.
+  """
+  low, scale = points.min(0), np.ptp(points, 0)
+  if distribution == 'normal':
+    low, scale = points.mean(0), points.std(0)
+  return ((points - low) / scale).astype(np.float32)
 
 
 def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -13,11 +13,13 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from absl import logging
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core import layers
+from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import read_process_write
@@ -25,7 +27,7 @@ from seq2set.convex_hull import data
 from seq2set.read_process_write import SetToSequence
 
 INPUTS = 'random', 'angle'  # order of the points
-STARTS = 'lowest', 'random'  # first corner, and direction if random
+STARTS = 'lowest', 'leftmost', 'random'  # first corner; random: either way
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}
 
 
@@ -39,8 +41,10 @@ class ModelConfig:
     num_process_steps: P; the Pointer Network has none.
     num_glimpses: before each output.
     inputs: 'random', or by 'angle' around the mean of the points.
-    start: 'lowest', the corner of the lowest index, counter-clockwise; or
-      'random', any corner and either way round, in training.
+    start: 'lowest', the corner of the lowest index, counter-clockwise;
+      'leftmost', that of the smallest x: with random inputs Read, Process and
+      Write, which sees no indices, cannot know the lowest; or 'random', any
+      corner and either way round, in training.
   """
 
   encoder: str = 'pointer_network'
@@ -57,11 +61,7 @@ class ModelConfig:
       'start': STARTS,
     }
     for name, choices in known.items():
-      if getattr(self, name) not in choices:
-        raise UserError(
-          f'config.model.{name}={getattr(self, name)!r}: one of'
-          f' {", ".join(choices)} expected'
-        )
+      check_choice(f'config.model.{name}', getattr(self, name), choices)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
@@ -76,10 +76,13 @@ class ConvexHullTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    if self.data.distribution not in data.DISTRIBUTIONS:
+    check_choice(
+      'config.data.distribution', self.data.distribution, data.DISTRIBUTIONS
+    )
+    if self.data.num_points < 3:
       raise UserError(
-        f'config.data.distribution={self.data.distribution!r}: one of'
-        f' {", ".join(data.DISTRIBUTIONS)} expected'
+        f'config.data.num_points={self.data.num_points}: a hull needs at least'
+        ' 3 points'
       )
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
@@ -112,18 +115,19 @@ class ConvexHullTask:
   ) -> Batch:
     """Draws sets, and the orders of their points and corners.
 
-    'points' [B, N, 2] and 'targets' [B, N + 1]: corners, then N to stop.
+    'points' [B, N, 2] and 'targets' [B, M + 1]: corners, then N to stop.
     """
     del step
     row_key, key = jax.random.split(key)
     row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
     chosen = {name: column[row] for name, column in arrays.items()}
     arrange = functools.partial(self._arrange, start=self.model_config.start)
-    return jax.vmap(arrange)(jax.random.split(key, size), **chosen)
+    return jax.vmap(arrange)(jax.random.split(key, size), chosen)
 
-  def _arrange(self, key, points, hull, num_corners, *, start: str) -> Batch:
+  def _arrange(self, key: jax.Array, chosen: Batch, *, start: str) -> Batch:
     """One set in the orders that the config asks for."""
-    count = len(points)
+    points, hull = chosen['points'], chosen['hull']
+    count, num_corners = len(points), chosen['num_corners'].astype(jnp.int32)
     order_key, shift_key, turn_key = jax.random.split(key, 3)
     if self.model_config.inputs == 'random':
       order = jax.random.permutation(order_key, count)
@@ -133,10 +137,13 @@ class ConvexHullTask:
     corners = place[hull]
     if start == 'lowest':
       shift, turns = corners.argmin(), False
+    elif start == 'leftmost':
+      x = jnp.append(points[:, 0], jnp.inf)  # inf: where no corner is
+      shift, turns = x[hull].argmin(), False
     else:
       shift = jax.random.randint(shift_key, (), 0, num_corners)
       turns = jax.random.bernoulli(turn_key)
-    k = jnp.arange(count + 1)
+    k = jnp.arange(len(hull) + 1)
     index = (shift + jnp.where(turns, -k, k)) % num_corners
     targets = jnp.where(k < num_corners, corners[index], count)
     return {'points': points[order], 'targets': targets}
@@ -149,7 +156,7 @@ class ConvexHullTask:
     targets, count = batch['targets'], self.data.num_points
     logits = model(batch['points'], targets)
     is_output = jnp.cumsum(targets == count, 1) <= 1
-    losses = read_process_write.cross_entropy(logits, targets) * is_output
+    losses = layers.cross_entropy(logits, targets) * is_output
     is_right = ((logits.argmax(-1) == targets) | ~is_output).all(1)
     return losses.sum(1).mean(), {
       'accuracy_given_prefix': Metric.mean(is_right)
@@ -173,55 +180,70 @@ class ConvexHullTask:
     columns = jax.tree.map(jnp.asarray, self.arrays(split))
     keys = jax.random.split(jax.random.key(0), len(columns['points']))
     arrange = jax.vmap(functools.partial(self._arrange, start='lowest'))
-    return jax.tree.map(np.asarray, jax.jit(arrange)(keys, **columns))
+    return jax.tree.map(np.asarray, jax.jit(arrange)(keys, columns))
 
   def _measure(self, model: SetToSequence, batch: Batch) -> Metrics:
     """Exact hulls, from any corner and either way; their area; valid ones."""
     points, targets, weight = batch['points'], batch['targets'], batch['weight']
-    outputs, _ = model.decode(points, length=targets.shape[1])
+    count = points.shape[1]
+    outputs, _ = model.decode(points, length=count + 1)
     is_simple = is_simple_polygon(points, outputs)
     covered = jnp.abs(area(points, outputs)) / area(points, targets)
     return {
-      'accuracy': Metric.mean(same_cycle(outputs, targets), weight),
-      'area': Metric.mean(covered, weight * is_simple),
+      'accuracy': Metric.mean(same_cycle(outputs, targets, count), weight),
+      'area': Metric.mean(covered, weight * is_simple, is_independent=False),
       'simple': Metric.mean(is_simple, weight),
     }
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """None."""
+    """No figures."""
     del values, model
     return {}
 
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers a set of points with its hull, in `data`'s text format."""
+    """Answers a set of points with its hull, in `data`'s text format.
+
+    No point is taken twice; a warning counts answers of less than 3 corners.
+    """
     graphdef, params = nnx.split(model)
 
     @jax.jit
-    def decode(params, points):
-      model = nnx.merge(graphdef, params)
-      outputs, _ = model.decode(
-        points[None], length=len(points) + 1, avoid_repeats=True
+    def decode(params, points, mask):
+      outputs, _ = nnx.merge(graphdef, params).decode(
+        points[None],
+        mask=mask[None],
+        length=len(points) + 1,
+        avoid_repeats=True,
       )
       return outputs[0]
 
+    short = total = 0
     for line in lines:
       try:
         points, _ = data.parse(line)
       except UserError as error:
         yield error
         continue
-      order = np.arange(len(points))
+      points, count = data.spread(points, self.data.distribution), len(points)
+      order = np.arange(count)
       if self.model_config.inputs == 'angle':
-        order = np.argsort(_angles(points))
-      outputs = np.asarray(decode(params, points[order]))
-      corners = order[outputs[outputs < len(points)]]
+        order = np.argsort(_angles(jnp.asarray(points)))
+      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
+      padded = np.zeros((length, 2), np.float32)
+      padded[:count] = points[order]
+      outputs = np.asarray(decode(params, padded, np.arange(length) < count))
+      corners = order[outputs[outputs < count]]
+      total += 1
+      short += len(corners) < 3
       if len(corners):
         corners = np.roll(corners, -corners.argmin())
       yield data.format_hull(corners)
+    if short:
+      logging.warning('%d of %d answers have no 3 corners', short, total)
 
 
 def _angles(points: Float[Array, 'N 2']) -> Float[Array, ' N']:
@@ -260,10 +282,12 @@ def _look_up(points, index):
 
 
 def same_cycle(
-  outputs: Int[Array, 'B T'], targets: Int[Array, 'B T']
+  outputs: Int[Array, 'B T'], targets: Int[Array, 'B T2'], count: int
 ) -> Bool[Array, ' B']:
-  """Whether both have the same corners in the same round, either way."""
-  count = outputs.shape[1] - 1
+  """Whether both have the same corners in the same round, either way.
+
+  `count` is N, of the points, and the output that stops.
+  """
 
   def edges(outputs):
     is_corner, following = _next(outputs, count)

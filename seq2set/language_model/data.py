@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from core.errors import check_choice
+
 ORDERS = 'natural', 'reverse', 'three_words'
 PAD = '<pad>'
 
@@ -19,6 +21,7 @@ def reorder(words: Sequence, order: str, pad=PAD) -> list:
   >>> reorder('This is a sentence .'.split(), 'three_words')
   ['a', 'is', 'This', '<pad>', '.', 'sentence']
   """
+  check_choice('order', order, ORDERS)
   words = list(words)
   if order == 'natural':
     return words

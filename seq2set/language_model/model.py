@@ -1,5 +1,7 @@
 """The regularised LSTM of Zaremba et al. 2014, as the paper takes it.
 
+Ours: biases start at 0, and the forget gate has 1 added.
+
 Axes: B batch, T steps, D width, V vocabulary.
 """
 
@@ -11,6 +13,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from core.errors import check_choice
+from seq2set.language_model import data
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,36 +35,35 @@ class ModelConfig:
   init_scale: float = 0.05
   order: str = 'natural'
 
+  def __post_init__(self):
+    check_choice('config.model.order', self.order, data.ORDERS)
+
 
 class LanguageModel(nnx.Module):
   """p(word | words before), from a state of zeros."""
 
   def __init__(self, num_words: int, config: ModelConfig, *, rngs: nnx.Rngs):
-    width, scale = config.width, config.init_scale
-
-    def uniform(*shape):
-      return jax.random.uniform(
-        rngs.params(), shape, minval=-scale, maxval=scale
-      )
-
-    self.embedding = nnx.Param(uniform(num_words, width))
+    width, init = config.width, layers.symmetric_uniform(config.init_scale)
+    self.embedding = nnx.Param(init(rngs.params(), (num_words, width)))
     self.lstms = nnx.List(
       layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers)
     )
     for lstm in self.lstms:
-      lstm.kernel[...] = uniform(*lstm.kernel.shape)
-    self.output = nnx.Linear(
-      width,
-      num_words,
-      kernel_init=lambda _, *args: uniform(*args[0]),
-      rngs=rngs,
-    )
+      lstm.kernel[...] = init(rngs.params(), lstm.kernel.shape)
+    self.output = nnx.Linear(width, num_words, kernel_init=init, rngs=rngs)
     self.dropout = config.dropout
 
   def __call__(
-    self, words: Int[Array, 'B T'], key: jax.Array | None = None
-  ) -> Float[Array, 'B T V']:
-    """Returns the logits of the word after each; `key`: for dropout."""
+    self,
+    words: Int[Array, 'B T'],
+    key: jax.Array | None = None,
+    *,
+    num_scored: int | None = None,
+  ) -> Float[Array, 'B T2 V']:
+    """Returns the logits of the words after the last `num_scored`, or all.
+
+    `key`: for dropout.
+    """
 
     def drop(x, index):
       if key is None or not self.dropout:
@@ -71,4 +74,6 @@ class LanguageModel(nnx.Module):
     for index, lstm in enumerate(self.lstms, start=1):
       x, _ = lstm.scan(x, lstm.zeros(len(x)))
       x = drop(x, index)
+    if num_scored is not None:
+      x = x[:, -num_scored:]
     return self.output(x).astype(jnp.float32)

@@ -30,6 +30,5 @@ def tokens(words: np.ndarray) -> np.ndarray:
 
 def kendall_tau(order: Sequence[int]) -> float:
   """How far an order agrees with the natural one: 1, and -1 if reversed."""
-  order = np.asarray(order)
   pairs = [np.sign(order[j] - order[i]) for j in range(N) for i in range(j)]
   return float(np.mean(pairs))

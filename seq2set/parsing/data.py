@@ -94,7 +94,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
 def clean(tree: Tree) -> Tree | None:
   """Drops traces and function tags, and wrappers without a label of their own.
 
-  None where no word is left.
+  A wrapper of several trees stays, as ROOT. None where no word is left.
   """
 
   def simplify(tree: Tree) -> Tree | None:
@@ -106,6 +106,8 @@ def clean(tree: Tree) -> Tree | None:
   simple = simplify(tree)
   while simple and simple.label in _WRAPPERS and len(simple.children) == 1:
     simple = simple.children[0]
+  if simple and simple.label in _WRAPPERS:
+    return simple._replace(label='ROOT')
   return simple
 
 
@@ -118,7 +120,8 @@ def brackets(tree: Tree) -> collections.Counter[tuple[str, int, int]]:
   """The phrases below the root as (label, start, end), as EVALB counts them.
 
   Punctuation has no place, so start and end count the other words; ADVP and PRT
-  are one label; phrases of punctuation alone do not count.
+  are one label; phrases of punctuation alone do not count. The root never does;
+  EVALB leaves out a root of the label TOP alone.
   """
   found: collections.Counter[tuple[str, int, int]] = collections.Counter()
 

@@ -13,6 +13,7 @@ different nodes; empty groups at the end of a level are left out; DONE ends.
 
 from collections.abc import Iterator, Sequence
 
+from core.errors import check_choice
 from seq2set.parsing.data import Tree
 
 ORDERS = 'depth_first', 'breadth_first'
@@ -23,6 +24,7 @@ _UNKNOWN = 'XX'  # a part of speech, of words that a tree has no place for
 
 def linearise(tree: Tree, order: str) -> list[str]:
   """A tree as labels, in one of `ORDERS`."""
+  check_choice('order', order, ORDERS)
   return depth_first(tree) if order == 'depth_first' else breadth_first(tree)
 
 
@@ -34,6 +36,7 @@ def rebuild(
   None where the labels are no tree, or have another number of parts of speech
   than there are words; with `repairs` there is always one.
   """
+  check_choice('order', order, ORDERS)
   build = _from_depth if order == 'depth_first' else _from_breadth
   root = build(list(labels), repairs)
   if root is None:

@@ -4,7 +4,7 @@ import dataclasses
 
 from flax import nnx
 
-from core.errors import UserError
+from core.errors import check_choice
 from seq2set import read_process_write
 
 
@@ -34,14 +34,10 @@ class ModelConfig:
       'encoder': read_process_write.ENCODERS,
       'process_attention': read_process_write.ATTENTIONS,
       'pointer_attention': read_process_write.ATTENTIONS,
-      'process_form': tuple(read_process_write.PROCESS_FORMS),
+      'process_form': read_process_write.PROCESS_FORMS,
     }
     for name, choices in known.items():
-      if getattr(self, name) not in choices:
-        raise UserError(
-          f'config.model.{name}={getattr(self, name)!r}: one of'
-          f' {", ".join(choices)} expected'
-        )
+      check_choice(f'config.model.{name}', getattr(self, name), choices)
 
 
 def make_model(

@@ -34,7 +34,7 @@ def accuracy_by_gap(
 @plots.style()
 def accuracy_by_size(
   sizes: Sequence[int],
-  accuracy: Mapping[str, Sequence[float]],
+  accuracy: Mapping[str, Sequence[float | None]],
   trained_size: int,
 ) -> Figure:
   """Plots the share of sorted sets against their size.

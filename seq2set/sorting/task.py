@@ -12,10 +12,10 @@ from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from seq2set import read_process_write
 from seq2set.read_process_write import SetToSequence
 from seq2set.sorting import data, plots
 from seq2set.sorting.model import ModelConfig, make_model
@@ -37,6 +37,10 @@ class SortingTask:
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
     self.set_size = config.data.set_size
+    if self.set_size < 2:
+      raise UserError(
+        f'config.data.set_size={self.set_size}: at least 2 expected'
+      )
     self.evals = config.evals
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
@@ -66,7 +70,7 @@ class SortingTask:
     """-log p(order), the mean over the sets, in nats."""
     del key
     logits = model(batch['elements'], batch['order'])
-    losses = read_process_write.cross_entropy(logits, batch['order']).sum(1)
+    losses = layers.cross_entropy(logits, batch['order']).sum(1)
     is_right = (logits.argmax(-1) == batch['order']).all(1)
     return losses.mean(), {'accuracy_given_prefix': Metric.mean(is_right)}
 
@@ -94,24 +98,27 @@ class SortingTask:
     sets = _fixed_sets(seed, batch['index'], self.set_size)
     elements, order, weight = sets['elements'], sets['order'], batch['weight']
     count = self.set_size
-    output, _ = model.decode(elements, length=count)
-    unrepeated, _ = model.decode(elements, length=count, avoid_repeats=True)
+    memories, start = model.encode(elements)
+    decode = functools.partial(
+      model.write.decode, memories, start, length=count
+    )
+    output, _ = decode()
+    unrepeated, _ = decode(avoid_repeats=True)
     is_right = output == order
     is_sorted = is_right.all(1)
     gap = jnp.diff(jnp.sort(elements[..., 0])).min(1)
     bins = jax.nn.one_hot(jnp.searchsorted(jnp.array(GAPS), gap), len(GAPS) + 1)
     used = jax.nn.one_hot(output, count).sum(1)
-    losses = read_process_write.cross_entropy(
-      model(elements, order), order
-    ).sum(1)
+    logits = model.write(memories, start, order)
+    losses = layers.cross_entropy(logits, order).sum(1)
     return {
       'accuracy': Metric.mean(is_sorted, weight),
-      'positions': Metric.mean(is_right.mean(1), weight),
+      'positions': Metric.mean(is_right.mean(1), weight, is_independent=False),
       'permutations': Metric.mean((used == 1).all(1), weight),
       'accuracy_without_repeats': Metric.mean(
         (unrepeated == order).all(1), weight
       ),
-      'nats': Metric.mean(losses, weight),
+      'nats': Metric.mean(losses, weight, is_independent=False),
       'accuracy_by_gap': Metric.mean(
         is_sorted[:, None], bins * weight[:, None], axis=0
       ),

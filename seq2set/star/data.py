@@ -53,14 +53,6 @@ def log_p(star: Star, symbols: np.ndarray) -> np.ndarray:
   return star.log_head[head] + star.log_leaves[index].sum(-1)
 
 
-def entropy(star: Star) -> float:
-  """H of the head, and the expected H of the leaves given it, in nats."""
-  p_head = np.exp(star.log_head)
-  of_head = -(p_head * star.log_head).sum()
-  of_leaves = -(np.exp(star.log_leaves) * star.log_leaves).sum(-1)
-  return float(of_head + (p_head * of_leaves).sum())
-
-
 def _log_softmax(x: np.ndarray) -> np.ndarray:
   x = x - x.max(-1, keepdims=True)
   return x - np.log(np.exp(x).sum(-1, keepdims=True))

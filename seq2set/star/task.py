@@ -16,14 +16,16 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import order_search
 from seq2set.star import data
 
-ORDERS = 'head_first', 'head_last'
+FIXED = 'head_first', 'head_last'
+ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}  # beside that of the model
+_mean = functools.partial(Metric.mean, is_independent=False)  # of no shares
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +34,8 @@ class ModelConfig:
 
   Attributes:
     width: of the LSTM.
-    order: 'head_first', 'head_last', or a mode of `order_search.MODES`.
+    order: 'head_first', 'head_last', or how to search for one, a mode of
+      `order_search.MODES`.
     uniform_steps: updates in which a mode that searches is 'uniform'.
     num_draws: of the mode 'importance'.
   """
@@ -41,6 +44,9 @@ class ModelConfig:
   order: str = 'head_first'
   uniform_steps: int = 0
   num_draws: int = 8
+
+  def __post_init__(self):
+    check_choice('config.model.order', self.order, ORDERS)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
@@ -55,16 +61,9 @@ class StarTask:
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    known = (*ORDERS, *order_search.MODES)
-    if self.model_config.order not in known:
-      raise UserError(
-        f'config.model.order={self.model_config.order!r}: one of'
-        f' {", ".join(known)} expected'
-      )
     num = self.data.num_variables
-    self.mode = 'given'
-    if self.model_config.order not in ORDERS:
-      self.mode = self.model_config.order
+    order = self.model_config.order
+    self.mode = 'given' if order in FIXED else order
     enumerates = 'max', 'posterior', 'marginal'
     if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
       raise UserError(
@@ -127,7 +126,7 @@ class StarTask:
       num_draws=self.model_config.num_draws,
       is_uniform=is_uniform,
     )
-    return losses.mean(), {'head_position': Metric.mean(_of_head(orders))}
+    return losses.mean(), {'head_position': _head_position(orders)}
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval."""
@@ -154,21 +153,21 @@ class StarTask:
     tokens, log_p, weight = batch['tokens'], batch['log_p'], batch['weight']
     if self.mode == 'given':
       excess = log_p - model.log_p(tokens).sum(1)
-      return {'excess_nats': Metric.mean(excess, weight)}
+      return {'excess_nats': _mean(excess, weight)}
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
     any_order, best, orders = order_search.log_p_of_sets(
       model, tokens, key, num_draws=self.evals.num_draws
     )
     return {
-      'excess_nats': Metric.mean(log_p - any_order, weight),
-      'excess_nats_of_one_order': Metric.mean(log_p - best, weight),
-      'head_position': Metric.mean(_of_head(orders), weight),
+      'excess_nats': _mean(log_p - any_order, weight),
+      'excess_nats_of_one_order': _mean(log_p - best, weight),
+      'head_position': _head_position(orders, weight),
     }
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """None."""
+    """No figures."""
     del values, model
     return {}
 
@@ -201,6 +200,6 @@ class StarTask:
       yield f'{log_p(params, tokens):.4f}'
 
 
-def _of_head(orders: jax.Array) -> jax.Array:
+def _head_position(orders: jax.Array, weight=1.0) -> Metric:
   """The position of the head, the data's first token, in orders [B, T]."""
-  return (orders == 0).argmax(1)
+  return _mean((orders == 0).argmax(1), weight)

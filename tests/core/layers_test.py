@@ -44,11 +44,11 @@ def test_one_step_by_hand():
   lstm = make()
   x, h, c = np.ones(FEATURES), np.full(WIDTH, 0.5), np.full(WIDTH, -0.3)
   gates = np.concatenate([x, h]) @ lstm.kernel[...] + lstm.bias[...]
-  write, candidate, forget, read = np.split(gates, 4)
-  cell = jax.nn.sigmoid(forget + 1) * c + jax.nn.sigmoid(write) * np.tanh(
+  input_, candidate, forget, output = np.split(gates, 4)
+  cell = jax.nn.sigmoid(forget + 1) * c + jax.nn.sigmoid(input_) * np.tanh(
     candidate
   )
-  hidden = jax.nn.sigmoid(read) * np.tanh(cell)
+  hidden = jax.nn.sigmoid(output) * np.tanh(cell)
   ours = lstm.step(
     jnp.asarray(x)[None], (jnp.asarray(h)[None], jnp.asarray(c)[None])
   )

@@ -128,3 +128,8 @@ def test_sgd_is_the_gradient():
 def test_unknown_names(name, message):
   with pytest.raises(UserError, match=f"optim.{name}='lion': {message}"):
     make(**{name: 'lion'})
+
+
+def test_a_staircase_has_no_warmup():
+  with pytest.raises(UserError, match='optim.warmup_steps=4'):
+    make(schedule='staircase', warmup_steps=4)

@@ -36,11 +36,11 @@ def test_log_p_is_a_distribution():
 
 def test_step_and_scores_are_those_of_log_p():
   model = make_model()
-  state, total = model.start(2), 0
+  state, total, known = model.start(2), 0, model.look_up(TOKENS)
   for k in range(4):
-    score = model.scores(state[0], TOKENS)[:, k]
-    total += score - model.log_normaliser(state[0])
-    state = model.step(TOKENS[:, k], state)
+    score = model.scores(state[0], known)[:, 0, k]
+    total += score - model.log_normaliser(state[0])[:, 0]
+    state = model.lstm.step_gates(known.gates[:, [k]], state)
   np.testing.assert_allclose(total, model.log_p(TOKENS).sum(1), atol=1e-5)
 
 
@@ -79,15 +79,15 @@ def draws(model, mode, count=20_000):
 
 def ancestral(model):
   """Probability of each order of the first set, and its log weight."""
-  p, weights = [], []
+  p, weights, known = [], [], model.look_up(TOKENS[:1])
   for order in order_search.all_orders(4):
     state, log_q, weight, left = model.start(1), 0.0, 0.0, list(range(4))
     for k in order:
-      scores = model.scores(state[0], TOKENS[:1])[0]
+      scores = model.scores(state[0], known)[0, 0]
       among = jax.nn.logsumexp(scores[np.array(left)])
       log_q += scores[k] - among
-      weight += among - model.log_normaliser(state[0])[0]
-      state = model.step(TOKENS[:1, k], state)
+      weight += among - model.log_normaliser(state[0])[0, 0]
+      state = model.lstm.step_gates(known.gates[:, [k]], state)
       left.remove(k)
     p.append(jnp.exp(log_q))
     weights.append(weight)
@@ -115,7 +115,10 @@ def test_weights_lead_from_draws_to_the_posterior():
     np.log(q) + weights, brute_force(model)[0], atol=1e-5
   )
   orders, log_weight = order_search.sample_orders(
-    model, jnp.repeat(TOKENS[:1], 50, 0), jax.random.key(0)
+    model,
+    jnp.repeat(TOKENS[:1], 50, 0),
+    jax.random.key(0),
+    has_weight=True,
   )
   rows = (orders[:, None] == order_search.all_orders(4)).all(-1).argmax(1)
   np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
@@ -163,3 +166,51 @@ def test_the_choice_of_an_order_has_no_gradient():
     jax.grad(drawn)(params),
     jax.grad(fixed)(params),
   )
+
+
+def test_drawn_estimates_are_near_the_enumerated_values(monkeypatch):
+  model, key = make_model(), jax.random.key(4)
+  exact = order_search.log_p_of_sets(model, TOKENS, key, num_draws=1)
+  monkeypatch.setattr(order_search, 'MOST_ENUMERATED', 0)
+  drawn = order_search.log_p_of_sets(model, TOKENS, key, num_draws=4000)
+  np.testing.assert_allclose(drawn[0], exact[0], atol=0.05)
+  np.testing.assert_allclose(drawn[1], exact[1], atol=1e-4)
+  np.testing.assert_array_equal(drawn[2], exact[2])
+
+
+SEARCHES = 'uniform', 'max', 'sample', 'posterior', 'marginal'
+
+
+@pytest.mark.parametrize('mode', SEARCHES)
+def test_of_one_order_all_losses_are_its_own(mode):
+  model, order = make_model(), np.array([2, 0, 3, 1])
+  losses, chosen = order_search.loss(
+    model, TOKENS, jax.random.key(0), mode=mode, orders=order[None]
+  )
+  expected = -model.log_p(TOKENS[:, order]).sum(1)
+  np.testing.assert_allclose(losses, expected, atol=1e-5)
+  np.testing.assert_array_equal(chosen, [order] * 2)
+
+
+@pytest.mark.parametrize('mode', SEARCHES)
+def test_of_a_few_orders_none_other_is_chosen(mode):
+  model, orders = make_model(), np.array([[2, 0, 3, 1], [0, 1, 2, 3]])
+  _, chosen = order_search.loss(
+    model, TOKENS, jax.random.key(0), mode=mode, orders=orders
+  )
+  assert (chosen[:, None] == orders).all(-1).any(1).all()
+
+
+@pytest.mark.parametrize('mode', order_search.MODES)
+@pytest.mark.parametrize('is_uniform', [False, True])
+def test_a_uniform_beginning(mode, is_uniform):
+  model, key = make_model(), jax.random.key(5)
+  switched = jnp.asarray(is_uniform)
+  losses, chosen = order_search.loss(
+    model, TOKENS, key, mode=mode, is_uniform=switched
+  )
+  expected = order_search.loss(
+    model, TOKENS, key, mode='uniform' if is_uniform else mode
+  )
+  np.testing.assert_allclose(losses, expected[0], atol=1e-5)
+  np.testing.assert_array_equal(chosen, expected[1])

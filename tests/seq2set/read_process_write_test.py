@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from core.errors import UserError
 from seq2set import read_process_write as rpw
 
 WIDTH, BATCH, COUNT = 8, 3, 5
@@ -56,10 +57,10 @@ def test_process_is_equations_3_to_7(attention):
   for b in range(BATCH):
     summary, cell = np.zeros(2 * WIDTH), np.zeros(WIDTH)
     for _ in range(3):
-      write, candidate, forget, read = np.split(summary @ kernel + bias, 4)
+      input_, candidate, forget, output = np.split(summary @ kernel + bias, 4)
       sigmoid = jax.nn.sigmoid
-      cell = sigmoid(forget + 1) * cell + sigmoid(write) * np.tanh(candidate)
-      q = sigmoid(read) * np.tanh(cell)
+      cell = sigmoid(forget + 1) * cell + sigmoid(input_) * np.tanh(candidate)
+      q = sigmoid(output) * np.tanh(cell)
       scores = []
       for memory in memories[b]:
         if attention == 'additive':
@@ -118,9 +119,9 @@ def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
   summary = np.zeros(2 * width)
   for _ in range(num_steps):
     gates = weight_ih @ summary + bias_ih + weight_hh @ hidden + bias_hh
-    write, forget, candidate, read = np.split(gates, 4)
-    cell = sigmoid(forget) * cell + sigmoid(write) * np.tanh(candidate)
-    hidden = sigmoid(read) * np.tanh(cell)
+    input_, forget, candidate, output = np.split(gates, 4)
+    cell = sigmoid(forget) * cell + sigmoid(input_) * np.tanh(candidate)
+    hidden = sigmoid(output) * np.tanh(cell)
     scores = memories @ hidden
     weights = np.exp(scores - scores.max())
     summary = np.concatenate([hidden, weights / weights.sum() @ memories])
@@ -257,3 +258,9 @@ def test_avoiding_repeats_sorts_without_training():
     shares[avoid_repeats] = np.mean(right)
   assert shares[False] == 0
   assert shares[True] > 0.4
+
+
+@pytest.mark.parametrize('option', [{'encoder': 'lstm'}, {'process_form': 'D'}])
+def test_unknown_choices_are_refused(option):
+  with pytest.raises(UserError, match=r'one of (read_process_write|A)'):
+    make_model(**option)

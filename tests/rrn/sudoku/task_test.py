@@ -7,8 +7,8 @@ import pytest
 from flax import nnx
 
 from configs.rrn import sudoku
+from core import layers
 from core.errors import UserError
-from rrn import network
 from rrn.sudoku import data, task
 from rrn.sudoku.model import SudokuNetwork
 
@@ -97,7 +97,7 @@ def test_curriculum_goes_from_start_to_end():
 def test_cross_entropy_is_the_negative_log_probability():
   logits = jax.random.normal(jax.random.key(0), (2, 3, 16, 5))
   solution = np.random.default_rng(0).integers(1, 5, (3, 16))
-  losses = network.cross_entropy(logits, jnp.asarray(solution))
+  losses = layers.cross_entropy(logits, jnp.asarray(solution))
   p = np.asarray(jax.nn.softmax(logits))
   for t, b, n in [(0, 0, 0), (1, 2, 15), (0, 1, 7)]:
     expected = -np.log(p[t, b, n, solution[b, n]])

@@ -9,6 +9,7 @@ from flax import nnx
 from configs.seq2set import convex_hull
 from core.errors import UserError
 from seq2set.convex_hull import data, task
+from tests.seq2set import learning
 
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
 
@@ -56,6 +57,17 @@ def test_random_starts_are_the_same_hulls_from_all_corners():
   assert len(starts) >= 4 and ways == {True, False}
 
 
+@pytest.mark.parametrize('inputs', task.INPUTS)
+def test_a_leftmost_start_is_geometric(inputs):
+  batch = draw(make(f'smoke,inputs={inputs},start=leftmost'))
+  for points, targets in zip(*batch.values(), strict=True):
+    corners = corners_of(targets)
+    assert points[corners[0], 0] == points[:, 0].min()
+    hull = data.hull(points)
+    place = np.argmax(hull == corners[0])
+    np.testing.assert_array_equal(corners, np.roll(hull, -place))
+
+
 def outputs(*corners):
   return jnp.array([[*corners, *[5] * (6 - len(corners))]])
 
@@ -70,9 +82,10 @@ def test_what_counts_as_the_hull():
     ((0, 1, 2, 3, 4), False),
     ((), False),
   ]:
-    assert task.same_cycle(outputs(*other), true)[0] == same
+    assert task.same_cycle(outputs(*other), true, 5)[0] == same
   later = jnp.array([[0, 1, 2, 3, 5, 4]])  # after the stop nothing counts
-  assert task.same_cycle(later, true)[0]
+  assert task.same_cycle(later, true, 5)[0]
+  assert task.same_cycle(later, true[:, :5], 5)[0]
 
 
 def test_area_and_simple_polygons():
@@ -97,16 +110,20 @@ class Oracle(nnx.Module):
   def __init__(self, forgets=False):
     self.forgets = forgets
 
-  def decode(self, points, *, length, avoid_repeats=False):
-    def hulls(points):
+  def decode(self, points, *, length, mask=None, avoid_repeats=False):
+    if mask is None:
+      mask = jnp.ones(points.shape[:2], bool)
+
+    def hulls(points, mask):
       rows = np.full((len(points), length), length - 1, np.int32)
-      for row, one in zip(rows, np.asarray(points), strict=True):
+      for row, one, known in zip(rows, points, mask, strict=True):
+        one = np.asarray(one)[np.asarray(known)]
         corners = data.hull(one)[: -1 if self.forgets else None]
         row[: len(corners)] = corners
       return rows
 
     shape = jax.ShapeDtypeStruct((len(points), length), jnp.int32)
-    return jax.pure_callback(hulls, shape, points), None
+    return jax.pure_callback(hulls, shape, points, mask), None
 
 
 def test_measures_of_an_oracle():
@@ -134,8 +151,31 @@ def test_predict_answers_in_the_order_of_the_line(inputs):
   assert isinstance(bad, UserError)
 
 
+def test_predict_asks_for_no_other_scale(caplog):
+  made = make()
+  model = made.make_model(nnx.Rngs(0))
+  lines = [
+    ' '.join(f'{x:.4f}' for x in points.ravel())
+    for points in (SQUARE, 100 * SQUARE - 7, SQUARE * [3, 1])
+  ]
+  assert len(set(made.predict(model, lines))) == 1
+  with caplog.at_level('WARNING'):
+    list(made.predict(Oracle(forgets=True), ['0 0 1 0 0 1', *lines]))
+  assert '1 of 4 answers' in caplog.text
+
+
 def test_refusals():
   with pytest.raises(UserError, match='config.model.inputs'):
     make(**{'model.inputs': 'sorted'})
   with pytest.raises(UserError, match='config.data.distribution'):
     make(**{'data.distribution': 'gaussian'})
+  with pytest.raises(UserError, match='at least 3 points'):
+    make('smoke,num_points=2')
+
+
+@pytest.mark.parametrize('encoder', convex_hull.ENCODERS)
+def test_learns_one_batch(encoder):
+  made = make(f'smoke,encoder={encoder}')
+  has_none, _, metrics = learning.learn(made, learning.draw(made))
+  assert not has_none
+  assert metrics['accuracy_given_prefix'] == 1

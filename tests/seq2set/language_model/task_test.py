@@ -9,6 +9,7 @@ from flax import nnx
 from configs.seq2set import language_model
 from core.errors import UserError
 from seq2set.language_model import task
+from tests.seq2set import learning
 
 
 def make(arg='smoke', **changes):
@@ -23,8 +24,9 @@ class Uniform(nnx.Module):
   def __init__(self, num_words):
     self.num_words = num_words
 
-  def __call__(self, words, key=None):
-    return jnp.zeros((*words.shape, self.num_words))
+  def __call__(self, words, key=None, *, num_scored=None):
+    shape = len(words), num_scored or words.shape[1], self.num_words
+    return jnp.zeros(shape)
 
 
 def measure(made, model):
@@ -67,6 +69,9 @@ def test_logits_depend_on_the_past_alone():
   words = jax.random.randint(jax.random.key(0), (2, 9), 0, 150)
   logits = model(words)
   assert logits.shape == (2, 9, 151)
+  np.testing.assert_allclose(
+    model(words, num_scored=4), logits[:, -4:], atol=1e-6
+  )
   changed = model(words.at[:, 5].set(3))
   np.testing.assert_array_equal(changed[:, :5], logits[:, :5])
   assert (changed[:, 5:] != logits[:, 5:]).any(-1).all()
@@ -102,3 +107,10 @@ def test_refusals_and_predict(tmp_path):
   good, bad = made.predict(Uniform(151), ['determiner0 noun1 unheard', ''])
   assert float(good) == pytest.approx(151, rel=1e-3)
   assert isinstance(bad, UserError)
+
+
+def test_learns_one_batch():
+  made = make()
+  has_none, loss, _ = learning.learn(made, learning.draw(made, 2))
+  assert not has_none
+  assert loss < 0.6  # 5.0 at the start

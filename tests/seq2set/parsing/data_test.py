@@ -44,6 +44,9 @@ def test_cleaning():
     '(S (VP (-LRB- -LRB-) (VB-x go)) (NP (NN home)))'
   )
   assert data.clean(read('(S (NP (-NONE- *)))')) is None
+  two = '(ROOT (S (A b)) (X (C d)))'
+  for label in '', 'TOP', 'ROOT':
+    assert str(data.clean(read(two.replace('ROOT', label)))) == two
 
 
 def test_brackets_leave_out_punctuation_tags_and_the_root():

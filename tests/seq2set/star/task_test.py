@@ -9,6 +9,7 @@ from flax import nnx
 from configs.seq2set import star
 from core.errors import UserError
 from seq2set.star import data, task
+from tests.seq2set import learning
 
 
 def make(arg='smoke', **changes):
@@ -74,6 +75,7 @@ def test_measures_of_a_search():
   batch['weight'] = np.ones(50)
   model = made.make_model(nnx.Rngs(0))
   values = made._measure(model, batch)
+  assert not any(metric.is_independent for metric in values.values())
   every = values['excess_nats'].result()
   assert 0 < every < values['excess_nats_of_one_order'].result()
 
@@ -81,6 +83,8 @@ def test_measures_of_a_search():
 def test_refusals():
   with pytest.raises(UserError, match='one of head_first'):
     make('smoke,order=head')
+  with pytest.raises(UserError, match="'given'"):
+    make('smoke,order=given')
   with pytest.raises(UserError, match='at most 6 variables'):
     make('smoke,order=max')
 
@@ -94,3 +98,12 @@ def test_predict():
   expected = model.log_p(jnp.asarray(tokens)[None]).sum()
   assert float(good) == pytest.approx(float(expected), abs=1e-3)
   assert all(isinstance(answer, UserError) for answer in bad)
+
+
+@pytest.mark.parametrize('order', ['head_first', 'sample'])
+def test_learns_one_batch(order):
+  made = make(f'smoke,order={order}')
+  has_none, loss, _ = learning.learn(made, learning.draw(made))
+  assert not has_none
+  # Of 8 different examples each has at most one eighth.
+  assert np.log(8) < loss + 0.1 < np.log(8) + 1

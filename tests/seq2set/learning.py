@@ -1,0 +1,52 @@
+"""Training on one small batch: what gets a gradient, and what is learnt."""
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from core import step
+
+
+def draw(made, size=8):
+  """A batch of a task's training data, long after the start."""
+  arrays = jax.tree.map(jnp.asarray, dict(made.arrays('train')))
+  key = jax.random.key(0)
+  return made.batch(key, arrays, size=size, step=jnp.asarray(10**6))
+
+
+def learn(made, batch, *, num_updates=300, rate=1e-2):
+  """Trains a new model of a task by Adam.
+
+  Returns:
+    The paths of the parameters without a gradient at the start, and the loss
+    and the metrics after `num_updates`.
+  """
+  merge = step.make_merge(made)
+  model = made.make_model(nnx.Rngs(0))
+  params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+  optimizer = optax.adam(rate)
+
+  def loss(params):
+    return made.loss(merge(params), batch, jax.random.key(0))
+
+  @jax.jit
+  def train(params):
+    def update(carry, _):
+      params, state = carry
+      grads = jax.grad(loss, has_aux=True)(params)[0]
+      updates, state = optimizer.update(grads, state)
+      return (optax.apply_updates(params, updates), state), None
+
+    grads = jax.grad(loss, has_aux=True)(params)[0]
+    start = params, optimizer.init(params)
+    (params, _), _ = jax.lax.scan(update, start, length=num_updates)
+    return jax.tree.map(jnp.any, grads), loss(params)
+
+  has_grad, (value, metrics) = train(params)
+  has_none = {
+    jax.tree_util.keystr(path, simple=True, separator='/')
+    for path, some in jax.tree_util.tree_leaves_with_path(has_grad)
+    if not some
+  }
+  return has_none, value, {k: m.result() for k, m in metrics.items()}
