@@ -32,7 +32,6 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 from core import layers
 
 Mask = Bool[Array | np.ndarray, '... #N K']
-cross_entropy = layers.cross_entropy
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

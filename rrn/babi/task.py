@@ -13,10 +13,10 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn import network
 from rrn.babi import builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
 from rrn.lines import answer_lines
@@ -108,7 +108,7 @@ class BabiTask:
   ) -> tuple[jax.Array, Metrics]:
     """Cross-entropy of the answers, averaged over steps and questions."""
     logits = model(batch['facts'], batch['question'], batch['offset'], key=key)
-    losses = network.cross_entropy(logits, batch['answer'])
+    losses = layers.cross_entropy(logits, batch['answer'])
     return losses.mean(), {
       'last_loss': Metric.mean(losses[-1]),
       'error': Metric.mean(logits[-1].argmax(-1) != batch['answer']),

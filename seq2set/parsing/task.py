@@ -15,10 +15,11 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core.errors import UserError
+from core import layers
+from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from seq2set import read_process_write, text
+from seq2set import text
 from seq2set.parsing import data, linearise, treebank
 from seq2set.parsing.model import STOP, ModelConfig, Parser
 
@@ -34,11 +35,7 @@ class ParsingTask:
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
     self.order = self.model_config.order
-    if self.order not in linearise.ORDERS:
-      raise UserError(
-        f'config.model.order={self.order!r}: one of'
-        f' {", ".join(linearise.ORDERS)} expected'
-      )
+    check_choice('config.model.order', self.order, linearise.ORDERS)
     self.data = config.data
     self.evals = config.evals
 
@@ -112,7 +109,7 @@ class ParsingTask:
     """-log p of a label, the mean over those up to the first STOP, in nats."""
     labels = batch['labels']
     logits = model(batch['words'], labels, key)
-    losses = read_process_write.cross_entropy(logits, labels)
+    losses = layers.cross_entropy(logits, labels)
     is_label = jnp.cumsum(labels == STOP, 1) <= 1
     is_right = logits.argmax(-1) == labels
     return losses.mean(where=is_label), {
