@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
@@ -96,7 +97,7 @@ class LSTM(nnx.Module):
     self,
     inputs: Float[Array, 'B T F'],
     start: State,
-    mask: Bool[Array, 'B T'] | None = None,
+    mask: Bool[Array | np.ndarray, 'B T'] | None = None,
   ) -> tuple[Float[Array, 'B T D'], State]:
     """Returns the hidden state after each input, and the last state.
 
@@ -109,7 +110,7 @@ class LSTM(nnx.Module):
     self,
     gates: Float[Array, '*B T D4'],
     start: State,
-    mask: Bool[Array, '*B T'] | None = None,
+    mask: Bool[Array | np.ndarray, '*B T'] | None = None,
   ) -> tuple[Float[Array, '*B T D'], State]:
     """As `scan`, from what `gates` returned."""
     from_hidden = self.kernel[...][-start[0].shape[-1] :]

@@ -19,13 +19,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from core import layers
 from core.errors import check_choice
 
-Mask = Bool[Array, 'B N']
+Mask = Bool[Array | np.ndarray, 'B N']
 ENCODERS = 'read_process_write', 'pointer_network'
 ATTENTIONS = 'dot', 'scaled_dot', 'additive'
 # What the gates of Process see: q, the state, and r, what was read. A and C are

@@ -161,7 +161,7 @@ def test_logits_are_equivariant(num_process_steps, num_glimpses):
   targets = jnp.array([[4, 0, 2, 1, 3]] * BATCH)
   order = np.array([3, 0, 4, 1, 2])
   logits = model(elements, targets)
-  moved = model(elements[:, order], np.argsort(order)[targets])
+  moved = model(elements[:, order], jnp.argsort(order)[targets])
   np.testing.assert_allclose(moved, logits[..., order], atol=1e-4)
 
 
