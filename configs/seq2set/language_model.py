@@ -72,6 +72,7 @@ def get_config(arg: str | None = None):
     config.data.context = 5
     config.evals.every = 100
     config.total_steps = 300
+    config.batch_size = 32
     config.steps_per_call = 20
     _adam(config, learning_rate=1e-2)
     config.log.every = 20
