@@ -5,6 +5,7 @@ A task is one experiment of one paper: its data, model, loss and measures.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
@@ -32,6 +33,27 @@ class Evaluator:
   measure: Callable[[Any, Batch], Metrics]
   batch_size: int  # examples at once
   every: int  # updates, and always the last one; 0: only by `--mode=eval`
+
+
+def split_evaluators(
+  evals: Any,
+  arrays: Callable[[str], Mapping[str, np.ndarray]],
+  measure: Callable[[Any, Batch], Metrics],
+) -> dict[str, Evaluator]:
+  """'validation', in training, and 'test', by eval: alike but for the split.
+
+  `evals` is the config's section, with `every` and `batch_size`; `arrays` loads
+  the columns of a split.
+  """
+  return {
+    split: Evaluator(
+      arrays=functools.partial(arrays, split),
+      measure=measure,
+      batch_size=evals.batch_size,
+      every=period,
+    )
+    for split, period in (('validation', evals.every), ('test', 0))
+  }
 
 
 class Task(Protocol):

@@ -16,7 +16,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.errors import UserError
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import answer
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
@@ -83,16 +83,7 @@ class AgesTask:
     The paper has no validation trees: ours are trees of training, with problems
     that training does not draw.
     """
-    periods = {'validation': self.evals.every, 'test': 0}
-    return {
-      split: Evaluator(
-        arrays=functools.partial(self._evaluation_set, split),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
-      )
-      for split, period in periods.items()
-    }
+    return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
     """As `batch`; the key is a function of the tree."""

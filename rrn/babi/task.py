@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from core import layers
 from core.errors import UserError
 from core.metrics import Metric
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn.babi import builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
 from rrn.lines import answer_lines
@@ -116,16 +116,7 @@ class BabiTask:
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' (every split's last word) by eval."""
-    every = {'validation': self.evals.every, 'test': 0}
-    return {
-      name: Evaluator(
-        arrays=functools.partial(self._evaluation_set, name),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
-      )
-      for name, period in every.items()
-    }
+    return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
     """All questions, few facts first, each with an offset drawn once for all.

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from core import layers
 from core.errors import UserError
 from core.metrics import Metric, Perplexity
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import text
 from seq2set.language_model import data
 from seq2set.language_model.model import LanguageModel, ModelConfig
@@ -98,16 +98,7 @@ class LanguageModelTask:
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval: the whole text."""
-    periods = {'validation': self.evals.every, 'test': 0}
-    return {
-      split: Evaluator(
-        arrays=functools.partial(self._windows, split),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
-      )
-      for split, period in periods.items()
-    }
+    return split_evaluators(self.evals, self._windows, self._measure)
 
   def _windows(self, split: str) -> dict[str, np.ndarray]:
     return data.windows(

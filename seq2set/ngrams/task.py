@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from core.errors import UserError, check_choice
 from core.metrics import Metric, Perplexity
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
 from seq2set.ngrams import data, plots
 
@@ -128,17 +128,8 @@ class NgramsTask:
     return losses.mean(), {'perplexity': _perplexity(losses)}
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training and 'test' by eval: the first 5-grams."""
-    periods = {'validation': self.evals.every, 'test': 0}
-    return {
-      split: Evaluator(
-        arrays=functools.partial(self._evaluation_set, split),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
-      )
-      for split, period in periods.items()
-    }
+    """'validation' while training and 'test' by eval: a sample of 5-grams."""
+    return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
     """A fixed sample: neighbours share most of their words."""

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from core.errors import UserError, check_choice
 from core.metrics import Metric
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
 from seq2set.star import data
 
@@ -130,16 +130,7 @@ class StarTask:
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval."""
-    periods = {'validation': self.evals.every, 'test': 0}
-    return {
-      split: Evaluator(
-        arrays=functools.partial(self._evaluation_set, split),
-        measure=self._measure,
-        batch_size=self.evals.batch_size,
-        every=period,
-      )
-      for split, period in periods.items()
-    }
+    return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
     columns = self.arrays(split)
