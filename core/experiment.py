@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -17,7 +16,6 @@ from ml_collections import ConfigDict
 from core import (
   checkpoints,
   evaluation,
-  metrics,
   plots,
   runtime,
   sharding,
@@ -116,7 +114,7 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
     run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
     measured = run(trained.params)
     values |= evaluation.values(measured, f'{name}/')
-    counts |= {f'{name}/{key}': _count(m) for key, m in measured.items()}
+    counts |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
   values = writers.without_nan(values)
   if jax.process_index() == 0:
     path = pathlib.Path(folder)
@@ -130,16 +128,3 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
   numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
   return {'step': trained.step} | numbers
-
-
-def _count(metric: metrics.Metric) -> dict[str, float]:
-  """The count behind a share of independent examples, and its interval."""
-  total, weight = np.asarray(metric.total), np.asarray(metric.weight)
-  if not metric.is_independent or total.ndim or not weight:
-    return {}
-  if isinstance(metric, metrics.Perplexity):
-    return {}
-  if not 0 <= total <= weight or total % 1:  # no share of whole examples
-    return {}
-  low, high = metrics.wilson_interval(float(total), float(weight))
-  return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}

@@ -80,8 +80,7 @@ class LSTM(nnx.Module):
 
   def step(self, x: Float[Array, 'B F'], state: State) -> State:
     """Takes in one input."""
-    inputs = jnp.concatenate([x, state[0]], -1)
-    return self.update(inputs @ self.kernel[...] + self.bias[...], state[1])
+    return self.step_gates(self.gates(x), state)
 
   def gates(self, inputs: Float[Array, '*B F']) -> Float[Array, '*B D4']:
     """The inputs' share of the gates, with the bias."""
@@ -113,12 +112,11 @@ class LSTM(nnx.Module):
     mask: Bool[Array | np.ndarray, '*B T'] | None = None,
   ) -> tuple[Float[Array, '*B T D'], State]:
     """As `scan`, from what `gates` returned."""
-    from_hidden = self.kernel[...][-start[0].shape[-1] :]
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
 
     def step(state, now):
       gates, is_input = now
-      new = self.update(gates + state[0] @ from_hidden, state[1])
+      new = self.step_gates(gates, state)
       if is_input is not None:
         new = jax.tree.map(
           lambda new, old: jnp.where(is_input, new, old), new, state

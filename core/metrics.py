@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 
@@ -50,6 +51,16 @@ class Metric:
     """The mean; NaN where the weight is 0."""
     return self.total / self.weight
 
+  def interval(self) -> dict[str, float]:
+    """Of a share of independent examples 'count' and 95 % bounds; else {}."""
+    total, weight = np.asarray(self.total), np.asarray(self.weight)
+    if not self.is_independent or total.ndim or not weight:
+      return {}
+    if not 0 <= total <= weight or total % 1:  # no share of whole examples
+      return {}
+    low, high = wilson_interval(float(total), float(weight))
+    return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}
+
 
 @jax.tree_util.register_dataclass
 @typing.no_type_check  # JAX maps its fields to what it likes
@@ -60,6 +71,10 @@ class Perplexity(Metric):
   def result(self) -> jax.Array:
     """The perplexity; NaN where the weight is 0."""
     return jnp.exp(self.total / self.weight)
+
+  def interval(self) -> dict[str, float]:
+    """{}: it is no share."""
+    return {}
 
 
 def wilson_interval(successes: float, count: float) -> tuple[float, float]:

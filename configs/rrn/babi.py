@@ -5,7 +5,7 @@
 bare    the paper: all 20 tasks, 10k, 3 steps, Adam 2e-4, batch 512, 5,000,000
         updates.
 :cpu    ours, for two CPU cores: one-layer messages, Muon, batch 128, short
-        stories first, 24,000 updates. An hour and a half.
+        stories first, 24,000 updates; 19,000 took an hour.
 :smoke  a small network on generated stories like those of task 1, without a
         file: a minute, in which it learns which words are answers, no more.
 Expect: a mean error of 0.46 % and 0.13 failed tasks (paper, mean of 15 runs);

@@ -3,7 +3,7 @@
   uv run main.py --config=configs/seq2set/convex_hull.py:cpu --workdir=runs/hull
 
 bare    the Pointer Network of 2015, which the paper starts from, on 50 points;
-        a million sets, drawn in a minute. Adam 1e-3 is ours.
+        a million sets. Adam 1e-3 is ours.
 :cpu    10 points, width 128, 100,000 sets, 5,000 updates.
 :smoke  5 points, seconds.
 Arguments: `num_points=50`; `inputs=random`, or `angle`: around their mean;
