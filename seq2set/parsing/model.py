@@ -56,10 +56,10 @@ class Parser(nnx.Module):
     self.words = nnx.Param(init(rngs.params(), (num_words, width)))
     # The last row comes before the first label.
     self.labels = nnx.Param(init(rngs.params(), (num_labels + 1, width)))
-    make = lambda: nnx.List(  # noqa: E731
-      layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers)
+    self.encoder, self.decoder = (
+      nnx.List(layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers))
+      for _ in range(2)
     )
-    self.encoder, self.decoder = make(), make()
     self.attention = read_process_write.Attention(width, 'additive', rngs=rngs)
     self.output = nnx.Linear(2 * width, num_labels, kernel_init=init, rngs=rngs)
     self.dropout = config.dropout

@@ -38,9 +38,9 @@ class ParsingTask:
     check_choice('config.model.order', self.order, linearise.ORDERS)
     self.data = config.data
     self.evals = config.evals
+    self._trees = functools.cache(self._load_trees)  # by split
 
-  @functools.cache  # noqa: B019 a task lives as long as its run
-  def _trees(self, split: str) -> list[data.Tree]:
+  def _load_trees(self, split: str) -> list[data.Tree]:
     return treebank.load(
       self.data.source,
       split,
@@ -166,11 +166,14 @@ class ParsingTask:
 
   def _count(self, split, outputs, index) -> np.ndarray:
     """For each output: is it a tree; its brackets, strictly and repaired."""
+    # At once: indexing a JAX array here would wait for the device, which waits
+    # for this.
+    outputs, index = np.asarray(outputs), np.asarray(index)
     rows = np.zeros((len(outputs), 6), np.int32)
     for row, output, number in zip(rows, outputs, index, strict=True):
-      true = self._trees(split)[int(number)]
+      true = self._trees(split)[number]
       strict, repaired = (
-        self._rebuild(np.asarray(output), true.words(), repairs=repairs)
+        self._rebuild(output, true.words(), repairs=repairs)
         for repairs in (False, True)
       )
       a = data.score([true], [strict])
