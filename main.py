@@ -26,8 +26,7 @@ WEIGHTS = flags.DEFINE_string('weights', None, 'A folder to use, not a run.')
 INPUT = flags.DEFINE_string('input', '-', 'Lines to predict: a file; -: stdin.')
 INDEX = flags.DEFINE_integer('index', None, 'The one point of a sweep to run.')
 DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'One process of several.')
-# By default, what the cluster says.
-COORDINATOR = flags.DEFINE_string('coordinator', None, 'host:port of process 0')
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'Process 0: host:port.')
 NUM_PROCESSES = flags.DEFINE_integer('num_processes', None, 'With coordinator.')
 PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With coordinator.')
 
@@ -69,13 +68,15 @@ def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake ends with one line and status 2."""
   is_override = re.compile(r'--?(no)?config\.').match
   try:
-    rest = flags.FLAGS([arg for arg in argv if not is_override(arg)])
-    if rest[1:]:
-      raise UserError(f'{rest[1]!r} is no flag; write --name=value')
+    if rest := flags.FLAGS([x for x in argv if not is_override(x)])[1:]:
+      raise UserError(f'{rest[0]!r} is no flag; write --name=value')
     # Only now that the config is known can its keys become flags.
+    path = config_flags.get_config_filename(flags.FLAGS['config'])
+    if MODE.value in ('eval', 'predict') and not flags.FLAGS['config'].present:
+      path = experiment.config_file(WEIGHTS.value or WORKDIR.value, path)
+    flags.FLAGS([argv[0], f'--config={path}'])
     OVERRIDES[:] = filter(is_override, argv)
     common.check_overrides(CONFIG.value, OVERRIDES)
-    path = config_flags.get_config_filename(flags.FLAGS['config'])
     return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
   except (flags.Error, UserError, OSError, LookupError, TypeError) as error:
     sys.exit(complain(error))

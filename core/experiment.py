@@ -79,6 +79,15 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   return Trained(config, task, mesh, int(state.step), params)
 
 
+def config_file(folder: str | None, default: str) -> str:
+  """The file of the config that a folder was trained with, or the default."""
+  if not folder:
+    return default
+  saved = runtime.read_json(pathlib.Path(folder) / 'config.json')
+  path = pathlib.Path('configs', *saved.get('task', '').split('.'))
+  return f'{path}.py' if path.with_suffix('.py').is_file() else default
+
+
 def predict(trained: Trained, path: str) -> bool:
   """Prints an answer for each line of a file, '-' standard input.
 

@@ -65,6 +65,19 @@ def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
   assert call(*short)[0] == 0
 
 
+def test_overrides_are_of_the_config_that_a_folder_was_trained_with(
+  call, trained
+):
+  puzzle = ROOT / 'tests' / 'main_test.py'  # no line of it is a puzzle
+  options = f'--workdir={trained}', f'--input={puzzle}'
+  override = '--config.evals.boards_per_givens=1'  # sorting has no such key
+  status, _, errors = call('--mode=predict', *options, override)
+  assert status == 2 and 'line 1' in errors and 'config key' not in errors
+  wrong = '--config.evals.boards_per_given=1'
+  status, _, errors = call('--mode=predict', *options, wrong)
+  assert status == 2 and "did you mean 'evals.boards_per_givens'" in errors
+
+
 def test_eval_ends_with_one_line_of_json(call, trained):
   status, output, errors = call('--mode=eval', f'--workdir={trained}')
   assert status == 0, errors
