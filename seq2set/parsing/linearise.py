@@ -11,7 +11,7 @@ which has the children of each node of the level above, and PAR parts those of
 different nodes; empty groups at the end of a level are left out; DONE ends.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from core.errors import check_choice
 from seq2set.parsing.data import Tree
@@ -31,26 +31,25 @@ def linearise(tree: Tree, order: str) -> list[str]:
 def rebuild(
   labels: Sequence[str], words: Sequence[str], order: str, *, repairs: bool
 ) -> Tree | None:
-  """The tree of labels, with its words.
+  """The tree of labels, with its words; None where there are none.
 
-  None where the labels are no tree, or have another number of parts of speech
-  than there are words; with `repairs` there is always one.
+  Labels that are no tree, or have another number of parts of speech than there
+  are words, are repaired: what is open too long is closed, what nothing has
+  opened is left out, parts of speech without a word go, and words without one
+  are put at the end. Without `repairs` such labels give None.
   """
   check_choice('order', order, ORDERS)
   build = _from_depth if order == 'depth_first' else _from_breadth
-  root = build(list(labels), repairs)
-  if root is None:
-    return None
   left = iter(words)
-  tree = _with_words(root, left, repairs)
-  rest = list(left)
-  if tree is None or (rest and not repairs):
+  tree = _with_words(build(labels), left)
+  if tree is None:
     return None
+  rest = tuple(Tree(_UNKNOWN, word=word) for word in left)
   if rest:
-    tags = tuple(Tree(_UNKNOWN, word=word) for word in rest)
-    tree = Tree(tree.label, tree.children + tags)
-    if not tree.children[: -len(tags)]:  # the root was a part of speech
-      return Tree('S', (Tree(root.label, word=words[0]), *tags))
+    children = tree.children or (Tree(tree.label, word=tree.word),)
+    tree = Tree(tree.label if tree.children else 'S', children + rest)
+  if not repairs and linearise(tree, order) != list(labels):
+    return None
   return tree
 
 
@@ -82,85 +81,49 @@ class _Node:
     self.children: list[_Node] = []
 
 
-def _from_depth(labels: list[str], repairs: bool) -> _Node | None:
-  """Reads opened and closed labels; repairs close what is open too long.
-
-  A closed label that is not open is left out, and what follows the root's end
-  goes into it.
-  """
+def _from_depth(labels: Iterable[str]) -> _Node:
+  """Reads opened and closed labels; what follows the root goes into it."""
   root, stack = None, []
   for label in labels:
-    if not (label.startswith(CLOSE) and len(label) > 1):
-      node = _Node(label)
-      if stack:
-        stack[-1].children.append(node)
-      elif root is None:
-        root = node
-      elif repairs:
-        root.children.append(node)
-      else:
-        return None
-      stack.append(node)
+    if label.startswith(CLOSE) and len(label) > 1:
+      is_open = [node.label == label[1:] for node in stack]
+      if any(is_open):
+        del stack[len(stack) - 1 - is_open[::-1].index(True) :]
       continue
-    is_open = [node.label == label[1:] for node in stack]
-    if is_open and is_open[-1]:
-      stack.pop()
-    elif not repairs:
-      return None
-    elif any(is_open):
-      del stack[len(stack) - 1 - is_open[::-1].index(True) :]
-  if root is None:
-    return _Node('S') if repairs else None
-  return root if repairs or not stack else None
+    node = _Node(label)
+    if root is None:
+      root = node
+    else:
+      (stack[-1] if stack else root).children.append(node)
+    stack.append(node)
+  return root or _Node('S')
 
 
-def _from_breadth(labels: list[str], repairs: bool) -> _Node | None:
-  """Reads levels; repairs end early, and drop groups that have no parent."""
+def _from_breadth(labels: Sequence[str]) -> _Node:
+  """Reads levels; groups that have no parent are the last parent's."""
   if not labels or labels[0] in (LEVEL, PARENT, DONE):
-    if not repairs:
-      return None
     labels = ['S', *labels]
-  root, *rest = labels
-  root = _Node(root)
-  above, level, parent = [root], [], None
-  for position, label in enumerate(rest):
+  root = _Node(labels[0])
+  above, level, parent = [root], [], 0
+  for label in labels[1:]:
     if label == DONE:
-      is_last = position == len(rest) - 1
-      return root if repairs or (is_last and level != [None]) else None
+      break
     if label == LEVEL:
-      if parent is not None:
-        if not level and not repairs:
-          return None
-        above = level or above
-      level, parent = [], 0
+      above, level, parent = level or above, [], 0
     elif label == PARENT:
-      if parent is None or parent + 1 >= len(above):
-        if not repairs:
-          return None
-        continue
-      parent += 1
-    elif parent is None:
-      if not repairs:
-        return None
+      parent = min(parent + 1, len(above) - 1)
     else:
       node = _Node(label)
       above[parent].children.append(node)
       level.append(node)
-  return root if repairs else None
+  return root
 
 
-def _with_words(
-  node: _Node, words: Iterator[str], repairs: bool
-) -> Tree | None:
-  """The finished tree; None where the words run out too soon."""
+def _with_words(node: _Node, words: Iterator[str]) -> Tree | None:
+  """The finished tree; None where the words run out before it."""
   if not node.children:
     word = next(words, None)
     return None if word is None else Tree(node.label, word=word)
-  children = []
-  for child in node.children:
-    tree = _with_words(child, words, repairs)
-    if tree is not None:
-      children.append(tree)
-    elif not repairs:
-      return None
-  return Tree(node.label, tuple(children)) if children else None
+  children = [_with_words(child, words) for child in node.children]
+  children = tuple(child for child in children if child is not None)
+  return Tree(node.label, children) if children else None

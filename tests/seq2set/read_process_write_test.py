@@ -235,7 +235,7 @@ def test_drawn_outputs_follow_their_probability():
 
 
 def test_avoiding_repeats_sorts_without_training():
-  """Why masked results say nothing (spec 3.4): scores monotone in x suffice.
+  """Why masked results say nothing: scores monotone in x suffice.
 
   Of untrained pointers without repeats many sort whole sets, or sort them
   backwards; with repeats none does.

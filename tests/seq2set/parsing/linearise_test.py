@@ -80,6 +80,16 @@ def test_repaired_trees_have_all_words(order, labels, count):
     assert linearise.linearise(strict, order) == labels
 
 
+@pytest.mark.parametrize(
+  'labels', ['S LEV DONE', 'S LEV A B LEV C PAR DONE', 'S DONE A', 'S LEV A']
+)
+def test_what_no_tree_is_written_as_is_none(labels):
+  labels = labels.split()
+  for words in ['w'], ['w', 'v']:
+    tree = linearise.rebuild(labels, words, 'breadth_first', repairs=False)
+    assert tree is None
+
+
 @pytest.mark.parametrize('order', linearise.ORDERS)
 def test_round_trip_of_real_trees(order):
   folder = pathlib.Path(os.environ.get('LEARNED_ALGORITHMS_DATA', ''))
