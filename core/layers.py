@@ -1,6 +1,7 @@
 """What all systems are built from: an MLP, an LSTM, and their loss.
 
-Axes: B batch, T steps, D width, F features of the input, C classes.
+Axes: B batch, T steps, D width, F features of the input, C classes, V rows of a
+table.
 """
 
 from collections.abc import Sequence
@@ -152,3 +153,22 @@ def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
   """Sets a share `rate` of `x` to 0, and scales the rest."""
   kept = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(kept, x / (1 - rate), 0)
+
+
+@jax.custom_vjp
+def look_up(
+  table: Float[Array, 'V D'], rows: Int[Array, '*B']
+) -> Float[Array, '*B D']:
+  """Rows of a table; the transpose is a matrix product, not a scatter."""
+  return table[rows]
+
+
+def _look_up_backward(residuals, cotangent):
+  rows, num_rows = residuals
+  one_hot = jax.nn.one_hot(rows, num_rows, dtype=cotangent.dtype)
+  return jnp.einsum('...v,...d->vd', one_hot, cotangent), None
+
+
+look_up.defvjp(
+  lambda table, rows: (table[rows], (rows, len(table))), _look_up_backward
+)

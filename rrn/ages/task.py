@@ -16,11 +16,11 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.errors import UserError
+from core.lines import answer_lines
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import answer
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
-from rrn.lines import answer_lines
 
 # Of the keys of evaluation; no config.seed should be one of them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}

@@ -166,24 +166,7 @@ def encode(
   from_word = lstm.kernel[...][: embedding.shape[1]]
   table = embedding @ from_word + lstm.bias[...]
   start = lstm.zeros(*words.shape[:-1])
-  _, (hidden, _) = lstm.scan_gates(look_up(table, words), start, words > 0)
+  _, (hidden, _) = lstm.scan_gates(
+    layers.look_up(table, words), start, words > 0
+  )
   return hidden
-
-
-@jax.custom_vjp
-def look_up(
-  table: Float[Array, 'V D'], rows: Int[Array, '*B']
-) -> Float[Array, '*B D']:
-  """Rows of a table; the transpose is a matrix product, not a scatter."""
-  return table[rows]
-
-
-def _look_up_backward(residuals, cotangent):
-  rows, num_rows = residuals
-  one_hot = jax.nn.one_hot(rows, num_rows, dtype=cotangent.dtype)
-  return jnp.einsum('...v,...d->vd', one_hot, cotangent), None
-
-
-look_up.defvjp(
-  lambda table, rows: (table[rows], (rows, len(table))), _look_up_backward
-)

@@ -15,11 +15,11 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError
+from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn.babi import builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
-from rrn.lines import answer_lines
 
 FAILED_ABOVE = 0.05  # error of a task
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}

@@ -12,9 +12,9 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.errors import UserError
+from core.lines import answer_lines
 from core.task import Batch, Evaluator, Metrics
 from rrn import answer
-from rrn.lines import answer_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 

@@ -15,9 +15,9 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError
+from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn.lines import answer_lines
 from rrn.sudoku import baselines, builder, data, plots
 from rrn.sudoku.model import ModelConfig, SudokuNetwork
 

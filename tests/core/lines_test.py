@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from rrn.lines import answer_lines
+from core.lines import answer_lines
 
 SHAPES = []  # of the columns of each call
 
