@@ -33,7 +33,7 @@ from configs.seq2set import sorting
 from core import runtime, sharding, step
 from core.errors import UserError
 from seq2set import read_process_write as rpw
-from seq2set.sorting import model, task
+from seq2set.sorting import task
 
 try:
   import torch
