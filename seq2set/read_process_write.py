@@ -208,6 +208,7 @@ class Write(nnx.Module):
     mask: Mask | None = None,
     avoid_repeats: bool = False,
     key: jax.Array | None = None,
+    beam: int = 1,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
     """Returns outputs, each fed into the next step, and their log p.
 
@@ -218,41 +219,60 @@ class Write(nnx.Module):
       mask: False where there is no element.
       avoid_repeats: never point at an element twice; not in the paper.
       key: to draw the outputs; None: the likeliest at each step.
+      beam: K, prefixes that are kept at each step; the likeliest of the last
+        step is returned. 1, the only one for draws: greedy.
     """
+    if key is not None and beam > 1:
+      raise ValueError(f'beam={beam}: draws keep one prefix')
     memories, mask = self._with_stop(memories, mask)
     batch, count, width = memories.shape
     keys = self._keys(memories)
-    is_element = jnp.arange(count) < count - (self.stop is not None)
+    is_stop = jnp.arange(count) >= count - (self.stop is not None)
+    pick = jax.vmap(lambda row, place: row[place])
 
     def step(carry, step_key):
-      x, state, is_free, is_done = carry
-      state = self.lstm.step(x, state)
-      logits = self._point(keys, memories, state[0][:, None], mask)
-      logits = masked(logits, is_free)[:, 0]
-      if key is None:
-        output = logits.argmax(-1)
+      x, state, is_free, is_done, total = carry  # [B, K, ...]
+      state = self.lstm.step_gates(self.lstm.gates(x), state)
+      logits = self._point(keys, memories, state[0], mask)
+      logits = jnp.where(is_free, logits, jnp.finfo(logits.dtype).min)
+      # After a stop only stops follow, for sure.
+      stops = jnp.where(is_stop, 0, -jnp.inf)
+      log_p = jnp.where(is_done[..., None], stops, jax.nn.log_softmax(logits))
+      output = log_p.argmax(-1)
+      if key is not None:
+        output = jax.random.categorical(step_key, log_p)
+      parent = jnp.zeros_like(output)
+      if beam > 1:  # the best of all prefixes, each with each output
+        longer = (total[..., None] + log_p).reshape(batch, beam * count)
+        total, index = jax.lax.top_k(longer, beam)
+        parent, output = jnp.divmod(index, count)
+        kept = state, is_free, is_done
+        state, is_free, is_done = jax.tree.map(lambda x: pick(x, parent), kept)
       else:
-        output = jax.random.categorical(step_key, logits)
-      if self.stop is not None:
-        output = jnp.where(is_done, count - 1, output)
+        total += jax.vmap(pick)(log_p, output)
       chosen = jax.nn.one_hot(output, count)
-      log_p = (jax.nn.log_softmax(logits) * chosen).sum(-1)
-      log_p = jnp.where(is_done, 0, log_p)
       if avoid_repeats:
-        is_free &= ~((chosen > 0) & is_element)  # glimpses still see it
-      if self.stop is not None:
-        is_done |= output == count - 1
-      x = jnp.einsum('bn,bnd->bd', chosen, memories)
-      return (x, state, is_free, is_done), (output, log_p)
+        is_free &= (chosen == 0) | is_stop  # glimpses still see it
+      is_done |= (chosen * is_stop).any(-1)
+      x = jnp.einsum('bkn,bnd->bkd', chosen, memories)
+      return (x, state, is_free, is_done, total), (output, parent)
 
-    first = jnp.broadcast_to(self.first[...], (batch, width))
-    is_free, is_done = jnp.ones((batch, count), bool), jnp.zeros(batch, bool)
-    carry = first, start, is_free, is_done
-    keys_of_steps = None if key is None else jax.random.split(key, length)
-    _, (outputs, log_p) = jax.lax.scan(
-      step, carry, keys_of_steps, length=length
+    def trace(place, step):
+      output, parent = (pick(x, place) for x in step)
+      return parent, output
+
+    carry = (
+      jnp.broadcast_to(self.first[...], (batch, beam, width)),
+      jax.tree.map(lambda x: jnp.repeat(x[:, None], beam, 1), start),
+      jnp.ones((batch, beam, count), bool),
+      jnp.zeros((batch, beam), bool),
+      # All prefixes are the same, empty one: it counts once.
+      jnp.zeros((batch, beam)).at[:, 1:].set(-jnp.inf),
     )
-    return outputs.T, log_p.sum(0)
+    keys_of_steps = None if key is None else jax.random.split(key, length)
+    (*_, total), steps = jax.lax.scan(step, carry, keys_of_steps, length=length)
+    _, outputs = jax.lax.scan(trace, total.argmax(1), steps, reverse=True)
+    return outputs.T, total.max(1)
 
   def _with_stop(self, memories, mask):
     if self.stop is None:

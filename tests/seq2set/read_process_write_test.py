@@ -220,6 +220,79 @@ def test_without_repeats_every_output_is_a_permutation():
   assert (np.sort(outputs, 1) != np.arange(COUNT)).any()
 
 
+def all_outputs(model, elements, length, has_stop):
+  """All outputs there are of one set, and log p of each, by brute force."""
+  symbols = range(elements.shape[1] + has_stop)
+  stop = elements.shape[1]
+  rows = [
+    row
+    for row in itertools.product(symbols, repeat=length)
+    if all(b == stop for a, b in itertools.pairwise(row) if a == stop)
+  ]
+  rows = jnp.array(rows)
+  logits = model(elements.repeat(len(rows), 0), rows)
+  each = jnp.take_along_axis(jax.nn.log_softmax(logits), rows[..., None], -1)[
+    ..., 0
+  ]
+  is_stop = rows == stop
+  is_open = jnp.cumsum(is_stop, 1) - is_stop == 0
+  return rows, (each * is_open).sum(1)
+
+
+@pytest.mark.parametrize('has_stop', [False, True])
+def test_a_beam_of_one_is_greedy(has_stop):
+  model = make_model(has_stop=has_stop)
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  ours, log_p = model.decode(elements, length=4, beam=1)
+  expected = jnp.zeros((BATCH, 4), int)
+  for t in range(4):
+    output = model(elements, expected)[:, t].argmax(-1)
+    is_done = (expected[:, :t] == COUNT).any(1)
+    expected = expected.at[:, t].set(jnp.where(is_done, COUNT, output))
+  np.testing.assert_array_equal(ours, expected)
+  # A wider beam, whose search is another, finds nothing less likely here.
+  _, wider = model.decode(elements, length=4, beam=4)
+  assert (wider >= log_p - 1e-5).all()
+
+
+@pytest.mark.parametrize('has_stop', [False, True])
+def test_a_beam_as_wide_as_all_outputs_finds_the_likeliest(has_stop):
+  model = make_model(has_stop=has_stop)
+  elements = 3 * jax.random.normal(jax.random.key(2), (12, 3, 2))
+  decode = jax.jit(lambda x: model.decode(x, length=3, beam=4**3))
+  outputs, log_p = decode(elements)
+  greedy, _ = model.decode(elements, length=3)
+  score = jax.jit(lambda elements, rows: model(elements, rows))
+  for b in range(len(elements)):
+    rows, known = all_outputs(score, elements[b : b + 1], 3, has_stop)
+    np.testing.assert_allclose(jnp.exp(known).sum(), 1, atol=1e-5)
+    np.testing.assert_array_equal(outputs[b], rows[known.argmax()])
+    np.testing.assert_allclose(log_p[b], known.max(), atol=1e-4)
+  assert (outputs != greedy).any()
+  if has_stop:
+    stopped = (outputs == 3).any(1)
+    assert stopped.any() and not stopped.all()
+
+
+def test_a_beam_avoids_repeats_and_padding():
+  model = make_model(has_stop=True)
+  elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
+  mask = np.arange(COUNT) < 3
+  outputs, log_p = model.decode(
+    elements,
+    length=4,
+    beam=6,
+    avoid_repeats=True,
+    mask=mask[None].repeat(64, 0),
+  )
+  assert np.isfinite(log_p).all()
+  for row in np.asarray(outputs):
+    taken = row[row < COUNT]
+    assert len(set(taken)) == len(taken) and (taken < 3).all()
+  with pytest.raises(ValueError, match='draws keep one prefix'):
+    model.decode(elements, length=2, beam=2, key=jax.random.key(0))
+
+
 def test_drawn_outputs_follow_their_probability():
   model = make_model()
   elements = jax.random.normal(jax.random.key(1), (1, 2, 2))
