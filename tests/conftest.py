@@ -1,7 +1,7 @@
-"""Eight virtual CPU devices, and a cache of compiled programs, for all tests.
+"""Eight virtual CPU devices, and programs that are compiled fast and once.
 
 Runs that resume, and the processes that tests start, compile what is compiled
-already.
+already. All of them read the settings below, so that their values agree.
 """
 
 import os
@@ -12,8 +12,11 @@ import jax
 _CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+# Most of the tests' time is compilation.
+os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+jax.config.update('jax_disable_most_optimizations', True)

@@ -117,7 +117,7 @@ def test_update_can_be_traced(module, size):
 @pytest.mark.parametrize('module', MODULES)
 def test_smoke_learns(module, tmp_path):
   config = get_config(module, 'smoke')
-  config.total_steps = 5 * config.steps_per_call
+  config.total_steps = 3 * config.steps_per_call
   config.log.every = config.steps_per_call
   assert loop.run(config, str(tmp_path))
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()

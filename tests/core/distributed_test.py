@@ -54,7 +54,6 @@ def run_two(folder, *flags):
       *(f'--workdir={folder}', '--distributed', '--num_processes=2'),
       *(f'--coordinator=localhost:{port}', f'--process_id={index}'),
       JAX_NUM_CPU_DEVICES='4',
-      JAX_DISABLE_MOST_OPTIMIZATIONS='1',  # compiles in half the time
     )
     for index in (0, 1)
   ]
