@@ -15,7 +15,7 @@ def draw(made, size=8):
   return made.batch(key, arrays, size=size, step=jnp.asarray(10**6))
 
 
-def learn(made, batch, *, num_updates=400, rate=1e-2):
+def learn(made, batch, *, num_updates=300, rate=1e-2):
   """Trains a new model of a task by Adam.
 
   Returns:
@@ -25,10 +25,7 @@ def learn(made, batch, *, num_updates=400, rate=1e-2):
   merge = step.make_merge(made)
   model = made.make_model(nnx.Rngs(0))
   params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-  # To 0 in the last quarter, where a constant rate would still jump about.
-  begin = num_updates * 3 // 4
-  rates = optax.linear_schedule(rate, 0, num_updates - begin, begin)
-  optimizer = optax.adam(rates)
+  optimizer = optax.adam(rate)
 
   def loss(params):
     return made.loss(merge(params), batch, jax.random.key(0))
