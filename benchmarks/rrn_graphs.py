@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
 from flax import nnx
 
 # A script's own folder, not the one it was started in, is where Python looks.
@@ -28,7 +28,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from core import runtime, sharding
-from core.errors import UserError
 from rrn import network, plain
 
 try:
@@ -185,12 +184,8 @@ class TorchTwin:
 
 def main(_):
   """Measures, prints a table, and writes JSON where --output says so."""
-  logging.set_verbosity(logging.WARNING)
   args = flags.FLAGS
-  path = pathlib.Path(args.output or '')
-  if not path.parent.is_dir():  # before the measurement, not after it
-    raise UserError(f'--output={path}: {path.parent} is not a folder')
-  runtime.use_cpu_cores(args.batch_size)
+  path = timing.start(args.output, args.batch_size)
   results = {}
   for name, case in CASES.items():
     contenders = make_contenders(case, args.batch_size)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
 
 # A script's own folder, not the one it was started in, is where Python looks.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -26,7 +26,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import timing
 from configs.rrn import sudoku
 from core import runtime, sharding, step
-from core.errors import UserError
 from rrn import plain
 from rrn.sudoku import data, model, task
 
@@ -341,12 +340,8 @@ def print_table(title: str, results: Mapping[str, Mapping]):
 
 def main(_):
   """Measures, prints a table, and writes JSON where --output says so."""
-  logging.set_verbosity(logging.WARNING)
   args = flags.FLAGS
-  path = pathlib.Path(args.output or '')
-  if not path.parent.is_dir():  # before the measurement, not after it
-    raise UserError(f'--output={path}: {path.parent} is not a folder')
-  runtime.use_cpu_cores(args.batch_size)
+  path = timing.start(args.output, args.batch_size)
   if args.microbatch is None:
     args.microbatch = 1 if jax.default_backend() == 'cpu' else 0
   names = 'batch_size', 'num_steps', 'microbatch', 'rounds'

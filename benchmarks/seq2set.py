@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
-from absl import app, flags, logging
+from absl import app, flags
 from flax import nnx
 
 # A script's own folder, not the one it was started in, is where Python looks.
@@ -31,7 +31,6 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import timing
 from configs.seq2set import sorting
 from core import runtime, sharding, step
-from core.errors import UserError
 from seq2set import read_process_write as rpw
 from seq2set.sorting import task
 
@@ -353,12 +352,8 @@ def make_config(
 
 def main(_):
   """Measures, prints a table, and writes JSON where --output says so."""
-  logging.set_verbosity(logging.WARNING)
   args = flags.FLAGS
-  path = pathlib.Path(args.output or '')
-  if not path.parent.is_dir():  # before the measurement, not after it
-    raise UserError(f'--output={path}: {path.parent} is not a folder')
-  runtime.use_cpu_cores(args.batch_size)
+  path = timing.start(args.output, args.batch_size)
   names = 'batch_size', 'set_size', 'num_process_steps', 'width'
   sizes = {name: args[name].value for name in names}
   blocks, updates = make_contenders(make_config(**sizes))

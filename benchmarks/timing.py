@@ -1,13 +1,31 @@
-"""What all benchmarks do alike: take turns, and complain in one line."""
+"""What all benchmarks do alike: start, take turns, complain in one line."""
 
+import pathlib
 import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
 
+from absl import logging
+
+from core import runtime
 from core.errors import UserError
 
 median = statistics.median
+
+
+def start(output: str | None, batch_size: int) -> pathlib.Path:
+  """Sets JAX up for a batch, and returns the path of the JSON file.
+
+  Raises:
+    UserError: no such folder; told before the measurement, not after it.
+  """
+  logging.set_verbosity(logging.WARNING)
+  path = pathlib.Path(output or '')
+  if not path.parent.is_dir():
+    raise UserError(f'--output={path}: {path.parent} is not a folder')
+  runtime.use_cpu_cores(batch_size)
+  return path
 
 
 def measure(
