@@ -9,21 +9,20 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from configs import common
-from core import experiment, loop, report, runtime, sweep
+from core import compile, experiment, loop, report, runtime, sweep
 from core.errors import UserError
 
-MODES = 'train', 'eval', 'predict', 'sweep', 'report'
+MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile'
 OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/seq2set/sorting.py:cpu', 'What to run.', sys_argv=OVERRIDES
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
-WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'The run folder. Default: runs/<system>.<experiment>.'
-)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Default: runs/<task>.')
 WEIGHTS = flags.DEFINE_string('weights', None, 'A folder to use, not a run.')
 INPUT = flags.DEFINE_string('input', '-', 'Lines to predict: a file; -: stdin.')
+TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'To compile for.')
 INDEX = flags.DEFINE_integer('index', None, 'The one point of a sweep to run.')
 DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'One process of several.')
 COORDINATOR = flags.DEFINE_string('coordinator', None, 'Process 0: host:port.')
@@ -48,11 +47,12 @@ def main(_) -> int:
       if loop.run(config, folder):
         print(report.report(folder))
     case 'sweep':
-      points = sweep.load_points(config_flags.get_config_filename(flag))
-      for point in points.values():
-        point.update_from_flattened_dict(overrides)
+      path = config_flags.get_config_filename(flag)
+      points = sweep.load_points(path, overrides)
       if sweep.run(points, folder, loop.run_and_evaluate, INDEX.value):
         print(report.report(folder))
+    case 'compile':
+      print(compile.report(config, TOPOLOGY.value.split(',')))
     case 'report':
       print(report.report(folder))
     case 'eval':

@@ -99,6 +99,7 @@ def default_config() -> ml_collections.ConfigDict:
   config = ml_collections.ConfigDict()
   config.task = ''  # package of the experiment, such as 'rrn.sudoku'
   config.seed = 0
+  config.num_seeds = 1  # trained at once: seed, seed + 1, ...
   config.total_steps = 0  # updates
   config.batch_size = 0  # examples an update, over all devices
   config.microbatch = 0  # examples at once on a device; 0: all of them
@@ -159,3 +160,12 @@ def muon(
   config.optim.b2 = 0.99
   config.optim.weight_decay = 0.1
   config.optim.clip_norm = 1.0
+
+
+def few_updates(config: ml_collections.ConfigDict):
+  """Trains pointers in a few thousand updates of Adam: ours."""
+  config.optim.schedule = 'cosine'
+  config.optim.learning_rate = 2e-3
+  config.optim.clip_norm = 1.0
+  config.optim.warmup_steps = 50
+  config.optim.ema_decay = 0.99

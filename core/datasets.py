@@ -29,6 +29,10 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
+from array_record.python import array_record_data_source
+
+from core import runtime
+from core.errors import UserError
 
 _BLOCK = 1024  # rows a record
 
@@ -70,6 +74,9 @@ def load(
 
   `name` is a folder in the cache, one for each variant of the data; the other
   arguments, and what is raised, are the builder's.
+
+  Raises:
+    UserError: the cache cannot be written.
   """
   default = '~/.cache/learned_algorithms'
   cache = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
@@ -89,11 +96,17 @@ def load(
     with contextlib.redirect_stdout(io.StringIO()):
       tfds.disable_progress_bar()
       make_builder().download_and_prepare()
-  except OSError:
+  except (OSError, RuntimeError) as error:
+    # A full disk is a RuntimeError of ArrayRecord.
+    if isinstance(error, RuntimeError) and 'write() failed' not in str(error):
+      raise
     # TFDS fills a temporary folder and renames it, which fails where another
     # process was faster.
     if not folder.exists():
-      raise
+      raise UserError(
+        f'cannot prepare {folder}: {runtime.one_line(error)}; free space, or'
+        ' name another cache by LEARNED_ALGORITHMS_CACHE'
+      ) from error
   return _read(make_builder(), split)
 
 
@@ -102,6 +115,10 @@ def _read(
 ) -> dict[str, np.ndarray]:
   """Reads all blocks; ArrayRecord verifies their checksums."""
   source = builder.as_data_source(split)
+  # dataset_info.json has no checksum: one wrong digit there would drop rows.
+  files = [str(path) for path in builder.info.splits[split].filepaths]
+  if len(array_record_data_source.ArrayRecordDataSource(files)) != len(source):
+    raise ValueError('dataset_info.json gives another number of records')
   records = source.__getitems__(range(len(source)))
   return {
     name: np.concatenate([record[name] for record in records])

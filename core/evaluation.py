@@ -8,28 +8,62 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from core import sharding
-from core.task import Evaluator, Metrics
+from core import metrics, sharding
+from core.task import Batch, Evaluator, Metrics
 
 
 def make_evaluation(
-  evaluator: Evaluator, merge: Callable[[Any], nnx.Module], mesh: Mesh
+  evaluator: Evaluator,
+  merge: Callable[[Any], nnx.Module],
+  mesh: Mesh,
+  num_seeds: int = 1,
 ) -> Callable[[Any], Metrics]:
-  """Puts the set on the mesh and returns params -> metrics, on the host."""
-  shards = sharding.num_batch_shards(mesh)
-  batch_size = -(-evaluator.batch_size // shards) * shards
-  batches = sharding.put(
-    _pad(evaluator.arrays(), batch_size), sharding.batch_sharding(mesh, axis=1)
-  )
+  """Puts the set on the mesh and returns params -> metrics, on the host.
 
-  @jax.jit
-  def run(params, batches):
+  Of several seeds both have them on a first axis.
+  """
+  batches = sharding.put(
+    make_batches(evaluator, mesh, num_seeds),
+    sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds),
+  )
+  call = make_call(evaluator, merge, mesh, num_seeds)
+  return lambda params: jax.device_get(call(params, batches))
+
+
+def make_call(
+  evaluator: Evaluator,
+  merge: Callable[[Any], nnx.Module],
+  mesh: Mesh,
+  num_seeds: int = 1,
+) -> Callable[[Any, Batch], Metrics]:
+  """Returns the jitted (params, batches) -> metrics."""
+
+  def measure(params, batches):
     model = merge(params)
     measured = jax.lax.map(lambda b: evaluator.measure(model, b), batches)
-    summed = jax.tree.map(lambda x: x.sum(0), measured)
+    return jax.tree.map(lambda x: x.sum(0), measured)
+
+  @jax.jit
+  def call(params, batches):
+    if num_seeds == 1:
+      summed = measure(params, batches)
+    else:
+      params = jax.lax.with_sharding_constraint(
+        params, sharding.seed_sharding(mesh, num_seeds)
+      )
+      summed = jax.vmap(measure, in_axes=(0, None))(params, batches)
     return jax.lax.with_sharding_constraint(summed, sharding.replicated(mesh))
 
-  return lambda params: jax.device_get(run(params, batches))
+  return call
+
+
+def make_batches(
+  evaluator: Evaluator, mesh: Mesh, num_seeds: int = 1
+) -> dict[str, np.ndarray]:
+  """Loads the set as whole batches that divide over the mesh: [N, B, ...]."""
+  shards = sharding.num_batch_shards(mesh, num_seeds)
+  batch_size = -(-evaluator.batch_size // shards) * shards
+  return _pad(evaluator.arrays(), batch_size)
 
 
 def _pad(
@@ -46,12 +80,34 @@ def _pad(
   }
 
 
-def values(measured: Metrics, prefix: str = '') -> dict[str, float | list]:
-  """The means as JSON has them, by prefix and name: curves are nested lists."""
+def values(
+  measured: Metrics, prefix: str = '', num_seeds: int = 1
+) -> dict[str, float | list]:
+  """The means as JSON has them, by prefix and name: curves are nested lists.
+
+  Of several seeds, on a first axis, the median; of a number also '<name>_min',
+  '<name>_max' and the list '<name>_by_seed'.
+  """
   with np.errstate(invalid='ignore', divide='ignore'):
     means = {
-      prefix + name: np.asarray(metric.result()).tolist()
+      prefix + name: np.asarray(metric.result())
       for name, metric in measured.items()
     }
+    if num_seeds > 1:
+      means = _over_seeds(means)
   # Enough digits, and no noise.
-  return jax.tree.map(lambda value: float(f'{value:.6g}'), means)
+  return jax.tree.map(
+    lambda value: float(f'{value:.6g}'),
+    {name: mean.tolist() for name, mean in means.items()},
+  )
+
+
+def _over_seeds(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  summary = {}
+  for name, by_seed in means.items():
+    summary[name] = np.median(by_seed, axis=0)
+    if by_seed.ndim == 1:
+      spread = by_seed.min(), by_seed.max(), by_seed
+      for end, value in zip(metrics.SPREAD, spread, strict=True):
+        summary[f'{name}_{end}'] = value
+  return summary

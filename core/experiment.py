@@ -41,42 +41,63 @@ class Trained:
   mesh: Mesh
   step: int  # updates behind the parameters
   params: Any  # NumPy arrays, whole on every process
+  is_picked: bool  # one seed of a run of several
 
   @property
   def model(self) -> nnx.Module:
-    """The module with these parameters, on one device of this process."""
-    params = jax.tree.map(jnp.asarray, self.params)
+    """The module with these parameters, on one device of this process.
+
+    Of several seeds it is the first.
+    """
+    first = 0 if self.config.num_seeds > 1 else ...
+    params = jax.tree.map(lambda x: jnp.asarray(x[first]), self.params)
     return step.make_merge(self.task)(params)
 
 
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   """Loads a run folder (its newest checkpoint) or a folder of weights.
 
-  `overrides` change leaves of its config, by dotted name.
+  `overrides` change leaves of its config, by dotted name. Where it has several
+  seeds, num_seeds=1 and seed=K pick one.
 
   Raises:
-    UserError: nothing to load, or damaged.
+    UserError: nothing to load, damaged, or no such seed.
   """
   path = pathlib.Path(folder)
-  config = ConfigDict(runtime.read_json(path / 'config.json'))
+  config = ConfigDict(runtime.read_config(path))
   if not config:
     raise UserError(
       f'{folder} holds no config.json: name a run with --workdir or shipped'
       ' weights with --weights=pretrained/...'
     )
-  trained_steps = config.total_steps
+  done = config.total_steps
+  seeds = range(config.seed, config.seed + config.num_seeds)
   config.update_from_flattened_dict(overrides)
+  is_alone = config.num_seeds == len(seeds) == 1  # whatever its number
+  allowed = {1: seeds, len(seeds): seeds[:1]}.get(config.num_seeds, ())
+  if config.seed not in allowed and not is_alone:
+    raise UserError(
+      f'{folder} holds seeds {seeds[0]} to {seeds[-1]}: leave config.seed and'
+      ' config.num_seeds as they are, or pick one by --config.num_seeds=1 and'
+      ' --config.seed=...'
+    )
   runtime.use_cpu_cores(config.batch_size)
   task, mesh = make_task(config), sharding.make_mesh(config.mesh)
-  abstract_state = step.make_init(task, config, mesh).eval_shape()
+  stored = config.copy_and_resolve_references()
+  stored.num_seeds = len(seeds)
+  abstract_state = step.make_init(task, stored, mesh).eval_shape()
   if (path / weights.NAME).exists():
     params = weights.load_weights(folder, abstract_state.params)
-    return Trained(config, task, mesh, trained_steps, params)
-  state = checkpoints.restore(folder, abstract_state)
-  if state is None:
-    raise UserError(f'{folder} holds no checkpoint yet')
-  params = sharding.fetch(state.evaluated, mesh)
-  return Trained(config, task, mesh, int(state.step), params)
+  else:
+    state = checkpoints.restore(folder, abstract_state)
+    if state is None:
+      raise UserError(f'{folder} holds no checkpoint yet')
+    done, params = int(state.step), sharding.fetch(state.evaluated, mesh)
+  is_picked = config.num_seeds < len(seeds)
+  if is_picked:
+    place = seeds.index(config.seed)
+    params = jax.tree.map(lambda x: x[place], params)
+  return Trained(config, task, mesh, done, params, is_picked)
 
 
 def config_file(folder: str | None, default: str) -> str:
@@ -115,14 +136,22 @@ def predict(trained: Trained, path: str) -> bool:
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   """Runs all evaluators; leaves results.json and figures in `folder`.
 
+  A seed that was picked makes `folder` one of weights.
+
   Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+
+  Raises:
+    UserError: a seed that was picked has no new folder, or is not trained yet.
   """
+  if trained.is_picked:
+    _save_picked(trained, folder)
+  num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
   values, counts = {}, {}
   for name, evaluator in trained.task.evaluators().items():
-    run = evaluation.make_evaluation(evaluator, merge, trained.mesh)
+    run = evaluation.make_evaluation(evaluator, merge, trained.mesh, num_seeds)
     measured = run(trained.params)
-    values |= evaluation.values(measured, f'{name}/')
+    values |= evaluation.values(measured, f'{name}/', num_seeds)
     counts |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
   values = writers.without_nan(values)
   if jax.process_index() == 0:
@@ -131,9 +160,29 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
       path.mkdir(parents=True, exist_ok=True)
       if not (path / 'config.json').exists():  # else it is the run's own folder
         runtime.write_json(path / 'config.json', trained.config.to_dict())
-      results = {key: {'value': values[key]} | counts[key] for key in values}
+      results = {k: {'value': v} | counts.get(k, {}) for k, v in values.items()}
       record = {'step': trained.step, 'run': runtime.versions()}
       runtime.write_json(path / 'results.json', record | {'metrics': results})
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
   numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
   return {'step': trained.step} | numbers
+
+
+def _save_picked(trained: Trained, folder: str):
+  """Makes a new folder of weights, as if the seed had been trained alone."""
+  if trained.step < trained.config.total_steps:
+    raise UserError(
+      f'{trained.step} of {trained.config.total_steps} updates are done: train'
+      ' to the end before you pick a seed'
+    )
+  path = pathlib.Path(folder)
+  with runtime.together(), runtime.reported_writes(path):
+    if jax.process_index() == 0:
+      if (path / 'config.json').exists():
+        raise UserError(
+          f'{folder} is in use: give the seed a new folder by --workdir, and'
+          ' name the run of several seeds with --weights'
+        )
+      path.mkdir(parents=True, exist_ok=True)
+      runtime.write_json(path / 'config.json', trained.config.to_dict())
+      weights.save_weights(path, trained.params)

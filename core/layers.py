@@ -51,6 +51,24 @@ class MLP(nnx.Module):
     return last(x)
 
 
+class Linear(nnx.Linear):
+  """A linear layer that is faster to train on CPUs where x has many axes.
+
+  Of more than two axes JAX makes the kernel's gradient a product with both
+  factors transposed, on which XLA's CPU backend spends up to twice the time.
+  """
+
+  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
+    """Applies the layer."""
+    bias = self.bias[...] if self.use_bias else None
+    x, kernel, bias = self.promote_dtype(
+      (x, self.kernel[...], bias), dtype=self.dtype
+    )
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    y = y if bias is None else y + bias
+    return y.reshape(*x.shape[:-1], -1)
+
+
 class LSTM(nnx.Module):
   """The recurrent cell: one kernel for input and state, forget bias + 1.
 

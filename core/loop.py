@@ -62,7 +62,10 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   arrays = dict(task.arrays('train'))
   arrays = sharding.put(arrays, sharding.replicated(mesh))
   evaluations = {
-    name: (each.every, evaluation.make_evaluation(each, program.merge, mesh))
+    name: (
+      each.every,
+      evaluation.make_evaluation(each, program.merge, mesh, config.num_seeds),
+    )
     for name, each in task.evaluators().items()
     if each.every
   }
@@ -93,7 +96,10 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
           if _is_due(every, previous, done, total):
             with recorder.paused():
               measured = evaluate(state.evaluated)
-              writer.write(done, evaluation.values(measured, f'eval/{name}/'))
+              writer.write(
+                done,
+                evaluation.values(measured, f'eval/{name}/', config.num_seeds),
+              )
         stopping = stop() and done < total
         if stopping or _is_due(keep.every, previous, done, total):
           with recorder.paused():
@@ -116,8 +122,15 @@ def _initial_state(program: step.Program, config) -> step.TrainState:
   if not config.init_weights:
     return state
   like = program.abstract_state.params
+  of_one_seed = like
+  if config.num_seeds > 1:
+    of_one_seed = jax.eval_shape(
+      lambda tree: jax.tree.map(lambda x: x[0], tree), like
+    )
+  loaded = weights.load_weights(config.init_weights, of_one_seed)
   params = sharding.put(
-    weights.load_weights(config.init_weights, like),
+    # All seeds start from the same.
+    jax.tree.map(lambda x, to: np.broadcast_to(x, to.shape), loaded, like),
     jax.tree.map(lambda x: x.sharding, like),
   )
   # A copy, since the state's buffers are donated one by one.
@@ -155,11 +168,13 @@ class _Recorder:
       return
     done, metrics, losses = jax.device_get(self._pending)
     self._pending = None
-    bad = np.flatnonzero(~np.isfinite(losses))
+    bad = np.argwhere(~np.isfinite(losses))  # updates, and of which seeds
     if bad.size:
+      update, *seed = bad[0]
+      of_seed = f' of seed {self._config.seed + seed[0]}' if seed else ''
       raise FloatingPointError(
-        f'the loss or the gradient of update {done - len(losses) + bad[0] + 1}'
-        ' is not finite; the last checkpoint is kept. Lower'
+        f'the loss or the gradient of update {done - len(losses) + update + 1}'
+        f'{of_seed} is not finite; the last checkpoint is kept. Lower'
         ' config.optim.learning_rate or set config.optim.clip_norm'
       )
     if self._sums:
@@ -174,7 +189,8 @@ class _Recorder:
     values = evaluation.values(self._sums, 'train/')
     if self._timed:
       seconds = time.monotonic() - self._clock
-      rate = self._timed * self._config.batch_size / seconds
+      examples = self._config.batch_size * self._config.num_seeds
+      rate = self._timed * examples / seconds
       values['perf/examples_per_second'] = round(rate, 2)
     self._writer.write(done, values)
     self._sums, self._written = {}, done

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+SPREAD = 'min', 'max', 'by_seed'  # of a number over several seeds
 _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 
 
@@ -92,8 +93,11 @@ def headline(names: Iterable[str]) -> list[str]:
   """The names without breakdowns: 'solved_17_givens', 'solved_18_givens', ...
 
   A breakdown is more than four names that differ only by a number in their last
-  part.
+  part. Nor is there what tells how far seeds are apart: 'solved_min', ...
   """
+  names = dict.fromkeys(names)
+  spread = {f'{name}_{end}' for name in names for end in SPREAD}
+  names = [name for name in names if name not in spread]
   families = {name: re.sub(r'[0-9]+(?=[^/]*$)', '#', name) for name in names}
   sizes = collections.Counter(families.values())
   return [name for name in families if sizes[families[name]] <= _MAX_SIBLINGS]

@@ -22,14 +22,14 @@ class _Run:
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
-    self.config = runtime.read_json(folder / 'config.json')
+    self.config = runtime.read_config(folder)
     self.origin = runtime.read_json(folder / 'run.json')
     # Metric name -> the paper's value as text, '' where it gives none.
     self.paper = self.config['report']
     path = folder / 'metrics.jsonl'
-    text = path.read_text() if path.is_file() else ''
+    contents = path.read_bytes() if path.is_file() else b''
     # The last line of a run in training may be half written.
-    complete = text[: text.rfind('\n') + 1].splitlines()
+    complete = contents[: contents.rfind(b'\n') + 1].splitlines()
     self.lines = [runtime.parse_json(line, path) for line in complete]
     evaluated = runtime.read_json(folder / 'results.json')
     # Metric name -> 'value', and of a share 'count', 'low' and 'high'.
@@ -50,7 +50,10 @@ class _Run:
     self.step = self.lines[-1]['step'] if self.lines else step
 
   def cell(self, name: str) -> str:
-    """'96.6 % (95.3 to 97.6, n = 1000)', or a plain number of four digits."""
+    """'96.6 % (95.3 to 97.6, n = 1000)', or a plain number of four digits.
+
+    Of several seeds the median: '96.6 % (94.1 to 97.0, 8 seeds)'.
+    """
     result, value = self.results.get(name, {}), self.values.get(name)
     if not isinstance(value, int | float):
       return _NONE
@@ -58,8 +61,17 @@ class _Run:
       low, high = 100 * result['low'], 100 * result['high']
       interval = f'({low:.1f} to {high:.1f}, n = {result["count"]})'
       return f'{100 * value:.1f} % {interval}'
-    is_percent = '%' in self.paper.get(name, '')
-    return f'{100 * value:.1f} %' if is_percent else f'{value:.4g}'
+    scale, digits, unit = 1, '.4g', ''
+    if '%' in self.paper.get(name, ''):
+      scale, digits, unit = 100, '.1f', ' %'
+    text = f'{scale * value:{digits}}{unit}'
+    if (num_seeds := self.config['num_seeds']) == 1:
+      return text
+    low, high = (self.values[f'{name}_{end}'] for end in ('min', 'max'))
+    return (
+      f'{text} ({scale * low:{digits}} to {scale * high:{digits}},'
+      f' {num_seeds} seeds)'
+    )
 
 
 def report(folder) -> str:
@@ -149,15 +161,17 @@ def _report_sweep(title: str, runs: Sequence[_Run]) -> str:
 def _provenance(run: _Run) -> str:
   """What the results depend on, as far as the files tell, in one line."""
   config, origin = run.config, run.origin
-  parts = [
-    f'{run.step:,} of {config["total_steps"]:,} updates',
-    f'{run.step * config["batch_size"]:,} examples seen',
-  ]
+  seen = f'{run.step * config["batch_size"]:,} examples seen'
+  seeds = f'seed {config["seed"]}'
+  if (num_seeds := config['num_seeds']) > 1:
+    seen += ' by each seed'
+    seeds = f'seeds {config["seed"]} to {config["seed"] + num_seeds - 1}'
+  parts = [f'{run.step:,} of {config["total_steps"]:,} updates', seen]
   if run.lines:
     parts.append(f'{_duration(run.lines[-1]["seconds"])} wall time')
   if origin:
     parts.append(f'{origin["num_devices"]} x {origin["device"]}')
-  parts.append(f'seed {config["seed"]}')
+  parts.append(seeds)
   if source := config['data'].get('source'):
     parts.append(f'data {source}')
   if origin:

@@ -172,7 +172,7 @@ def open_run_folder(
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
   """Raises UserError if the folder holds a run of a config that differs."""
-  saved = read_json(folder / 'config.json')
+  saved = read_config(folder)
   if not saved:
     return
   old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
@@ -213,19 +213,31 @@ def versions() -> dict[str, Any]:
   }
 
 
+def read_config(folder: pathlib.Path) -> dict[str, Any]:
+  """Reads the config of a run or of weights; {} where there is none."""
+  config = read_json(folder / 'config.json')
+  # Older ones do not say that they hold one seed.
+  return config and {'num_seeds': 1} | config
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
   """Reads an object; {} where there is no file, UserError for a damaged one."""
-  return parse_json(path.read_text(), path) if path.is_file() else {}
+  return parse_json(path.read_bytes(), path) if path.is_file() else {}
 
 
-def parse_json(text: str, path: pathlib.Path) -> dict[str, Any]:
-  """Parses the text of a file; raises UserError where it is damaged."""
+def parse_json(contents: bytes, path: pathlib.Path) -> dict[str, Any]:
+  """Parses an object of a file; raises UserError where it is damaged."""
   try:
-    return json.loads(text)
+    value = json.loads(
+      contents
+    )  # not of text, that damage may make undecodable
+    if not isinstance(value, dict):
+      raise ValueError('no object')
   except ValueError as error:
     raise UserError(
-      f'{path} is damaged ({error}); repair it, or move it away'
+      f'{path} is damaged ({one_line(error)}); repair it, or move it away'
     ) from error
+  return value
 
 
 def write_json(path: pathlib.Path, value: Any):

@@ -2,7 +2,8 @@
 
 The only file that knows axes and devices. The batch is split over ('data',
 'fsdp'); parameters, averages and optimiser states are replicated, or split over
-'tensor' by the rules below and over 'fsdp' by size.
+'tensor' by the rules below and over 'fsdp' by size. Where a population's seeds
+divide over ('data', 'fsdp'), they are split in place of the batch.
 """
 
 import math
@@ -46,9 +47,21 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
   return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
-def num_batch_shards(mesh: Mesh) -> int:
+def seed_axes(mesh: Mesh, num_seeds: int) -> tuple[str, ...]:
+  """The axes that split the seeds of a population; () where none does."""
+  axes = 'data', 'fsdp'
+  shards = math.prod(mesh.shape[axis] for axis in axes)
+  return axes if num_seeds > 1 and num_seeds % shards == 0 else ()
+
+
+def batch_axes(mesh: Mesh, num_seeds: int = 1) -> tuple[str, ...]:
+  """The axes that split the batch; () where they split the seeds."""
+  return () if seed_axes(mesh, num_seeds) else ('data', 'fsdp')
+
+
+def num_batch_shards(mesh: Mesh, num_seeds: int = 1) -> int:
   """How many parts the batch is split into."""
-  return mesh.shape['data'] * mesh.shape['fsdp']
+  return math.prod(mesh.shape[axis] for axis in batch_axes(mesh, num_seeds))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -56,17 +69,35 @@ def replicated(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, P())
 
 
-def batch_sharding(mesh: Mesh, *, axis: int = 0) -> NamedSharding:
+def batch_sharding(
+  mesh: Mesh, *, axis: int = 0, num_seeds: int = 1
+) -> NamedSharding:
   """Axis number `axis` holds the examples."""
-  return NamedSharding(mesh, P(*[None] * axis, ('data', 'fsdp')))
+  return NamedSharding(
+    mesh, P(*[None] * axis, batch_axes(mesh, num_seeds) or None)
+  )
 
 
-def state_shardings(abstract_state, mesh: Mesh):
-  """The sharding of each leaf of a training state, by its path and shape."""
+def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
+  """The first axis holds the seeds."""
+  return NamedSharding(mesh, P(seed_axes(mesh, num_seeds) or None))
+
+
+def state_shardings(abstract_state, mesh: Mesh, num_seeds: int = 1):
+  """The sharding of each leaf of a training state, by its path and shape.
+
+  Of several seeds each leaf but 'step' has them on its first axis.
+  """
+  split = seed_axes(mesh, num_seeds)
+  free = {axis: size for axis, size in mesh.shape.items() if axis not in split}
 
   def sharding(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    return NamedSharding(mesh, _spec(name, leaf.shape, mesh.shape))
+    if num_seeds == 1 or name == 'step':
+      return NamedSharding(mesh, _spec(name, leaf.shape, free))
+    return NamedSharding(
+      mesh, P(split or None, *_spec(name, leaf.shape[1:], free))
+    )
 
   return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
@@ -80,7 +111,8 @@ def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
     split if split and size % axes[split] == 0 else None
     for size, split in zip(shape, rule, strict=True)
   ]
-  if math.prod(shape) >= FSDP_MIN_SIZE and 'embedding' not in name:
+  is_large = math.prod(shape) >= FSDP_MIN_SIZE
+  if 'fsdp' in axes and is_large and 'embedding' not in name:
     free = [
       axis
       for axis, size in enumerate(shape)

@@ -5,6 +5,7 @@ module is split once and merged inside the jitted call.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -24,7 +25,10 @@ from core.task import Batch, Metrics, Task
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that training carries from one update to the next."""
+  """All that training carries from one update to the next.
+
+  Of `config.num_seeds` > 1 each array but `step` has the seeds on a first axis.
+  """
 
   params: Any  # nested dict of arrays
   average: Any  # their exponential moving average, or None
@@ -37,13 +41,19 @@ class TrainState:
     return self.params if self.average is None else self.average
 
 
+# Where a population has its seeds.
+# pyrefly: ignore[bad-argument-type]
+_SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None)
+
+
 @dataclasses.dataclass(frozen=True)
 class Program:
   """The compiled life of a run.
 
   `update` maps (state, arrays) to (state, metrics, losses): `steps_per_call`
   steps with their metrics merged, and the loss of each [K], NaN also where the
-  gradient is not finite. It donates the state.
+  gradient is not finite. It donates the state. Of S > 1 seeds the metrics are
+  merged too, the losses are [K, S].
   """
 
   merge: Callable[[Any], nnx.Module]  # parameters -> model
@@ -61,18 +71,21 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   num_micro = _num_microbatches(config, mesh)
   optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
   merge = make_merge(task)
+  split = functools.partial(
+    sharding.batch_sharding, mesh, num_seeds=config.num_seeds
+  )
 
   def loss_fn(params, batch, key):
     return task.loss(merge(params), batch, key)
 
-  def update(state: TrainState, arrays: Mapping[str, jax.Array]):
-    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+  def update(key, state: TrainState, arrays: Mapping[str, jax.Array]):
+    key = jax.random.fold_in(key, state.step)
     batch_key, loss_key = jax.random.split(key)
     batch = task.batch(
       batch_key, arrays, size=config.batch_size, step=state.step
     )
     metrics, grads = _gradients(
-      loss_fn, state.params, batch, loss_key, num_micro, mesh
+      loss_fn, state.params, batch, loss_key, num_micro, split
     )
     metrics['gradient_norm'] = Metric.mean(optax.tree.norm(grads))
     metrics['learning_rate'] = Metric.mean(schedule(state.step))
@@ -86,15 +99,20 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
       average = optax.incremental_update(params, average, 1 - decay)
     return TrainState(params, average, opt_state, state.step + 1), metrics
 
+  update_all = _for_each_seed(
+    update, (_SEED_AXES, None), (_SEED_AXES, 0), config, mesh
+  )
+
   def update_call(state, arrays):
     state, metrics = jax.lax.scan(
-      lambda state, _: update(state, arrays),
+      lambda state, _: update_all(state, arrays),
       state,
       length=config.steps_per_call,
     )
     # Not finite where the loss or the gradient is not.
     health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
-    return state, jax.tree.map(lambda x: x.sum(0), metrics), health
+    merged = (0, 1) if config.num_seeds > 1 else 0
+    return state, jax.tree.map(lambda x: x.sum(merged), metrics), health
 
   init = make_init(task, config, mesh)
   abstract_state = init.eval_shape()
@@ -110,19 +128,28 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):
-  """Returns () -> state on the mesh, jitted."""
+  """Returns () -> state on the mesh, jitted.
+
+  Raises:
+    UserError: `config.num_seeds` is less than 1.
+  """
+  if config.num_seeds < 1:
+    raise UserError(f'config.num_seeds={config.num_seeds}: 1 or more expected')
   optimizer, _ = optim.make_optimizer(config.optim, config.total_steps)
 
-  def init() -> TrainState:
-    model = task.make_model(nnx.Rngs(config.seed))
+  def init(key) -> TrainState:
+    model = task.make_model(nnx.Rngs(key))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
     has_average = config.optim.ema_decay > 0
     average = jax.tree.map(jnp.copy, params) if has_average else None
     step = jnp.zeros((), jnp.int32)
     return TrainState(params, average, optimizer.init(params), step)
 
-  shardings = sharding.state_shardings(jax.eval_shape(init), mesh)
-  return jax.jit(init, out_shardings=shardings)
+  init_all = _for_each_seed(init, (), _SEED_AXES, config, mesh)
+  shardings = sharding.state_shardings(
+    jax.eval_shape(init_all), mesh, config.num_seeds
+  )
+  return jax.jit(init_all, out_shardings=shardings)
 
 
 def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
@@ -132,8 +159,32 @@ def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
   return lambda params: nnx.merge(graphdef, params)
 
 
+def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
+  """Turns fn(key, *args) for one seed into one of `args` for `config`'s seeds.
+
+  Axes are those of the seeds, as of `jax.vmap`; a single seed has none.
+  """
+  if config.num_seeds == 1:
+    return lambda *args: fn(jax.random.key(config.seed), *args)
+  mapped = jax.vmap(
+    fn,
+    in_axes=(0, *in_axes),
+    out_axes=out_axes,
+    spmd_axis_name=sharding.seed_axes(mesh, config.num_seeds) or None,
+  )
+
+  def run(*args):
+    seeds = config.seed + jnp.arange(config.num_seeds)
+    seeds = jax.lax.with_sharding_constraint(
+      seeds, sharding.seed_sharding(mesh, config.num_seeds)
+    )
+    return mapped(jax.vmap(jax.random.key)(seeds), *args)
+
+  return run
+
+
 def _num_microbatches(config, mesh: Mesh) -> int:
-  shards = sharding.num_batch_shards(mesh)
+  shards = sharding.num_batch_shards(mesh, config.num_seeds)
   if config.batch_size % shards:
     raise UserError(
       f'config.batch_size={config.batch_size} does not divide over {shards}'
@@ -149,13 +200,14 @@ def _num_microbatches(config, mesh: Mesh) -> int:
   return on_device // size
 
 
-def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, mesh: Mesh):
-  """Metrics (with 'loss') and gradients, averaged over the micro-batches."""
+def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, split):
+  """Metrics (with 'loss') and gradients, averaged over the micro-batches.
+
+  `split(axis=n)` is the sharding of examples on axis n.
+  """
 
   def one(batch, key):
-    batch = jax.lax.with_sharding_constraint(
-      batch, sharding.batch_sharding(mesh)
-    )
+    batch = jax.lax.with_sharding_constraint(batch, split())
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, metrics), grads = grad_fn(params, batch, key)
     return {'loss': Metric.mean(loss)} | metrics, grads
@@ -166,9 +218,7 @@ def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, mesh: Mesh):
   micro = jax.tree.map(
     lambda x: x.reshape(-1, num_micro, *x.shape[1:]).swapaxes(0, 1), batch
   )
-  micro = jax.lax.with_sharding_constraint(
-    micro, sharding.batch_sharding(mesh, axis=1)
-  )
+  micro = jax.lax.with_sharding_constraint(micro, split(axis=1))
   inputs = micro, jax.random.split(key, num_micro)
   shapes = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs))
   (metrics, grads), _ = jax.lax.scan(

@@ -4,6 +4,7 @@ import pathlib
 import runpy
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -13,8 +14,10 @@ from core.errors import UserError
 Points = Mapping[str, ConfigDict]
 
 
-def load_points(config_flag: str) -> Points:
+def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
   """Calls `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
+
+  `overrides` change leaves of every point, by dotted name.
 
   Raises:
     UserError: the file defines no `sweep`.
@@ -25,7 +28,10 @@ def load_points(config_flag: str) -> Points:
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  return names['sweep'](arg or None)
+  points = names['sweep'](arg or None)
+  for point in points.values():
+    point.update_from_flattened_dict(overrides)
+  return points
 
 
 def run(

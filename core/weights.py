@@ -56,7 +56,8 @@ def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
       f'no weights in {folder}: {NAME} cannot be read; in {parent} there are:'
       f' {", ".join(near) or "none"}'
     ) from None
-  except safetensors.SafetensorError as error:
+  # AttributeError: of a type that NumPy does not have, such as float8.
+  except (safetensors.SafetensorError, AttributeError) as error:
     raise UserError(
       f'{path} is damaged ({error}); copy it again from where it came'
     ) from error

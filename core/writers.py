@@ -19,6 +19,7 @@ from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
 from core import metrics, runtime
+from core.errors import UserError
 
 Value = float | list
 
@@ -109,14 +110,14 @@ def without_nan(value: Any) -> Any:
 
 def _drop_after(path: pathlib.Path, step: int) -> float:
   """Drops lines of later steps and half ones; the last one's seconds, or 0."""
-  kept, seconds = '', 0.0
-  for text in path.read_text().splitlines() if path.exists() else ():
+  kept, seconds = b'', 0.0
+  for text in path.read_bytes().splitlines() if path.exists() else ():
     try:
-      line = json.loads(text)
-    except ValueError:
+      line = runtime.parse_json(text, path)
+    except UserError:
       continue
     if line['step'] <= step:
-      kept += text + '\n'
+      kept += text + b'\n'
       seconds = line['seconds']
-  runtime.replace_file(path, kept.encode())
+  runtime.replace_file(path, kept)
   return seconds

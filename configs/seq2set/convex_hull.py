@@ -52,6 +52,8 @@ def get_config(arg: str | None = None):
   config.evals.every = 1000  # updates
   config.evals.num_sets = 10_000
   config.evals.batch_size = 500
+  config.evals.beam = 1  # prefixes that are kept; 1: greedy
+  config.evals.source = ''  # file of sets with hulls, for --mode=eval
   config.total_steps = 100_000
   config.batch_size = 128
   config.steps_per_call = 50
@@ -72,7 +74,7 @@ def get_config(arg: str | None = None):
     config.data.num_sets = 100_000
     config.evals.num_sets = 2000
     config.total_steps = 5000
-    _recipe(config)
+    common.few_updates(config)
   elif args.size == 'smoke':
     config.model.width = 32
     config.data.num_sets = 5000
@@ -82,7 +84,7 @@ def get_config(arg: str | None = None):
     config.steps_per_call = 20
     config.log.every = 20
     config.checkpoint.every = 100
-    _recipe(config)
+    common.few_updates(config)
   return config
 
 
@@ -100,12 +102,3 @@ def sweep(arg: str | None = None):
 
 def _fixed_start(encoder: str) -> str:
   return 'lowest' if encoder == ENCODERS[0] else 'leftmost'
-
-
-def _recipe(config):
-  """What both small sizes share."""
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 2e-3
-  config.optim.clip_norm = 1.0
-  config.optim.warmup_steps = 50
-  config.optim.ema_decay = 0.99

@@ -76,7 +76,7 @@ def get_config(arg: str | None = None):
   }
   if args.size == 'cpu':
     config.total_steps = 3000
-    _recipe(config)
+    common.few_updates(config)
   elif args.size == 'smoke':
     config.model.width = 32
     config.total_steps = 300
@@ -85,7 +85,7 @@ def get_config(arg: str | None = None):
     config.steps_per_call = 20
     config.log.every = 20
     config.checkpoint.every = 100
-    _recipe(config)
+    common.few_updates(config)
   return config
 
 
@@ -111,12 +111,3 @@ def _paper(args) -> str:
     args.encoder if is_baseline else args.process
   )
   return f'{row[args.glimpses]} %' if row and args.glimpses in (0, 1) else ''
-
-
-def _recipe(config):
-  """What both small sizes share."""
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 2e-3
-  config.optim.clip_norm = 1.0
-  config.optim.warmup_steps = 50
-  config.optim.ema_decay = 0.99

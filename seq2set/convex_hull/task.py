@@ -1,67 +1,43 @@
 """Convex hulls as a task: does the order of input and output matter?
 
 `predict` reads points, `x1 y1 x2 y2 ...`, one set a line, and answers with the
-corners of their hull: `seq2set.convex_hull.data` has the format.
+corners of their hull: `seq2set.point_sets` has the format.
 """
 
 import dataclasses
-import functools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
-from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from matplotlib.figure import Figure
 
-from core import layers
-from core.errors import UserError, check_choice
+from core.errors import check_choice
 from core.metrics import Metric
-from core.task import Batch, Evaluator, Metrics, split_evaluators
-from seq2set import read_process_write
+from core.task import Batch, Metrics
+from seq2set import pointing
 from seq2set.convex_hull import data
 from seq2set.read_process_write import SetToSequence
 
-INPUTS = 'random', 'angle'  # order of the points
 STARTS = 'lowest', 'leftmost', 'random'  # first corner; random: either way
-_SEEDS = {'train': 0, 'validation': 1, 'test': 2}
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(pointing.ModelConfig):
   """Sizes and orders.
 
   Attributes:
-    encoder: 'read_process_write' or 'pointer_network'.
-    width: of memories and states.
-    num_process_steps: P; the Pointer Network has none.
-    num_glimpses: before each output.
-    inputs: 'random', or by 'angle' around the mean of the points.
     start: 'lowest', the corner of the lowest index, counter-clockwise;
       'leftmost', that of the smallest x: with random inputs Read, Process and
       Write, which sees no indices, cannot know the lowest; or 'random', any
       corner and either way round, in training.
   """
 
-  encoder: str = 'pointer_network'
-  width: int = 256
-  num_process_steps: int = 10
-  num_glimpses: int = 1
-  inputs: str = 'random'
   start: str = 'lowest'
 
   def __post_init__(self):
-    known = {
-      'encoder': read_process_write.ENCODERS,
-      'inputs': INPUTS,
-      'start': STARTS,
-    }
-    for name, choices in known.items():
-      check_choice(f'config.model.{name}', getattr(self, name), choices)
+    super().__post_init__()
+    check_choice('config.model.start', self.start, STARTS)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
@@ -69,178 +45,67 @@ def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
   return ConvexHullTask(config)
 
 
-class ConvexHullTask:
+class ConvexHullTask(pointing.PointsTask):
   """Vinyals et al. 2016, sections 4.1, 5.1.3. Implements `core.task.Task`."""
 
+  avoid_repeats = True
+  flaw = 'have no 3 corners'
+
   def __init__(self, config: ml_collections.ConfigDict):
-    self.model_config = ModelConfig(**config.model)
-    self.data = config.data
-    self.evals = config.evals
-    check_choice(
-      'config.data.distribution', self.data.distribution, data.DISTRIBUTIONS
-    )
-    if self.data.num_points < 3:
-      raise UserError(
-        f'config.data.num_points={self.data.num_points}: a hull needs at least'
-        ' 3 points'
-      )
+    model_config = ModelConfig(**config.model)
+    super().__init__(config, model_config)
+    self.start = model_config.start
 
-  def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
-    """Builds the network, which reads points [B, N, 2] and can stop."""
-    config = self.model_config
-    return SetToSequence(
-      2,
-      config.width,
-      encoder=config.encoder,
-      num_process_steps=config.num_process_steps,
-      num_glimpses=config.num_glimpses,
-      has_stop=True,
-      rngs=rngs,
-    )
+  def label(self, points: np.ndarray) -> np.ndarray:
+    """The corners [K] of the hull."""
+    return data.hull(points)
 
-  def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Sets of points and their hulls, as `data.draw` makes them."""
-    is_train = split == 'train'
-    count = self.data.num_sets if is_train else self.evals.num_sets
-    rng = np.random.default_rng(_SEEDS[split])
-    return data.draw(rng, count, self.data.num_points, self.data.distribution)
+  def read_answer(self, indices: np.ndarray) -> np.ndarray:
+    """The corners of a closed hull."""
+    return data.read(indices)
 
-  def batch(
-    self,
-    key: jax.Array,
-    arrays: Mapping[str, jax.Array],
-    *,
-    size: int,
-    step: jax.Array,
-  ) -> Batch:
-    """Draws sets, and the orders of their points and corners.
+  def num_outputs(self, num_points: int) -> int:
+    """All points, and the stop."""
+    return num_points + 1
 
-    'points' [B, N, 2] and 'targets' [B, M + 1]: corners, then N to stop.
-    """
-    del step
-    row_key, key = jax.random.split(key)
-    row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
-    chosen = {name: column[row] for name, column in arrays.items()}
-    arrange = functools.partial(self._arrange, start=self.model_config.start)
-    return jax.vmap(arrange)(jax.random.split(key, size), chosen)
-
-  def _arrange(self, key: jax.Array, chosen: Batch, *, start: str) -> Batch:
-    """One set in the orders that the config asks for."""
-    points, hull = chosen['points'], chosen['hull']
-    count, num_corners = len(points), chosen['num_corners'].astype(jnp.int32)
-    order_key, shift_key, turn_key = jax.random.split(key, 3)
-    if self.model_config.inputs == 'random':
-      order = jax.random.permutation(order_key, count)
-    else:
-      order = jnp.argsort(_angles(points))
-    place = jnp.append(jnp.argsort(order), count)  # of each point; stop: last
-    corners = place[hull]
-    if start == 'lowest':
-      shift, turns = corners.argmin(), False
-    elif start == 'leftmost':
+  def targets(
+    self, key: jax.Array, points: jax.Array, answer: jax.Array
+  ) -> Int[Array, ' T']:
+    """The corners from the start that the config asks for."""
+    count, num_corners = len(points), (answer < len(points)).sum()
+    turns = False
+    if self.start == 'lowest':
+      shift = answer.argmin()
+    elif self.start == 'leftmost':
       x = jnp.append(points[:, 0], jnp.inf)  # inf: where no corner is
-      shift, turns = x[hull].argmin(), False
+      shift = x[answer].argmin()
     else:
+      shift_key, turn_key = jax.random.split(key)
       shift = jax.random.randint(shift_key, (), 0, num_corners)
       turns = jax.random.bernoulli(turn_key)
-    k = jnp.arange(len(hull) + 1)
+    k = jnp.arange(len(answer) + 1)
     index = (shift + jnp.where(turns, -k, k)) % num_corners
-    targets = jnp.where(k < num_corners, corners[index], count)
-    return {'points': points[order], 'targets': targets}
+    return jnp.where(k < num_corners, answer[index], count)
 
-  def loss(
-    self, model: SetToSequence, batch: Batch, key: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
-    """-log p of the corners and one stop, the mean over sets, in nats."""
-    del key
-    targets, count = batch['targets'], self.data.num_points
-    logits = model(batch['points'], targets)
-    is_output = jnp.cumsum(targets == count, 1) <= 1
-    losses = layers.cross_entropy(logits, targets) * is_output
-    is_right = ((logits.argmax(-1) == targets) | ~is_output).all(1)
-    return losses.sum(1).mean(), {
-      'accuracy_given_prefix': Metric.mean(is_right)
-    }
-
-  def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' by eval."""
-    return split_evaluators(self.evals, self._evaluation_set, self._measure)
-
-  def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Sets in the input order that the config asks for, from the lowest."""
-    columns = jax.tree.map(jnp.asarray, self.arrays(split))
-    keys = jax.random.split(jax.random.key(0), len(columns['points']))
-    arrange = jax.vmap(functools.partial(self._arrange, start='lowest'))
-    return jax.tree.map(np.asarray, jax.jit(arrange)(keys, columns))
-
-  def _measure(self, model: SetToSequence, batch: Batch) -> Metrics:
+  def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
     """Exact hulls, from any corner and either way; their area; valid ones."""
-    points, targets, weight = batch['points'], batch['targets'], batch['weight']
+    points, answer, weight = batch['points'], batch['answer'], batch['weight']
     count = points.shape[1]
-    outputs, _ = model.decode(points, length=count + 1)
+    outputs = self.decode(model, batch)
     is_simple = is_simple_polygon(points, outputs)
-    covered = jnp.abs(area(points, outputs)) / area(points, targets)
+    covered = jnp.abs(area(points, outputs)) / area(points, answer)
     return {
-      'accuracy': Metric.mean(same_cycle(outputs, targets, count), weight),
+      'accuracy': Metric.mean(same_cycle(outputs, answer, count), weight),
       'area': Metric.mean(covered, weight * is_simple, is_independent=False),
       'simple': Metric.mean(is_simple, weight),
     }
 
-  def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
-    """No figures."""
-    del values, model
-    return {}
-
-  def predict(
-    self, model: SetToSequence, lines: Iterable[str]
-  ) -> Iterator[str | UserError]:
-    """Answers a set of points with its hull, in `data`'s text format.
-
-    No point is taken twice; a warning counts answers of less than 3 corners.
-    """
-    graphdef, params = nnx.split(model)
-
-    @jax.jit
-    def decode(params, points, mask):
-      outputs, _ = nnx.merge(graphdef, params).decode(
-        points[None],
-        mask=mask[None],
-        length=len(points) + 1,
-        avoid_repeats=True,
-      )
-      return outputs[0]
-
-    short = total = 0
-    for line in lines:
-      try:
-        points, _ = data.parse(line)
-      except UserError as error:
-        yield error
-        continue
-      points, count = data.spread(points, self.data.distribution), len(points)
-      order = np.arange(count)
-      if self.model_config.inputs == 'angle':
-        order = np.argsort(_angles(jnp.asarray(points)))
-      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
-      padded = np.zeros((length, 2), np.float32)
-      padded[:count] = points[order]
-      outputs = np.asarray(decode(params, padded, np.arange(length) < count))
-      corners = order[outputs[outputs < count]]
-      total += 1
-      short += len(corners) < 3
-      if len(corners):
-        corners = np.roll(corners, -corners.argmin())
-      yield data.format_hull(corners)
-    if short:
-      logging.warning('%d of %d answers have no 3 corners', short, total)
-
-
-def _angles(points: Float[Array, 'N 2']) -> Float[Array, ' N']:
-  """Around the mean of the points, from -pi to pi."""
-  x, y = (points - points.mean(0)).T
-  return jnp.arctan2(y, x)
+  def finish(self, outputs: np.ndarray) -> tuple[np.ndarray, bool]:
+    """The hull from its lowest index, closed; whether it has 3 corners."""
+    if not len(outputs):
+      return outputs, False
+    corners = data.from_lowest(outputs)
+    return np.append(corners, corners[0]), len(corners) >= 3
 
 
 def _next(

@@ -14,6 +14,7 @@ from core.errors import UserError
 # Left out of scores, as EVALB does.
 PUNCTUATION = {',', '.', ':', '``', "''"}
 _WRAPPERS = {'', 'ROOT', 'TOP'}
+_MAX_DEPTH = 200  # all that follows trees calls itself
 # Words may hold spaces of other widths, such as thin ones.
 _TOKEN = re.compile(r'[()]|[^ \t\r\n()]+')
 
@@ -51,8 +52,8 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
   """Reads trees in brackets, over any number of lines, uncleaned.
 
   Raises:
-    UserError: brackets that do not match, or text outside of them; `name` and
-      the line stand in the message.
+    UserError: brackets that do not match, or nest too deeply, or text outside
+      of them; `name` and the line stand in the message.
   """
   stack: list[tuple[str, list, list]] = []  # label, children, words
   number = 0
@@ -65,6 +66,8 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
     for token in _TOKEN.findall(line):
       if token == '(':
         stack.append(('', [], []))
+        if len(stack) > _MAX_DEPTH:
+          raise wrong(number, f'more than {_MAX_DEPTH} brackets are open')
         is_label = True
       elif token == ')':
         if not stack:

@@ -145,7 +145,11 @@ class ParsingTask:
     outputs = model.decode(batch['words'], length=length)
     shape = jax.ShapeDtypeStruct((len(outputs), 6), jnp.int32)
     counts = jax.pure_callback(
-      functools.partial(self._count, split), shape, outputs, batch['index']
+      functools.partial(self._count, split),
+      shape,
+      outputs,
+      batch['index'],
+      vmap_method='sequential',
     )
     is_valid, matched, predicted, matched_repaired, repaired, true = counts.T
     weight = batch['weight']

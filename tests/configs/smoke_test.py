@@ -5,16 +5,17 @@ import json
 import pathlib
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 
-from core import experiment, loop, report, sharding, step
+from core import evaluation, experiment, loop, report, sharding, step
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = sorted(
   '.'.join(path.relative_to(ROOT).with_suffix('').parts)
   for path in ROOT.glob('configs/*/*.py')
-  if path.stem != '__init__'
+  if path.stem not in ('__init__', 'common')
 )
 SIZES = ('paper', 'cpu', 'smoke')
 
@@ -48,12 +49,12 @@ def words(config):
   return {'words': ((config.data.context + 2 * config.data.length,), np.int32)}
 
 
-def hulls(config):
+def points(config):
   count = config.data.num_points
+  shape = {'convex_hull': (count,), 'delaunay': (2 * count - 5, 3)}
   return {
     'points': ((4, count, 2), np.float32),
-    'hull': ((4, count), np.int32),
-    'num_corners': ((4,), np.int32),
+    'answer': ((4, *shape[config.task.split('.')[1]]), np.uint8),
   }
 
 
@@ -70,7 +71,8 @@ STAND_INS = {
   'rrn.ages': trees,
   'rrn.babi': questions,
   'rrn.sudoku': boards,
-  'seq2set.convex_hull': hulls,
+  'seq2set.convex_hull': points,
+  'seq2set.delaunay': points,
   'seq2set.language_model': words,
   'seq2set.ngrams': tokens,
   'seq2set.parsing': sentences,
@@ -81,6 +83,20 @@ STAND_INS = {
 def get_config(module, size):
   arg = None if size == 'paper' else size
   return importlib.import_module(module).get_config(arg)
+
+
+def make_program(config):
+  """The program on one device, and shapes that stand in for its data."""
+  mesh = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  program = step.make_program(experiment.make_task(config), config, mesh)
+  columns = STAND_INS.get(config.task, lambda _: {})(config)
+  arrays = {
+    name: jax.ShapeDtypeStruct(shape, dtype)
+    for name, (shape, dtype) in columns.items()
+  }
+  return program, arrays
 
 
 @pytest.mark.parametrize('module', MODULES)
@@ -96,22 +112,42 @@ def test_names_agree(module):
 @pytest.mark.parametrize('module', MODULES)
 def test_update_can_be_traced(module, size):
   config = get_config(module, size)
-  task = experiment.make_task(config)
-  mesh = sharding.make_mesh(
-    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
-  )
-  program = step.make_program(task, config, mesh)
-  columns = STAND_INS.get(config.task, lambda _: {})(config)
-  arrays = {
-    name: jax.ShapeDtypeStruct(shape, dtype)
-    for name, (shape, dtype) in columns.items()
-  }
+  program, arrays = make_program(config)
   state, metrics, losses = jax.eval_shape(
     program.update, program.abstract_state, arrays
   )
   assert jax.tree.structure(state) == jax.tree.structure(program.abstract_state)
   assert losses.shape == (config.steps_per_call,)
   assert {'loss', 'gradient_norm', 'learning_rate'} < set(metrics)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_update_can_be_lowered_for_accelerators(module):
+  program, arrays = make_program(get_config(module, 'smoke'))
+  export = jax.export.export(program.update, platforms=('cuda', 'tpu'))
+  exported = export(program.abstract_state, arrays)
+  assert exported.platforms == ('cuda', 'tpu')
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_seeds_can_be_traced_at_once(module):
+  config = get_config(module, 'smoke')
+  config.num_seeds = 2
+  task = experiment.make_task(config)
+  mesh = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  program = step.make_program(task, config, mesh)
+  state, _, losses = jax.eval_shape(
+    program.update, program.abstract_state, dict(task.arrays('train'))
+  )
+  assert losses.shape == (config.steps_per_call, 2)
+  for evaluator in task.evaluators().values():
+    if evaluator.every:  # the others may need files
+      batches = evaluation.make_batches(evaluator, mesh, 2)
+      call = evaluation.make_call(evaluator, program.merge, mesh, 2)
+      measured = jax.eval_shape(call, state.evaluated, batches)
+      assert all(metric.total.shape[0] == 2 for metric in measured.values())
 
 
 @pytest.mark.parametrize('module', MODULES)

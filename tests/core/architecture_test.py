@@ -73,7 +73,8 @@ def allowed(module, imported):
   if package == 'core':
     return target == 'core'
   if package == 'configs':
-    return imported in ('configs.common', 'core.errors', 'core.files')
+    shared = 'configs.common', f'configs.{rest[0]}.common'
+    return imported in (*shared, 'core.errors', 'core.files')
   if target == 'core':
     uses = CORE.get(rest[-1], set().union(*CORE.values()))
     return target_rest[0] in uses if len(rest) > 1 else True

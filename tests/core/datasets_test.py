@@ -1,10 +1,13 @@
 import logging
+import os
+import resource
 
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
 from core import datasets
+from core.errors import UserError
 
 NUM_ROWS = 3000  # several blocks, the last one not full
 
@@ -51,29 +54,41 @@ def test_prepares_once_and_keeps_rows_in_order(capsys):
   assert capsys.readouterr().out == ''
 
 
-def _flip_a_byte(file):
-  contents = bytearray(file.read_bytes())
+def flip(path):
+  contents = bytearray(path.read_bytes())
   contents[len(contents) // 2] ^= 1
-  file.write_bytes(contents)
+  path.write_bytes(contents)
 
 
+def truncate(path):
+  os.truncate(path, path.stat().st_size // 2)
+
+
+def zero(path):
+  path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize('damage', [flip, truncate, zero, os.unlink])
 @pytest.mark.parametrize(
-  ('pattern', 'damage'),
-  [
-    ('*array_record*', _flip_a_byte),
-    ('*array_record*', lambda file: file.write_bytes(b'')),
-    ('*array_record*', lambda file: file.unlink()),
-    ('dataset_info.json', lambda file: file.write_text('{')),
-    ('dataset_info.json', lambda file: file.unlink()),
-  ],
+  'pattern', ['*array_record*', 'dataset_info.json', 'features.json']
 )
 def test_damaged_files_are_prepared_anew(cache, caplog, pattern, damage):
   datasets.load(Squares, 'train', name='tiny')
+  assert len(list(cache.iterdir())) == 3  # all of them are damaged in turn
   (file,) = cache.glob(pattern)
   damage(file)
   with caplog.at_level(logging.WARNING):
     check(datasets.load(Squares, 'train', name='tiny'))
-  assert 'damaged' in caplog.text
+  is_read = pattern != 'features.json'  # the builder knows them
+  assert ('damaged' in caplog.text) == is_read
+  assert Squares.times_prepared == 1 + is_read
+
+
+def test_wrong_number_of_records(cache):
+  datasets.load(Squares, 'train', name='tiny')
+  path = cache / 'dataset_info.json'
+  path.write_text(path.read_text().replace('"3"', '"2"'))
+  check(datasets.load(Squares, 'train', name='tiny'))
   assert Squares.times_prepared == 2
 
 
@@ -96,5 +111,25 @@ def test_failing_builder_is_not_taken_for_a_rival(monkeypatch):
     raise OSError('disk full')
 
   monkeypatch.setattr(Squares, '_split_generators', fail)
-  with pytest.raises(OSError, match='disk full'):
+  with pytest.raises(UserError, match='disk full; .*_ALGORITHMS_CACHE'):
+    datasets.load(Squares, 'train', name='tiny')
+
+
+def test_full_disk(cache):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    with pytest.raises(UserError, match='cannot prepare .*File too large'):
+      datasets.load(Squares, 'train', name='tiny')
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  check(datasets.load(Squares, 'train', name='tiny'))
+
+
+def test_errors_of_the_builder_are_not_the_disk(monkeypatch):
+  def fail(self, dl_manager):
+    raise RuntimeError('a bug')
+
+  monkeypatch.setattr(Squares, '_split_generators', fail)
+  with pytest.raises(RuntimeError, match='a bug'):
     datasets.load(Squares, 'train', name='tiny')

@@ -1,8 +1,10 @@
 """The loop: whatever ends a run, resuming it gives the unbroken run."""
 
+import itertools
 import json
 import os
 import pathlib
+import random
 import resource
 import signal
 import subprocess
@@ -169,6 +171,22 @@ def test_damaged_checkpoint_costs_only_time(
   assert_same_runs(tmp_path, unbroken)
 
 
+def test_clock_that_goes_backwards(unbroken, tmp_path, stop_after, monkeypatch):
+  clock = itertools.count(2_000_000_000, -60)
+  monkeypatch.setattr(time, 'time', lambda: float(next(clock)))
+  monkeypatch.setattr(time, 'time_ns', lambda: next(clock) * 10**9)
+  stop_after(3)
+  assert not train(tmp_path)
+  stop_after(0)
+  assert train(tmp_path)
+  assert next(clock) < 2_000_000_000
+  assert_same_runs(tmp_path, unbroken)
+  assert steps(tmp_path) == steps(unbroken)
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  seconds = [json.loads(line)['seconds'] for line in lines]
+  assert seconds == sorted(seconds)
+
+
 def test_starts_from_weights(unbroken, tmp_path):
   assert train(
     tmp_path,
@@ -242,7 +260,6 @@ def test_full_disk(tmp_path):
 
 CHANGES = {
   'model.num_steps': 2,
-  'total_steps': 100,
   'steps_per_call': 5,
   'checkpoint.every': 20,
   'evals.every': 50,
@@ -250,13 +267,14 @@ CHANGES = {
 }
 
 
-def start_child(folder):
+def start_child(folder, total_steps):
   """A real run of some seconds that often saves."""
   return subprocess.Popen(
     [
       *(sys.executable, 'main.py', f'--workdir={folder}'),
       '--config=configs/rrn/sudoku.py:smoke',
       *(f'--config.{name}={value}' for name, value in CHANGES.items()),
+      f'--config.total_steps={total_steps}',
     ],
     cwd=ROOT,
     env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
@@ -266,21 +284,71 @@ def start_child(folder):
   )
 
 
-def test_killed_process_resumes_exactly(tmp_path):
-  killed, whole = tmp_path / 'killed', tmp_path / 'whole'
-  with start_child(killed) as child:
-    deadline = time.monotonic() + 300
-    while not any(p.name.isdigit() for p in killed.glob('checkpoints/*')):
+def half_saves(folder):
+  return list(folder.glob('checkpoints/*.orbax-checkpoint-tmp'))
+
+
+def newest(folder):
+  """The step of the newest whole checkpoint, 0 if there is none."""
+  names = (path.name for path in folder.glob('checkpoints/*'))
+  return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def kept_lines(folder):
+  """The lines of metrics.jsonl that no resume may write again."""
+  *lines, _ = (folder / 'metrics.jsonl').read_text().split('\n')  # _: half
+  return [line for line in lines if json.loads(line)['step'] <= newest(folder)]
+
+
+def kill(child, folder, moment, rng):
+  """Kills a run at once, soon after its next save, or in the one after."""
+  before, deadline = newest(folder), time.monotonic() + 600
+
+  def wait_until(condition):
+    while not condition():
       assert child.poll() is None and time.monotonic() < deadline
-      time.sleep(0.01)
-    child.kill()
+      time.sleep(0.001)
+
+  if moment == 'at once':
+    time.sleep(rng.uniform(0, 10))
+  else:
+    wait_until(lambda: newest(folder) > before)
+    with pytest.raises(UserError, match='in use by another run'):
+      with runtime.open_run_folder(folder, sudoku.get_config('smoke')):
+        pass
+    if moment == 'in a save':
+      wait_until(lambda: half_saves(folder))
+    else:
+      time.sleep(rng.uniform(0, 0.5))
+  child.kill()
+  child.communicate()
   assert child.returncode == -signal.SIGKILL
-  assert not (killed / 'weights.safetensors').exists()
-  with start_child(killed) as child:
-    _, errors = child.communicate(timeout=300)
+
+
+@pytest.mark.parametrize(
+  'kills', [1, pytest.param(20, marks=pytest.mark.campaign)]
+)
+def test_killed_process_resumes_exactly(tmp_path, kills):
+  killed, whole = tmp_path / 'killed', tmp_path / 'whole'
+  total_steps, rng, num_half = 100 * kills, random.Random(0), 0
+  moments = itertools.cycle(['in a save', 'after a save', 'at once'])
+  kept = []
+  for moment in itertools.islice(moments, kills):
+    with start_child(killed, total_steps) as child:
+      kill(child, killed, moment, rng)
+    assert not (killed / 'weights.safetensors').exists()
+    num_half += bool(half_saves(killed))
+    # What was measured up to the last save, clock included, is never redone.
+    now = kept_lines(killed)
+    assert now[: len(kept)] == kept
+    kept = now
+  assert num_half > 0 or kills == 1  # a save may be faster than a kill
+  with start_child(killed, total_steps) as child:
+    _, errors = child.communicate(timeout=600)
   assert child.returncode == 0, errors
+  assert kept_lines(killed)[: len(kept)] == kept
   config = sudoku.get_config('smoke')
-  config.update_from_flattened_dict(CHANGES)
+  config.update_from_flattened_dict(CHANGES | {'total_steps': total_steps})
   assert loop.run(config, str(whole))
   assert read_lines(killed) == read_lines(whole)
   name = 'weights.safetensors'

@@ -91,8 +91,17 @@ def test_bad_folders(tmp_path):
         pass
 
 
-def test_damaged_config_is_an_error(tmp_path):
-  (tmp_path / 'config.json').write_text('{"task": ')
+@pytest.mark.skipif(os.geteuid() == 0, reason='root writes anywhere')
+def test_read_only_folder(tmp_path):
+  tmp_path.chmod(0o500)
+  with pytest.raises(UserError, match='cannot write to .*Permission denied'):
+    with runtime.open_run_folder(tmp_path, make_config()):
+      pass
+
+
+@pytest.mark.parametrize('contents', [b'{"task": ', bytes(9), b'\xff', b'[]'])
+def test_damaged_config_is_an_error(tmp_path, contents):
+  (tmp_path / 'config.json').write_bytes(contents)
   with pytest.raises(UserError, match='config.json is damaged'):
     with runtime.open_run_folder(tmp_path, make_config()):
       pass

@@ -82,12 +82,13 @@ def test_points_come_from_the_config_file(tmp_path):
     'from configs.common import default_config\n\n\n'
     'def sweep(arg=None):\n  return {f"arg={arg}": default_config()}\n'
   )
-  assert list(sweep.load_points(f'{path}:cpu,n=5')) == ['arg=cpu,n=5']
-  assert list(sweep.load_points(str(path))) == ['arg=None']
+  (point,) = sweep.load_points(f'{path}:cpu,n=5', {'optim.l2': 0.5}).items()
+  assert point[0] == 'arg=cpu,n=5' and point[1].optim.l2 == 0.5
+  assert list(sweep.load_points(str(path), {})) == ['arg=None']
 
 
 def test_config_without_sweep(tmp_path):
   path = tmp_path / 'config.py'
   path.write_text('def get_config(arg=None):\n  return {}\n')
   with pytest.raises(UserError, match='defines no sweep'):
-    sweep.load_points(str(path))
+    sweep.load_points(str(path), {})

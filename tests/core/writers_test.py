@@ -43,7 +43,9 @@ def test_resuming_drops_what_will_be_written_again(tmp_path):
   kept = [{'step': s, 'seconds': 100.0 * s, 'train/loss': 1.0} for s in (1, 2)]
   later = {'step': 3, 'seconds': 300.0}
   lines = [json.dumps(line) + '\n' for line in [*kept, later]]
-  path.write_text(''.join(lines) + '{"step": 2, "sec')
+  half = b'{"step": 2, "sec'
+  damaged = bytes(9) + b'\n\xff\n3\n'
+  path.write_bytes(damaged + ''.join(lines).encode() + half)
   with writers.Writer(tmp_path, start=2, total_steps=4) as writer:
     assert read(tmp_path) == kept
     writer.write(3, {'train/loss': 0.5})

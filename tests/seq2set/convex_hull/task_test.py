@@ -8,8 +8,9 @@ from flax import nnx
 
 from configs.seq2set import convex_hull
 from core.errors import UserError
+from seq2set import point_sets
 from seq2set.convex_hull import data, task
-from tests.seq2set import learning
+from tests import learning
 
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
 
@@ -30,7 +31,7 @@ def corners_of(targets):
   return targets[: (targets == 5).argmax()]
 
 
-@pytest.mark.parametrize('inputs', task.INPUTS)
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_targets_are_hulls_of_the_points_in_their_order(inputs):
   batch = draw(make(f'smoke,inputs={inputs}'))
   for points, targets in zip(*batch.values(), strict=True):
@@ -57,7 +58,7 @@ def test_random_starts_are_the_same_hulls_from_all_corners():
   assert len(starts) >= 4 and ways == {True, False}
 
 
-@pytest.mark.parametrize('inputs', task.INPUTS)
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_a_leftmost_start_is_geometric(inputs):
   batch = draw(make(f'smoke,inputs={inputs},start=leftmost'))
   for points, targets in zip(*batch.values(), strict=True):
@@ -110,7 +111,7 @@ class Oracle(nnx.Module):
   def __init__(self, forgets=False):
     self.forgets = forgets
 
-  def decode(self, points, *, length, mask=None, avoid_repeats=False):
+  def decode(self, points, *, length, mask=None, **_):
     if mask is None:
       mask = jnp.ones(points.shape[:2], bool)
 
@@ -128,10 +129,10 @@ class Oracle(nnx.Module):
 
 def test_measures_of_an_oracle():
   made = make(**{'evals.num_sets': 60})
-  columns = made._evaluation_set('test')
+  columns = made.arrays('test')
   batch = columns | {'weight': np.ones(60)}
   for forgets in False, True:
-    metrics = made._measure(Oracle(forgets), batch)
+    metrics = made.measure(Oracle(forgets), batch)
     values = {name: m.result() for name, m in metrics.items()}
     assert values['accuracy'] == (not forgets)
     if forgets:
@@ -141,7 +142,26 @@ def test_measures_of_an_oracle():
       assert values['area'] == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize('inputs', task.INPUTS)
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
+def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
+  path = tmp_path / 'hulls.txt'
+  made = make(f'smoke,inputs={inputs}', **{'evals.source': str(path)})
+  lines = []
+  for count in 5, 9, 3:
+    points = np.random.default_rng(count).random((count, 2))
+    hull = data.hull(points)
+    line = ' '.join(f'{x:.6f}' for x in points.ravel())
+    answer = point_sets.format_answer([*hull, hull[0]])
+    lines.append(f'{line} output {answer}')
+  path.write_text('\n'.join(lines))
+  columns = dict(made.evaluators()['source'].arrays())
+  metrics = made.measure(Oracle(), columns | {'weight': np.ones(3)})
+  assert metrics['accuracy'].result() == 1
+  assert metrics['area'].result() == pytest.approx(1, abs=1e-4)
+  assert 'source' not in make().evaluators()
+
+
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_predict_answers_in_the_order_of_the_line(inputs):
   made = make(f'smoke,inputs={inputs}')
   shuffled = SQUARE[[4, 2, 0, 3, 1]]
@@ -169,8 +189,10 @@ def test_refusals():
     make(**{'model.inputs': 'sorted'})
   with pytest.raises(UserError, match='config.data.distribution'):
     make(**{'data.distribution': 'gaussian'})
-  with pytest.raises(UserError, match='at least 3 points'):
+  with pytest.raises(UserError, match='num_points=2: at least 3'):
     make('smoke,num_points=2')
+  with pytest.raises(UserError, match='config.evals.beam=0'):
+    make(**{'evals.beam': 0})
 
 
 @pytest.mark.parametrize('encoder', convex_hull.ENCODERS)

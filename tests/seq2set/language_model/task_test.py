@@ -9,7 +9,7 @@ from flax import nnx
 from configs.seq2set import language_model
 from core.errors import UserError
 from seq2set.language_model import task
-from tests.seq2set import learning
+from tests import learning
 
 
 def make(arg='smoke', **changes):

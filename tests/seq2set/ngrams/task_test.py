@@ -10,7 +10,7 @@ from configs.seq2set import ngrams
 from core.errors import UserError
 from seq2set import order_search
 from seq2set.ngrams import data, task
-from tests.seq2set import learning
+from tests import learning
 
 
 def make(arg='smoke', **changes):

@@ -8,7 +8,7 @@ from flax import nnx
 from configs.seq2set import sorting
 from core.errors import UserError
 from seq2set.sorting import task
-from tests.seq2set import learning
+from tests import learning
 
 
 def make(arg='smoke', **changes):

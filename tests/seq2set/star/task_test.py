@@ -9,7 +9,7 @@ from flax import nnx
 from configs.seq2set import star
 from core.errors import UserError
 from seq2set.star import data, task
-from tests.seq2set import learning
+from tests import learning
 
 
 def make(arg='smoke', **changes):

@@ -15,12 +15,12 @@ def draw(made, size=8):
   return made.batch(key, arrays, size=size, step=jnp.asarray(10**6))
 
 
-def learn(made, batch, *, num_updates=300, rate=1e-2):
+def train(made, batch, *, num_updates=300, rate=1e-2):
   """Trains a new model of a task by Adam.
 
   Returns:
-    The paths of the parameters without a gradient at the start, and the loss
-    and the metrics after `num_updates`.
+    Whether each parameter has a gradient at the start, the trained model, and
+    (loss, metrics) of it.
   """
   merge = step.make_merge(made)
   model = made.make_model(nnx.Rngs(0))
@@ -31,7 +31,7 @@ def learn(made, batch, *, num_updates=300, rate=1e-2):
     return made.loss(merge(params), batch, jax.random.key(0))
 
   @jax.jit
-  def train(params):
+  def run(params):
     def update(carry, _):
       params, state = carry
       grads = jax.grad(loss, has_aux=True)(params)[0]
@@ -41,9 +41,20 @@ def learn(made, batch, *, num_updates=300, rate=1e-2):
     grads = jax.grad(loss, has_aux=True)(params)[0]
     start = params, optimizer.init(params)
     (params, _), _ = jax.lax.scan(update, start, length=num_updates)
-    return jax.tree.map(jnp.any, grads), loss(params)
+    return jax.tree.map(jnp.any, grads), params, loss(params)
 
-  has_grad, (value, metrics) = train(params)
+  has_grad, params, outcome = run(params)
+  return has_grad, merge(params), outcome
+
+
+def learn(made, batch, **settings):
+  """Trains as `train`.
+
+  Returns:
+    The paths of the parameters without a gradient at the start, and the loss
+    and the metrics at the end.
+  """
+  has_grad, _, (value, metrics) = train(made, batch, **settings)
   has_none = {
     jax.tree_util.keystr(path, simple=True, separator='/')
     for path, some in jax.tree_util.tree_leaves_with_path(has_grad)

@@ -1,0 +1,400 @@
+"""The transformer of task hinting: updates of sorting, and decoding.
+
+  uv run python benchmarks/hinting.py
+  uv run --with torch==2.13.0 --with transformers==5.24.0 \
+    python benchmarks/hinting.py --output=out.json
+
+An update has forward, backward and AdamW, on rows of lists of 2 to 20 values
+without a hint. The contenders are ours (`hinting/transformer.py`: two lists in
+a packed row, the last layer where answers are predicted), its plain form (a
+padded row a list, both layers and logits everywhere), that form in eager
+PyTorch with its fused attention, and GPT-2 of Hugging Face transformers, as
+small and on the same rows. Lists of 100 are decoded greedily by ours and by
+`generate` of GPT-2, both with a cache.
+
+Ours, the plain form and PyTorch have the same weights, and their logits are
+compared first; each token we decode is to be the best of a pass without cache.
+GPT-2 has learned positions, so it computes something else, and is only timed.
+
+Axes: B batch, L tokens of a row, A answer tokens, D width, V vocabulary.
+"""
+
+import functools
+import math
+import pathlib
+import sys
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.table
+from absl import app, flags
+
+# A script's own folder, not the one it was started in, is where Python looks.
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from benchmarks import timing
+from configs.hinting import sorting
+from core import layers, runtime, sharding, step
+from hinting import vocabulary
+from hinting.sorting import task
+from hinting.vocabulary import Token
+
+try:
+  import torch
+  import torch.nn.functional as F
+except ImportError:
+  torch = None
+try:
+  import transformers
+except ImportError:
+  transformers = None
+
+TOLERANCE = 1e-4  # of outputs: other orders of the same float32 sums
+REPEATS = 5  # updates in a turn, as training makes many at once
+IGNORED = -100  # target that PyTorch's loss leaves out
+
+Calls = dict[str, Callable[[], None]]
+
+
+class PlainTask(task.SortingTask):
+  """A padded row a list, and logits everywhere."""
+
+  def batch(self, key, arrays, *, size, step):
+    """Draws 'tokens', 'targets' and 'weights' [B, L]."""
+    del arrays, step
+    kind, longest = self.kinds[self.main], self.data.max_length
+
+    def make_row(key):
+      length_key, value_key = jax.random.split(key)
+      length = jax.random.randint(length_key, (), 2, longest + 1)
+      values = self.draw_values(value_key, length, size=longest, law='train')
+      return kind.make_row(key, values, length)
+
+    rows = jax.vmap(make_row)(jax.random.split(key, size))
+    return {
+      'tokens': rows.tokens[:, :-1],
+      'targets': rows.tokens[:, 1:],
+      'weights': rows.is_answer[:, 1:].astype(jnp.float32),
+    }
+
+  def loss(self, model, batch, key):
+    """Cross-entropy of the answers' tokens."""
+    del key
+    losses = layers.cross_entropy(model(batch['tokens']), batch['targets'])
+    weights = batch['weights']
+    return (losses * weights).sum() / weights.sum(), {}
+
+
+class TorchTwin:
+  """The plain form in eager PyTorch.
+
+  Args:
+    params: of the network, as nested dicts of arrays.
+    num_heads: H.
+  """
+
+  def __init__(self, params, num_heads: int):
+    params = jax.tree.map(np.asarray, params)
+    self.num_heads = num_heads
+    for block in params['blocks'].values():
+      # One product for queries, keys and values.
+      parts = [block.pop(name) for name in ('query', 'key', 'value')]
+      block['attention'] = {
+        name: np.concatenate([part[name] for part in parts], -1)
+        for name in ('kernel', 'bias')
+      }
+    params = jax.tree.map(torch.tensor, params)
+    # As `torch.nn.Linear` keeps them: [outputs, inputs].
+    self.params = jax.tree_util.tree_map_with_path(
+      lambda path, x: x.T.contiguous() if path[-1].key == 'kernel' else x,
+      params,
+    )
+
+  def logits(self, tokens):
+    """Returns the logits [B, L, V] of the token behind each token."""
+    x = self.params['embedding'][tokens]
+    for index in sorted(self.params['blocks']):
+      block = self.params['blocks'][index]
+      hidden = self._norm(block['attention_norm'], x)
+      parts = self._linear(block['attention'], hidden).chunk(3, -1)
+      heads = F.scaled_dot_product_attention(
+        *(y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in parts),
+        is_causal=True,
+      )
+      x = x + self._linear(block['out'], heads.transpose(1, 2).flatten(2))
+      hidden = self._norm(block['feed_forward_norm'], x)
+      hidden = F.gelu(self._linear(block['up'], hidden), approximate='tanh')
+      x = x + self._linear(block['down'], hidden)
+    return self._linear(self.params['head'], self._norm(self.params['norm'], x))
+
+  @staticmethod
+  def _linear(layer, x):
+    return F.linear(x, layer['kernel'], layer.get('bias'))
+
+  @staticmethod
+  def _norm(norm, x):
+    return F.layer_norm(x, x.shape[-1:], norm['scale'], norm['bias'], 1e-6)
+
+
+def make_torch_update(logits, targets, leaves, optim):
+  """Returns a call that makes `REPEATS` updates of the parameters `leaves`.
+
+  `logits` () -> [B, L, V]; `targets` [B, L] are `IGNORED` where none is.
+  """
+  for leaf in leaves:
+    leaf.requires_grad = True
+  optimizer = torch.optim.AdamW(
+    leaves,
+    optim.learning_rate,
+    (optim.b1, optim.b2),
+    weight_decay=optim.weight_decay,
+    fused=True,
+  )
+
+  def call():
+    for _ in range(REPEATS):
+      optimizer.zero_grad()
+      F.cross_entropy(logits().flatten(0, 1), targets.flatten()).backward()
+      torch.nn.utils.clip_grad_norm_(leaves, optim.clip_norm)
+      optimizer.step()
+
+  return call
+
+
+def make_gpt2(config, num_positions: int):
+  """Builds GPT-2 of the same sizes, with random weights and no dropout."""
+  sizes = config.model
+  return transformers.GPT2LMHeadModel(
+    transformers.GPT2Config(
+      vocab_size=vocabulary.size(config.data.num_values),
+      n_positions=num_positions,
+      n_embd=sizes.width,
+      n_layer=sizes.num_layers,
+      n_head=sizes.num_heads,
+      n_inner=sizes.feed_forward_width,
+      resid_pdrop=0.0,
+      embd_pdrop=0.0,
+      attn_pdrop=0.0,
+      bos_token_id=None,
+      eos_token_id=None,  # it generates all tokens
+    )
+  )
+
+
+def make_params(program: step.Program):
+  """Parameters with noise, for biases start at 0, as nested dicts."""
+  leaves, structure = jax.tree.flatten(program.init().params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return structure.unflatten(
+    leaf + 0.05 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  )
+
+
+def unpack(batch: Mapping, num_tokens: int):
+  """Gives each row of packed ones a row of its own, of `num_tokens`.
+
+  Returns:
+    Tokens and targets [2 B, L], `IGNORED` where there is none, and the row and
+    the column of each target, in the order of the packed rows.
+  """
+  batch = {name: np.asarray(x) for name, x in batch.items()}
+
+  def place(pair, index):
+    row = 2 * pair + batch['segments'][pair, index]
+    return row, batch['positions'][pair, index]
+
+  shape = 2 * len(batch['tokens']), num_tokens
+  tokens = np.full(shape, Token.PAD)
+  targets = np.full(shape, IGNORED)
+  there = np.nonzero(batch['segments'] >= 0)
+  tokens[place(*there)] = batch['tokens'][there]
+  asked = np.nonzero(batch['weights'])
+  at = place(asked[0], batch['at'][asked])
+  targets[at] = batch['targets'][asked]
+  return tokens, targets, at
+
+
+def make_updates(config) -> tuple[Calls, Callable, Mapping]:
+  """Builds all updates, `REPEATS` in a call, after their comparison.
+
+  Returns:
+    The calls; parameters -> our model; and the parameters that were compared.
+
+  Raises:
+    ArithmeticError: the logits of one differ from ours.
+  """
+  mesh = sharding.make_mesh(config.mesh)
+  config.steps_per_call = REPEATS
+  ours = task.SortingTask(config)
+  programs = {
+    'plain form': step.make_program(PlainTask(config), config, mesh),
+    'ours': step.make_program(ours, config, mesh),
+  }
+  updates = {name: _update(program) for name, program in programs.items()}
+  params = make_params(programs['ours'])
+  draw = jax.jit(functools.partial(ours.batch, size=config.batch_size))
+  batch = draw(jax.random.key(0), {}, step=jnp.zeros((), jnp.int32))
+  batch = {name.partition('/')[2]: x for name, x in batch.items()}
+  num_tokens = ours.kinds[ours.main].num_tokens(config.data.max_length)
+  tokens, targets, at = unpack(batch, num_tokens - 1)
+  merge = programs['ours'].merge
+  compute = jax.jit(lambda params, *args, **at: merge(params)(*args, **at))
+  places = {name: batch[name] for name in ('at', 'segments', 'positions')}
+  packed = compute(params, batch['tokens'], **places)
+  logits = {
+    'ours': packed[np.asarray(batch['weights']) > 0],
+    'plain form': compute(params, jnp.asarray(tokens))[at],
+  }
+  if has_torch():
+    tokens, targets = torch.tensor(tokens), torch.tensor(targets)
+    twin = TorchTwin(params, config.model.num_heads)
+    logits['PyTorch eager'] = twin.logits(tokens)[at].numpy()
+    leaves = jax.tree.leaves(twin.params)
+    updates['PyTorch eager'] = make_torch_update(
+      lambda: twin.logits(tokens), targets, leaves, config.optim
+    )
+  if has_torch() and transformers:
+    gpt2 = make_gpt2(config, tokens.shape[1])
+    updates['Hugging Face GPT-2'] = make_torch_update(
+      lambda: gpt2(tokens, use_cache=False).logits,
+      targets,
+      list(gpt2.parameters()),
+      config.optim,
+    )
+  check_equal(logits)
+  return updates, merge, params
+
+
+def make_decoders(
+  config, merge: Callable, params: Mapping, num_lists: int, length: int
+) -> Calls:
+  """Builds all that decode lists of `length`, after a look at our tokens.
+
+  Raises:
+    ArithmeticError: one of our tokens is not the best without a cache.
+  """
+  mesh = sharding.make_mesh(config.mesh)
+  rng = np.random.default_rng(0)
+  lists = rng.integers(1, config.data.num_values + 1, (num_lists, length))
+  prompts = np.pad(
+    vocabulary.value_token(lists),
+    [(0, 0), (1, 1)],
+    constant_values=[(0, 0), (Token.BOS, Token.SORT)],
+  )
+  inputs = jax.device_put(
+    (prompts, np.zeros(num_lists, int)), sharding.batch_sharding(mesh)
+  )
+  params = jax.device_put(params, sharding.replicated(mesh))
+
+  @jax.jit
+  def decode(params, prompts, starts):
+    return merge(params).decode(prompts, starts, num_tokens=length + 1)
+
+  answers = np.asarray(decode(params, *inputs))
+  rows = np.concatenate([prompts, answers], 1)
+  compute = jax.jit(lambda params, tokens: merge(params)(tokens))
+  logits = np.asarray(compute(params, rows[:, :-1])[:, -length - 1 :])
+  chosen = np.take_along_axis(logits, answers[..., None], -1)[..., 0]
+  check_equal({'ours': logits.max(-1), 'decoded tokens': chosen})
+  calls = {'ours': lambda: jax.block_until_ready(decode(params, *inputs))}
+  if has_torch() and transformers:
+    gpt2 = make_gpt2(config, rows.shape[1]).eval()
+    tokens = torch.tensor(prompts)
+    calls['Hugging Face GPT-2'] = lambda: gpt2.generate(
+      tokens,
+      attention_mask=torch.ones_like(tokens),
+      do_sample=False,
+      use_cache=True,
+      max_new_tokens=length + 1,
+    )
+  return calls
+
+
+def has_torch() -> bool:
+  """Whether PyTorch takes part: where it is installed, on a CPU."""
+  return torch is not None and jax.default_backend() == 'cpu'
+
+
+def check_equal(logits: Mapping):
+  """Raises ArithmeticError where logits differ from ours."""
+  ours = np.asarray(logits['ours'])
+  for name, others in logits.items():
+    difference = np.abs(np.asarray(others) - ours).max() / np.abs(ours).max()
+    if not difference < TOLERANCE:
+      raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
+
+
+def _update(program: step.Program):
+  state = program.init()
+
+  def call():
+    nonlocal state
+    state, *_ = jax.block_until_ready(program.update(state, {}))
+
+  return call
+
+
+def make_config(batch_size: int):
+  """The recipe of sorting on CPUs, without a hint, with AdamW."""
+  config = sorting.get_config('cpu,hint=none')
+  config.optim.name = 'adamw'
+  config.batch_size = batch_size
+  return config
+
+
+def main(_):
+  """Measures, prints a table, and writes JSON where --output says so."""
+  args = flags.FLAGS
+  lists = args.decoded_lists
+  path = timing.start(args.output, math.gcd(args.batch_size, lists))
+  sizes = {
+    name: args[name].value
+    for name in ('batch_size', 'decoded_lists', 'decoded_length')
+  }
+  if not has_torch() or not transformers:
+    print('PyTorch or GPT-2 is left out: not installed, or this is no CPU')
+  config = make_config(args.batch_size)
+  updates, *model = make_updates(config)
+  decoders = make_decoders(config, *model, lists, args.decoded_length)
+  title = ', '.join(f'{name} {size}' for name, size in sizes.items())
+  columns = ['', 'rows/s', 'ours is x', 'median ms', 'best ms']
+  table = rich.table.Table(*columns, title=title)
+  results = {}
+  for what, calls, repeats, num_rows in (
+    ('update', updates, REPEATS, args.batch_size),
+    ('decoding', decoders, 1, lists),
+  ):
+    results[what] = {
+      name: [total / repeats for total in totals]
+      for name, totals in timing.measure(calls, args.rounds).items()
+    }
+    our_median = timing.median(results[what]['ours'])
+    for name, seconds in results[what].items():
+      median = timing.median(seconds)
+      table.add_row(
+        f'{what}, {name}',
+        f'{num_rows / median:.1f}',
+        f'{median / our_median:.2f}',
+        f'{1e3 * median:.1f}',
+        f'{1e3 * min(seconds):.1f}',
+      )
+  rich.console.Console().print(table)
+  if args.output:
+    run = runtime.versions() | sizes
+    run['torch'] = torch and torch.__version__
+    run['transformers'] = transformers and transformers.__version__
+    runtime.write_json(path, run | {'seconds': results})
+
+
+if __name__ == '__main__':
+  # Here, so that a test may import several benchmarks with flags alike.
+  flags.DEFINE_integer('batch_size', 128, 'Lists an update.', 2)
+  flags.DEFINE_integer('decoded_lists', 100, 'Lists decoded at once.', 1)
+  flags.DEFINE_integer('decoded_length', 100, 'Values in each of them.', 1)
+  flags.DEFINE_integer('rounds', 8, 'Turns of each contender.', 1)
+  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  app.run(timing.guarded(main))

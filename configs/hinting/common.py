@@ -1,0 +1,70 @@
+"""What experiments of task hinting share: the transformer and its recipe."""
+
+from configs import common
+
+
+def get_config(args):
+  """Builds what does not depend on the task, at the size that `args` asks for.
+
+  `args` has `size`, `hint`, `temperature` and `positions`. The paper's sizes
+  are not known to us; bare is a guess.
+  """
+  config = common.default_config()
+  config.model.num_layers = 2
+  config.model.width = 512
+  config.model.num_heads = 8
+  config.model.feed_forward_width = 2048
+  config.model.temperature = args.temperature
+  config.model.positions = args.positions
+  config.model.max_positions = 512
+  config.model.has_norm = True
+  config.model.activation = 'gelu'
+  config.data.max_length = 20  # of a list in training
+  config.data.hint = '' if args.hint == 'none' else args.hint
+  config.data.hint_share = 0.5  # of the rows
+  config.data.num_rows = 0  # of a fixed training set, of each kind; 0: fresh
+  config.data.curriculum_steps = 0  # until all lengths are drawn; 0: at once
+  config.evals.every = 1000  # updates
+  config.evals.num_lists = 200
+  config.evals.num_test_lists = 1000
+  config.evals.batch_size = 20
+  config.total_steps = 100_000
+  config.batch_size = 1024  # rows
+  config.steps_per_call = 50
+  config.optim.name = 'adamw'
+  config.optim.learning_rate = 5e-4
+  config.optim.schedule = 'cosine'
+  config.optim.warmup_steps = 1000
+  config.optim.b2 = 0.98
+  config.optim.weight_decay = 0.01
+  config.optim.clip_norm = 1.0
+  if args.size != 'paper':
+    _small(config)
+  if args.size == 'smoke':
+    _smoke(config)
+  return config
+
+
+def _small(config):
+  config.model.width = 128
+  config.model.num_heads = 4
+  config.model.feed_forward_width = 512
+  config.total_steps = 8000
+  config.batch_size = 128
+  config.microbatch = 64
+  common.muon(config, paths='blocks/.*kernel', learning_rate=4e-3)
+  config.optim.warmup_steps = 500
+
+
+def _smoke(config):
+  config.model.width = 64
+  config.model.feed_forward_width = 128
+  config.data.max_length = 8
+  config.evals.every = 100
+  config.evals.num_test_lists = 200
+  config.total_steps = 400
+  config.steps_per_call = 20
+  config.optim.learning_rate = 3e-3
+  config.optim.warmup_steps = 50
+  config.log.every = 20
+  config.checkpoint.every = 100

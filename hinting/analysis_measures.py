@@ -1,0 +1,232 @@
+"""What analysis reads from arrays of a model that sorts: arrays in, arrays out.
+
+An answer step stands at SORT or at a token of the right answer so far, and
+predicts the next. The procedures follow the names that reviews give of the
+paper's (Awasthi & Gupta 2023): probing, identity and successor; how they are
+done here is ours.
+
+Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
+vocabulary, G groups, M examples, C outputs of a probe, T tokens.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from hinting import vocabulary
+from hinting.transformer import Transformer
+from hinting.vocabulary import Token
+
+BUCKETS = 'identity', 'successor', 'minimum', 'EOS', 'other'
+GROUPS = 'current', 'successor', 'delimiter'
+_NONE = -1  # where there is no successor
+_NEVER = -1e30
+_REACH = 10  # of `offset_profile`, in values
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """What is true at each answer step; tokens, all int [B A].
+
+  Attributes:
+    current: SORT, or the value written last.
+    successor: the next larger value of the list, -1 where there is none; SORT
+      stands below all, as in the construction.
+    minimum: of the list.
+    target: the right next token.
+    left: how many copies of the current value are not written yet.
+  """
+
+  current: jax.Array
+  successor: jax.Array
+  minimum: jax.Array
+  target: jax.Array
+  left: jax.Array
+
+  @property
+  def is_repeat(self) -> Bool[Array, 'B A']:
+    """Whether the current value comes once more."""
+    return self.target == self.current
+
+  @property
+  def is_move(self) -> Bool[Array, 'B A']:
+    """Whether the next larger value comes."""
+    return (self.target == self.successor) & (self.current != Token.SORT)
+
+
+def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
+  """BOS, the list, SORT, the answer, EOS."""
+  tokens = jnp.asarray(vocabulary.value_token(values))
+
+  def one(token):
+    return jnp.full_like(tokens[:, :1], token)
+
+  parts = [one(Token.BOS), tokens, one(Token.SORT), tokens.sort(1)]
+  return jnp.concatenate([*parts, one(Token.EOS)], 1)
+
+
+def answer_steps(values: Int[Array, 'B N']) -> Steps:
+  """What is true at each step of each list's answer."""
+  rows = sort_rows(values)
+  length = values.shape[1]
+  current, target = rows[:, length + 1 : -1], rows[:, length + 2 :]
+  answer = target[:, None, :-1]
+  above = (answer > current[..., None]) | (current[..., None] == Token.SORT)
+  big = jnp.iinfo(jnp.int32).max
+  successor = jnp.where(above, answer, big).min(-1)
+  is_ahead = jnp.arange(length) >= jnp.arange(length + 1)[:, None]
+  left = ((answer == current[..., None]) & is_ahead).sum(-1)
+  return Steps(
+    current=current,
+    successor=jnp.where(successor == big, _NONE, successor),
+    minimum=jnp.broadcast_to(target[:, :1], current.shape),
+    target=target,
+    left=left,
+  )
+
+
+def bucket_shares(
+  logits: Float[Array, 'B A V'], steps: Steps
+) -> Float[Array, 'B A 2 5']:
+  """Logit lens: the shares of `BUCKETS` in probability, and in the top token.
+
+  A token that is in several buckets counts for the first.
+  """
+  vocabulary_ = jnp.arange(logits.shape[-1])
+  bucket = jnp.full(logits.shape, len(BUCKETS) - 1)
+  end = jnp.full_like(steps.current, Token.EOS)
+  tokens = [steps.current, steps.successor, steps.minimum, end]
+  for index, token in reversed(list(enumerate(tokens))):
+    bucket = jnp.where(vocabulary_ == token[..., None], index, bucket)
+  is_in = bucket[..., None] == jnp.arange(len(BUCKETS))
+  chances = jnp.einsum('bav,bavg->bag', jax.nn.softmax(logits), is_in)
+  top = logits.argmax(-1)[..., None, None]
+  return jnp.stack([chances, jnp.take_along_axis(is_in, top, 2)[:, :, 0]], 2)
+
+
+def _group_keys(tokens, steps: Steps) -> Bool[Array, 'B A L 3']:
+  """Whether each key is in each of `GROUPS`, of the first that it is in."""
+  key = tokens[:, None]
+  is_delimiter = jnp.broadcast_to(
+    key == Token.SORT, (*steps.current.shape, tokens.shape[1])
+  )
+  is_current = (key == steps.current[..., None]) & ~is_delimiter
+  is_successor = key == steps.successor[..., None]
+  return jnp.stack([is_current, is_successor, is_delimiter], -1)
+
+
+def group_mass(
+  weights: Float[Array, 'B H A L'], tokens: Int[Array, 'B L'], steps: Steps
+) -> Float[Array, 'B H 3']:
+  """The attention on each of `GROUPS`, mean over steps.
+
+  'current' has all copies of the current value, in the list and the answer.
+  """
+  is_in = _group_keys(tokens, steps)
+  return jnp.einsum('bhal,balg->bhag', weights, is_in).mean(2)
+
+
+def logit_gap(
+  logits: Float[Array, 'B H A L'],
+  tokens: Int[Array, 'B L'],
+  steps: Steps,
+) -> Float[Array, 'B H']:
+  """The largest logit in `GROUPS` less the largest outside, mean over steps."""
+  is_in = _group_keys(tokens, steps).any(-1)[:, None]
+  seen = answer_keys(steps.current.shape[1] - 1)
+  inside = jnp.where(is_in & seen, logits, _NEVER).max(-1)
+  outside = jnp.where(~is_in & seen, logits, _NEVER).max(-1)
+  return (inside - outside).mean(-1)
+
+
+def answer_keys(length: int) -> Bool[Array, 'A L']:
+  """The keys that each answer step sees, for lists of `length` values."""
+  return jnp.tri(length + 1, 2 * length + 2, length + 1, dtype=bool)
+
+
+def order_by_value(
+  weights: Float[Array, 'B H A L'], values: Int[Array, 'B N']
+) -> Float[Array, 'B H A L']:
+  """Puts the keys of the list in ascending order, the others stay."""
+  length = values.shape[1]
+  order = jnp.arange(2 * length + 2)[None].repeat(len(values), 0)
+  order = order.at[:, 1 : length + 1].set(1 + values.argsort(1))
+  return jnp.take_along_axis(weights, order[:, None, None], 3)
+
+
+def entropy(
+  logits: Float[Array, 'B H A L'], scale: Float[Array, ' H'] | float = 1.0
+) -> Float[Array, ' H']:
+  """The mean entropy of attention at answer steps, in nats."""
+  seen = answer_keys(logits.shape[2] - 1)
+  scaled = jnp.asarray(scale)[..., None, None] * logits
+  logs = jax.nn.log_softmax(jnp.where(seen, scaled, _NEVER))
+  return -jnp.where(seen, jnp.exp(logs) * logs, 0.0).sum(-1).mean((0, 2))
+
+
+def match_entropy(
+  logits: Float[Array, 'B H A L'], wanted: Float[Array, ' H']
+) -> Float[Array, ' H']:
+  """The factor of each head's logits, 0.1 to 10, for this mean entropy.
+
+  By bisection: entropy falls as logits grow.
+  """
+
+  def halve(_, bounds):
+    low, high = bounds
+    middle = (low + high) / 2
+    is_flat = entropy(logits, jnp.exp(middle)) > wanted
+    return jnp.where(is_flat, middle, low), jnp.where(is_flat, high, middle)
+
+  bounds = (
+    jnp.full_like(wanted, jnp.log(0.1)),
+    jnp.full_like(wanted, jnp.log(10.0)),
+  )
+  low, high = jax.lax.fori_loop(0, 16, halve, bounds)
+  return jnp.exp((low + high) / 2)
+
+
+def qk_circuit(
+  model: Transformer, tokens: Int[Array, ' T']
+) -> Float[Array, 'layers H T T']:
+  """Attention logits of embeddings, queries x keys, before any temperature.
+
+  Exact for the first layer; of later ones only the direct path.
+  """
+  positions = jnp.zeros((1, len(tokens)), jnp.int32)
+  x = model.embed(tokens[None], positions)
+  maps = []
+  for block in model.blocks:
+    keys, _ = block.keys_and_values(x, positions)
+    inputs = block.attention_norm(x) if model.config.has_norm else x
+    queries = block.query(inputs).reshape(keys.shape)
+    logits = jnp.einsum('bqhd,bkhd->hqk', queries, keys)
+    maps.append(logits / keys.shape[-1] ** 0.5)
+  return jnp.stack(maps)
+
+
+def offset_profile(maps: np.ndarray) -> np.ndarray:
+  """Means [... 21] of value maps [... V V] by key - query, from -10 to 10.
+
+  Each query's mean over all keys is taken off: softmax does not see it.
+  """
+  maps = maps - maps.mean(-1, keepdims=True)
+  offsets = range(-_REACH, _REACH + 1)
+  means = [np.diagonal(maps, d, -2, -1).mean(-1) for d in offsets]
+  return np.stack(means, -1)
+
+
+def correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
+  """Pearson's and Spearman's correlation of two sets of numbers."""
+
+  def pearson(x, y):
+    return float(np.corrcoef(x.ravel(), y.ravel())[0, 1])
+
+  def rank(x):
+    return x.ravel().argsort().argsort()
+
+  return {'pearson': pearson(x, y), 'spearman': pearson(rank(x), rank(y))}

@@ -1,0 +1,295 @@
+"""Passes of a model over lists: what analysis sees inside, and changes there.
+
+All are jitted, and go over the lists in chunks, so that memory is bounded.
+
+Axes: B lists, N values, L tokens, A answer steps, H heads, D width, D2 = D / H,
+K layers, R roles.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from core import layers
+from hinting import analysis_measures as measures
+from hinting.transformer import ModelConfig, Probe, Transformer
+from hinting.vocabulary import Token
+
+ROLES = 4  # of a token: BOS, of the list, the delimiter, behind it
+_CHUNK = 25  # lists at once
+Merge = Callable[[Any], nnx.Module]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Edit:
+  """Changes of heads.
+
+  Attributes:
+    scales: of their attention logits, [K H].
+    is_ablated: whether `means` stands in for their output, bool [K H].
+    means: of their outputs by role, [K R H D2].
+  """
+
+  scales: jax.Array
+  is_ablated: jax.Array
+  means: jax.Array
+
+
+def no_edit(config: ModelConfig) -> Edit:
+  """Changes nothing."""
+  shape = config.num_layers, config.num_heads
+  means = config.num_layers, ROLES, config.num_heads
+  return Edit(
+    scales=jnp.ones(shape),
+    is_ablated=jnp.zeros(shape, bool),
+    means=jnp.zeros((*means, config.width // config.num_heads)),
+  )
+
+
+def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
+  """The role of each token of a row with a list of `length` values."""
+  index = jnp.arange(num_tokens)
+  return (index > 0).astype(int) + (index > length) + (index > length + 1)
+
+
+def run(
+  model: Transformer,
+  tokens: Int[Array, 'B L'],
+  edit: Edit,
+  *,
+  length: int,
+  is_whole: bool = False,
+) -> tuple[Float[Array, 'B A V'], list[dict[str, jax.Array]]]:
+  """Runs edited rows with lists of `length` values.
+
+  Returns:
+    The logits behind the delimiter and behind each later token, and what
+    probes see in each layer: of the last only at these tokens, unless
+    `is_whole`.
+  """
+  role = roles(length, tokens.shape[1])
+  at = jnp.arange(length + 1, tokens.shape[1])
+  seen = [{} for _ in model.blocks]
+
+  def probe(layer):
+    is_cut = not is_whole and layer + 1 == len(seen)
+    means = edit.means[layer, role[at] if is_cut else role]
+    is_ablated = edit.is_ablated[layer][:, None]
+    return Probe(
+      see=seen[layer].__setitem__,
+      scale=edit.scales[layer],
+      edit=lambda heads: jnp.where(is_ablated, means, heads),
+    )
+
+  logits = model(
+    tokens,
+    at=None if is_whole else jnp.broadcast_to(at, (len(tokens), len(at))),
+    probes=tuple(map(probe, range(len(seen)))),
+  )
+  return (logits[:, length + 1 :] if is_whole else logits), seen
+
+
+def _sum_chunks(function, *columns):
+  """Sums what `function` gives for chunks of columns [B ...].
+
+  Its second result, of B entries, is kept whole.
+  """
+  count = len(columns[0])
+  size = math.gcd(count, _CHUNK)
+  chunks = [x.reshape(-1, size, *x.shape[1:]) for x in columns]
+  shapes, _ = jax.eval_shape(function, *(x[0] for x in chunks))
+  zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+  def add(total, chunk):
+    one, kept = function(*chunk)
+    return jax.tree.map(jnp.add, total, one), kept
+
+  total, kept = jax.lax.scan(add, zeros, tuple(chunks))
+  return total, jax.tree.map(lambda x: x.reshape(count, *x.shape[2:]), kept)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def residuals(merge: Merge, params, values: Int[Array, 'B N']):
+  """The residual stream before and behind all layers: [B K+1 L D]."""
+  model, tokens = merge(params), measures.sort_rows(values)[:, :-1]
+  edit = no_edit(model.config)
+
+  def measure(tokens):
+    _, seen = run(model, tokens, edit, length=values.shape[1], is_whole=True)
+    return (), _stream(model, tokens, seen)
+
+  return _sum_chunks(measure, tokens)[1]
+
+
+def _stream(model, tokens, seen):
+  places = jnp.arange(tokens.shape[1])[None]
+  stream = [model.embed(tokens, places), *(x['residual'] for x in seen)]
+  return jnp.stack(stream, 1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def observe(
+  merge: Merge, params, values: Int[Array, 'B N']
+) -> tuple[dict[str, jax.Array], Float[Array, 'B K+1 L D']]:
+  """What attention and the logit lens show at answer steps.
+
+  Returns:
+    The residual stream, and means over lists and steps: 'lens' and 'lens_plain'
+    [3 K+1 2 5], with the last norm and without it, of all steps, those that
+    repeat and those that move; 'mass' [K H 3]; 'gap' [K H]; 'entropy' [K H];
+    'maps' [K H A L], keys in order of value.
+  """
+  model, length = merge(params), values.shape[1]
+  edit = no_edit(model.config)
+
+  def attention(tokens, values, steps):
+    return {
+      'mass': lambda _, w: measures.group_mass(w, tokens, steps).sum(0),
+      'gap': lambda logits, _: measures.logit_gap(logits, tokens, steps).sum(0),
+      'entropy': lambda logits, _: measures.entropy(logits) * len(tokens),
+      'maps': lambda _, w: measures.order_by_value(w, values).sum(0),
+    }
+
+  def measure(values):
+    tokens = measures.sort_rows(values)[:, :-1]
+    steps = measures.answer_steps(values)
+    _, seen = run(model, tokens, edit, length=length, is_whole=True)
+    stream = _stream(model, tokens, seen)
+    answers = stream[:, :, length + 1 :]
+    kinds = jnp.ones_like(steps.is_repeat), steps.is_repeat, steps.is_move
+    kinds = jnp.stack(kinds).astype(jnp.float32)
+
+    def lens(read_out):
+      shares = [
+        measures.bucket_shares(read_out(answers[:, layer]), steps)
+        for layer in range(answers.shape[1])
+      ]
+      return jnp.einsum('kbasg,tba->tksg', jnp.stack(shares), kinds)
+
+    def at_answers(x):
+      return (x[name][:, :, length + 1 :] for name in ('logits', 'weights'))
+
+    sums = {
+      'steps': kinds.sum((1, 2)),
+      'lens': lens(model.read_out),
+      'lens_plain': lens(model.head),
+    } | {
+      name: jnp.stack([function(*at_answers(x)) for x in seen])
+      for name, function in attention(tokens, values, steps).items()
+    }
+    return sums, stream
+
+  sums, stream = _sum_chunks(measure, values)
+  steps = sums.pop('steps')[:, None, None, None]
+  for name, value in sums.items():
+    sums[name] = value / (steps if 'lens' in name else len(values))
+  return sums, stream
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames='length')
+def head_means(
+  merge: Merge, params, tokens: Int[Array, 'B L'], *, length: int
+) -> Float[Array, 'K R H D2']:
+  """The mean output of each head for tokens of each role, without padding."""
+  model = merge(params)
+  edit = no_edit(model.config)
+  role = jax.nn.one_hot(roles(length, tokens.shape[1]), ROLES)
+
+  def measure(tokens):
+    _, seen = run(model, tokens, edit, length=length, is_whole=True)
+    weights = role * (tokens != Token.PAD)[..., None]
+    sums = [jnp.einsum('blhd,blr->rhd', x['heads'], weights) for x in seen]
+    return (jnp.stack(sums), weights.sum((0, 1))), ()
+
+  (sums, counts), _ = _sum_chunks(measure, tokens)
+  return sums / jnp.maximum(counts, 1)[:, None, None]
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames='length')
+def score(
+  merge: Merge,
+  params,
+  tokens: Int[Array, 'B L'],
+  is_answer: Array,
+  edit: Edit,
+  *,
+  length: int,
+) -> dict[str, jax.Array]:
+  """'loss', nats a token, and 'accuracy', of whole answers, of edited rows.
+
+  Args:
+    merge: makes the model of its parameters.
+    params: of the model.
+    tokens: whole rows.
+    is_answer: of each of their tokens, bool [B L].
+    edit: of the heads.
+    length: of the lists.
+  """
+  model = merge(params)
+
+  def measure(tokens, is_answer):
+    logits, _ = run(model, tokens[:, :-1], edit, length=length)
+    targets, counts = tokens[:, length + 2 :], is_answer[:, length + 2 :]
+    losses = layers.cross_entropy(logits, targets) * counts
+    is_right = (logits.argmax(-1) == targets) | ~counts
+    return (losses.sum(), counts.sum(), is_right.all(1).sum()), ()
+
+  (loss, count, right), _ = _sum_chunks(measure, tokens, is_answer)
+  return {'loss': loss / count, 'accuracy': right / len(tokens)}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def predictions(
+  merge: Merge, params, tokens: Int[Array, 'B L'], at: Int[Array, ' B']
+) -> Int[Array, ' B']:
+  """The token that is predicted behind token `at` of each row."""
+  model = merge(params)
+
+  def measure(tokens, at):
+    return (), model(tokens, at=at[:, None])[:, 0].argmax(-1)
+
+  return _sum_chunks(measure, tokens, at)[1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def decode(merge: Merge, params, values: Int[Array, 'B N']):
+  """Greedy answers: tokens [B N+1]."""
+  model, length = merge(params), values.shape[1]
+
+  def measure(values):
+    prompts = measures.sort_rows(values)[:, : length + 2]
+    starts = jnp.zeros(len(values), jnp.int32)
+    return (), model.decode(prompts, starts, num_tokens=length + 1)
+
+  return _sum_chunks(measure, values)[1]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 4))
+def _matched_layer(merge, params, values, edit, layer, wanted):
+  tokens = measures.sort_rows(values)[:, :-1]
+  _, seen = run(merge(params), tokens, edit, length=values.shape[1])
+  logits = seen[layer]['logits'][:, :, -values.shape[1] - 1 :]
+  return measures.match_entropy(logits, wanted)
+
+
+def match_entropies(
+  merge: Merge, params, values: Int[Array, 'B N'], wanted: Float[Array, 'K H']
+) -> Float[Array, 'K H']:
+  """The scales that give each head a mean entropy at answer steps.
+
+  Layer by layer, since a layer sees what the earlier ones' scales make of it.
+  """
+  config = merge(params).config
+  edit = no_edit(config)
+  for layer in range(config.num_layers):
+    scales = _matched_layer(merge, params, values, edit, layer, wanted[layer])
+    edit = dataclasses.replace(edit, scales=edit.scales.at[layer].set(scales))
+  return edit.scales

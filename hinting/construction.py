@@ -1,0 +1,284 @@
+"""Weights, set by hand, with which the transformer sorts exactly.
+
+  uv run python -m hinting.construction
+
+prints, in a minute of an idle CPU core, the tables of hinting/README.md.
+
+The paper (Awasthi & Gupta 2023) shows that two layers with a length-dependent
+softmax can sort; how is not known to us, and this construction is ours. Each
+token of the answer is followed by a copy of itself while copies are left, else
+by its successor:
+
+  layer 1, head A  how much attention SORT gets: 0 within the list
+           head B  the successor: of the larger values the nearest one
+           MLP     whether a token is of the answer: SORT gets 1/2 or more
+  layer 2, head C  (k - l) / (k + l): k copies in the list, l in the answer
+           MLP     the token itself, if that is above a threshold
+
+To head B, SORT is a value below all others, and BOS one above all, whose name
+is EOS. A head's inverse temperature is log M + c for a query that sees M keys:
+so all keys that should not count weigh, in sum, at most e^-c times one that
+should; to head C still less, by its threshold.
+
+Axes: B lists, N values of a list, V values.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Int
+
+from core.errors import UserError
+from hinting import hints, rows, vocabulary
+from hinting.transformer import ModelConfig, Transformer
+from hinting.vocabulary import Token
+
+# A gate's slope times its threshold: it is half open there, and closed and open
+# within 0.5 % of it.
+_STEEPNESS = 100
+_NUM_VALUES, _NUM_LISTS = 100, 100  # in the tables
+_CHUNK = 10  # lists at once: logits of 1,002 tokens are 80 MB
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+  """What stands where in the residual stream.
+
+  Tokens are one-hot: 0 is SORT, 1 to V the values, V + 1 is BOS, or EOS among
+  the proposals.
+  """
+
+  num_values: int
+
+  @property
+  def num_tokens(self):
+    return self.num_values + 2
+
+  @property
+  def token(self):
+    return slice(0, self.num_tokens)
+
+  @property
+  def value(self):
+    return slice(1, self.num_values + 1)
+
+  @property
+  def proposal(self):
+    return slice(self.num_tokens, 2 * self.num_tokens)
+
+  @property
+  def numbers(self):
+    """SORT's weight, whether a token is of the answer, copies left."""
+    return range(2 * self.num_tokens, 2 * self.num_tokens + 3)
+
+
+def build(
+  num_values: int = 100,
+  *,
+  max_copies: int,
+  margin: float,
+  frozen_length: int | None = None,
+) -> Transformer:
+  """Returns a transformer that sorts, of width about 2 V.
+
+  With a margin of 1 or more, and temperatures that follow the length, it sorts
+  lists of any length with at most `max_copies` copies of a value, as far as
+  float32 goes. At 500 values logits are at most 1,100. The MLP of layer 2
+  computes with 200 (2 `max_copies` - 1), where one copy left moves a gate
+  by 200 or more: float32 resolves that for thousands of copies.
+  Accelerators need `jax.default_matmul_precision('float32')`.
+
+  Args:
+    num_values: V, tokens as in `vocabulary`.
+    max_copies: sets head C's temperature and threshold.
+    margin: c.
+    frozen_length: all queries have the temperature that the last one has in a
+      list of this length; None: their own.
+
+  Raises:
+    UserError: a size below 1.
+  """
+  if min(num_values, max_copies) < 1:
+    raise UserError(
+      f'num_values={num_values}, max_copies={max_copies}: 1 or more expected'
+    )
+  columns = _Columns(num_values)
+  config = ModelConfig(
+    num_layers=2,
+    width=-(-columns.numbers.stop // 4) * 4,
+    num_heads=2,
+    feed_forward_width=max(num_values, 2),
+    temperature='T1',
+    positions='none',
+    has_norm=False,
+    activation='relu',
+  )
+  size = vocabulary.size(num_values)
+  graphdef, params = nnx.split(
+    nnx.eval_shape(lambda: Transformer(config, size, rngs=nnx.Rngs(0)))
+  )
+  params = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), nnx.to_pure_dict(params)
+  )
+  values = vocabulary.value_token(np.arange(1, num_values + 1))
+  same = np.eye(columns.num_tokens)
+  params['embedding'][[Token.SORT, *values, Token.BOS], columns.token] = same
+  params['head']['kernel'][
+    columns.proposal, [Token.SORT, *values, Token.EOS]
+  ] = same
+  # Half of (k - l) / (k + l) where one of `max_copies` is left.
+  threshold = 0.5 / (2 * max_copies - 1)
+  first, second = params['blocks'][0], params['blocks'][1]
+  _set_first(first, columns)
+  _set_second(second, columns, threshold)
+  for block, extra in (first, 0.0), (second, -math.log(threshold)):
+    block['temperature']['offset'][:] = margin + extra
+    if frozen_length is None:
+      block['temperature']['slope'][:] = 1
+    else:  # the last query sees BOS, the list, SORT and the answer
+      block['temperature']['offset'][:] += math.log(2 * frozen_length + 2)
+  return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params))
+
+
+def _set_first(block, columns: _Columns):
+  """Sets heads A and B, and the gate 'is of the answer'."""
+  sort_weight, is_answer, _ = columns.numbers
+  num_tokens, token = columns.num_tokens, columns.token
+  head_width = len(block['query']['bias']) // 2
+  head_a, head_b = 0, slice(head_width, head_width + num_tokens)
+  unit = head_width**0.5  # of queries: the model divides logits by it
+  same = np.eye(num_tokens)
+  # All queries find SORT, whatever they are.
+  block['query']['bias'][head_a] = unit
+  block['key']['kernel'][0, head_a] = 1
+  block['value']['kernel'][0, head_a] = 1
+  block['out']['kernel'][head_a, sort_weight] = 1
+  # Larger values score minus their distance, all others less than they.
+  distance = np.arange(num_tokens) - np.arange(num_tokens)[:, None]
+  scores = -np.where(distance > 0, distance, num_tokens)  # [query, key]
+  block['query']['kernel'][token, head_b] = unit * same
+  block['key']['kernel'][token, head_b] = scores.T
+  block['value']['kernel'][token, head_b] = same
+  block['out']['kernel'][head_b, columns.proposal] = same
+  # From 0 to 1, the difference of two ReLUs. SORT itself is not of the answer.
+  slope = _STEEPNESS / 0.5
+  block['up']['kernel'][sort_weight, :2] = slope
+  block['up']['kernel'][0, :2] = -slope
+  block['up']['bias'][:2] = 0.5 - _STEEPNESS, -0.5 - _STEEPNESS
+  block['down']['kernel'][:2, is_answer] = 1, -1
+
+
+def _set_second(block, columns: _Columns, threshold: float):
+  """Sets head C, and the gates that propose the token itself."""
+  _, is_answer, left = columns.numbers
+  num_tokens, token, value = columns.num_tokens, columns.token, columns.value
+  num_values = columns.num_values
+  unit = (len(block['query']['bias']) // 2) ** 0.5
+  same = np.eye(num_tokens)
+  # Keys of the query's own token count 1 in the list, -1 in the answer.
+  block['query']['kernel'][token, token] = unit * same
+  block['key']['kernel'][token, token] = same
+  block['value']['kernel'][value, 0] = 1
+  block['value']['kernel'][is_answer, 0] = -2
+  block['out']['kernel'][0, left] = 1
+  # A gate for each value, shut unless the query is that value. It has no upper
+  # end: it only has to exceed the successor's weight, at most 1.
+  slope = _STEEPNESS / threshold
+  block['up']['kernel'][left] = slope
+  block['up']['kernel'][value, :num_values] = slope * np.eye(num_values)
+  block['up']['bias'][:] = 0.5 - _STEEPNESS - slope
+  block['down']['kernel'][:num_values, columns.proposal] = same[value]
+
+
+def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
+  """Returns the share of lists whose whole answer, with its end, is right.
+
+  By a pass over the right answer: greedy decoding is right exactly where each
+  of its tokens is.
+  """
+  graphdef, params = nnx.split(model)
+  with jax.default_matmul_precision('float32'):
+    return float(_are_sorted(graphdef, params, lists).mean())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _are_sorted(graphdef, params, lists):
+  model = nnx.merge(graphdef, params)
+  length = lists.shape[1]
+  at = jnp.arange(length + 1, 2 * length + 2)
+
+  def is_sorted(values):
+    pieces = hints.sort(None, values, length)
+    row = rows.join(pieces, 2 * length + 3).tokens
+    logits = model(row[None, :-1], at=at[None])
+    return (logits.argmax(-1) == row[at + 1]).all()
+
+  return jax.lax.map(is_sorted, lists, batch_size=_CHUNK)
+
+
+def draw_uniform(key: jax.Array, count: int, length: int) -> jax.Array:
+  """Draws lists of values 1 to 100: int32 [count, length]."""
+  return jax.random.randint(key, (count, length), 1, _NUM_VALUES + 1)
+
+
+def draw_few(key: jax.Array, count: int, length: int) -> jax.Array:
+  """As `draw_uniform`, each list of 10 values of its own at most."""
+
+  def draw(key):
+    value_key, choice_key = jax.random.split(key)
+    values = jax.random.permutation(value_key, _NUM_VALUES)[:10] + 1
+    return jax.random.choice(choice_key, values, (length,))
+
+  return jax.vmap(draw)(jax.random.split(key, count))
+
+
+# What is measured: name -> build's arguments, lists and lengths.
+_FROZEN_LENGTHS = 20, 40, 60, 100, 200
+_SCALED = {'max_copies': 100, 'margin': 3}
+_LENGTHS = 20, 50, 100, 200, 500
+_CASES = {
+  'scaled, c = 3; uniform lists': (_SCALED, draw_uniform, _LENGTHS),
+  'scaled, c = 3; 10 different values': (_SCALED, draw_few, _LENGTHS),
+  **{
+    f'frozen at n = 20, c = {margin}': (
+      {'max_copies': 8, 'margin': margin, 'frozen_length': 20},
+      draw_uniform,
+      _FROZEN_LENGTHS,
+    )
+    for margin in range(4)
+  },
+  **{
+    f'scaled, c = 3; k = {copies}': (
+      {'max_copies': copies, 'margin': 3},
+      draw_uniform,
+      (20, 100),
+    )
+    for copies in (2, 3, 4, 6)
+  },
+}
+
+
+def main():
+  """Prints the share of sorted lists of each case and length, as Markdown."""
+  lengths = sorted({n for *_, lengths in _CASES.values() for n in lengths})
+  print('| weights, lists |', *(f'n = {n} |' for n in lengths))
+  print('| --- |', *('--- |' for _ in lengths))
+  for name, (options, draw, measured) in _CASES.items():
+    model = build(_NUM_VALUES, **options)
+    cells = []
+    for n in lengths:
+      if n in measured:
+        lists = draw(jax.random.key(n), _NUM_LISTS, n)
+        cells.append(f'{share_sorted(model, lists):.0%} |')
+      else:
+        cells.append('|')
+    print(f'| {name} |', *cells, flush=True)
+
+
+if __name__ == '__main__':
+  main()

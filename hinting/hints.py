@@ -1,0 +1,319 @@
+"""The lists, the main task, its hints and the controls, as rows of tokens.
+
+Of the paper (Awasthi & Gupta 2023) we know names alone: successor, which is
+certain, fill and count, which are likely, and predecessor and parity, of which
+a review does not say the task; and that a hint has lists like those of sorting
+and a simpler answer. The forms of the rows, and all other kinds, are ours.
+
+A list x of n values, here 7 3 7 1, becomes
+
+  sort         BOS 7 3 7 1 SORT  1 3 7 7 EOS
+  successor    BOS 7 3 7 1 SUCCESSOR 3  7 EOS
+  predecessor  BOS 7 3 7 1 PREDECESSOR 3  1 EOS
+  count        BOS 7 3 7 1 COUNT 7  2 EOS
+  fill         BOS 7 3 7 1 FILL 1 MASK 7 MASK GO  3 7 EOS
+  successors   BOS 7 3 7 1 SUCCESSOR 3 (7) START (1) 7 (EOS)
+  rank         BOS 7 3 7 1 RANK 3  2 EOS
+  member       BOS 7 3 7 1 MEMBER 5  1 EOS
+  min, max     BOS 7 3 7 1 MIN  1 EOS
+  parity       BOS 7 3 7 1 PARITY  1 EOS
+  copy         BOS 7 3 7 1 COPY  7 3 7 1 EOS
+  scratchpad   BOS 7 3 7 1 SORT  1 1 3 1 7 2 7 1 EOS
+
+and the answer, on which alone the loss is, stands behind the gap, or in
+parentheses.
+
+Axes: N values of a list, of which the first `count` are there; V values.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from hinting.rows import Piece, RowKind, end, numbers, prompt, special
+from hinting.vocabulary import Token
+
+LISTS = 'plain', 'distinct', 'rich', 'dense', 'diverse'
+NUM_QUERIES = 5  # of a row of 'successors'
+FILL_RATE = 0.3  # of holes in a row of 'fill', beside one that always is
+
+
+def draw_values(
+  key: jax.Array, count: jax.Array, *, size: int, num_values: int, lists: str
+) -> jax.Array:
+  """Draws a list: int32 [N] of values 1 .. V, N = `size`.
+
+  Args:
+    key: of the list.
+    count: how many of its values are there; all but 'plain' and
+      'distinct' depend on it.
+    size: N.
+    num_values: V.
+    lists: 'plain', uniform; 'distinct', no value twice; the others draw half of
+      the lists as 'plain', the other half from fewer values: 'rich' from at
+      most k values, k uniform in 1 .. n; 'dense' from a window, its width
+      uniform in n .. V; 'diverse' from at most k values of a window, its width
+      log-uniform in k .. V.
+  """
+  keys = jax.random.split(key, 5)
+  plain = jax.random.randint(keys[0], (size,), 1, num_values + 1)
+  if lists == 'plain':
+    return plain
+  if lists == 'distinct':
+    return jax.random.permutation(keys[0], num_values)[:size] + 1
+  num_used = jax.random.randint(keys[1], (), 1, count + 1)
+  if lists == 'dense':
+    width = jax.random.randint(keys[2], (), count, num_values + 1)
+  elif lists == 'diverse':
+    share = jax.random.uniform(keys[2])
+    width = num_used * (num_values / num_used) ** share
+    width = width.round().astype(jnp.int32)
+  else:
+    width = num_values
+  low = jax.random.randint(keys[3], (), 1, num_values - width + 2)
+  window = low + (plain - 1) % width
+  is_plain, choices = _split_draw(keys[4], size, num_used)
+  other = window if lists == 'dense' else window[choices]
+  return jnp.where(is_plain, plain, other)
+
+
+def _split_draw(key, size, num_used):
+  coin, choice = jax.random.split(key)
+  choices = jax.random.randint(choice, (size,), 0, num_used)
+  return jax.random.bernoulli(coin), choices
+
+
+def _is_there(values, count):
+  return jnp.arange(len(values)) < count
+
+
+def _sorted(values, count):
+  """The list in ascending order, what is not there behind it."""
+  big = jnp.iinfo(jnp.int32).max
+  return jnp.sort(jnp.where(_is_there(values, count), values, big))
+
+
+def _first_copies(values, count):
+  """Whether a value is there and has no copy before it: bool [N]."""
+  same = values[:, None] == values
+  earlier = jnp.tril(jnp.ones_like(same), -1)
+  return _is_there(values, count) & ~(same & earlier).any(1)
+
+
+def _queries(key, values, count, number, *, has_start: bool):
+  """Draws `number` of the distinct values, none twice, in random order.
+
+  Returns:
+    The values, 0 for the query START, and how many there are, at most `number`.
+  """
+  options = _first_copies(values, count)
+  if has_start:
+    values = jnp.append(values, 0)
+    options = jnp.append(options, True)
+  order = jax.random.uniform(key, values.shape) + options
+  chosen = jax.lax.top_k(order, number)[1]
+  return values[chosen], jnp.minimum(options.sum(), number)
+
+
+def _query_pieces(values, number) -> Piece:
+  """The queries as tokens: START stands for 0."""
+  piece = numbers(values, number)
+  start = jnp.where(jnp.atleast_1d(values) == 0, Token.START, piece.tokens)
+  return Piece(start, number)
+
+
+def _successor_of(query, values, count):
+  """The smallest value above each query, and whether there is one."""
+  above = _is_there(values, count) & (values > query[..., None])
+  big = jnp.iinfo(jnp.int32).max
+  return jnp.where(above, values, big).min(-1), above.any(-1)
+
+
+def sort(key, values, count):
+  """The main task."""
+  del key
+  answer = numbers(_sorted(values, count), count, is_answer=True)
+  return [*prompt(values, count, Token.SORT), answer, end()]
+
+
+def scratchpad(key, values, count):
+  """The main task, with how many copies are left after each value (ours)."""
+  del key
+  ordered = _sorted(values, count)
+  same = (ordered[:, None] == ordered) & _is_there(values, count)
+  left = jnp.triu(same, 1).sum(1)
+  # No copies left is written as value 1, and so on.
+  pairs = jnp.stack([ordered, left + 1], 1).reshape(-1)
+  answer = numbers(pairs, 2 * count, is_answer=True)
+  return [*prompt(values, count, Token.SORT), answer, end()]
+
+
+def successor(key, values, count, *, is_shuffled: bool = False):
+  """The next larger value; nothing after the largest; START asks for the first.
+
+  With `is_shuffled` any value of the list stands in its place: a control.
+  """
+  query_key, random_key = jax.random.split(key)
+  (query,), _ = _queries(query_key, values, count, 1, has_start=True)
+  answer, exists = _successor_of(query, values, count)
+  if is_shuffled:
+    answer = values[jax.random.randint(random_key, (), 0, count)]
+  return [
+    *prompt(values, count, Token.SUCCESSOR),
+    _query_pieces(query, 1),
+    numbers(answer, exists.astype(jnp.int32), is_answer=True),
+    end(),
+  ]
+
+
+def successors(key, values, count):
+  """Up to five queries of 'successor', EOS behind the largest value."""
+  queries, number = _queries(key, values, count, NUM_QUERIES, has_start=True)
+  answers, exists = _successor_of(queries, values, count)
+  tokens = jnp.where(exists, numbers(answers, 0).tokens, Token.EOS)
+  pieces = prompt(values, count, Token.SUCCESSOR)
+  for index in range(NUM_QUERIES):
+    one = (index < number).astype(jnp.int32)
+    pieces.append(_query_pieces(queries[index], one))
+    pieces.append(Piece(tokens[index : index + 1], one, is_answer=True))
+  return pieces
+
+
+def predecessor(key, values, count):
+  """The next smaller value; nothing before the smallest."""
+  (query,), _ = _queries(key, values, count, 1, has_start=False)
+  below = _is_there(values, count) & (values < query)
+  answer = jnp.where(below, values, 0).max()
+  return [
+    *prompt(values, count, Token.PREDECESSOR),
+    numbers(query, 1),
+    numbers(answer, below.any().astype(jnp.int32), is_answer=True),
+    end(),
+  ]
+
+
+def _ask(key, values, count, delimiter: Token, measure):
+  """A row that asks for a number about one of the list's values."""
+  (query,), _ = _queries(key, values, count, 1, has_start=False)
+  answer = measure(jnp.where(_is_there(values, count), values, 0), query)
+  return [
+    *prompt(values, count, delimiter),
+    numbers(query, 1),
+    numbers(answer, 1, is_answer=True),
+    end(),
+  ]
+
+
+def count(key, values, count):
+  """How many copies a value has."""
+  return _ask(
+    key, values, count, Token.COUNT, lambda x, query: (x == query).sum()
+  )
+
+
+def rank(key, values, count):
+  """How many values are at most as large."""
+  return _ask(
+    key,
+    values,
+    count,
+    Token.RANK,
+    lambda x, query: ((x > 0) & (x <= query)).sum(),
+  )
+
+
+def member(key, values, count, *, num_values: int):
+  """Whether a value is in the list, 1 or 2; half of them are not."""
+  coin, choice = jax.random.split(key)
+  every = jnp.arange(1, num_values + 1)
+  there = jnp.where(_is_there(values, count), values, 0)
+  is_in = (every[:, None] == there).any(1)
+  wanted = jax.random.bernoulli(coin)
+  order = jax.random.uniform(choice, every.shape) + (is_in == wanted)
+  query = every[order.argmax()]
+  return [
+    *prompt(values, count, Token.MEMBER),
+    numbers(query, 1),
+    numbers(1 + is_in[query - 1], 1, is_answer=True),
+    end(),
+  ]
+
+
+def _tell(key, values, count, *, delimiter: Token, measure):
+  """A row that asks for one number about the whole list."""
+  del key
+  ordered = _sorted(values, count)
+  answer = measure(ordered, count)
+  answer = numbers(answer, 1, is_answer=True)
+  return [*prompt(values, count, delimiter), answer, end()]
+
+
+def _parity(ordered, count):
+  return 1 + (ordered * _is_there(ordered, count)).sum() % 2
+
+
+def copy(key, values, count):
+  """The list as it is: a control."""
+  del key
+  answer = numbers(values, count, is_answer=True)
+  return [*prompt(values, count, Token.COPY), answer, end()]
+
+
+def fill(key, values, count):
+  """The sorted list with holes; the answer is what is missing, in order."""
+  one_key, hole_key = jax.random.split(key)
+  ordered = _sorted(values, count)
+  index = jnp.arange(len(values))
+  holes = jax.random.bernoulli(hole_key, FILL_RATE, values.shape)
+  holes |= index == jax.random.randint(one_key, (), 0, count)
+  holes &= index < count
+  shown = Piece(jnp.where(holes, Token.MASK, numbers(ordered, 0).tokens), count)
+  missing = ordered[jnp.argsort(~holes, stable=True)]
+  return [
+    *prompt(values, count, Token.FILL),
+    shown,
+    special(Token.GO),
+    numbers(missing, holes.sum(), is_answer=True),
+    end(),
+  ]
+
+
+def kinds(num_values: int) -> dict[str, RowKind]:
+  """All kinds of rows by name, for values 1 to `num_values`."""
+
+  def query(pieces) -> RowKind:
+    return RowKind(pieces, lambda n: n + 5, lambda n: 2)
+
+  def whole(delimiter, measure) -> RowKind:
+    pieces = functools.partial(_tell, delimiter=delimiter, measure=measure)
+    return RowKind(pieces, lambda n: n + 4, lambda n: 2)
+
+  def ordered(pieces, factor: int = 1) -> RowKind:
+    return RowKind(
+      pieces,
+      lambda n: (1 + factor) * n + 3,
+      lambda n: factor * n + 1,
+    )
+
+  return {
+    'sort': ordered(sort),
+    'scratchpad': ordered(scratchpad, 2),
+    'successor': query(successor),
+    'successors': RowKind(
+      successors,
+      lambda n: n + 2 + 2 * NUM_QUERIES,
+      lambda n: NUM_QUERIES,
+    ),
+    'shuffled_successor': query(functools.partial(successor, is_shuffled=True)),
+    'predecessor': query(predecessor),
+    'count': query(count),
+    'rank': query(rank),
+    'member': query(functools.partial(member, num_values=num_values)),
+    'min': whole(Token.MIN, lambda x, count: x[0]),
+    'max': whole(Token.MAX, lambda x, count: x[count - 1]),
+    'parity': whole(Token.PARITY, _parity),
+    'copy': ordered(copy),
+    'fill': RowKind(fill, lambda n: 3 * n + 4, lambda n: n + 1),
+    'more_sort': ordered(sort),
+  }

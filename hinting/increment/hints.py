@@ -1,0 +1,167 @@
+"""Numbers, the task that adds one, and its hints, as rows of tokens.
+
+Of the paper (Awasthi & Gupta 2023) only this is known to us, at second hand:
+its appendix has this task, with hints that help. All rows and hints are ours.
+
+A list of n digits, most significant first, here 1 3 9 9, becomes
+
+  increment  BOS 1 3 9 9 INCREMENT  1 4 0 0 EOS
+  span       BOS 1 3 9 9 SPAN  2 EOS
+  changed    BOS 1 3 9 9 CHANGED  0 1 1 1 EOS
+  tail       BOS 1 3 9 9 TAIL  4 0 0 EOS
+  digit      BOS 1 3 9 9 DIGIT 5  6 EOS
+  copy       BOS 1 3 9 9 COPY  1 3 9 9 EOS
+  parity     BOS 1 3 9 9 PARITY  0 EOS
+
+and the answer, on which alone the loss is, stands behind the gap. In 'reversed'
+order numbers are written from their last digit on, in lists and answers. Value
+d + 1 stands for a digit or number d.
+
+Axes: N digits of a list, of which the first `count` are there.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from hinting import hints
+from hinting.rows import Piece, RowKind, end, numbers, prompt
+from hinting.vocabulary import Token
+
+ORDERS = 'standard', 'reversed'
+LAWS = 'train', 'test', 'carries'
+ALL_NINES = 0.1  # of the numbers, drawn as such
+_NINE = 10  # its value
+
+
+def draw_values(
+  key: jax.Array, count: jax.Array, *, size: int, order: str, law: str
+) -> jax.Array:
+  """Draws a number without leading zeros as a list: int32 [N] of values.
+
+  The run of 9s that it ends in is drawn first: 99 % of uniform numbers end in
+  at most one. A share `ALL_NINES` of the numbers is all 9s; the run of the
+  others has k digits or more with probability 2 ** -k, k at most n. Of
+  'carries' the run is uniform in n / 2 .. n.
+
+  Args:
+    key: of the number.
+    count: n.
+    size: N.
+    order: one of `ORDERS`.
+    law: one of `LAWS`; 'train' and 'test' are the same.
+  """
+  coin, run_key, digit_key = jax.random.split(key, 3)
+  if law == 'carries':
+    run = jax.random.randint(run_key, (), (count + 1) // 2, count + 1)
+  else:
+    run = jnp.minimum(jax.random.geometric(run_key, 0.5) - 1, count)
+    run = jnp.where(jax.random.bernoulli(coin, ALL_NINES), count, run)
+  place = _places(count, size, order)
+  low = jnp.where(place < run, 9, place == count - 1)
+  high = jnp.where(place == run, 8, 9)
+  return 1 + jax.random.randint(digit_key, (size,), low, high + 1)
+
+
+def _places(count, size, order):
+  """The power of ten that each digit counts; not in 0 .. n - 1: not there."""
+  index = jnp.arange(size)
+  return index if order == 'reversed' else count - 1 - index
+
+
+def _add_one(values, count, order):
+  """Returns the run of 9s, which digits change [N], and all of them after."""
+  place = _places(count, len(values), order)
+  is_there = (0 <= place) & (place < count)
+  run = jnp.where(is_there & (values != _NINE), place, count).min()
+  changed = is_there & (place <= run)
+  return run, changed, jnp.where(changed, values % 10 + 1, values)
+
+
+def _number(digits: Piece, has_grown, order) -> list[Piece]:
+  """Digits of an answer, and the 1 that a number of 9s alone grows by."""
+  one = numbers(jnp.array(2), has_grown.astype(jnp.int32), is_answer=True)
+  return [digits, one] if order == 'reversed' else [one, digits]
+
+
+def increment(key, values, count, *, order: str):
+  """The main task."""
+  del key
+  run, _, after = _add_one(values, count, order)
+  digits = numbers(after, count, is_answer=True)
+  answer = _number(digits, run == count, order)
+  return [*prompt(values, count, Token.INCREMENT), *answer, end()]
+
+
+def tail(key, values, count, *, order: str):
+  """Only the digits of the answer that are new or change."""
+  del key
+  run, changed, after = _add_one(values, count, order)
+  those = after[jnp.argsort(~changed, stable=True)]
+  digits = numbers(those, changed.sum(), is_answer=True)
+  answer = _number(digits, run == count, order)
+  return [*prompt(values, count, Token.TAIL), *answer, end()]
+
+
+def changed(key, values, count, *, order: str):
+  """For each digit, whether it changes, 0 or 1."""
+  del key
+  _, mask, _ = _add_one(values, count, order)
+  answer = numbers(1 + mask, count, is_answer=True)
+  return [*prompt(values, count, Token.CHANGED), answer, end()]
+
+
+def span(key, values, count, *, order: str):
+  """How many 9s the number ends in."""
+  del key
+  run, _, _ = _add_one(values, count, order)
+  answer = numbers(1 + run, 1, is_answer=True)
+  return [*prompt(values, count, Token.SPAN), answer, end()]
+
+
+def parity(key, values, count, *, order: str):
+  """Whether the number of those 9s is odd, 0 or 1."""
+  del key
+  run, _, _ = _add_one(values, count, order)
+  answer = numbers(1 + run % 2, 1, is_answer=True)
+  return [*prompt(values, count, Token.PARITY), answer, end()]
+
+
+def digit(key, values, count):
+  """The digit after any digit, 0 after 9; the list does not matter."""
+  query = jax.random.randint(key, (), 1, _NINE + 1)
+  return [
+    *prompt(values, count, Token.DIGIT),
+    numbers(query, 1),
+    numbers(query % 10 + 1, 1, is_answer=True),
+    end(),
+  ]
+
+
+def kinds(order: str) -> dict[str, RowKind]:
+  """All kinds of rows by name, for numbers written in that order."""
+
+  def as_long(pieces, *, grows: int) -> RowKind:
+    """A row whose answer has as many digits as the number, or one more."""
+    return RowKind(
+      pieces,
+      lambda n: 2 * n + 3 + grows,
+      lambda n: n + 1 + grows,
+    )
+
+  def one(pieces) -> RowKind:
+    return RowKind(pieces, lambda n: n + 4, lambda n: 2)
+
+  def in_order(pieces):
+    return functools.partial(pieces, order=order)
+
+  return {
+    'increment': as_long(in_order(increment), grows=1),
+    'span': one(in_order(span)),
+    'changed': as_long(in_order(changed), grows=0),
+    'tail': as_long(in_order(tail), grows=1),
+    'digit': RowKind(digit, lambda n: n + 5, lambda n: 2),
+    'copy': as_long(hints.copy, grows=0),
+    'parity': one(in_order(parity)),
+  }

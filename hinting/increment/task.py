@@ -1,0 +1,62 @@
+"""Increment as a task: a number's digits in, those of the next number out."""
+
+import jax
+import ml_collections
+import numpy as np
+
+from core.errors import check_choice
+from hinting import mixture
+from hinting.increment import data, hints
+from hinting.vocabulary import Token
+
+
+def make_task(config: ml_collections.ConfigDict) -> 'IncrementTask':
+  """Builds the task from its config."""
+  return IncrementTask(config)
+
+
+class IncrementTask(mixture.MixtureTask):
+  """Awasthi & Gupta 2023, appendix. Implements `core.task.Task`."""
+
+  tests = ('test', 'carries')
+  flaw = 'are not the number plus one'
+
+  def __init__(self, config: ml_collections.ConfigDict):
+    check_choice('config.data.order', config.data.order, hints.ORDERS)
+    super().__init__(
+      config,
+      hints.kinds(config.data.order),
+      main='increment',
+      delimiter=Token.INCREMENT,
+      # Value 1 is the digit 0, or no 9s at the end in a row of 'span'.
+      num_values=1 + max(9, config.data.max_length),
+    )
+
+  def draw_values(
+    self, key: jax.Array, count: jax.Array, *, size: int, law: str
+  ) -> jax.Array:
+    """Draws a number: int32 [N]; see `hints.draw_values`."""
+    return hints.draw_values(
+      key, count, size=size, order=self.data.order, law=law
+    )
+
+  def parse(self, line: str) -> np.ndarray:
+    """The digits of a line as values, in the order of the rows."""
+    digits = data.parse(line, max_length=self.data.longest_list)
+    return 1 + self._ordered(digits)
+
+  def finish(
+    self, answer: list[int | None], values: list[int]
+  ) -> tuple[str, bool]:
+    """The answer in digits, '?' for a token that is none."""
+
+    def write(values):
+      digits = ('?' if v is None or v > 10 else str(v - 1) for v in values)
+      return ''.join(self._ordered([*digits]))
+
+    text = write(answer)
+    return text, text == str(int(write(values)) + 1)
+
+  def _ordered(self, digits):
+    """Turns digits to the order of the rows, or back."""
+    return digits[::-1] if self.data.order == 'reversed' else digits

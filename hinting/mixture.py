@@ -1,0 +1,364 @@
+"""What tasks share that mix rows of a main task with rows of its hints.
+
+Lists of at most 20 values in training, of any length in evaluation, which is by
+length: a task says how a list is drawn, and reads and writes text.
+
+Axes: B batch, N values of a list.
+"""
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import logging
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core import layers, lines
+from core.errors import UserError, check_choice
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from hinting import plots, rows, vocabulary
+from hinting.rows import RowKind
+from hinting.transformer import ModelConfig, Transformer
+from hinting.vocabulary import Token
+
+# Of the keys of evaluation and of fixed training sets; no config.seed should be
+# one of them.
+SEEDS = {
+  'validation': 231_000,
+  'test': 231_001,
+  'training_set': 231_002,
+  'carries': 231_003,
+}
+
+
+class MixtureTask:
+  """All of `core.task.Task` but what lists are: the methods that raise.
+
+  Args:
+    config: of the experiment.
+    kinds: of rows, by name.
+    main: the kind of the main task.
+    delimiter: of the main task.
+    num_values: the largest value in a row.
+  """
+
+  # Evaluators of eval, each on lists drawn by the law of its name.
+  tests: tuple[str, ...] = ('test',)
+  flaw = ''  # of the answers that `predict` warns of: '3 of 9 answers ...'
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    kinds: Mapping[str, RowKind],
+    *,
+    main: str,
+    delimiter: Token,
+    num_values: int,
+  ):
+    self.model_config = ModelConfig(**config.model)
+    self.data, self.evals = config.data, config.evals
+    self.dtype = jnp.dtype(config.dtype)
+    self.kinds, self.main, self.delimiter = kinds, main, delimiter
+    self.vocabulary_size = vocabulary.size(num_values)
+    self.hints = tuple(filter(None, self.data.hint.split('+')))
+    for hint in self.hints:
+      check_choice('config.data.hint', hint, [k for k in kinds if k != main])
+    if len(set(self.hints)) < len(self.hints):
+      raise UserError(f'config.data.hint={self.data.hint}: a hint twice')
+    if not 0 <= self.data.hint_share < 1:
+      raise UserError(
+        f'config.data.hint_share={self.data.hint_share}: at least 0 and less'
+        ' than 1 expected'
+      )
+    longest = max(
+      *self.evals.lengths, *self.evals.test_lengths, self.data.longest_list
+    )
+    num_positions = kinds[main].num_tokens(longest) - 1
+    if self.model_config.has_table and (
+      self.model_config.max_positions < num_positions
+    ):
+      raise UserError(
+        f'config.model.max_positions={self.model_config.max_positions}: rows of'
+        f' {longest} values have {num_positions} positions'
+      )
+    if not rows.MIN_LENGTH < self.data.max_length <= 20:
+      raise UserError(
+        f'config.data.max_length={self.data.max_length}: 3 to 20 expected'
+      )
+
+  def draw_values(
+    self, key: jax.Array, count: jax.Array, *, size: int, law: str
+  ) -> jax.Array:
+    """Draws a list: int32 [N] of values from 1, N = `size`.
+
+    Args:
+      key: of the list.
+      count: how many of its values are there.
+      size: N.
+      law: 'train', 'test' (of validation, too), or another of `tests`.
+    """
+    raise NotImplementedError
+
+  def parse(self, line: str) -> np.ndarray:
+    """The list of a line of text: int [n], n at most `data.longest_list`.
+
+    Raises:
+      UserError: there is none.
+    """
+    raise NotImplementedError
+
+  def finish(
+    self, answer: list[int | None], values: list[int]
+  ) -> tuple[str, bool]:
+    """The text to print for an answer, and whether it is right.
+
+    Args:
+      answer: values up to its end, None for tokens that are none.
+      values: of the list.
+    """
+    raise NotImplementedError
+
+  def make_model(self, rngs: nnx.Rngs) -> Transformer:
+    """Builds the network."""
+    return Transformer(
+      self.model_config, self.vocabulary_size, dtype=self.dtype, rngs=rngs
+    )
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """None: lists are drawn on the device."""
+    del split
+    return {}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draws `size` rows, two in each packed row of `rows.make_pairs`.
+
+    Names are '<kind of row>/<name>'. A share `hint_share` of the rows is of the
+    hints, in equal parts, exactly.
+
+    Raises:
+      UserError: the shares are no whole numbers of pairs.
+    """
+    del arrays
+    batch = {}
+    longest = self._longest(step)
+    for index, (name, count) in enumerate(self._shares(size).items()):
+      pairs = rows.make_pairs(
+        self.kinds[name],
+        self._keys(jax.random.fold_in(key, index), index, count),
+        max_length=self.data.max_length,
+        longest=longest,
+        draw_values=functools.partial(
+          self.draw_values, size=self.data.max_length, law='train'
+        ),
+      )
+      batch |= {f'{name}/{column}': x for column, x in pairs.items()}
+    return batch
+
+  def _shares(self, size: int) -> dict[str, int]:
+    """The pairs of rows of each kind in a batch of `size` rows."""
+    share = self.data.hint_share if self.hints else 0.0
+    pairs, rest = divmod(size, 2)
+    each = share * pairs / max(len(self.hints), 1)
+    if rest or abs(each - round(each)) > 1e-6:
+      raise UserError(
+        f'config.batch_size={size}: a share of {share} for'
+        f' {len(self.hints)} hints is no whole number of pairs of rows'
+      )
+    shares = {hint: round(each) for hint in self.hints if each}
+    return {self.main: pairs - sum(shares.values())} | shares
+
+  def _longest(self, step: jax.Array) -> jax.Array | int:
+    """The longest list at a step: any, or what the curriculum gives."""
+    if not self.data.curriculum_steps:
+      return self.data.max_length
+    share = step / self.data.curriculum_steps
+    shortest = rows.MIN_LENGTH
+    growth = (self.data.max_length - shortest) * share
+    return (shortest + growth.astype(jnp.int32)).clip(max=self.data.max_length)
+
+  def _keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
+    """Keys of pairs [count]: fresh ones, or those of a fixed training set."""
+    if not self.data.num_rows:
+      return jax.random.split(key, count)
+    index = jax.random.randint(key, (count,), 0, self.data.num_rows // 2)
+    pool = jax.random.fold_in(jax.random.key(SEEDS['training_set']), kind)
+    return jax.vmap(jax.random.fold_in, (None, 0))(pool, index)
+
+  def loss(
+    self, model: Transformer, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """Cross-entropy of the answers' tokens, the mean over all kinds, in nats.
+
+    Logs the accuracy of each kind's tokens.
+    """
+    total, weight = jnp.zeros(()), jnp.zeros(())
+    metrics = {}
+    kinds = dict.fromkeys(name.partition('/')[0] for name in batch)
+    for index, kind in enumerate(kinds):
+      targets, weights = batch[f'{kind}/targets'], batch[f'{kind}/weights']
+      logits = model(
+        batch[f'{kind}/tokens'],
+        at=batch[f'{kind}/at'],
+        segments=batch[f'{kind}/segments'],
+        positions=batch[f'{kind}/positions'],
+        position_key=jax.random.fold_in(key, index),
+      )
+      losses = layers.cross_entropy(logits, targets)
+      total += (losses * weights).sum()
+      weight += weights.sum()
+      metrics[f'{kind}_tokens'] = Metric.mean(
+        logits.argmax(-1) == targets, weights, is_independent=False
+      )
+    return total / weight, metrics
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """'validation' while training; `tests`, of more lists and lengths, by eval.
+
+    Lists of validation are drawn as those of 'test'.
+    """
+
+    def make(name, law, lengths, count, every):
+      return Evaluator(
+        arrays=lambda: {'index': np.arange(count)},
+        measure=functools.partial(self._measure, SEEDS[name], law, lengths),
+        batch_size=self.evals.batch_size,
+        every=every,
+      )
+
+    evals = self.evals
+    tests = {
+      name: make(name, name, evals.test_lengths, evals.num_test_lists, 0)
+      for name in self.tests
+    }
+    validation = make(
+      'validation', 'test', evals.lengths, evals.num_lists, evals.every
+    )
+    return {'validation': validation} | tests
+
+  def draw_lists(
+    self, seed: int, index: jax.Array, length: int, *, law: str = 'test'
+  ) -> jax.Array:
+    """A list of `length` values for each number: int32 [B N], of all three."""
+    draw = functools.partial(self.draw_values, size=length, law=law)
+    key = jax.random.fold_in(jax.random.key(seed), length)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    return jax.vmap(draw, (0, None))(keys, jnp.asarray(length))
+
+  def _measure(
+    self, seed: int, law: str, lengths: tuple, model: Transformer, batch: Batch
+  ) -> Metrics:
+    """Lists of each length whose whole answer, with its end, is right.
+
+    With the right answer so far as input: greedy decoding is right exactly
+    where each of these tokens is.
+    """
+    kind = self.kinds[self.main]
+    metrics = {}
+    for length in lengths:
+
+      def make(values, length=length):
+        row = kind.make_row(jax.random.key(0), values, jnp.asarray(length))
+        return rows.pack(
+          jax.tree.map(lambda x: x[None], row),
+          kind.num_tokens(length) - 1,
+          kind.num_answers(length),
+        )
+
+      values = self.draw_lists(seed, batch['index'], length, law=law)
+      made = jax.vmap(make)(values)
+      is_right = model(made['tokens'], at=made['at']).argmax(-1)
+      is_right, weights = is_right == made['targets'], made['weights']
+      metrics[f'accuracy_length_{length}'] = Metric.mean(
+        (is_right | (weights == 0)).all(1), batch['weight']
+      )
+      metrics[f'tokens_length_{length}'] = Metric.mean(
+        (is_right * weights).sum(1) / weights.sum(1),
+        batch['weight'],
+        is_independent=False,
+      )
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: Transformer | None = None
+  ) -> dict[str, Figure]:
+    """Accuracy against the length of the list."""
+    del model
+    lengths = self.evals.test_lengths
+    curves = {
+      name: (
+        lengths,
+        [values.get(f'{name}/accuracy_length_{n}') for n in lengths],
+      )
+      for name in self.tests
+      if f'{name}/accuracy_length_{lengths[0]}' in values
+    }
+    if not curves:
+      return {}
+    return {
+      'test_accuracy_by_length': plots.accuracy_by_length(
+        curves, self.data.max_length
+      )
+    }
+
+  def predict(
+    self, model: Transformer, lines_: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answers the list of each line, by decoding.
+
+    A warning counts the answers that are wrong.
+    """
+    longest = self.data.longest_list
+    num_tokens = self.kinds[self.main].num_answers(longest)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def decode(params, prompts, starts):
+      model = nnx.merge(graphdef, params)
+      return model.decode(prompts, starts, num_tokens=num_tokens)
+
+    def parse(line):
+      values = self.parse(line)
+      prompt = [Token.BOS, *vocabulary.value_token(values), self.delimiter]
+      start = longest + 2 - len(prompt)
+      prompts.append(values)
+      return {
+        'prompts': np.array([Token.PAD] * start + prompt, np.int32),
+        'starts': np.array(start, np.int32),
+      }
+
+    prompts = []
+    wrong = total = 0
+    answers = lines.answer_lines(
+      lines_, parse=parse, solve=lambda columns: decode(params, **columns)
+    )
+    for answer in answers:
+      if isinstance(answer, UserError):
+        yield answer
+        continue
+      text, is_right = self.finish(_values(answer), prompts.pop(0).tolist())
+      total += 1
+      wrong += not is_right
+      yield text
+    if wrong:
+      logging.warning('%d of %d answers %s', wrong, total, self.flaw)
+
+
+def _values(tokens: np.ndarray) -> list[int | None]:
+  """The values of an answer up to its end, None for other tokens."""
+  first = vocabulary.FIRST_VALUE
+  answer = itertools.takewhile(lambda t: t != Token.EOS, tokens.tolist())
+  return [t - first + 1 if t >= first else None for t in answer]

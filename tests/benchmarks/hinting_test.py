@@ -1,0 +1,36 @@
+"""The benchmark compares equals: it raises where outputs differ."""
+
+import numpy as np
+import pytest
+
+from benchmarks import hinting
+
+
+def make_config():
+  config = hinting.make_config(batch_size=16)
+  config.model.width, config.model.num_heads = 16, 2
+  config.model.feed_forward_width = 32
+  config.data.max_length = 5
+  return config
+
+
+def test_contenders_agree_and_run():
+  config = make_config()
+  updates, *model = hinting.make_updates(config)
+  decoders = hinting.make_decoders(config, *model, num_lists=8, length=4)
+  assert {'plain form', 'ours'} <= set(updates)
+  assert 'ours' in decoders
+  for call in (*updates.values(), *decoders.values()):
+    call()
+
+
+def test_a_difference_is_noticed(monkeypatch):
+  unpack = hinting.unpack
+
+  def other_tokens(*args):
+    tokens, *others = unpack(*args)
+    return np.maximum(tokens - 1, 0), *others
+
+  monkeypatch.setattr(hinting, 'unpack', other_tokens)
+  with pytest.raises(ArithmeticError, match='plain form'):
+    hinting.make_updates(make_config())

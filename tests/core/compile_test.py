@@ -1,0 +1,141 @@
+"""Compiling for chips that are not here."""
+
+import functools
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from configs.seq2set import sorting
+from core import compile, experiment
+from core.errors import UserError
+from tests.core import toy_task
+
+TPU = (
+  pytest.mark.tpu,
+  pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason='needs --extra tpu'
+  ),
+)
+
+
+def on_tpu(test):
+  """Marks a test that needs libtpu, and no TPU."""
+  for mark in TPU:
+    test = mark(test)
+  return test
+
+
+@pytest.fixture(autouse=True)
+def settings():
+  """The compiler optimises, as it does outside of tests."""
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+  jax.config.update('jax_enable_compilation_cache', True)
+
+
+def test_flops_of_loops_and_branches():
+  def products(x):  # [8, 16]
+    def body(x, _):
+      return jnp.tanh(x @ jnp.ones((16, 16))), None
+
+    x, _ = jax.lax.scan(body, x, length=5)
+    return jax.jit(lambda x: x.T @ x)(x)
+
+  traced = jax.jit(products).trace(jnp.zeros((8, 16)))
+  expected = 5 * 2 * 8 * 16 * 16 + 2 * 16 * 8 * 16
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == expected
+
+
+def test_flops_of_a_convolution_and_its_gradient():
+  convolve = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(2, 2),
+    padding='SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  image, kernel = jnp.zeros((4, 8, 8, 3)), jnp.zeros((3, 3, 3, 10))
+  forward = 2 * (4 * 4 * 4 * 10) * (3 * 3 * 3)
+  traced = jax.jit(convolve).trace(image, kernel)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == forward
+  gradient = jax.grad(lambda *args: convolve(*args).sum(), argnums=(0, 1))
+  traced = jax.jit(gradient).trace(image, kernel)
+  total = compile.matmul_flops(traced.jaxpr.jaxpr)
+  assert 2 * forward <= total <= 4 * forward  # its padding is counted
+
+
+@pytest.mark.parametrize('name', ['v5e:3x3', 'v4:2x2x1', 'v5e', '', 'v5p:4x4'])
+def test_unknown_topology_lists_the_known(name):
+  with pytest.raises(UserError, match=r'--topology=.*v5e:4x4, .*v5p:2x2x1'):
+    compile.report(toy_task.make_config(), [name])
+
+
+def test_missing_libtpu_names_the_extra(monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(UserError, match='uv run --extra tpu main.py'):
+    compile.report(toy_task.make_config(), ['v5e:4x4'])
+
+
+def compiled(config, task, names, monkeypatch):
+  """The cells of the table, by row; of the training call where several have."""
+  monkeypatch.setattr(experiment, 'make_task', lambda config: task)
+  lines = compile.report(config, names).splitlines()
+  rows = [line.strip('| ').split(' | ') for line in lines]
+  assert rows[0] == names
+  return {row[0]: row[1:] for row in reversed(rows)}
+
+
+@on_tpu
+def test_costs_of_a_config(monkeypatch):
+  config = sorting.get_config('smoke')
+  task = experiment.make_task(config)
+  test = task.evaluators()['test']
+  monkeypatch.setattr(task, 'evaluators', lambda: {'test': test})
+  costs = compiled(config, task, ['v5e:2x2'], monkeypatch)
+  assert costs['chips'] == ['4'] and costs['batch'] == ['128']
+  assert '**training, an update**' in costs
+  assert '**evaluation `test`, its whole set**' in costs
+  assert 'MB of 16 GB' in costs['memory a chip'][0]
+  assert costs['matrix products a chip'][0].endswith('FLOP')
+  assert costs['memory traffic a chip'][0].endswith('B')
+  assert costs['time'][0].endswith('s')
+  assert costs['all-reduce'][0].endswith('kB')
+  assert '%' in costs['share of the peak'][0]
+
+
+@on_tpu
+def test_batch_grows_with_the_chips(monkeypatch):
+  costs = compiled(
+    toy_task.make_config(steps_per_call=2),
+    toy_task.ToyTask(),
+    ['v5e:1x1', 'v5e:2x2'],
+    monkeypatch,
+  )
+  assert costs['chips'] == ['1', '4'] and costs['batch'] == ['16', '64']
+  # A chip does the same, and one alone has nobody to talk to.
+  one, four = costs['matrix products a chip']
+  assert one == four
+  one, four = costs['all-reduce']
+  assert one == '–' and ' x, ' in four
+
+
+@on_tpu
+def test_batch_that_does_not_divide():
+  config = sorting.get_config('smoke')
+  config.batch_size = 6
+  with pytest.raises(UserError, match='batch_size=6 does not divide over 4'):
+    compile.report(config, ['v5e:2x2'])
+
+
+@on_tpu
+def test_too_large_names_what_is_large(monkeypatch):
+  task = toy_task.ToyTask(width=2**17)
+  monkeypatch.setattr(experiment, 'make_task', lambda config: task)
+  config = toy_task.make_config(batch_size=2**17)
+  with pytest.raises(UserError) as error:
+    compile.report(config, ['v5e:2x2'])
+  message = str(error.value)
+  assert 'training does not fit' in message and '\n' not in message
+  assert 'float32[131072, 131072] (68.7 GB)' in message

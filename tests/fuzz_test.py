@@ -1,0 +1,255 @@
+"""Whatever a user gives: it is read, or refused by a UserError of one line."""
+
+import functools
+import importlib
+import json
+import pathlib
+import re
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from configs import common
+from core import runtime, weights
+from core.errors import UserError
+from hinting.increment import data as increment
+from hinting.sorting import data as integers
+from rrn.ages import data as ages
+from rrn.babi import data as babi
+from rrn.pretty_clevr import data as pretty_clevr
+from rrn.sudoku import data as sudoku
+from seq2set import point_sets
+from seq2set.parsing import data as trees
+from seq2set.parsing import linearise
+from seq2set.sorting import data as numbers
+
+ROOT = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted(
+  f'configs.{path.parent.name}.{path.stem}'
+  for path in ROOT.glob('configs/*/[a-z]*.py')
+  if path.stem != 'common'
+)
+bounded = settings(
+  max_examples=50, derandomize=True, deadline=None, database=None
+)
+
+
+def attempt(read, *args):
+  """Calls `read`; returns whether it was content."""
+  try:
+    read(*args)
+  except UserError as error:
+    assert len(str(error).splitlines()) == 1
+    return False
+  return True
+
+
+def mixed(pieces, max_size=40):
+  """Text of a format's own pieces, and of others."""
+  odd = st.text(max_size=3) | st.sampled_from(['9' * 5000, '-1', '1e999', '\0'])
+  item = st.one_of(*[st.sampled_from(pieces)] * 4, odd)
+  return st.lists(item, max_size=max_size).map(''.join)
+
+
+def read_babi(text):
+  return list(babi.read_questions(text.split('\n'), 'qa1.txt'))
+
+
+def read_trees(text):
+  for tree in map(trees.clean, trees.read(text.split('\n'), 'trees.mrg')):
+    if tree:
+      linearise.linearise(tree, 'depth_first')
+      linearise.linearise(tree, 'breadth_first')
+
+
+# Reader, a good text, and the pieces that others are made of.
+FORMATS = {
+  'sudoku': (
+    functools.partial(sudoku.parse, num_cells=16),
+    '1' + '.' * 15,
+    ['1', '2', '3', '4', '....', '.......'],
+  ),
+  'babi': (
+    read_babi,
+    '1 Mary moved to the garden.\n2 Where is Mary?\tgarden\t1',
+    ['1 ', '2 ', 'Mary moved to the garden.', 'Where is Mary?', '\t', '\n']
+    + ['garden', '1', '0 '],
+  ),
+  'trees': (
+    read_trees,
+    '(S (NP (N dogs)) (VP (V bark)))',
+    ['(', ')', ' ', 'S ', '(N dogs)', '(NP-SBJ-1 ', '(-NONE- *)', '\n'],
+  ),
+  'numbers': (
+    numbers.parse,
+    '0.3 0.1, 2',
+    ['0.3', ' ', ',', '-', '1e3', 'nan'],
+  ),
+  'integers': (
+    functools.partial(integers.parse, num_values=8, max_length=9),
+    '7 3 7 1',
+    ['7', '1', ' ', ', ', '+', '0'],
+  ),
+  'increment': (
+    functools.partial(increment.parse, max_length=9),
+    '1399',
+    ['0', '1', '99', '+', ' '],
+  ),
+  'ages': (
+    ages.parse,
+    'A=B+1; B=C+1; C=D+1; D=E+1; E=F+1; F=G+1; G=H+1; H=31; A=?',
+    ['A=B+1; B=C+1; C=D+1; D=E+1; E=F+1; F=G+1; G=H+1;', 'H=31;', 'A=?', ';']
+    + ['A', '=', '+', '-', '7'],
+  ),
+  'points': (
+    point_sets.parse,
+    '0 0 1 0 0 1 output 1 2 3 1',
+    ['0 ', '1 ', '0.5 ', 'output ', '2 ', '-', 'inf '],
+  ),
+  'scene': (
+    pretty_clevr.parse,
+    None,
+    [
+      '{"objects": ',
+      '[',
+      ']',
+      '{',
+      '}',
+      ', ',
+      '"question": ',
+      '"x": 1',
+      'null',
+    ],
+  ),
+}
+
+
+@pytest.mark.parametrize('name', FORMATS)
+def test_lines(name):
+  read, good, pieces = FORMATS[name]
+  assert good is None or attempt(read, good)
+
+  @bounded
+  @given(text=mixed(pieces))
+  def check(text):
+    attempt(read, text)
+
+  check()
+
+
+def test_trees_of_any_depth():
+  for depth, is_read in (50, True), (100_000, False):
+    text = '(S ' * depth + '(N dogs)' + ')' * depth
+    assert attempt(read_trees, text) == is_read
+
+
+def known_arguments(get_config):
+  """The names of a config's arguments, as its own complaint lists them."""
+  with pytest.raises(UserError) as caught:
+    get_config('?')
+  return re.search(r'known: (.*)\)', str(caught.value))[1].split(', ')
+
+
+@pytest.mark.parametrize('module', CONFIGS)
+def test_config_arguments(module):
+  get_config = importlib.import_module(module).get_config
+  names = st.sampled_from(known_arguments(get_config)) | st.text(max_size=3)
+  values = st.sampled_from(
+    ['', '0', '-1', '7', '1.5', '1e9', 'nan', 'True', '2x3', '9' * 5000, '=']
+  ) | st.text(max_size=3)
+  item = names | st.tuples(names, values).map('='.join)
+
+  @bounded
+  @given(arg=st.lists(item, max_size=3).map(','.join))
+  def check(arg):
+    attempt(get_config, arg)
+
+  assert attempt(get_config, 'smoke')
+  check()
+
+
+@bounded
+@given(name=st.text(max_size=9), value=st.text(max_size=3))
+def test_overrides(name, value):
+  config = common.default_config()
+  attempt(common.check_overrides, config, [f'--config.{name}={value}'])
+
+
+PARAMS = {'a': np.ones((2, 3), np.float32), 'b': np.zeros(4, np.float16)}
+TYPES = ['F32', 'F16', 'BF16', 'I64', 'BOOL', 'C64', 'F4', 'F8_E4M3', 'F9']
+SIZES = st.integers(-1, 5) | st.sampled_from([2**31, 2**63, 2**70])
+HEADERS = st.dictionaries(
+  st.sampled_from(['a', 'b', 'c', '__metadata__']),
+  st.fixed_dictionaries(
+    {},
+    optional={
+      'dtype': st.sampled_from(TYPES),
+      'shape': st.lists(SIZES, max_size=3),
+      'data_offsets': st.lists(SIZES | st.just(24), max_size=3),
+    },
+  )
+  | st.none(),
+)
+
+
+@pytest.fixture(scope='module')
+def read_weights(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('weights')
+  weights.save_weights(folder, PARAMS)
+
+  def read(contents):
+    (folder / weights.NAME).write_bytes(contents)
+    weights.load_weights(folder, PARAMS)
+
+  read.good = (folder / weights.NAME).read_bytes()
+  return read
+
+
+def with_header(header, body=b'', size=None):
+  text = json.dumps(header).encode()
+  return struct.pack('<Q', len(text) if size is None else size) + text + body
+
+
+def test_weights_with_another_header(read_weights):
+  @bounded
+  @given(header=HEADERS, body=st.binary(max_size=40))
+  def check(header, body):
+    attempt(read_weights, with_header(header, body))
+
+  check()
+  for dtype in TYPES:  # a tensor as it should be, but for its type
+    for size in range(49):
+      entry = {'dtype': dtype, 'shape': [2, 3], 'data_offsets': [0, size]}
+      assert not attempt(read_weights, with_header({'a': entry}, bytes(size)))
+  for size in (0, 3, 10**8, 2**40, 2**63, 2**64 - 1):
+    assert not attempt(read_weights, with_header({}, size=size))
+
+
+def test_weights_cut_and_overwritten(read_weights):
+  good = read_weights.good
+  assert attempt(read_weights, good)
+  for size in range(len(good)):
+    assert not attempt(read_weights, good[:size])
+
+  @bounded
+  @given(start=st.integers(0, len(good)), piece=st.binary(max_size=9))
+  def check(start, piece):
+    attempt(read_weights, good[:start] + piece + good[start + len(piece) :])
+
+  check()
+
+
+@bounded
+@given(
+  contents=st.binary(max_size=20)
+  | st.recursive(
+    st.none() | st.integers() | st.text(max_size=3),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=4,
+  ).map(lambda value: json.dumps(value).encode())
+)
+def test_json_files(contents):
+  attempt(runtime.parse_json, contents, pathlib.Path('config.json'))

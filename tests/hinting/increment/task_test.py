@@ -1,0 +1,190 @@
+"""Numbers by length against integers, packed rows, and predict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.hinting import increment
+from core.errors import UserError
+from hinting import mixture, vocabulary
+from hinting.increment import hints, task
+from hinting.transformer import Transformer
+from hinting.vocabulary import Token
+from tests import learning
+
+ORDERS = pytest.mark.parametrize('order', hints.ORDERS)
+
+
+def make(arg='smoke', **changes):
+  config = increment.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+def draw(made, size=16):
+  draw = jax.jit(lambda key: made.batch(key, {}, size=size, step=0))
+  return draw(jax.random.key(0))
+
+
+def next_row(digits, order):
+  """The digits of the number plus one, both in the order of rows."""
+  turn = -1 if order == 'reversed' else 1
+  text = ''.join(str(d) for d in digits[::turn])
+  return [int(d) for d in str(int(text) + 1)][::turn]
+
+
+class Oracle(nnx.Module):
+  """Adds one, by looking; but not to a number of 9s alone."""
+
+  def __init__(self, order, fails=False):
+    self.order, self.fails = order, fails
+
+  def answer(self, row):
+    """What stands behind INCREMENT, and where that is."""
+    row = row.tolist()
+    at = row.index(Token.INCREMENT)
+    digits = [t - vocabulary.value_token(1) for t in row[:at]]
+    digits = [d for d in digits if d >= 0]
+    answer = next_row(digits, self.order)
+    if self.fails and len(answer) > len(digits):
+      answer = answer[:-1]
+    return [*(vocabulary.value_token(1 + d) for d in answer), Token.EOS], at
+
+  def __call__(self, tokens, at):
+    logits = []
+    for row, places in zip(np.asarray(tokens), np.asarray(at), strict=True):
+      answer, start = self.answer(row)
+      answer += [Token.PAD] * (len(row) + 1)  # where nothing is asked
+      logits.append([answer[place - start] for place in places])
+    return jax.nn.one_hot(np.array(logits), vocabulary.size(10))
+
+  def decode(self, prompts, starts, *, num_tokens):
+    def solve(prompts):
+      rows = [self.answer(row)[0] for row in np.asarray(prompts)]
+      rows = [row + [Token.PAD] * (num_tokens - len(row)) for row in rows]
+      return np.array(rows, np.int32)
+
+    shape = jax.ShapeDtypeStruct((len(prompts), num_tokens), jnp.int32)
+    return jax.pure_callback(solve, shape, prompts)
+
+
+def measure(made, model, name, count=40):
+  batch = {'index': np.arange(count), 'weight': np.ones(count)}
+  measured = made.evaluators()[name].measure(model, batch)
+  return {key: float(m.result()) for key, m in measured.items()}
+
+
+@ORDERS
+def test_measures_of_an_oracle(order):
+  lengths = {'evals.lengths': (3, 8), 'evals.test_lengths': (3, 8)}
+  made = make(f'smoke,order={order}', **lengths)
+  assert list(made.evaluators()) == ['validation', 'test', 'carries']
+  for name in 'validation', 'carries':
+    assert set(measure(made, Oracle(order), name).values()) == {1}
+    values = measure(made, Oracle(order, fails=True), name)
+    lists = made.draw_lists(
+      mixture.SEEDS[name],
+      jnp.arange(40),
+      8,
+      law='carries' if name == 'carries' else 'test',
+    )
+    is_nines = (np.asarray(lists) == 10).all(1)
+    assert 0 < is_nines.sum() < 20
+    assert values['accuracy_length_8'] == pytest.approx(1 - is_nines.mean())
+    assert values['tokens_length_8'] < 1
+
+
+def test_every_hint_of_the_sweep_trains():
+  points = increment.sweep('smoke')
+  assert set(points) == {'none', *hints.kinds('standard')} - {'increment'}
+  for name, config in points.items():
+    names = {'increment'} if name == 'none' else {'increment', name}
+    batch = draw(task.make_task(config))
+    assert {column.split('/')[0] for column in batch} == names
+    assert max(x.max() for x in batch.values()) < 64
+
+
+@ORDERS
+def test_packed_rows_of_a_batch(order):
+  """Two numbers in a row, of n and 22 - n digits; its answers are theirs."""
+  made = make(f'cpu,hint=none,order={order}')
+  batch = jax.tree.map(np.asarray, draw(made, 256))
+  batch = {name.split('/')[1]: x for name, x in batch.items()}
+  lengths = []
+  for index in range(128):
+    row = {name: x[index] for name, x in batch.items()}
+    expected = []
+    for segment in 0, 1:
+      tokens = row['tokens'][row['segments'] == segment].tolist()
+      count = tokens.index(Token.INCREMENT) - 1
+      lengths.append(count)
+      digits = [t - vocabulary.value_token(1) for t in tokens[1 : 1 + count]]
+      answer = next_row(digits, order)
+      expected += [*(vocabulary.value_token(1 + d) for d in answer), Token.EOS]
+    assert sum(lengths[-2:]) == 22
+    assert row['targets'][row['weights'] > 0].tolist() == expected
+  assert set(lengths) == set(range(2, 21))
+
+
+@ORDERS
+def test_predict(order):
+  made = make(f'smoke,order={order}')
+  lines = ['1399', '0', 'x', '9' * 32, '9' * 33, '00129']
+  answers = list(made.predict(Oracle(order), lines))
+  assert answers[:2] == ['1400', '1'] and answers[5] == '130'
+  assert answers[3] == '1' + 32 * '0'
+  assert isinstance(answers[2], UserError) and isinstance(answers[4], UserError)
+
+
+@ORDERS
+def test_what_is_printed(order):
+  made = make(f'smoke,order={order}')
+  for values, answer, expected in [
+    ([2, 10], [3, 1], ('20', True)),
+    ([2, 10], [3, 2], ('21', False)),
+    ([10], [2, 1], ('10', True)),
+    ([2, 3], [None, 11], ('??', False)),
+    ([2, 3], [], ('', False)),
+  ]:
+    turn = -1 if order == 'reversed' else 1
+    assert made.finish(answer[::turn], values[::turn]) == expected
+
+
+def test_predict_by_the_network():
+  made = make()
+  model = Transformer(made.model_config, 64, rngs=nnx.Rngs(0))
+  (answer,) = made.predict(model, ['41'])
+  assert isinstance(answer, str)
+
+
+def test_figures():
+  made = make()
+  values = {
+    f'{name}/accuracy_length_{length}': 0.5
+    for name in made.tests
+    for length in (4, 8, 16, 32)
+  }
+  (figure,) = made.figures(values).values()
+  labels = [line.get_label() for line in figure.axes[0].get_lines()]
+  assert {'test', 'carries'} < set(labels)
+  assert made.figures({}) == {}
+
+
+def test_wrong_settings_are_refused():
+  with pytest.raises(UserError, match='standard, reversed'):
+    make('smoke,order=backwards')
+  with pytest.raises(UserError, match='changed'):
+    make('smoke,hint=change')
+  with pytest.raises(UserError, match='3 to 20'):
+    make(**{'data.max_length': 21})
+
+
+def test_learns_one_batch():
+  made = make('smoke,hint=tail,order=reversed')
+  has_none, loss, metrics = learning.learn(
+    made, draw(made, 8), num_updates=500, rate=3e-3
+  )
+  assert all('key' in name and 'bias' in name for name in has_none)
+  assert metrics['increment_tokens'] == 1 and loss < 0.1

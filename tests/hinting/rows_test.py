@@ -1,0 +1,117 @@
+"""Rows are joined and packed as a loop in Python would."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hinting import hints, rows
+from hinting.vocabulary import Token
+
+KINDS = hints.kinds(32)
+
+
+def draw(key, count):
+  return jax.random.randint(key, (8,), 1, 33)
+
+
+def make(kind, longest=8, count=16):
+  return rows.make_pairs(
+    kind,
+    jax.random.split(jax.random.key(0), count),
+    max_length=8,
+    longest=longest,
+    draw_values=draw,
+  )
+
+
+def unpack(packed):
+  """The rows of one packed row, as (prompt and answer tokens) read back."""
+  found = []
+  for segment in range(packed['segments'].max() + 1):
+    inside = packed['segments'] == segment
+    at = np.flatnonzero(inside)
+    asked = np.isin(packed['at'], at) & (packed['weights'] > 0)
+    found.append((packed['tokens'][inside], packed['targets'][asked]))
+  return found
+
+
+def test_join():
+  row = rows.join(
+    [
+      rows.special(Token.BOS),
+      rows.numbers(jnp.array([3, 9, 4]), jnp.array(2)),
+      rows.numbers(jnp.array([7, 7]), 1, is_answer=True),
+      rows.special(Token.EOS, is_answer=True),
+    ],
+    7,
+  )
+  assert row.tokens.tolist() == [1, 34, 40, 38, 2, 0, 0]
+  assert row.is_answer.tolist() == [False] * 3 + [True] * 2 + [False] * 2
+  assert row.length == 5
+
+
+def test_pairs_of_sorting_have_no_padding():
+  batch = jax.tree.map(np.asarray, make(KINDS['sort']))
+  assert batch['tokens'].shape == (16, 2 * 10 + 2 * 2)
+  assert (batch['segments'] >= 0).all()
+  assert (batch['weights'] == 1).all()
+  lengths = []
+  for index in range(16):
+    pair = unpack({k: v[index] for k, v in batch.items()})
+    for tokens, targets in pair:
+      count = len(targets) - 1
+      lengths.append(count)
+      values = tokens[1 : 1 + count]
+      assert tokens[0] == Token.BOS and tokens[1 + count] == Token.SORT
+      np.testing.assert_array_equal(targets[:-1], np.sort(values))
+      assert targets[-1] == Token.EOS
+      np.testing.assert_array_equal(tokens[2 + count :], targets[:-1])
+    assert sum(lengths[-2:]) == 10
+  assert set(lengths) == set(range(2, 9))
+
+
+def test_lengths_are_uniform():
+  batch = make(KINDS['sort'], count=2000)
+  first = (batch['segments'] == 0).sum(1) - 2  # 2 n + 2 tokens are read
+  counts = np.bincount(np.asarray(first) // 2, minlength=9)[2:]
+  assert counts.min() > 2000 / 7 * 0.75 and counts.max() < 2000 / 7 * 1.25
+
+
+@pytest.mark.parametrize('name', KINDS)
+def test_positions_and_answers(name):
+  batch = jax.tree.map(np.asarray, make(KINDS[name]))
+  for index in range(16):
+    packed = {k: v[index] for k, v in batch.items()}
+    for segment in 0, 1:
+      inside = packed['segments'] == segment
+      np.testing.assert_array_equal(
+        packed['positions'][inside], np.arange(inside.sum())
+      )
+    used = packed['weights'] > 0
+    assert used[: used.sum()].all()
+    assert (np.diff(packed['at'][used]) > 0).all()
+    # What is predicted inside a row is what stands there.
+    inputs = np.append(packed['tokens'], Token.PAD)
+    segments = np.append(packed['segments'], -2)
+    at, targets = packed['at'][used], packed['targets'][used]
+    is_read = segments[at] == segments[at + 1]
+    np.testing.assert_array_equal(inputs[at + 1][is_read], targets[is_read])
+
+
+def test_shorter_lists_of_a_curriculum():
+  batch = make(KINDS['sort'], longest=jnp.asarray(4))
+  assert batch['tokens'].shape == (16, 24)
+  assert (batch['weights'].sum(1) == 4 + 2 + 2).all()
+  assert (batch['segments'][:, 16:] == -1).all()
+
+
+def test_training_never_sees_longer_lists():
+  with pytest.raises(AssertionError, match='prove nothing'):
+    rows.make_pairs(
+      KINDS['sort'],
+      jax.random.split(jax.random.key(0), 1),
+      max_length=21,
+      longest=21,
+      draw_values=draw,
+    )

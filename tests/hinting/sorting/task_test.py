@@ -1,0 +1,215 @@
+"""Shares of hints, fixed sets, exact match against decoding, and predict."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from configs.hinting import sorting
+from core.errors import UserError
+from hinting import hints, mixture, vocabulary
+from hinting.sorting import task
+from hinting.transformer import Transformer
+from hinting.vocabulary import Token
+from tests import learning
+
+
+def make(arg='smoke', **changes):
+  config = sorting.get_config(arg)
+  config.update_from_flattened_dict(changes)
+  return task.make_task(config)
+
+
+def draw(made, size=16, seed=0, step=0):
+  draw = jax.jit(lambda key, step: made.batch(key, {}, size=size, step=step))
+  return draw(jax.random.key(seed), step)
+
+
+class Oracle(nnx.Module):
+  """Sorts, by looking; `wrong(values)`: ends too early."""
+
+  def __init__(self, wrong=lambda values: np.False_):
+    self.wrong = wrong
+
+  def __call__(self, tokens, at):
+    logits = []
+    for row, places in zip(np.asarray(tokens), np.asarray(at), strict=True):
+      end = row.tolist().index(Token.SORT)
+      values = row[1:end]
+      answer = [*np.sort(values), Token.EOS]
+      if self.wrong(values):
+        answer[-2] = Token.EOS
+      logits.append(np.array([answer[place - end] for place in places]))
+    return jax.nn.one_hot(np.stack(logits), vocabulary.size(32))
+
+
+def measure(made, model, name='validation', count=6):
+  batch = {'index': np.arange(count), 'weight': np.ones(count)}
+  measured = made.evaluators()[name].measure(model, batch)
+  return {key: float(m.result()) for key, m in measured.items()}
+
+
+def test_shares_are_exact():
+  for hint, share, counts in [
+    ('', 0.5, {'sort': 8}),
+    ('count', 0.5, {'sort': 4, 'count': 4}),
+    ('count', 0.25, {'sort': 6, 'count': 2}),
+    ('successor+count', 0.5, {'sort': 4, 'successor': 2, 'count': 2}),
+  ]:
+    made = make(**{'data.hint': hint, 'data.hint_share': share})
+    batch = draw(made)
+    sizes = {
+      name.split('/')[0]: len(x)
+      for name, x in batch.items()
+      if name.endswith('tokens')
+    }
+    assert sizes == counts
+  with pytest.raises(UserError, match='no whole number'):
+    draw(make(**{'data.hint_share': 0.3}))
+  with pytest.raises(UserError, match='no whole number'):
+    draw(make(), size=15)
+
+
+def test_every_hint_of_the_sweep_trains():
+  points = sorting.sweep('smoke')
+  assert set(points) == {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
+  for name, config in points.items():
+    names = {'sort'} if name == 'none' else {'sort', name}
+    batch = draw(task.make_task(config))
+    assert {column.split('/')[0] for column in batch} == names
+    assert max(x.max() for x in batch.values()) < 64
+
+
+def test_a_fixed_training_set():
+  def lists(made):
+    batches = [draw(made, size=64, seed=seed) for seed in range(8)]
+    tokens = np.concatenate([b['sort/tokens'] for b in batches])
+    return {row.tobytes() for row in tokens}
+
+  assert len(lists(make(**{'data.num_rows': 20}))) == 10
+  assert len(lists(make())) > 120
+
+
+def test_curriculum():
+  made = make(**{'data.curriculum_steps': 600})
+  longest = []
+  for step in 0, 99, 100, 300, 600, 10**6:
+    batch = draw(made, size=64, step=step)
+    lengths = batch['sort/weights'].sum(1) - 2
+    assert (lengths == lengths[0]).all()
+    longest.append(int(lengths[0]) - 2)
+  assert longest == [2, 2, 3, 5, 8, 8]
+
+
+def test_measures_of_an_oracle():
+  made = make()
+  assert set(measure(made, Oracle()).values()) == {1}
+  values = measure(made, Oracle(lambda values: len(values) == 16))
+  assert values['accuracy_length_8'] == 1
+  assert values['accuracy_length_16'] == 0
+  assert values['tokens_length_16'] == pytest.approx(16 / 17)
+
+
+def test_fixed_lists_are_uniform_and_apart():
+  made = make()
+  index = jnp.arange(500)
+  validation, test = (
+    made.draw_lists(mixture.SEEDS[split], index, 8)
+    for split in ('validation', 'test')
+  )
+  assert not (validation[:, None] == test).all(-1).any()
+  counts = np.bincount(np.asarray(test).ravel(), minlength=33)[1:]
+  assert counts.min() > 80 and counts.max() < 175
+  again = made.draw_lists(mixture.SEEDS['test'], index[7:9], 8)
+  np.testing.assert_array_equal(again, test[7:9])
+  distinct = make('smoke,lists=distinct').draw_lists(1, index[:9], 32)
+  assert all(len(set(x)) == 32 for x in distinct.tolist())
+
+
+@pytest.mark.parametrize('temperature', ['T0', 'T1'])
+def test_exact_match_is_that_of_decoding(temperature):
+  """Of a model that is sometimes right."""
+  made = make(f'smoke,hint=none,temperature={temperature}')
+  _, model, _ = learning.train(made, draw(made, 256), num_updates=80, rate=5e-3)
+  lists = made.draw_lists(mixture.SEEDS['validation'], jnp.arange(60), 4)
+  measured = measure(made, model, count=60)['accuracy_length_4']
+  prompts = jnp.concatenate(
+    [
+      jnp.full((60, 3), Token.PAD),
+      jnp.full((60, 1), Token.BOS),
+      vocabulary.value_token(lists),
+      jnp.full((60, 1), Token.SORT),
+    ],
+    1,
+  )
+  decoded = model.decode(prompts, jnp.full(60, 3), num_tokens=5)
+  answers = vocabulary.value_token(jnp.sort(lists))
+  ends = jnp.full((60, 1), Token.EOS)
+  is_right = (decoded == jnp.concatenate([answers, ends], 1)).all(1)
+  assert 0 < measured < 1
+  assert measured == pytest.approx(float(is_right.mean()))
+
+
+class SortingDecoder(nnx.Module):
+  """Decodes sorted lists; of those with a 13, one that ends in a MASK."""
+
+  def decode(self, prompts, starts, *, num_tokens):
+    is_value = prompts >= vocabulary.FIRST_VALUE
+    big = 10**6
+    values = jnp.sort(jnp.where(is_value, prompts, big))[:, :num_tokens]
+    has_13 = (prompts == vocabulary.value_token(13)).any(1, keepdims=True)
+    values = jnp.where(
+      has_13 & (values > vocabulary.value_token(13)), Token.MASK, values
+    )
+    values = jnp.where(values == big, Token.EOS, values)
+    missing = num_tokens - values.shape[1]
+    return jnp.pad(values, ((0, 0), (0, missing)))
+
+
+def test_predict():
+  made = make()
+  lines = ['3 1 2 1', 'x', '32', '13 20 4', '1 ' * 33, '5 6']
+  answers = list(made.predict(SortingDecoder(), lines))
+  assert answers[0] == '1 1 2 3'
+  assert isinstance(answers[1], UserError) and isinstance(answers[4], UserError)
+  assert answers[2] == '32' and answers[5] == '5 6'
+  assert answers[3].startswith('4 13 ?')
+
+
+def test_predict_by_the_network():
+  made = make()
+  model = Transformer(made.model_config, 64, rngs=nnx.Rngs(0))
+  (answer,) = made.predict(model, ['3 1 2'])
+  assert isinstance(answer, str)
+
+
+def test_wrong_settings_are_refused():
+  with pytest.raises(UserError, match='rich'):
+    make('smoke,lists=poor')
+  with pytest.raises(UserError, match='successor'):
+    make('smoke,hint=sucessor')
+  with pytest.raises(UserError, match='successor'):
+    make('smoke,hint=sort')  # the main task itself
+  with pytest.raises(UserError, match='twice'):
+    make('smoke,hint=count+count')
+  with pytest.raises(UserError, match='hint_share=1.0'):
+    make(**{'data.hint_share': 1.0})
+  with pytest.raises(UserError, match='max_positions=512: .* 602 positions'):
+    make('main=scratchpad,positions=learned')
+  with pytest.raises(UserError, match='scratchpad'):
+    make('smoke,main=sorting')
+  with pytest.raises(UserError, match='3 to 20'):
+    make(**{'data.max_length': 21})
+  with pytest.raises(UserError, match='distinct values'):
+    make('smoke,lists=distinct', **{'data.num_values': 20})
+
+
+@pytest.mark.parametrize('arg', ['hint=none', 'hint=successors,temperature=T1'])
+def test_learns_one_batch(arg):
+  made = make(f'smoke,{arg}')
+  has_none, loss, metrics = learning.learn(
+    made, draw(made, 8), num_updates=500, rate=3e-3
+  )
+  assert all('key' in name and 'bias' in name for name in has_none)
+  assert metrics['sort_tokens'] == 1 and loss < 0.1

@@ -1,0 +1,115 @@
+"""Points are drawn, ordered, scaled and padded; lines are read or refused."""
+
+import numpy as np
+import pytest
+
+from core.errors import UserError
+from seq2set import point_sets
+
+LINE = '0.1 0.2 0.9 0.1 0.5 0.8 0.5 0.3 output 1 2 3 1'
+
+
+def test_points_are_drawn_by_seed():
+  for distribution, low in ('uniform', 0), ('normal', -1):
+    a, b, c = (
+      point_sets.draw(np.random.default_rng(seed), 50, 7, distribution)
+      for seed in (0, 0, 1)
+    )
+    assert a.shape == (50, 7, 2) and a.dtype == np.float32
+    np.testing.assert_array_equal(a, b)
+    assert (a != c).any()
+    assert (a.min() < low) == (distribution == 'normal')
+
+
+def test_angles_rise_around_the_mean():
+  points = point_sets.draw(np.random.default_rng(0), 1, 9, 'normal')[0]
+  order = point_sets.input_order(points, 'angle')
+  x, y = (points[order] - points.mean(0)).T
+  assert (np.diff(np.arctan2(y, x)) > 0).all()
+  np.testing.assert_array_equal(
+    point_sets.input_order(points, 'random'), np.arange(9)
+  )
+
+
+@pytest.mark.parametrize('keep_angles', [False, True])
+def test_spread_forgets_place_and_scale(keep_angles):
+  points = point_sets.draw(np.random.default_rng(0), 1, 9, 'uniform')[0]
+  for distribution in point_sets.DISTRIBUTIONS:
+    one, other, wide = (
+      point_sets.spread(x, distribution, keep_angles=keep_angles)
+      for x in (points, 50 * points - 7, points * [3, 1])
+    )
+    np.testing.assert_allclose(one, other, atol=1e-5)
+    assert np.allclose(one, wide, atol=1e-5) != keep_angles
+  one = point_sets.spread(points, 'uniform', keep_angles=keep_angles)
+  assert one.min() >= 0 and one.max() == pytest.approx(1)
+  if keep_angles:  # a similar figure
+    ratio = (one - one[0])[1:] / (points - points[0])[1:]
+    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
+
+
+def test_text_format_round_trips():
+  points, indices = point_sets.parse(LINE)
+  np.testing.assert_allclose(points[1], [0.9, 0.1])
+  assert points.shape == (4, 2)
+  np.testing.assert_array_equal(indices, [0, 1, 2, 0])
+  assert point_sets.format_answer(indices) == '1 2 3 1'
+  assert point_sets.parse(LINE.partition('output')[0])[1] is None
+
+
+@pytest.mark.parametrize(
+  'line, why',
+  [
+    ('', '0 numbers'),
+    ('1 2 3 4', '4 numbers'),
+    ('1 2 3 4 5 6 7', '7 numbers'),
+    ('0 0 1 1 x 1', "'x' is no number"),
+    ('0 0 1 1 nan 1', 'not finite'),
+    ('0 0 1e30 1 0 1', 'too large'),
+    ('0 0 1 1 2 2', 'on one line'),
+    ('0 0 1 0 0 1 output 1 2 4 1', 'from 1 to 3 expected'),
+    ('0 0 1 0 0 1 output 0 1 2', 'from 1 to 3 expected'),
+    ('0 0 1 0 0 1 output', 'from 1 to 3 expected'),
+  ],
+)
+def test_bad_lines(line, why):
+  with pytest.raises(UserError, match=why):
+    point_sets.parse(line)
+
+
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
+def test_files_hold_sets_of_any_sizes(tmp_path, inputs):
+  path = tmp_path / 'sets.txt'
+  path.write_text(f'{LINE}\n0 1 0 0 1 0 output 2 3 1 2\n')
+  columns = point_sets.load(str(path), lambda indices: indices[:-1], inputs)
+  points, mask, answer = (columns[x] for x in ('points', 'mask', 'answer'))
+  assert points.shape == (2, 4, 2) and answer.dtype == np.uint8
+  np.testing.assert_array_equal(mask.sum(1), [4, 3])
+  assert mask[1, :3].all()
+  # The answers are the same points, wherever these are now.
+  np.testing.assert_allclose(
+    points[0][answer[0]], [[0.1, 0.2], [0.9, 0.1], [0.5, 0.8]]
+  )
+  np.testing.assert_allclose(points[1][answer[1]], [[0, 0], [1, 0], [0, 1]])
+  if inputs == 'random':
+    np.testing.assert_array_equal(answer, [[0, 1, 2], [1, 2, 0]])
+
+
+def test_answers_are_padded_with_the_stop():
+  padded = point_sets.pad_answers([np.array([0, 1]), np.array([2, 1, 0])], 300)
+  assert padded.dtype == np.uint16
+  np.testing.assert_array_equal(padded, [[0, 1, 300], [2, 1, 0]])
+
+
+def test_bad_files_are_named(tmp_path):
+  path = tmp_path / 'sets.txt'
+  for text, why in [
+    (f'{LINE}\n0 0 1\n', 'sets.txt, line 2: 3 numbers'),
+    ('0 1 0 0 1 0', "line 1: no 'output'"),
+    ('', 'has no lines'),
+  ]:
+    path.write_text(text)
+    with pytest.raises(UserError, match=why):
+      point_sets.load(str(path), lambda indices: indices, 'random')
+  with pytest.raises(UserError, match='config.evals.source=.*No such file'):
+    point_sets.load(str(tmp_path / 'none'), lambda indices: indices, 'random')
