@@ -160,12 +160,3 @@ def muon(
   config.optim.b2 = 0.99
   config.optim.weight_decay = 0.1
   config.optim.clip_norm = 1.0
-
-
-def few_updates(config: ml_collections.ConfigDict):
-  """Trains pointers in a few thousand updates of Adam: ours."""
-  config.optim.schedule = 'cosine'
-  config.optim.learning_rate = 2e-3
-  config.optim.clip_norm = 1.0
-  config.optim.warmup_steps = 50
-  config.optim.ema_decay = 0.99

@@ -228,9 +228,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
 def parse_json(contents: bytes, path: pathlib.Path) -> dict[str, Any]:
   """Parses an object of a file; raises UserError where it is damaged."""
   try:
-    value = json.loads(
-      contents
-    )  # not of text, that damage may make undecodable
+    # Of bytes: what damage makes undecodable is told in the same way.
+    value = json.loads(contents)
     if not isinstance(value, dict):
       raise ValueError('no object')
   except ValueError as error:

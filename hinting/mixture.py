@@ -19,8 +19,9 @@ from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core import layers, lines
+from core import layers
 from core.errors import UserError, check_choice
+from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from hinting import plots, rows, vocabulary
@@ -315,7 +316,7 @@ class MixtureTask:
     }
 
   def predict(
-    self, model: Transformer, lines_: Iterable[str]
+    self, model: Transformer, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """Answers the list of each line, by decoding.
 
@@ -342,8 +343,8 @@ class MixtureTask:
 
     prompts = []
     wrong = total = 0
-    answers = lines.answer_lines(
-      lines_, parse=parse, solve=lambda columns: decode(params, **columns)
+    answers = answer_lines(
+      lines, parse=parse, solve=lambda columns: decode(params, **columns)
     )
     for answer in answers:
       if isinstance(answer, UserError):

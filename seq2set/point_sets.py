@@ -31,10 +31,10 @@ def draw(
 
 
 def input_order(points: np.ndarray, inputs: str) -> np.ndarray:
-  """The indices of points [N, 2] in the order of `INPUTS` to read them in."""
+  """The indices of points [..., N, 2] in the order of `INPUTS` to read them."""
   if inputs == 'random':
-    return np.arange(len(points))
-  x, y = (points - points.mean(0)).T
+    return np.broadcast_to(np.arange(points.shape[-2]), points.shape[:-1])
+  x, y = np.moveaxis(points - points.mean(-2, keepdims=True), -1, 0)
   return np.argsort(np.arctan2(y, x))
 
 

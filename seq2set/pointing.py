@@ -132,8 +132,7 @@ class PointsTask:
       self.data.num_points,
       self.data.distribution,
     )
-    inputs = self.model_config.inputs
-    order = np.array([point_sets.input_order(one, inputs) for one in points])
+    order = point_sets.input_order(points, self.model_config.inputs)
     points = np.take_along_axis(points, order[..., None], 1)
     answers = [self.label(one) for one in points]
     return {

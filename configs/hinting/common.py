@@ -1,13 +1,27 @@
 """What experiments of task hinting share: the transformer and its recipe."""
 
+import ml_collections
+
 from configs import common
 
 
-def get_config(args):
-  """Builds what does not depend on the task, at the size that `args` asks for.
+def get_config(
+  args,
+  *,
+  longest_list: int,
+  lengths: tuple[int, ...],
+  test_lengths: tuple[int, ...],
+  report: dict[str, str],
+) -> ml_collections.ConfigDict:
+  """Builds a config of rows of a main task and of its hints.
 
-  `args` has `size`, `hint`, `temperature` and `positions`. The paper's sizes
-  are not known to us; bare is a guess.
+  The paper's sizes are not known to us; bare is a guess.
+
+  Args:
+    args: `size`, `hint`, `temperature` and `positions`.
+    longest_list: that `predict` answers.
+    lengths, test_lengths: of the lists of validation, and of eval.
+    report: the report of the sizes 'paper' and 'cpu'.
   """
   config = common.default_config()
   config.model.num_layers = 2
@@ -24,6 +38,9 @@ def get_config(args):
   config.data.hint_share = 0.5  # of the rows
   config.data.num_rows = 0  # of a fixed training set, of each kind; 0: fresh
   config.data.curriculum_steps = 0  # until all lengths are drawn; 0: at once
+  config.data.longest_list = longest_list  # in predict
+  config.evals.lengths = lengths
+  config.evals.test_lengths = test_lengths
   config.evals.every = 1000  # updates
   config.evals.num_lists = 200
   config.evals.num_test_lists = 1000
@@ -38,6 +55,7 @@ def get_config(args):
   config.optim.b2 = 0.98
   config.optim.weight_decay = 0.01
   config.optim.clip_norm = 1.0
+  config.report = report
   if args.size != 'paper':
     _small(config)
   if args.size == 'smoke':
@@ -60,6 +78,9 @@ def _smoke(config):
   config.model.width = 64
   config.model.feed_forward_width = 128
   config.data.max_length = 8
+  config.data.longest_list = 32
+  config.evals.lengths = (4, 8, 16)
+  config.evals.test_lengths = (4, 8, 16, 32)
   config.evals.every = 100
   config.evals.num_test_lists = 200
   config.total_steps = 400
@@ -68,3 +89,7 @@ def _smoke(config):
   config.optim.warmup_steps = 50
   config.log.every = 20
   config.checkpoint.every = 100
+  config.report = {
+    f'validation/accuracy_length_{length}': ''
+    for length in config.evals.lengths
+  }

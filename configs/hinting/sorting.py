@@ -46,29 +46,24 @@ def get_config(arg: str | None = None):
     lists='plain',
     main='sort',
   )
-  config = shared.get_config(args)
+  config = shared.get_config(
+    args,
+    longest_list=200,
+    lengths=(20, 40, 60, 80, 100),
+    test_lengths=(10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200),
+    report={
+      'test/accuracy_length_20': '',
+      'test/accuracy_length_50': '',
+      'test/accuracy_length_100': _paper(args),
+      'test/accuracy_length_200': '',
+    },
+  )
   config.task = 'hinting.sorting'
   config.data.lists = args.lists
   config.data.main = args.main
   config.data.num_values = 256 if args.lists == 'distinct' else 100
-  config.data.longest_list = 200  # in predict
-  config.evals.lengths = (20, 40, 60, 80, 100)
-  config.evals.test_lengths = (10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200)
-  config.report = {
-    'test/accuracy_length_20': '',
-    'test/accuracy_length_50': '',
-    'test/accuracy_length_100': _paper(args),
-    'test/accuracy_length_200': '',
-  }
   if args.size == 'smoke':
     config.data.num_values = 32
-    config.data.longest_list = 32
-    config.evals.lengths = (4, 8, 16)
-    config.evals.test_lengths = (4, 8, 16, 32)
-    config.report = {
-      f'validation/accuracy_length_{length}': ''
-      for length in config.evals.lengths
-    }
   return config
 
 

@@ -32,7 +32,9 @@ def get_config(arg: str | None = None):
   config.model.output_layers = 3
   config.model.edge_width = 0  # 2: the authors' dead columns
   config.model.dropout = 0.5
+  config.model.num_waves = 0  # of the first weights of numbers
   config.data.curriculum = ()  # see rrn.answer.most_jumps; (): none
+  config.data.ages = ()  # see rrn.ages.task.largest_age; (): all
   config.evals.every = 5000  # updates
   config.evals.num_steps = (steps,)
   config.evals.num_validation = 2048  # problems, on trees of training
@@ -68,6 +70,7 @@ def _recipe(config):
   config.model.node_layers = 1
   config.model.output_layers = 1
   config.model.dropout = 0.0
+  config.model.num_waves = 16
   common.muon(
     config,
     paths='(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel',
@@ -77,9 +80,11 @@ def _recipe(config):
 
 def _cpu(config):
   _recipe(config)
-  config.total_steps = 10_000
+  config.model.message_layers = 2
+  config.total_steps = 8000
   config.microbatch = 16
-  config.data.curriculum = (2000, 500)
+  config.data.curriculum = (5000, 500)
+  config.data.ages = (11, 700, 5000)
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.999
   config.evals.every = 1000

@@ -18,10 +18,11 @@ Expect: 72.6 % of 50 points by a network trained on 50; by one trained on 5 to
 """
 
 from configs import common
+from configs.seq2set import common as shared
 
 # Of Pointer Networks; those of 5 and 10 were trained on 5 to 50 points.
 PAPER = {5: '92.0 %', 10: '87.0 %', 50: '72.6 %'}
-ENCODERS = 'pointer_network', 'read_process_write'
+ENCODERS = shared.ENCODERS
 
 
 def get_config(arg: str | None = None):
@@ -38,28 +39,10 @@ def get_config(arg: str | None = None):
   num_points = (
     args.num_points or {'paper': 50, 'cpu': 10, 'smoke': 5}[args.size]
   )
-  config = common.default_config()
+  config = shared.points_config(args, num_points=num_points)
   config.task = 'seq2set.convex_hull'
-  config.model.encoder = args.encoder
-  config.model.width = 256
-  config.model.num_process_steps = 10
-  config.model.num_glimpses = 0 if args.encoder == ENCODERS[0] else 1
-  config.model.inputs = args.inputs
   config.model.start = start
-  config.data.num_points = num_points
   config.data.distribution = args.distribution
-  config.data.num_sets = 1_000_000
-  config.evals.every = 1000  # updates
-  config.evals.num_sets = 10_000
-  config.evals.batch_size = 500
-  config.evals.beam = 1  # prefixes that are kept; 1: greedy
-  config.evals.source = ''  # file of sets with hulls, for --mode=eval
-  config.total_steps = 100_000
-  config.batch_size = 128
-  config.steps_per_call = 50
-  config.optim.learning_rate = 1e-3
-  config.optim.clip_norm = 2.0
-  config.checkpoint.every = 1000
   is_quoted = args.encoder == ENCODERS[0] and args.inputs == 'random'
   is_quoted &= (start, args.distribution) == ('lowest', 'uniform')
   paper = PAPER.get(num_points, '') if is_quoted else ''
@@ -69,22 +52,6 @@ def get_config(arg: str | None = None):
     f'{split}/area': '',
     f'{split}/simple': '',
   }
-  if args.size == 'cpu':
-    config.model.width = 128
-    config.data.num_sets = 100_000
-    config.evals.num_sets = 2000
-    config.total_steps = 5000
-    common.few_updates(config)
-  elif args.size == 'smoke':
-    config.model.width = 32
-    config.data.num_sets = 5000
-    config.evals.every = 100
-    config.evals.num_sets = 1000
-    config.total_steps = 400
-    config.steps_per_call = 20
-    config.log.every = 20
-    config.checkpoint.every = 100
-    common.few_updates(config)
   return config
 
 

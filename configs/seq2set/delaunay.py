@@ -16,6 +16,7 @@ Expect: 80.7 % of 5 points and 93.0 % of their triangles, 22.6 % of 10 and
 """
 
 from configs import common
+from configs.seq2set import common as shared
 
 # Of Pointer Networks: triangulations, and triangles.
 PAPER = {
@@ -23,7 +24,7 @@ PAPER = {
   10: ('22.6 %', '81.3 %'),
   50: ('0 %', '52.8 %'),
 }
-ENCODERS = 'pointer_network', 'read_process_write'
+ENCODERS = shared.ENCODERS
 
 
 def get_config(arg: str | None = None):
@@ -36,28 +37,9 @@ def get_config(arg: str | None = None):
     encoder=ENCODERS[0],
   )
   num_points = args.num_points or (10 if args.size == 'paper' else 5)
-  config = common.default_config()
+  config = shared.points_config(args, num_points=num_points)
   config.task = 'seq2set.delaunay'
-  config.model.encoder = args.encoder
-  config.model.width = 256
-  config.model.num_process_steps = 10
-  config.model.num_glimpses = 0 if args.encoder == ENCODERS[0] else 1
-  config.model.inputs = args.inputs
   config.model.outputs = args.outputs
-  config.data.num_points = num_points
-  config.data.distribution = 'uniform'
-  config.data.num_sets = 1_000_000
-  config.evals.every = 1000  # updates
-  config.evals.num_sets = 10_000
-  config.evals.batch_size = 500
-  config.evals.beam = 1  # prefixes that are kept; 1: greedy
-  config.evals.source = ''  # file of sets with triangles, for --mode=eval
-  config.total_steps = 100_000
-  config.batch_size = 128
-  config.steps_per_call = 50
-  config.optim.learning_rate = 1e-3
-  config.optim.clip_norm = 2.0
-  config.checkpoint.every = 1000
   is_quoted = (args.encoder, args.inputs) == (ENCODERS[0], 'random')
   is_quoted &= args.outputs == 'incentre'
   paper = PAPER.get(num_points, ('', '')) if is_quoted else ('', '')
@@ -66,22 +48,6 @@ def get_config(arg: str | None = None):
     f'{split}/accuracy': paper[0],
     f'{split}/coverage': paper[1],
   }
-  if args.size == 'cpu':
-    config.model.width = 128
-    config.data.num_sets = 100_000
-    config.evals.num_sets = 2000
-    config.total_steps = 5000
-    common.few_updates(config)
-  elif args.size == 'smoke':
-    config.model.width = 32
-    config.data.num_sets = 5000
-    config.evals.every = 100
-    config.evals.num_sets = 1000
-    config.total_steps = 400
-    config.steps_per_call = 20
-    config.log.every = 20
-    config.checkpoint.every = 100
-    common.few_updates(config)
   return config
 
 

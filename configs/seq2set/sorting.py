@@ -13,6 +13,7 @@ Expect: 94 % of sets of 5 sorted by 5 steps and a glimpse, 57 % of 10, 4 % of 15
 """
 
 from configs import common
+from configs.seq2set import common as shared
 
 # Sorted sets in %: encoder or P -> without a glimpse, with one (Table 1).
 PAPER = {
@@ -76,7 +77,7 @@ def get_config(arg: str | None = None):
   }
   if args.size == 'cpu':
     config.total_steps = 3000
-    common.few_updates(config)
+    shared.few_updates(config)
   elif args.size == 'smoke':
     config.model.width = 32
     config.total_steps = 300
@@ -85,7 +86,7 @@ def get_config(arg: str | None = None):
     config.steps_per_call = 20
     config.log.every = 20
     config.checkpoint.every = 100
-    common.few_updates(config)
+    shared.few_updates(config)
   return config
 
 

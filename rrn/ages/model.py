@@ -3,8 +3,8 @@
 A recurrent relational network whose nodes are the eight facts, each read with
 the question; the relation network, which is one step of it; and a plain MLP.
 
-Axes: B batch, T steps, N facts, F features, C classes (the ages 0 to 99, of
-which 99 never occurs: the authors' network has it).
+Axes: B batch, T steps, N facts, F features, W waves, C classes (the ages 0 to
+99, of which 99 never occurs: the authors' network has it).
 """
 
 import dataclasses
@@ -21,6 +21,8 @@ from rrn.ages import data
 
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
 _FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
+# Of first weights that are mixed of waves, 1 for the usual size; by trial.
+_INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,8 @@ class ModelConfig:
       each last one.
     edge_width: 2 adds the authors' dead columns to the message function.
     dropout: rate before the last layer.
+    num_waves: 0, or of how many sines and as many cosines the first weights of
+      numbers and ages are mixed (ours): sums of numbers are sums of angles.
   """
 
   network: str = 'recurrent_relational_network'
@@ -47,6 +51,7 @@ class ModelConfig:
   output_layers: int = 3
   edge_width: int = 0
   dropout: float = 0.5
+  num_waves: int = 0
 
   def __post_init__(self):
     if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
@@ -75,6 +80,22 @@ class FactNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
+    if config.num_waves:
+      self._start_with_waves(config, rngs)
+
+  def _start_with_waves(self, config, rngs: nnx.Rngs):
+    """Makes sums of angles of the first weights of numbers and of ages."""
+    waves = _waves(config.num_waves)
+
+    def mix(scale, *shape):
+      return scale * layers.glorot(rngs.params(), shape)
+
+    first = self.answer.pre.layers[0].kernel
+    rows = slice(_FACT - _CLASSES, _FACT)
+    mixed = waves @ mix(_INPUT_SCALE, waves.shape[1], config.width)
+    first[...] = first[...].at[rows].set(mixed)
+    last = self.answer.output.layers[-1].kernel
+    last[...] = mix(_OUTPUT_SCALE, config.width, waves.shape[1]) @ waves.T
 
   def __call__(
     self,
@@ -144,3 +165,10 @@ def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
   return jnp.concatenate(
     [jax.nn.one_hot(facts[..., k], n) for k, n in enumerate(widths)], -1
   )
+
+
+def _waves(count: int) -> Float[Array, 'C W']:
+  """Sines and cosines of each value, of wavelengths from 2 C down."""
+  angles = jnp.pi * jnp.arange(_CLASSES)[:, None] * (1 + jnp.arange(count))
+  angles = angles / _CLASSES
+  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)

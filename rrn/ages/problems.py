@@ -58,12 +58,15 @@ def distances(
 
 
 def draw(
-  key: jax.Array, tree: Int[Array, ''], most_jumps: Int[Array, '']
+  key: jax.Array,
+  tree: Int[Array, ''],
+  most_jumps: Int[Array, ''],
+  max_age: Int[Array, ''],
 ) -> dict[str, jax.Array]:
   """Draws the ages, the one that is told and the one that is asked for.
 
   The latter is anyone's, or with `most_jumps` less than 7 that of anyone who is
-  so near.
+  so near. Ages are up to `max_age`.
 
   Returns:
     'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
@@ -71,6 +74,7 @@ def draw(
   """
   age_key, anchor_key, question_key = jax.random.split(key, 3)
   order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
+  order = jnp.where(jnp.arange(len(order)) <= max_age, order, -1)
   _, ages = jax.lax.top_k(order, NUM_PERSONS)
   anchor = jax.random.randint(anchor_key, (), 0, NUM_PERSONS)
   edges = decode(tree)

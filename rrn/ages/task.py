@@ -5,7 +5,7 @@
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,8 +66,9 @@ class AgesTask:
     )
     tree_key, draw_key = jax.random.split(key)
     trees = jax.random.choice(tree_key, arrays['tree'], (size,))
-    draw = jax.vmap(problems.draw, (0, 0, None))
-    return draw(jax.random.split(draw_key, size), trees, most)
+    draw = jax.vmap(problems.draw, (0, 0, None, None))
+    keys = jax.random.split(draw_key, size)
+    return draw(keys, trees, most, largest_age(step, self.data.ages))
 
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
@@ -92,8 +93,8 @@ class AgesTask:
       trees = trees[: self.evals.num_validation]
     key = jax.random.key(_SEEDS[split])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, trees)
-    draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
-    drawn = draw(keys, jnp.asarray(trees), _MAX_JUMPS)
+    draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
+    drawn = draw(keys, jnp.asarray(trees), _MAX_JUMPS, data.MAX_AGE)
     return jax.tree.map(np.asarray, drawn)
 
   def _measure(self, model: nnx.Module, batch: Batch) -> Metrics:
@@ -139,3 +140,18 @@ class AgesTask:
       lines, parse=data.parse, solve=functools.partial(solve, params)
     ):
       yield age if isinstance(age, UserError) else str(age)
+
+
+def largest_age(step: jax.Array, ages: Sequence[int]) -> jax.Array:
+  """The largest age of a problem at a step: a curriculum (ours).
+
+  Args:
+    step: completed updates.
+    ages: the largest age at the start, the updates before it grows, and those
+      at whose end it is 98; (): 98 from the start, as in the paper.
+  """
+  if not ages:
+    return jnp.asarray(data.MAX_AGE)
+  start, first, last = ages
+  share = ((step - first) / (last - first)).clip(0, 1)
+  return (start + share * (data.MAX_AGE - start)).astype(jnp.int32)

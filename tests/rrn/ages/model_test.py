@@ -21,8 +21,8 @@ def make(**options):
 def draw(count=16):
   trees = jnp.asarray(data.split_trees()['train'][:count])
   keys = jax.random.split(jax.random.key(0), count)
-  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
-  drawn = draw(keys, trees, 7)
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
+  drawn = draw(keys, trees, 7, 98)
   return drawn['facts'], drawn['question']
 
 
@@ -52,6 +52,23 @@ def test_every_parameter_has_a_gradient(options):
 
   for path, leaf in jax.tree.leaves_with_path(gradient(params)):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_waves_are_first_weights_of_numbers_alone():
+  plain, waves = make(width=16), make(width=16, num_waves=4)
+  plain, waves = plain.answer, waves.answer
+  first = np.asarray(waves.pre.layers[0].kernel[...])
+  persons = np.r_[:19, 119:127]
+  np.testing.assert_array_equal(
+    first[persons], plain.pre.layers[0].kernel[...][persons]
+  )
+  # Neighbours are alike, and weights of 100 numbers have 8 dimensions.
+  numbers = first[19:119], np.asarray(waves.output.layers[-1].kernel[...]).T
+  for rows in numbers:
+    assert rows.shape == (100, 16)
+    assert np.linalg.matrix_rank(rows, tol=1e-4) == 8
+    steps = np.linalg.norm(np.diff(rows, axis=0), axis=1)
+    assert steps.max() < np.linalg.norm(rows, axis=1).max() / 4
 
 
 def test_the_order_of_the_facts_does_not_matter():

@@ -35,8 +35,8 @@ def trees():
 def drawn():
   numbers = data.split_trees()['test'][:2000]
   keys = jax.random.split(jax.random.key(0), len(numbers))
-  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
-  return jax.tree.map(np.asarray, draw(keys, jnp.asarray(numbers), 7))
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
+  return jax.tree.map(np.asarray, draw(keys, jnp.asarray(numbers), 7, 98))
 
 
 def test_trees_are_those_of_the_rule(trees):
@@ -100,10 +100,20 @@ def test_problems_are_uniform(drawn):
 def test_questions_are_as_near_as_asked():
   trees = jnp.asarray(data.split_trees()['train'][:300])
   keys = jax.random.split(jax.random.key(1), 300)
-  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None)))
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
   for most in (0, 2):
-    jumps = np.asarray(draw(keys, trees, most)['jumps'])
+    jumps = np.asarray(draw(keys, trees, most, 98)['jumps'])
     assert set(jumps) == set(range(most + 1))
+
+
+def test_ages_are_as_low_as_asked():
+  trees = jnp.asarray(data.split_trees()['train'][:300])
+  keys = jax.random.split(jax.random.key(1), 300)
+  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
+  drawn = jax.tree.map(np.asarray, draw(keys, trees, 7, 7))
+  assert set(drawn['answer']) == set(range(8))
+  for facts in drawn['facts']:
+    assert sorted(data.solve(facts)[0]) == list(range(8))
 
 
 def test_a_path_visits_everyone_in_seven_jumps():
@@ -115,6 +125,6 @@ def test_a_path_visits_everyone_in_seven_jumps():
 def test_problems_are_functions_of_key_and_tree(drawn):
   keys = jax.random.split(jax.random.key(0), 2000)
   tree = jnp.asarray(data.split_trees()['test'][7])
-  again = jax.jit(problems.draw)(keys[7], tree, 7)
+  again = jax.jit(problems.draw)(keys[7], tree, 7, 98)
   for name, column in drawn.items():
     np.testing.assert_array_equal(again[name], column[7])

@@ -45,6 +45,16 @@ def test_batches_hold_right_answers_on_trees_of_training():
   assert np.isin(drawn, number(decoded)).all()
 
 
+def test_the_largest_age_grows():
+  def largest(step, ages=(11, 100, 300)):
+    return int(task.largest_age(jnp.asarray(step), ages))
+
+  assert [largest(step) for step in (0, 100, 200, 300, 999)] == [
+    *(11, 11, 54, 98, 98)
+  ]
+  assert largest(0, ()) == 98
+
+
 class Oracle(nnx.Module):
   """Knows the ages that are at most as many jumps away as there are steps."""
 

@@ -1,0 +1,60 @@
+"""What experiments of Order Matters share: short training, sets of points."""
+
+import ml_collections
+
+from configs import common
+
+ENCODERS = 'pointer_network', 'read_process_write'
+
+
+def few_updates(config: ml_collections.ConfigDict):
+  """Trains pointers in a few thousand updates of Adam: ours."""
+  config.optim.schedule = 'cosine'
+  config.optim.learning_rate = 2e-3
+  config.optim.clip_norm = 1.0
+  config.optim.warmup_steps = 50
+  config.optim.ema_decay = 0.99
+
+
+def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
+  """Builds what tasks share whose answers point at points of the plane.
+
+  `args` has `size`, `encoder` and `inputs`; `num_points` is that of a set.
+  """
+  config = common.default_config()
+  config.model.encoder = args.encoder
+  config.model.width = 256
+  config.model.num_process_steps = 10
+  config.model.num_glimpses = 0 if args.encoder == ENCODERS[0] else 1
+  config.model.inputs = args.inputs
+  config.data.num_points = num_points
+  config.data.distribution = 'uniform'
+  config.data.num_sets = 1_000_000
+  config.evals.every = 1000  # updates
+  config.evals.num_sets = 10_000
+  config.evals.batch_size = 500
+  config.evals.beam = 1  # prefixes that are kept; 1: greedy
+  config.evals.source = ''  # file of sets with answers, for --mode=eval
+  config.total_steps = 100_000
+  config.batch_size = 128
+  config.steps_per_call = 50
+  config.optim.learning_rate = 1e-3
+  config.optim.clip_norm = 2.0
+  config.checkpoint.every = 1000
+  if args.size == 'cpu':
+    config.model.width = 128
+    config.data.num_sets = 100_000
+    config.evals.num_sets = 2000
+    config.total_steps = 5000
+  elif args.size == 'smoke':
+    config.model.width = 32
+    config.data.num_sets = 5000
+    config.evals.every = 100
+    config.evals.num_sets = 1000
+    config.total_steps = 400
+    config.steps_per_call = 20
+    config.log.every = 20
+    config.checkpoint.every = 100
+  if args.size != 'paper':
+    few_updates(config)
+  return config
