@@ -21,10 +21,13 @@ from core.errors import UserError
 AXES = ('data', 'fsdp', 'tensor')
 
 # First match wins. Layers of an MLP split their outputs and inputs by turns, so
-# that only every second one communicates. Tables and biases stay whole.
+# that only every second one communicates, and so do those of a transformer's
+# attention and feed-forward. Tables and biases stay whole.
 TENSOR_RULES = (
   (r'layers/\d*[02468]/kernel$', (None, 'tensor')),
   (r'layers/\d*[13579]/kernel$', ('tensor', None)),
+  (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
+  (r'blocks/\d+/(out|down)/kernel$', ('tensor', None)),
 )
 FSDP_MIN_SIZE = 4096  # elements; below, keeping is cheaper than gathering
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
+from configs.hinting import sorting as list_sorting
 from configs.rrn import sudoku
-from core import sharding, step
+from configs.seq2set import sorting as set_sorting
+from core import experiment, sharding, step
 from core.errors import UserError
 from rrn.sudoku import data
 from rrn.sudoku import task as sudoku_task
@@ -52,8 +54,8 @@ def boards():
 def train(task, config, mesh, num_calls=4):
   """The losses of all updates, the metrics of the last call, the state."""
   program = step.make_program(task, config, mesh)
-  is_toy = isinstance(task, toy_task.ToyTask)
-  columns = task.arrays('train') if is_toy else boards()
+  is_sudoku = isinstance(task, sudoku_task.SudokuTask)
+  columns = boards() if is_sudoku else task.arrays('train')
   arrays = {
     name: sharding.put(column, sharding.replicated(mesh))
     for name, column in columns.items()
@@ -101,6 +103,22 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
     state.average,
     expected_state.average,
   )
+
+
+@pytest.mark.parametrize('configs', [set_sorting, list_sorting])
+def test_losses_of_other_systems_do_not_either(configs):
+  config = configs.get_config('smoke')
+  config.steps_per_call = 1
+  task = experiment.make_task(config)
+  expected, _, _ = train(task, config, make_mesh())
+  losses, _, state = train(task, config, make_mesh(2, 2, 2))
+  np.testing.assert_allclose(losses, expected, rtol=1e-5)
+  used = {
+    axis
+    for leaf in jax.tree.leaves(state.params)
+    for axis in leaf.sharding.spec
+  }
+  assert used >= {'fsdp', 'tensor'}
 
 
 @pytest.mark.parametrize(

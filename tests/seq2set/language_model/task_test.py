@@ -111,6 +111,6 @@ def test_refusals_and_predict(tmp_path):
 
 def test_learns_one_batch():
   made = make()
-  has_none, loss, _ = learning.learn(made, learning.draw(made, 2))
+  has_none, loss, _ = learning.learn(made, learning.draw(made, 2), rate=2e-2)
   assert not has_none
   assert loss < 0.6  # 5.0 at the start
