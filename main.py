@@ -1,6 +1,7 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
+import os
 import pathlib
 import re
 import sys
@@ -10,7 +11,7 @@ from ml_collections import config_flags
 
 from configs import common
 from core import compile, experiment, loop, report, runtime, sweep
-from core.errors import UserError
+from core.errors import LostProcessError, UserError
 
 MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile'
 OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
@@ -79,21 +80,26 @@ def parse(argv: list[str]) -> list[str]:
     common.check_overrides(CONFIG.value, OVERRIDES)
     return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
   except (flags.Error, UserError, OSError, LookupError, TypeError) as error:
-    sys.exit(complain(error))
+    complain(error)
+    sys.exit(2)
 
 
 def guarded(argv: list[str]) -> int:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
-    return main(argv)
+    with runtime.reported_losses():
+      return main(argv)
+  except LostProcessError as error:
+    complain(error)
+    os._exit(1)  # at any other end JAX waits for the lost process, and aborts
   except (UserError, FloatingPointError) as error:
     return complain(error)
 
 
 def complain(error: Exception) -> int:
-  """Prints the error as one line; returns 1 if training failed, else 2."""
+  """Prints the error as one line; returns 2 if the user can mend it, else 1."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return 1 if isinstance(error, FloatingPointError) else 2
+  return 2 if isinstance(error, UserError) else 1
 
 
 if __name__ == '__main__':

@@ -21,7 +21,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core.errors import LostProcessError, UserError
 
 # What may differ between a run and its resumption; the rest defines the run.
 _FREE_KEYS = (
@@ -70,6 +70,25 @@ def together() -> Iterator[None]:
     failure = error
   if multihost_utils.process_allgather(np.array(failure is not None)).any():
     raise failure or UserError('another process failed and says why')
+
+
+@contextlib.contextmanager
+def reported_losses() -> Iterator[None]:
+  """Turns what JAX raises where another process is gone into one line.
+
+  Raises:
+    LostProcessError: instead of any error of JAX's runtime, in a run of several
+      processes.
+  """
+  try:
+    yield
+  except jax.errors.JaxRuntimeError as error:
+    if jax.process_count() == 1:
+      raise
+    raise LostProcessError(
+      f'another process was lost ({one_line(error)}); start all of them again,'
+      ' and the run goes on from its last checkpoint'
+    ) from error
 
 
 def use_cpu_cores(batch_size: int):

@@ -3,10 +3,12 @@
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
 import sys
+import time
 
 import jax
 import numpy as np
@@ -45,31 +47,33 @@ def start(*command, **env):
   )
 
 
-def run_two(folder, *flags):
-  """Runs main.py as two processes; their statuses, outputs and errors."""
+def start_all(folder, flags, count=2):
+  """Starts main.py as so many processes, with eight devices together."""
   port = free_port()
-  processes = [
+  return [
     start(
       *('main.py', '--config=configs/rrn/sudoku.py:smoke', *flags),
-      *(f'--workdir={folder}', '--distributed', '--num_processes=2'),
+      *(f'--workdir={folder}', '--distributed', f'--num_processes={count}'),
       *(f'--coordinator=localhost:{port}', f'--process_id={index}'),
-      JAX_NUM_CPU_DEVICES='4',
+      JAX_NUM_CPU_DEVICES=str(8 // count),
     )
-    for index in (0, 1)
+    for index in range(count)
   ]
+
+
+def run_all(folder, *flags, count=2):
+  """The statuses, outputs and errors of the processes."""
+  processes = start_all(folder, flags, count)
   outputs = [process.communicate(timeout=300) for process in processes]
   return [process.returncode for process in processes], *zip(
     *outputs, strict=True
   )
 
 
-def train_two(folder, **changes):
-  return run_two(
-    folder,
-    *(
-      f'--config.{name}={value}' for name, value in (CHANGES | changes).items()
-    ),
-  )
+def overrides(**changes):
+  return [
+    f'--config.{name}={value}' for name, value in (CHANGES | changes).items()
+  ]
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +88,7 @@ def runs(tmp_path_factory, config):
   """The folders of a run of two processes and of a run of one."""
   two, one = (tmp_path_factory.mktemp(name) for name in ('two', 'one'))
   assert loop.run(config, str(one))  # it also fills the cache of data
-  statuses, _, errors = train_two(two)
+  statuses, _, errors = run_all(two, *overrides())
   assert statuses == [0, 0], errors
   return two, one
 
@@ -112,14 +116,70 @@ def test_checkpoint_restores_in_one_process(runs, config):
 
 
 def test_another_config_is_refused_by_both(runs):
-  statuses, _, errors = train_two(runs[0], seed=1)
+  statuses, _, errors = run_all(runs[0], *overrides(seed=1))
   assert statuses == [2, 2]
   assert 'seed (0 there, 1 now)' in errors[0].splitlines()[-1]
   assert 'another process failed' in errors[1].splitlines()[-1]
 
 
+def wait_for(path, processes):
+  """Waits until a run has written a file or folder."""
+  deadline = time.monotonic() + 300
+  while not path.exists():
+    assert time.monotonic() < deadline
+    assert all(process.poll() is None for process in processes)
+    time.sleep(0.1)
+
+
+@pytest.mark.parametrize('lost', [0, 1])
+def test_the_death_of_one_ends_the_other_and_a_restart_resumes(tmp_path, lost):
+  endless = overrides(total_steps=1_000_000)
+  processes = start_all(tmp_path, endless)
+  wait_for(tmp_path / 'checkpoints' / '8', processes)
+  processes[lost].kill()
+  _, errors = processes[1 - lost].communicate(timeout=60)
+  processes[lost].communicate()
+  assert processes[1 - lost].returncode != 0
+  assert 'lost' in errors or 'another task died' in errors  # JAX's own words
+  steps = [
+    int(p.name) for p in tmp_path.glob('checkpoints/*') if p.name.isdigit()
+  ]
+  assert max(steps) >= 8
+  statuses, _, errors = run_all(
+    tmp_path, *overrides(total_steps=max(steps) + 4)
+  )
+  assert statuses == [0, 0], errors
+  lines = loop_test.read_lines(tmp_path)
+  assert lines[-1]['step'] == max(steps) + 4
+
+
+def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path):
+  processes = start_all(tmp_path, overrides(total_steps=1_000_000))
+  wait_for(tmp_path / 'checkpoints' / '4', processes)
+  processes[1].terminate()
+  errors = [process.communicate(timeout=120)[1] for process in processes]
+  assert [process.returncode for process in processes] == [0, 0], errors
+  ends = [re.search(r'stopped by a signal; step (\d+)', e)[1] for e in errors]
+  assert ends[0] == ends[1]
+  assert (tmp_path / 'checkpoints' / ends[0]).exists()
+
+
+@pytest.mark.campaign
+def test_four_processes_compute_the_same(runs, tmp_path):
+  for flags in (overrides(), ['--mode=eval']):
+    statuses, outputs, errors = run_all(tmp_path, *flags, count=4)
+    assert statuses == [0] * 4, errors
+  four, one = map(loop_test.read_lines, (tmp_path, runs[1]))
+  for line, expected in zip(four, one, strict=True):
+    assert line == pytest.approx(expected, rel=1e-4)
+  trained = experiment.load(str(runs[1]), {})
+  expected = experiment.evaluate(trained, str(runs[1]))
+  values = json.loads(outputs[0].splitlines()[-1])
+  assert values == pytest.approx(expected, abs=0.01)
+
+
 def test_evaluation_is_the_same_and_draws(runs):
-  statuses, outputs, errors = run_two(runs[0], '--mode=eval')
+  statuses, outputs, errors = run_all(runs[0], '--mode=eval')
   assert statuses == [0, 0], errors
   trained = experiment.load(str(runs[1]), {})
   expected = experiment.evaluate(trained, str(runs[1]))
