@@ -1,7 +1,6 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
-import os
 import pathlib
 import re
 import sys
@@ -11,7 +10,7 @@ from ml_collections import config_flags
 
 from configs import common
 from core import compile, experiment, loop, report, runtime, sweep
-from core.errors import LostProcessError, UserError
+from core.errors import UserError
 
 MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile'
 OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
@@ -41,8 +40,7 @@ def main(_) -> int:
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
   name = pathlib.Path(WEIGHTS.value).name if WEIGHTS.value else config.task
-  suffix = '.sweep' if MODE.value == 'sweep' else ''
-  folder = WORKDIR.value or f'runs/{name}{suffix}'
+  folder = WORKDIR.value or f'runs/{name}' + '.sweep' * (MODE.value == 'sweep')
   match MODE.value:
     case 'train':
       if loop.run(config, folder):
@@ -80,26 +78,22 @@ def parse(argv: list[str]) -> list[str]:
     common.check_overrides(CONFIG.value, OVERRIDES)
     return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
   except (flags.Error, UserError, OSError, LookupError, TypeError) as error:
-    complain(error)
-    sys.exit(2)
+    sys.exit(complain(error))
 
 
 def guarded(argv: list[str]) -> int:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
-    with runtime.reported_losses():
+    with runtime.ended_with_others():
       return main(argv)
-  except LostProcessError as error:
-    complain(error)
-    os._exit(1)  # at any other end JAX waits for the lost process, and aborts
   except (UserError, FloatingPointError) as error:
     return complain(error)
 
 
 def complain(error: Exception) -> int:
-  """Prints the error as one line; returns 2 if the user can mend it, else 1."""
+  """Prints the error as one line; returns 1 if training failed, else 2."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return 2 if isinstance(error, UserError) else 1
+  return 1 if isinstance(error, FloatingPointError) else 2
 
 
 if __name__ == '__main__':

@@ -1,4 +1,4 @@
-"""The exceptions that `main.py` tells in one line."""
+"""The one exception that means 'the user can mend this'."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,3 @@ def check_choice(name: str, value: str, choices: Iterable[str]):
   known = tuple(choices)
   if value not in known:
     raise UserError(f'{name}={value!r}: one of {", ".join(known)} expected')
-
-
-class LostProcessError(RuntimeError):
-  """Another process of the run has ended, so this one cannot go on."""

@@ -21,7 +21,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core.errors import LostProcessError, UserError
+from core.errors import UserError
 
 # What may differ between a run and its resumption; the rest defines the run.
 _FREE_KEYS = (
@@ -73,22 +73,20 @@ def together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def reported_losses() -> Iterator[None]:
-  """Turns what JAX raises where another process is gone into one line.
-
-  Raises:
-    LostProcessError: instead of any error of JAX's runtime, in a run of several
-      processes.
-  """
+def ended_with_others() -> Iterator[None]:
+  """Ends this process with one line and status 1 where another one is gone."""
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
     if jax.process_count() == 1:
       raise
-    raise LostProcessError(
-      f'another process was lost ({one_line(error)}); start all of them again,'
-      ' and the run goes on from its last checkpoint'
-    ) from error
+    print(
+      f'error: another process was lost ({one_line(error)}); start all of them'
+      ' again, and the run goes on from its last checkpoint',
+      file=sys.stderr,
+      flush=True,
+    )
+    os._exit(1)  # at any other end JAX waits for the lost process, and aborts
 
 
 def use_cpu_cores(batch_size: int):
