@@ -104,8 +104,8 @@ def default_config() -> ml_collections.ConfigDict:
   config.batch_size = 0  # examples an update, over all devices
   config.microbatch = 0  # examples at once on a device; 0: all of them
   config.steps_per_call = 1  # updates in one jitted call
-  config.dtype = 'float32'  # of matrix products; 'bfloat16' on accelerators
-  config.init_weights = ''  # folder under pretrained/ to start from
+  config.dtype = 'float32'  # or 'bfloat16': products of rrn and hinting
+  config.init_weights = ''  # folder with weights to start from
   config.model = ml_collections.ConfigDict()
   config.data = ml_collections.ConfigDict()
   config.evals = ml_collections.ConfigDict()

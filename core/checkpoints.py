@@ -153,6 +153,8 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       # As a host array: the checksum has no sharding that could be asked for.
       like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)
+  except jax.errors.JaxRuntimeError:  # of a device or a process, not a file
+    raise
   except Exception as error:  # whatever a damaged file makes a reader raise
     return None, f'{type(error).__name__}: {runtime.one_line(error)}'
   if mismatch:

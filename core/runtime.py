@@ -6,6 +6,7 @@ import json
 import os
 import pathlib
 import platform
+import re
 import shlex
 import signal
 import subprocess
@@ -28,6 +29,10 @@ _FREE_KEYS = (
   *('total_steps', 'steps_per_call', 'microbatch'),
   *('mesh', 'evals', 'log', 'checkpoint', 'report'),
 )
+
+
+# What JAX says of a process that is gone; its other errors are not of that.
+_LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
 
 
 def start_distributed(
@@ -78,7 +83,7 @@ def ended_with_others() -> Iterator[None]:
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
+    if jax.process_count() == 1 or not _LOST.search(str(error)):
       raise
     print(
       f'error: another process was lost ({one_line(error)}); start all of them'

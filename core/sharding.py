@@ -22,7 +22,7 @@ AXES = ('data', 'fsdp', 'tensor')
 
 # First match wins. Layers of an MLP split their outputs and inputs by turns, so
 # that only every second one communicates, and so do those of a transformer's
-# attention and feed-forward. Tables and biases stay whole.
+# attention and feed-forward, of whole heads where their number divides.
 TENSOR_RULES = (
   (r'layers/\d*[02468]/kernel$', (None, 'tensor')),
   (r'layers/\d*[13579]/kernel$', ('tensor', None)),

@@ -45,7 +45,8 @@ def train(made, batch, *, num_updates=400, rate=1e-2):
     grads = jax.grad(loss, has_aux=True)(params)[0]
     start = params, optimizer.init(params)
     (params, _), _ = jax.lax.scan(update, start, length=num_updates)
-    return jax.tree.map(jnp.any, grads), params, loss(params)
+    has_grad = jax.tree.map(lambda g: (jnp.isfinite(g) & (g != 0)).any(), grads)
+    return has_grad, params, loss(params)
 
   has_grad, params, outcome = run(params)
   return has_grad, merge(params), outcome

@@ -32,7 +32,7 @@ def get_config(arg: str | None = None):
   config.model.output_layers = 3
   config.model.edge_width = 0  # 2: the authors' dead columns
   config.model.dropout = 0.5
-  config.model.num_waves = 0  # of the first weights of numbers
+  config.model.num_waves = 0  # that first weights of numbers are mixed of
   config.data.curriculum = ()  # see rrn.answer.most_jumps; (): none
   config.data.ages = ()  # see rrn.ages.task.largest_age; (): all
   config.evals.every = 5000  # updates
@@ -73,7 +73,7 @@ def _recipe(config):
   config.model.num_waves = 16
   common.muon(
     config,
-    paths='(pre|message|node|lstm|mlp/layers/[0-3])/?.*kernel',
+    paths='(pre|message|node|lstm|mlp/layers/[0-3])/.*kernel',
     learning_rate=4e-3,
   )
 

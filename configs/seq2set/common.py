@@ -25,7 +25,7 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
   config.model.encoder = args.encoder
   config.model.width = 256
   config.model.num_process_steps = 10
-  config.model.num_glimpses = 0 if args.encoder == ENCODERS[0] else 1
+  config.model.num_glimpses = 0 if args.encoder == 'pointer_network' else 1
   config.model.inputs = args.inputs
   config.data.num_points = num_points
   config.data.distribution = 'uniform'

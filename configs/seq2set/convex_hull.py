@@ -22,7 +22,6 @@ from configs.seq2set import common as shared
 
 # Of Pointer Networks; those of 5 and 10 were trained on 5 to 50 points.
 PAPER = {5: '92.0 %', 10: '87.0 %', 50: '72.6 %'}
-ENCODERS = shared.ENCODERS
 
 
 def get_config(arg: str | None = None):
@@ -32,7 +31,7 @@ def get_config(arg: str | None = None):
     num_points=0,
     inputs='random',
     start='',
-    encoder=ENCODERS[0],
+    encoder='pointer_network',
     distribution='uniform',
   )
   start = args.start or _fixed_start(args.encoder)
@@ -43,7 +42,7 @@ def get_config(arg: str | None = None):
   config.task = 'seq2set.convex_hull'
   config.model.start = start
   config.data.distribution = args.distribution
-  is_quoted = args.encoder == ENCODERS[0] and args.inputs == 'random'
+  is_quoted = args.encoder == 'pointer_network' and args.inputs == 'random'
   is_quoted &= (start, args.distribution) == ('lowest', 'uniform')
   paper = PAPER.get(num_points, '') if is_quoted else ''
   split = 'test' if args.size == 'paper' else 'validation'
@@ -58,7 +57,7 @@ def get_config(arg: str | None = None):
 def sweep(arg: str | None = None):
   """Both encoders; inputs sorted and not; its fixed start and a random one."""
   points = {}
-  for encoder in ENCODERS:
+  for encoder in shared.ENCODERS:
     for inputs in 'random', 'angle':
       for start in _fixed_start(encoder), 'random':
         points[f'{encoder}_inputs_{inputs}_start_{start}'] = get_config(
@@ -68,4 +67,4 @@ def sweep(arg: str | None = None):
 
 
 def _fixed_start(encoder: str) -> str:
-  return 'lowest' if encoder == ENCODERS[0] else 'leftmost'
+  return 'lowest' if encoder == 'pointer_network' else 'leftmost'

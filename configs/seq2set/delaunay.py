@@ -24,7 +24,6 @@ PAPER = {
   10: ('22.6 %', '81.3 %'),
   50: ('0 %', '52.8 %'),
 }
-ENCODERS = shared.ENCODERS
 
 
 def get_config(arg: str | None = None):
@@ -34,13 +33,13 @@ def get_config(arg: str | None = None):
     num_points=0,
     inputs='random',
     outputs='incentre',
-    encoder=ENCODERS[0],
+    encoder='pointer_network',
   )
   num_points = args.num_points or (10 if args.size == 'paper' else 5)
   config = shared.points_config(args, num_points=num_points)
   config.task = 'seq2set.delaunay'
   config.model.outputs = args.outputs
-  is_quoted = (args.encoder, args.inputs) == (ENCODERS[0], 'random')
+  is_quoted = (args.encoder, args.inputs) == ('pointer_network', 'random')
   is_quoted &= args.outputs == 'incentre'
   paper = PAPER.get(num_points, ('', '')) if is_quoted else ('', '')
   split = 'test' if args.size == 'paper' else 'validation'
@@ -54,7 +53,7 @@ def get_config(arg: str | None = None):
 def sweep(arg: str | None = None):
   """Both encoders; inputs sorted and not; outputs sorted and not."""
   points = {}
-  for encoder in ENCODERS:
+  for encoder in shared.ENCODERS:
     for inputs in 'random', 'angle':
       for outputs in 'incentre', 'random':
         points[f'{encoder}_inputs_{inputs}_outputs_{outputs}'] = get_config(

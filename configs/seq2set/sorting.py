@@ -39,13 +39,12 @@ PAPER = {
     10: (0, 10),
   },
 }
-ENCODERS = 'read_process_write', 'pointer_network'
 
 
 def get_config(arg: str | None = None):
   """Builds the config; for its arguments see above."""
   args = common.parse_arg(
-    arg, set_size=5, process=5, glimpses=1, encoder=ENCODERS[0]
+    arg, set_size=5, process=5, glimpses=1, encoder='read_process_write'
   )
   config = common.default_config()
   config.task = 'seq2set.sorting'

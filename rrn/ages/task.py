@@ -40,6 +40,11 @@ class AgesTask:
     self.data = config.data
     self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
+    if self.data.ages and self.data.ages[0] < _MAX_JUMPS:
+      raise UserError(
+        f'config.data.ages={self.data.ages}: eight persons of different ages'
+        f' need a largest age of at least {_MAX_JUMPS}'
+      )
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
     """Builds the network."""
@@ -147,11 +152,11 @@ def largest_age(step: jax.Array, ages: Sequence[int]) -> jax.Array:
 
   Args:
     step: completed updates.
-    ages: the largest age at the start, the updates before it grows, and those
-      at whose end it is 98; (): 98 from the start, as in the paper.
+    ages: the largest age at the start, at least 7, the updates before it grows,
+      and those at whose end it is 98; (): 98 at once, as in the paper.
   """
   if not ages:
     return jnp.asarray(data.MAX_AGE)
   start, first, last = ages
-  share = ((step - first) / (last - first)).clip(0, 1)
+  share = ((step - first) / max(last - first, 1)).clip(0, 1)
   return (start + share * (data.MAX_AGE - start)).astype(jnp.int32)

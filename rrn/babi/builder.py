@@ -156,9 +156,14 @@ def _read_texts(
   source: str, data_dir: str
 ) -> tuple[pathlib.Path, dict[str, str]]:
   """The source's path, and the texts of its files by name."""
-  path = files.locate(_OFFICIAL, data_dir) if source == 'official' else None
-  if path is None:
-    is_there = files.locate(_PARTIAL, data_dir) is not None
+  path = files.locate(_OFFICIAL, data_dir)
+  is_there = files.locate(_PARTIAL, data_dir) is not None
+  if source == 'partial' and path and not is_there:
+    raise UserError(
+      f'{", ".join(_PARTIAL)} not found, but {path}, which has all questions:'
+      ' --config.data.source=official'
+    )
+  if source == 'partial' or path is None:
     if source == 'official' and is_there:
       raise UserError(
         f'there is only {", ".join(_PARTIAL)}, with {_PARTIAL_COUNT} of the'

@@ -124,13 +124,6 @@ def solve(
   return _search(_masks(puzzles, box), limit, box)
 
 
-def count_solutions(
-  puzzles: np.ndarray, limit: int = 2, *, box: Box | None = None
-) -> np.ndarray:
-  """The number of solutions of puzzles [B, N], at most `limit`: int [B]."""
-  return solve(puzzles, limit=limit, box=box)[1]
-
-
 def _masks(puzzles: np.ndarray, box: Box) -> np.ndarray:
   """Candidates of puzzles [B, N]: uint16 [N, B]."""
   side = math.prod(box)

@@ -14,7 +14,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core import layers
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
@@ -42,11 +42,10 @@ class SudokuTask:
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
-    if self.model_config.network not in NETWORKS:
-      raise UserError(
-        f'no network {self.model_config.network!r} for config.model.network;'
-        f' there are {", ".join(NETWORKS)}'
-      )
+    check_choice('config.model.network', self.model_config.network, NETWORKS)
+    check_choice(
+      'config.data.symmetries', config.data.symmetries, ('digits', 'all')
+    )
     if config.data.source == 'generated' and config.data.dir:
       raise UserError(
         f'generated puzzles use no file of config.data.dir={config.data.dir}:'

@@ -20,14 +20,6 @@ from tests.core import toy_task
 MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2)]
 
 
-@pytest.fixture(autouse=True, scope='module')
-def fast_compilation():
-  """Half the time for the same mathematics."""
-  jax.config.update('jax_disable_most_optimizations', True)
-  yield
-  jax.config.update('jax_disable_most_optimizations', False)
-
-
 def make_mesh(data=1, fsdp=1, tensor=1):
   return sharding.make_mesh(
     {'data': data, 'fsdp': fsdp, 'tensor': tensor},

@@ -59,7 +59,7 @@ def test_generated_puzzles_have_one_solution_and_are_minimal(box, seed):
     for cell in np.flatnonzero(puzzle):
       fewer = puzzle.copy()
       fewer[cell] = 0
-      assert data.count_solutions(fewer[None], box=box) == 2
+      assert data.solve(fewer[None], box=box)[1] == 2
 
 
 def test_solver_counts_as_brute_force_does():
@@ -69,7 +69,7 @@ def test_solver_counts_as_brute_force_does():
   puzzles[:10, 5] = solutions[:10, 5] % 4 + 1  # most of these have none
   expected = [brute_force(puzzle, (2, 2)) for puzzle in puzzles]
   assert {0, 1} < set(expected)
-  np.testing.assert_array_equal(data.count_solutions(puzzles, 99), expected)
+  np.testing.assert_array_equal(data.solve(puzzles, limit=99)[1], expected)
   found, counts = data.solve(puzzles)
   np.testing.assert_array_equal(counts, np.minimum(expected, 2))
   np.testing.assert_array_equal(data.is_solution(found, puzzles), counts > 0)
@@ -77,7 +77,7 @@ def test_solver_counts_as_brute_force_does():
 
 
 def test_the_empty_4x4_board_has_288_solutions():
-  assert data.count_solutions(np.zeros((1, 16), np.int8), 1000) == 288
+  assert data.solve(np.zeros((1, 16), np.int8), limit=1000)[1] == 288
 
 
 def test_solves_a_17_clue_puzzle():
@@ -102,7 +102,7 @@ def test_generate_stops_at_the_givens_asked_for():
   rng = np.random.default_rng(0)
   puzzles, _ = data.generate(rng, 8, 3, 3, givens=40)
   np.testing.assert_array_equal((puzzles > 0).sum(1), 40)
-  assert (data.count_solutions(puzzles) == 1).all()
+  assert (data.solve(puzzles)[1] == 1).all()
   big, solutions = data.generate(rng, 1, 4, 4, givens=200)
   assert data.is_solution(solutions, big).all()
   assert solutions.max() == 16
