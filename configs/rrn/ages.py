@@ -3,8 +3,8 @@
   uv run main.py --config=configs/rrn/ages.py:cpu --workdir=runs/ages
 
 bare    the paper: 8 steps, Adam 1e-4, batch 128.
-:cpu    ours, for two CPU cores: one-layer MLPs, Muon, no dropout, a curriculum
-        on the number of jumps. Not yet run to its end.
+:cpu    ours, for two CPU cores: shallow MLPs, Muon, no dropout, numbers that
+        start as waves, low ages and few jumps first. Not yet run to its end.
 :smoke  a smaller network, half a minute.
 Arguments: `network=relation_network` (one step) or `mlp`, for comparison.
 Expect: not known. The paper shows a figure in its supplement, whose numbers we

@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
@@ -11,6 +10,7 @@ from configs.rrn import ages
 from core import step
 from core.errors import UserError
 from rrn.ages import data, problems, task
+from tests import learning
 
 
 def make(arg='smoke', **changes):
@@ -154,20 +154,5 @@ def test_predict_answers_in_order():
 def test_a_small_batch_can_be_learnt(arg):
   made = make(arg)
   batch = draw(made, size=8)
-  merge = step.make_merge(made)
-  params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
-  optimizer = optax.adam(3e-3)
-
-  def update(state, key):
-    params, opt_state = state
-    (_, logged), grads = jax.value_and_grad(
-      lambda p: made.loss(merge(p), batch, key), has_aux=True
-    )(params)
-    updates, opt_state = optimizer.update(grads, opt_state)
-    accuracy = logged['accuracy'].result()
-    return (optax.apply_updates(params, updates), opt_state), accuracy
-
-  keys = jax.random.split(jax.random.key(1), 100)
-  start = params, optimizer.init(params)
-  accuracy = jax.jit(lambda s: jax.lax.scan(update, s, keys))(start)[1]
-  assert accuracy[0] < 0.5 and accuracy[-1] > 0.95
+  _, _, metrics = learning.learn(made, batch, num_updates=200, rate=3e-3)
+  assert metrics['accuracy'] == 1

@@ -3,14 +3,13 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
 
 from configs.seq2set import parsing
-from core import step
 from core.errors import UserError
 from seq2set.parsing import data, linearise, task, treebank
+from tests import learning
 
 
 def make(arg='smoke', **changes):
@@ -101,29 +100,9 @@ def test_learns_one_batch(arg):
   made = make(arg)
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(jax.random.key(0), arrays, size=4, step=0)
-  merge = step.make_merge(made)
-  params = nnx.to_pure_dict(nnx.state(made.make_model(nnx.Rngs(0)), nnx.Param))
-  optimizer = optax.adam(1e-2)
-
-  def loss(params):
-    return made.loss(merge(params), batch, jax.random.key(0))
-
-  grads = jax.grad(lambda p: loss(p)[0])(params)
-  assert all(grad.any() for grad in jax.tree.leaves(grads))
-
-  @jax.jit
-  def train(params):
-    def update(carry, _):
-      params, state = carry
-      grads = jax.grad(lambda p: loss(p)[0])(params)
-      updates, state = optimizer.update(grads, state)
-      return (optax.apply_updates(params, updates), state), None
-
-    start = params, optimizer.init(params)
-    (params, _), _ = jax.lax.scan(update, start, length=400)
-    return loss(params)[1]['labels'].result()
-
-  assert train(params) == 1
+  has_none, _, metrics = learning.learn(made, batch)
+  assert not has_none
+  assert metrics['labels'] == 1
 
 
 def test_predict_and_refusals():
