@@ -143,7 +143,9 @@ def wait_for(path, processes):
     time.sleep(0.1)
 
 
-@pytest.mark.parametrize('lost', [0, 1])
+@pytest.mark.parametrize(
+  'lost', [1, pytest.param(0, marks=pytest.mark.campaign)]
+)
 def test_the_death_of_one_ends_the_other_and_a_restart_resumes(tmp_path, lost):
   endless = overrides(total_steps=1_000_000)
   processes = start_all(tmp_path, endless)

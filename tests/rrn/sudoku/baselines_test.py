@@ -194,7 +194,7 @@ def test_givens_do_not_count_for_the_convolutions():
 @pytest.mark.parametrize(
   'overrides, message',
   [
-    ({'network': 'gpt'}, 'there are recurrent_relational_network'),
+    ({'network': 'gpt'}, 'one of recurrent_relational_network'),
     ({'network': 'relation_network'}, 'network=relation_network'),
     ({'network': 'mlp', 'burn_in': 3}, 'burn_in=0'),
     ({'loss_steps': 'first'}, "'all' or 'last'"),
