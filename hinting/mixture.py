@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
@@ -186,10 +187,10 @@ class MixtureTask:
     """The longest list at a step: any, or what the curriculum gives."""
     if not self.data.curriculum_steps:
       return self.data.max_length
-    share = step / self.data.curriculum_steps
-    shortest = rows.MIN_LENGTH
-    growth = (self.data.max_length - shortest) * share
-    return (shortest + growth.astype(jnp.int32)).clip(max=self.data.max_length)
+    ramp = optax.linear_schedule(
+      rows.MIN_LENGTH, self.data.max_length, self.data.curriculum_steps
+    )
+    return jnp.asarray(ramp(step)).astype(jnp.int32)
 
   def _keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
     """Keys of pairs [count]: fresh ones, or those of a fixed training set."""

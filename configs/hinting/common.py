@@ -5,7 +5,7 @@ import ml_collections
 from configs import common
 
 
-def get_config(
+def rows_config(
   args,
   *,
   longest_list: int,

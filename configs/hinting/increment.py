@@ -28,7 +28,7 @@ def get_config(arg: str | None = None):
     positions='none',
     order='standard',
   )
-  config = shared.get_config(
+  config = shared.rows_config(
     args,
     longest_list=100,  # digits
     lengths=(10, 20, 30, 50, 100),

@@ -46,7 +46,7 @@ def get_config(arg: str | None = None):
     lists='plain',
     main='sort',
   )
-  config = shared.get_config(
+  config = shared.rows_config(
     args,
     longest_list=200,
     lengths=(20, 40, 60, 80, 100),

@@ -39,7 +39,8 @@ class ModelConfig:
     edge_width: 2 adds the authors' dead columns to the message function.
     dropout: rate before the last layer.
     num_waves: 0, or of how many sines and as many cosines the first weights of
-      numbers and ages are mixed (ours): sums of numbers are sums of angles.
+      numbers and ages are mixed (ours): sums of numbers are sums of angles. An
+      'mlp' has none.
   """
 
   network: str = 'recurrent_relational_network'

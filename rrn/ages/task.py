@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
@@ -158,5 +159,5 @@ def largest_age(step: jax.Array, ages: Sequence[int]) -> jax.Array:
   if not ages:
     return jnp.asarray(data.MAX_AGE)
   start, first, last = ages
-  share = ((step - first) / max(last - first, 1)).clip(0, 1)
-  return (start + share * (data.MAX_AGE - start)).astype(jnp.int32)
+  ramp = optax.linear_schedule(start, data.MAX_AGE, max(last - first, 1), first)
+  return jnp.asarray(ramp(step)).astype(jnp.int32)

@@ -53,6 +53,9 @@ def test_the_largest_age_grows():
     *(11, 11, 54, 98, 98)
   ]
   assert largest(0, ()) == 98
+  assert largest(5, (11, 5, 5)) == 11 and largest(6, (11, 5, 5)) == 98
+  with pytest.raises(UserError, match='at least 7'):
+    make(**{'data.ages': (6, 0, 1)})
 
 
 class Oracle(nnx.Module):
