@@ -166,7 +166,6 @@ def test_the_death_of_one_ends_the_other_and_a_restart_resumes(tmp_path, lost):
   steps = [
     int(p.name) for p in tmp_path.glob('checkpoints/*') if p.name.isdigit()
   ]
-  assert max(steps) >= 8
   statuses, _, errors = run_all(
     tmp_path, *overrides(total_steps=max(steps) + 4)
   )

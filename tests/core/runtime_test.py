@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 
+import jax
 import pytest
 
 from configs import common
@@ -111,6 +112,33 @@ def test_errors_of_the_run_are_not_the_disk(tmp_path):
   with pytest.raises(ConnectionError):
     with runtime.open_run_folder(tmp_path, make_config()):
       raise ConnectionError
+
+
+@pytest.mark.parametrize(
+  'count, text, is_lost',
+  [
+    (1, 'UNAVAILABLE: reset by peer', False),
+    (2, 'UNAVAILABLE: reset by peer', True),
+    (2, 'UNKNOWN: Gloo all-reduce failed', True),
+    (2, 'RESOURCE_EXHAUSTED: out of memory', False),
+  ],
+)
+def test_only_a_lost_process_ends_the_others(
+  monkeypatch, capsys, count, text, is_lost
+):
+  class Ended(BaseException):
+    pass
+
+  def end(status):
+    assert status == 1
+    raise Ended
+
+  monkeypatch.setattr(jax, 'process_count', lambda: count)
+  monkeypatch.setattr(os, '_exit', end)
+  with pytest.raises(Ended if is_lost else jax.errors.JaxRuntimeError):
+    with runtime.ended_with_others():
+      raise jax.errors.JaxRuntimeError(text)
+  assert ('another process was lost' in capsys.readouterr().err) == is_lost
 
 
 def test_sigterm_asks_to_stop():
