@@ -138,10 +138,10 @@ def test_another_config_is_refused_by_both(runs):
   assert 'another process failed' in errors[1].splitlines()[-1]
 
 
-def wait_for(path, processes):
-  """Waits until a run has written a file or folder."""
+def wait_for(is_met, processes):
+  """Waits until a run has come so far."""
   deadline = time.monotonic() + 300
-  while not path.exists():
+  while not is_met():
     assert time.monotonic() < deadline
     assert all(process.poll() is None for process in processes)
     time.sleep(0.1)
@@ -150,33 +150,28 @@ def wait_for(path, processes):
 @pytest.mark.parametrize(
   'lost', [1, pytest.param(0, marks=pytest.mark.campaign)]
 )
-def test_the_death_of_one_ends_the_other_and_a_restart_resumes(tmp_path, lost):
-  endless = overrides(total_steps=1_000_000)
-  processes = start_all(tmp_path, endless)
-  wait_for(tmp_path / 'checkpoints' / '8', processes)
+def test_the_death_of_one_ends_the_other_and_a_restart_resumes(
+  runs, tmp_path, lost
+):
+  run = shutil.copytree(runs[0], tmp_path / 'run')
+  # Nothing but updates: who waits for a lost process elsewhere, in a save or
+  # where devices first meet, is ended by JAX after a minute and more.
+  rare = {'checkpoint.every': 10**6, 'evals.every': 10**6}
+  processes = start_all(run, overrides(total_steps=10**6, **rare))
+  wait_for(lambda: loop_test.read_lines(run)[-1]['step'] > 16, processes)
   processes[lost].kill()
-  _, errors = processes[1 - lost].communicate(timeout=60)
-  processes[lost].communicate()
-  if lost == 1:
-    assert processes[0].returncode == 1
+  _, errors = processes[1 - lost].communicate(timeout=200)
+  assert processes[1 - lost].returncode == 1 or 'task died' in errors
+  if processes[1 - lost].returncode == 1:
     assert errors.splitlines()[-1].startswith('error: another process was lost')
-  else:  # JAX may be faster
-    assert processes[1].returncode != 0
-    assert 'another process was lost' in errors or 'task died' in errors
-  steps = [
-    int(p.name) for p in tmp_path.glob('checkpoints/*') if p.name.isdigit()
-  ]
-  statuses, _, errors = run_all(
-    tmp_path, *overrides(total_steps=max(steps) + 4)
-  )
+  statuses, _, errors = run_all(run, *overrides(total_steps=12))
   assert statuses == [0, 0], errors
-  lines = loop_test.read_lines(tmp_path)
-  assert lines[-1]['step'] == max(steps) + 4
+  assert [line['step'] for line in loop_test.read_lines(run)][-1] == 12
 
 
 def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path):
   processes = start_all(tmp_path, overrides(total_steps=1_000_000))
-  wait_for(tmp_path / 'checkpoints' / '4', processes)
+  wait_for((tmp_path / 'checkpoints' / '4').exists, processes)
   processes[1].terminate()
   errors = [process.communicate(timeout=120)[1] for process in processes]
   assert [process.returncode for process in processes] == [0, 0], errors
