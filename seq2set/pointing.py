@@ -33,7 +33,7 @@ class ModelConfig:
   """Sizes, and the order of the input.
 
   Attributes:
-    encoder: 'read_process_write' or 'pointer_network'.
+    encoder: one of `read_process_write.ENCODERS`.
     width: of memories and states.
     num_process_steps: P; the Pointer Network has none.
     num_glimpses: before each output.

@@ -25,9 +25,13 @@ from jaxtyping import Array, Bool, Float, Int
 
 from core import layers
 from core.errors import check_choice
+from seq2set import set_encoders
 
 Mask = Bool[Array | np.ndarray, 'B N']
-ENCODERS = 'read_process_write', 'pointer_network'
+ENCODERS = (
+  *('read_process_write', 'pointer_network'),  # the paper's
+  *('deep_sets', 'set_transformer'),  # of later work, see set_encoders.py
+)
 ATTENTIONS = 'dot', 'scaled_dot', 'additive'
 # What the gates of Process see: q, the state, and r, what was read. A and C are
 # the same function, its kernel's rows in another order; B repeats q.
@@ -294,14 +298,15 @@ class Write(nnx.Module):
 
 
 class SetToSequence(nnx.Module):
-  """Read, Process and Write; or the Pointer Network.
+  """Read, Process and Write; or the Pointer Network, or a later encoder.
 
   Args:
     num_features: F of an element.
     width: D of everything.
-    encoder: 'read_process_write', or 'pointer_network': an LSTM over the
+    encoder: 'read_process_write'; 'pointer_network': an LSTM over the
       elements in the order given, whose states are the memories and whose last
-      one starts Write (section 4.2).
+      one starts Write (section 4.2); 'deep_sets' or 'set_transformer': that in
+      place of Process.
     num_process_steps: P.
     num_glimpses, pointer_attention, has_stop: of Write.
     process_attention, process_form: of Process.
@@ -323,16 +328,24 @@ class SetToSequence(nnx.Module):
   ):
     check_choice('encoder', encoder, ENCODERS)
     self.read = layers.MLP([num_features, width, width], rngs=rngs)
-    if encoder == 'read_process_write':
-      self.process = Process(
-        width, attention=process_attention, form=process_form, rngs=rngs
-      )
+    summary_width = width
+    match encoder:
+      case 'read_process_write':
+        self.process = Process(
+          width, attention=process_attention, form=process_form, rngs=rngs
+        )
+        summary_width = 2 * width
+      case 'pointer_network':
+        self.encoder = layers.LSTM(width, rngs=rngs)
+      case 'deep_sets':
+        self.encoder = set_encoders.DeepSets(width, rngs=rngs)
+      case 'set_transformer':
+        self.encoder = set_encoders.SetTransformer(width, rngs=rngs)
+    if encoder != 'pointer_network':
       self.start = nnx.Linear(
-        2 * width, 2 * width, kernel_init=layers.glorot, rngs=rngs
+        summary_width, 2 * width, kernel_init=layers.glorot, rngs=rngs
       )
-    else:
-      self.encoder = layers.LSTM(width, rngs=rngs)
-    self.is_pointer_network = encoder != 'read_process_write'
+    self.kind = encoder
     self.num_process_steps = num_process_steps
     self.write = Write(
       width,
@@ -347,12 +360,15 @@ class SetToSequence(nnx.Module):
   ) -> tuple[Float[Array, 'B N D'], layers.State]:
     """Returns the memories and the state in which Write starts."""
     memories = self.read(elements)
-    if self.is_pointer_network:
+    if self.kind == 'pointer_network':
       zeros = self.encoder.zeros(len(memories))
       return self.encoder.scan(memories, zeros, mask)
-    summary = self.process(
-      memories, num_steps=self.num_process_steps, mask=mask
-    )
+    if self.kind == 'read_process_write':
+      summary = self.process(
+        memories, num_steps=self.num_process_steps, mask=mask
+      )
+    else:
+      memories, summary = self.encoder(memories, mask)
     hidden, cell = jnp.split(jnp.tanh(self.start(summary)), 2, -1)
     return memories, (hidden, cell)
 

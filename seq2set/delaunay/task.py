@@ -76,7 +76,7 @@ class DelaunayTask(pointing.PointsTask):
     """
     count = len(points)
     rank = jnp.arange(count + 1.0)
-    if self.model_config.encoder == 'read_process_write':
+    if self.model_config.encoder != 'pointer_network':
       rank = jnp.append(points[:, 0], jnp.inf)
     order = jnp.argsort(rank[answer], 1)
     triangles = jnp.take_along_axis(answer, order, 1)

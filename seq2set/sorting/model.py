@@ -13,9 +13,9 @@ class ModelConfig:
   """Sizes; the paper gives only the numbers of steps and glimpses.
 
   Attributes:
-    encoder: 'read_process_write' or 'pointer_network'.
+    encoder: one of `read_process_write.ENCODERS`.
     width: of memories and states.
-    num_process_steps: P; the Pointer Network has none.
+    num_process_steps: P; other encoders have none.
     num_glimpses: before each output.
     process_attention, pointer_attention: 'dot', 'scaled_dot' or 'additive'.
     process_form: see `read_process_write.PROCESS_FORMS`.

@@ -153,16 +153,62 @@ def test_the_layer_of_pytorch_geometric_agrees():
   np.testing.assert_allclose(process(sets(), num_steps=4), expected, atol=1e-5)
 
 
-@pytest.mark.parametrize('num_glimpses', [0, 2])
-@pytest.mark.parametrize('num_process_steps', [0, 3])
-def test_logits_are_equivariant(num_process_steps, num_glimpses):
-  model = make_model(num_process_steps, num_glimpses)
+@pytest.mark.parametrize(
+  'options',
+  [
+    {'num_process_steps': 0, 'num_glimpses': 0},
+    {'num_process_steps': 3, 'num_glimpses': 2},
+    {'encoder': 'deep_sets'},
+    {'encoder': 'set_transformer'},
+  ],
+  ids=str,
+)
+def test_logits_are_equivariant(options):
+  model = make_model(**options)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   targets = jnp.array([[4, 0, 2, 1, 3]] * BATCH)
   order = np.array([3, 0, 4, 1, 2])
   logits = model(elements, targets)
   moved = model(elements[:, order], jnp.argsort(order)[targets])
   np.testing.assert_allclose(moved, logits[..., order], atol=1e-4)
+
+
+@pytest.mark.parametrize('encoder', rpw.ENCODERS)
+def test_write_starts_from_the_set(encoder):
+  model = make_model(encoder=encoder)
+  elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
+  _, (hidden, _) = model.encode(elements)
+  assert jnp.abs(hidden[0] - hidden[1]).max() > 1e-2
+
+
+def test_deep_sets_are_an_mlp_of_the_sum():
+  model = make_model(encoder='deep_sets')
+  memories = sets()
+  _, summary = model.encoder(memories)
+  expected = model.encoder.mlp(memories.sum(1))
+  np.testing.assert_allclose(summary, expected, atol=1e-5)
+
+
+def test_set_transformer_attends_as_in_equations_6_and_7():
+  encoder = make_model(encoder='set_transformer').encoder
+  block, memories = encoder.blocks[0], sets()
+  heads = {}
+  for name in 'query', 'key', 'value':
+    layer = getattr(block.attention, name)
+    heads[name] = (
+      jnp.einsum('bnd,dhk->bhnk', memories, layer.kernel[...])
+      + layer.bias[...][None, :, None]
+    )
+  scores = jnp.einsum('bhqk,bhnk->bhqn', heads['query'], heads['key'])
+  weights = jax.nn.softmax(scores / np.sqrt(WIDTH / 4))
+  seen = jnp.einsum('bhqn,bhnk->bqhk', weights, heads['value'])
+  out = block.attention.out
+  seen = jnp.einsum('bqhk,hkd->bqd', seen, out.kernel[...]) + out.bias[...]
+  x = block.norm_1(memories + seen)
+  expected = block.norm_2(x + block.mlp(x))
+  np.testing.assert_allclose(
+    block(memories, memories, None), expected, atol=1e-4
+  )
 
 
 def test_pointer_network_sees_the_order():
@@ -173,13 +219,14 @@ def test_pointer_network_sees_the_order():
   assert jnp.abs(hidden - reversed_).max() > 1e-2
 
 
-@pytest.mark.parametrize('encoder', ['read_process_write', 'pointer_network'])
+@pytest.mark.parametrize('encoder', rpw.ENCODERS)
 def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
   model = make_model(encoder=encoder)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   mask = np.arange(COUNT)[None].repeat(BATCH, 0) < 3
   targets = jnp.array([[1, 0, 2]] * BATCH)
-  logits = model(elements, targets, mask)
+  other = jnp.where(mask[..., None], elements, 1e3)
+  logits = model(other, targets, mask)
   alone = model(elements[:, :3], targets)
   np.testing.assert_allclose(logits[..., :3], alone, atol=1e-5)
   assert (logits[..., 3:] < -1e30).all()

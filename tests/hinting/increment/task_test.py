@@ -1,5 +1,7 @@
 """Numbers by length against integers, packed rows, and predict."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -96,14 +98,13 @@ def test_measures_of_an_oracle(order):
     assert values['tokens_length_8'] < 1
 
 
-def test_every_hint_of_the_sweep_trains():
+def test_rows_of_every_hint_of_the_sweep():
   points = increment.sweep('smoke')
   assert set(points) == {'none', *hints.kinds('standard')} - {'increment'}
   for name, config in points.items():
     names = {'increment'} if name == 'none' else {'increment', name}
-    batch = draw(task.make_task(config))
+    batch = jax.eval_shape(functools.partial(draw, task.make_task(config)))
     assert {column.split('/')[0] for column in batch} == names
-    assert max(x.max() for x in batch.values()) < 64
 
 
 @ORDERS

@@ -1,5 +1,7 @@
 """Shares of hints, fixed sets, exact match against decoding, and predict."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,14 +73,13 @@ def test_shares_are_exact():
     draw(make(), size=15)
 
 
-def test_every_hint_of_the_sweep_trains():
+def test_rows_of_every_hint_of_the_sweep():
   points = sorting.sweep('smoke')
   assert set(points) == {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
   for name, config in points.items():
     names = {'sort'} if name == 'none' else {'sort', name}
-    batch = draw(task.make_task(config))
+    batch = jax.eval_shape(functools.partial(draw, task.make_task(config)))
     assert {column.split('/')[0] for column in batch} == names
-    assert max(x.max() for x in batch.values()) < 64
 
 
 def test_a_fixed_training_set():
@@ -130,8 +131,10 @@ def test_fixed_lists_are_uniform_and_apart():
 @pytest.mark.parametrize('temperature', ['T0', 'T1'])
 def test_exact_match_is_that_of_decoding(temperature):
   """Of a model that is sometimes right."""
-  made = make(f'smoke,hint=none,temperature={temperature}')
-  _, model, _ = learning.train(made, draw(made, 256), num_updates=80, rate=5e-3)
+  made = make(
+    f'smoke,hint=none,temperature={temperature}', **{'evals.lengths': (4,)}
+  )
+  _, model, _ = learning.train(made, draw(made, 64), num_updates=80, rate=5e-3)
   lists = made.draw_lists(mixture.SEEDS['validation'], jnp.arange(60), 4)
   measured = measure(made, model, count=60)['accuracy_length_4']
   prompts = jnp.concatenate(

@@ -182,7 +182,7 @@ def test_a_small_batch_can_be_learnt(arg):
     changes |= {'model.conv_widths': (8, 8, 8, 16, 16)}
   made = make(arg, **changes)
   # A scene has eight questions where it is a picture.
-  batch = draw(made, size=2 if 'pixels' in arg else 8)
+  batch = draw(made, size=1 if 'pixels' in arg else 8)
   batch = jax.tree.map(jnp.asarray, batch)
   _, _, metrics = learning.learn(made, batch, num_updates=120, rate=3e-3)
   assert metrics['accuracy'] > 0.95

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs.seq2set import convex_hull
+from configs.seq2set import common, convex_hull
 from core.errors import UserError
-from seq2set import point_sets, read_process_write
+from seq2set import point_sets
 from seq2set.convex_hull import data, task
 from tests import learning
 
@@ -195,7 +195,7 @@ def test_refusals():
     make(**{'evals.beam': 0})
 
 
-@pytest.mark.parametrize('encoder', read_process_write.ENCODERS)
+@pytest.mark.parametrize('encoder', common.ENCODERS)
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
   has_none, _, metrics = learning.learn(made, learning.draw(made))

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs.seq2set import delaunay
+from configs.seq2set import common, delaunay
 from core.errors import UserError
-from seq2set import point_sets, read_process_write
+from seq2set import point_sets
 from seq2set.delaunay import data, task
 from tests import learning
 
@@ -29,7 +29,7 @@ def draw(arg):
     yield np.asarray(points), np.asarray(targets[:end]).reshape(-1, 3)
 
 
-@pytest.mark.parametrize('encoder', read_process_write.ENCODERS)
+@pytest.mark.parametrize('encoder', common.ENCODERS)
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_targets_are_triangles_of_the_points_in_their_order(encoder, inputs):
   for points, triangles in draw(f'smoke,inputs={inputs},encoder={encoder}'):
@@ -171,7 +171,7 @@ def test_refusals():
     make('smoke,num_points=2')
 
 
-@pytest.mark.parametrize('encoder', read_process_write.ENCODERS)
+@pytest.mark.parametrize('encoder', common.ENCODERS)
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
   has_none, _, metrics = learning.learn(made, learning.draw(made))

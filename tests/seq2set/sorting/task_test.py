@@ -127,12 +127,16 @@ def test_paper_values():
   cells = {name: c.report['validation/accuracy'] for name, c in points.items()}
   assert cells['size_10_process_5_glimpses_1'] == '57 %'
   assert cells['size_15_pointer_network_glimpses_0'] == '0 %'
-  assert sorting.get_config('set_size=7').report['test/accuracy'] == ''
+  for arg in 'set_size=7', 'encoder=deep_sets':
+    assert sorting.get_config(arg).report['test/accuracy'] == ''
 
 
 @pytest.mark.parametrize(
   'arg',
-  ['smoke', 'smoke,encoder=pointer_network', 'smoke,process=0,glimpses=0'],
+  [
+    *('smoke', 'smoke,encoder=pointer_network', 'smoke,process=0,glimpses=0'),
+    *('smoke,encoder=deep_sets', 'smoke,encoder=set_transformer'),
+  ],
 )
 def test_learns_one_batch(arg):
   made = make(arg)

@@ -1,0 +1,80 @@
+"""What later work has in place of Process: Deep Sets and the Set Transformer.
+
+Both encode a set of memories for the same Write; neither knows their order.
+
+Axes: B batch, N elements, D width.
+"""
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from core import layers
+
+
+class DeepSets(nnx.Module):
+  """An MLP of the sum of the memories (Zaheer et al. 2017, theorem 2)."""
+
+  def __init__(self, width: int, *, rngs: nnx.Rngs):
+    self.mlp = layers.MLP([width, width, width], rngs=rngs)
+
+  def __call__(
+    self,
+    memories: Float[Array, 'B N D'],
+    mask: Bool[Array, 'B N'] | None = None,
+  ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
+    """Returns the memories as they are, and the summary of the set."""
+    there = memories if mask is None else memories * mask[..., None]
+    return memories, self.mlp(there.sum(1))
+
+
+class SetTransformer(nnx.Module):
+  """Self-attention twice, then pooling by one learned query: SAB, SAB, PMA.
+
+  Lee et al. 2019, section 3; of an empty set the summary is the same for all.
+  """
+
+  def __init__(self, width: int, *, num_heads: int = 4, rngs: nnx.Rngs):
+    self.blocks = nnx.List(Block(width, num_heads, rngs=rngs) for _ in range(2))
+    self.before_pool = layers.MLP([width, width, width], rngs=rngs)
+    self.pool = Block(width, num_heads, rngs=rngs)
+    self.query = nnx.Param(layers.glorot(rngs.params(), (1, width)))
+
+  def __call__(
+    self,
+    memories: Float[Array, 'B N D'],
+    mask: Bool[Array, 'B N'] | None = None,
+  ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
+    """Returns memories that have seen each other, and a summary of the set."""
+    if mask is not None:
+      memories *= mask[..., None]
+    for block in self.blocks:
+      memories = block(memories, memories, mask)
+    query = jnp.broadcast_to(
+      self.query[...], (len(memories), 1, memories.shape[-1])
+    )
+    summary = self.pool(query, self.before_pool(memories), mask)
+    return memories, summary[:, 0]
+
+
+class Block(nnx.Module):
+  """Attention of queries to elements, then an MLP: MAB, equations 6 and 7."""
+
+  def __init__(self, width: int, num_heads: int, *, rngs: nnx.Rngs):
+    self.attention = nnx.MultiHeadAttention(
+      num_heads, width, decode=False, rngs=rngs
+    )
+    self.mlp = layers.MLP([width, width, width], rngs=rngs)
+    self.norm_1 = nnx.LayerNorm(width, rngs=rngs)
+    self.norm_2 = nnx.LayerNorm(width, rngs=rngs)
+
+  def __call__(
+    self,
+    queries: Float[Array, 'B Q D'],
+    elements: Float[Array, 'B N D'],
+    mask: Bool[Array, 'B N'] | None,
+  ) -> Float[Array, 'B Q D']:
+    """Returns what each query has become."""
+    of_keys = None if mask is None else mask[:, None, None]
+    x = self.norm_1(queries + self.attention(queries, elements, mask=of_keys))
+    return self.norm_2(x + self.mlp(x))
