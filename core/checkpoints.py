@@ -54,6 +54,7 @@ class Checkpointer(contextlib.AbstractContextManager):
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
       )
+    self._saving = None
 
   def __exit__(self, *_):
     try:
@@ -71,18 +72,22 @@ class Checkpointer(contextlib.AbstractContextManager):
     """
     if any(step == saved.step for saved in self._checkpointer.checkpoints):
       return
+    self.wait()
     leaves = weights.flatten(state, '.')
     metadata = {'leaves': weights.describe(leaves)}
     leaves[_CHECKSUM] = _checksum(list(leaves.values()))
     with _reported_writes(self._folder):
-      self._checkpointer.save_async(
+      self._saving = self._checkpointer.save_async(
         step, leaves, force=True, custom_metadata=metadata
       )
 
   def wait(self):
     """Returns once the last save is on the disk, or raises UserError."""
+    saving, self._saving = self._saving, None
     with _reported_writes(self._folder):
       self._checkpointer.wait()
+      if saving:
+        saving.result()  # else a thread and its files stay to the end
 
   def restore(self, abstract_state: PyTree) -> PyTree | None:
     """Restores as the function `restore` does, and sets damaged ones aside.

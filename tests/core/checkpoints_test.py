@@ -4,6 +4,7 @@ import gc
 import os
 import resource
 import shutil
+import threading
 import time
 
 import jax
@@ -130,6 +131,16 @@ def test_keeps_the_last_and_every_mth(tmp_path):
       checkpointer.save(step, {'step': jnp.int32(step)})
     checkpointer.save(7, {'step': jnp.int32(7)})  # no error, nothing to do
   assert steps(tmp_path) == ['4', '6', '7']
+
+
+def test_a_save_leaves_no_thread_behind(tmp_path):
+  counts = []
+  with open_at(tmp_path) as checkpointer:
+    for step in range(8):
+      checkpointer.save(step, {'step': jnp.int32(step)})
+      checkpointer.wait()
+      counts.append(threading.active_count())
+  assert counts[-1] <= counts[2]
 
 
 def test_half_written_saves_go(two_steps, tmp_path):
