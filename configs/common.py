@@ -133,7 +133,12 @@ def default_config() -> ml_collections.ConfigDict:
   )
   # Devices an axis; one axis may be -1: all devices that the others leave.
   config.mesh = ml_collections.ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})
-  config.log = ml_collections.ConfigDict({'every': 100})  # updates; 0: at end
+  config.log = ml_collections.ConfigDict(
+    {
+      'every': 100,  # updates; 0: at the end
+      'profile': 0,  # the call that is traced, counted from 1; 0: none
+    }
+  )
   config.checkpoint = ml_collections.ConfigDict(
     {
       'every': 1000,  # updates; 0: at the end

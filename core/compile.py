@@ -71,6 +71,8 @@ def report(config: ConfigDict, names: Sequence[str]) -> str:
   """
   columns = []
   for name in names:
+    errors.check_choice('--topology', name, _known())
+  for name in names:
     devices = _devices(name)
     first = _num_chips(names[0])
     scaled = config.copy_and_resolve_references()
@@ -95,14 +97,17 @@ def report(config: ConfigDict, names: Sequence[str]) -> str:
   return _table(names, columns)
 
 
+def _known() -> list[str]:
+  """All names of topologies."""
+  return [f'{kind}:{x}' for kind, chip in CHIPS.items() for x in chip.sizes]
+
+
 def _num_chips(name: str) -> int:
   return math.prod(map(int, name.split(':')[1].split('x')))
 
 
 def _devices(name: str) -> Sequence[jax.Device]:
   """The devices of a topology: to compile for, not to run on."""
-  known = [f'{kind}:{x}' for kind, chip in CHIPS.items() for x in chip.sizes]
-  errors.check_choice('--topology', name, known)
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(
       'libtpu, the compiler for TPUs, is not installed: start with `uv run'

@@ -2,14 +2,16 @@
 
 import dataclasses
 import importlib
+import io
 import pathlib
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx
+from flax import nnx, traverse_util
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -23,13 +25,59 @@ from core import (
   weights,
   writers,
 )
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from core.task import Task
+
+_NO_TASKS = '__init__', 'common'  # files of configs
+DTYPES = 'float32', 'bfloat16'
+# The least that settings may be.
+_LEAST = {
+  'seed': 0,
+  **dict.fromkeys(['num_seeds', 'total_steps', 'batch_size'], 1),
+  **{'steps_per_call': 1, 'microbatch': 0, 'log.every': 0},
+  **{'checkpoint.every': 0, 'checkpoint.keep_last': 1},
+  'checkpoint.keep_every': 0,
+}
 
 
 def make_task(config: ConfigDict) -> Task:
-  """Builds the task of `config.task`, such as 'rrn.sudoku'."""
+  """Builds the task of `config.task`, such as 'rrn.sudoku'.
+
+  Raises:
+    UserError: no such task, or a setting that cannot be.
+  """
+  _check(config)
   return importlib.import_module(f'{config.task}.task').make_task(config)
+
+
+def _check(config: ConfigDict):
+  """Raises UserError for a task or a shared setting that cannot be."""
+  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
+  # Of a folder's config, too: no other module may be imported by its name.
+  check_choice('config.task', leaves.get('task', ''), _tasks())
+  for name, least in _LEAST.items():
+    value = leaves.get(name)
+    if not isinstance(value, int) or not least <= value < 2**31:
+      raise UserError(
+        f'config.{name}={value!r}: a whole number of at least {least} expected'
+      )
+  check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
+  for name in 'optim.muon_paths', 'optim.l2_paths':
+    try:
+      re.compile(leaves.get(name, ''))
+    except re.error as error:
+      raise UserError(
+        f'config.{name}={leaves[name]!r} is no regular expression: {error}'
+      ) from error
+
+
+def _tasks() -> list[str]:
+  """The tasks that have a config."""
+  root = pathlib.Path(__file__).parents[1] / 'configs'
+  names = (
+    path.relative_to(root).with_suffix('') for path in root.glob('*/*.py')
+  )
+  return sorted('.'.join(n.parts) for n in names if n.stem not in _NO_TASKS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +118,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
       f'{folder} holds no config.json: name a run with --workdir or shipped'
       ' weights with --weights=pretrained/...'
     )
+  _check(config)
   done = config.total_steps
   seeds = range(config.seed, config.seed + config.num_seeds)
   config.update_from_flattened_dict(overrides)
@@ -88,6 +137,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   abstract_state = step.make_init(task, stored, mesh).eval_shape()
   if (path / weights.NAME).exists():
     params = weights.load_weights(folder, abstract_state.params)
+    done = weights.load_step(folder) or done
   else:
     state = checkpoints.restore(folder, abstract_state)
     if state is None:
@@ -105,8 +155,8 @@ def config_file(folder: str | None, default: str) -> str:
   if not folder:
     return default
   saved = runtime.read_json(pathlib.Path(folder) / 'config.json')
-  path = pathlib.Path('configs', *saved.get('task', '').split('.'))
-  return f'{path}.py' if path.with_suffix('.py').is_file() else default
+  task = saved.get('task')
+  return f'configs/{task.replace(".", "/")}.py' if task in _tasks() else default
 
 
 def predict(trained: Trained, path: str) -> bool:
@@ -117,6 +167,8 @@ def predict(trained: Trained, path: str) -> bool:
   Raises:
     UserError: no such file.
   """
+  if path == '-' and isinstance(sys.stdin, io.TextIOWrapper):
+    sys.stdin.reconfigure(errors='replace')
   try:
     lines = sys.stdin if path == '-' else open(path, errors='replace')
   except OSError as error:
@@ -185,4 +237,4 @@ def _save_picked(trained: Trained, folder: str):
         )
       path.mkdir(parents=True, exist_ok=True)
       runtime.write_json(path / 'config.json', trained.config.to_dict())
-      weights.save_weights(path, trained.params)
+      weights.save_weights(path, trained.params, step=trained.step)

@@ -8,6 +8,7 @@ repeats exactly what it lost.
 import contextlib
 import dataclasses
 import time
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,12 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
     state = checkpointer.restore(program.abstract_state)
     state = state or _initial_state(program, config)
     done = int(state.step)
-    if per_call < 1 or (total - done) % per_call:
+    if done > total:
+      raise UserError(
+        f'{folder} has {done} updates already: config.total_steps={total} is'
+        ' too small'
+      )
+    if (total - done) % per_call:
       raise UserError(
         f'from update {done} to config.total_steps={total} is no multiple of'
         f' config.steps_per_call={per_call}'
@@ -87,9 +93,10 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
       weights.remove(folder)  # of an earlier end of this run
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
+      profiled = done + (config.log.profile - 1) * per_call
       while done < total:
-        with jax.profiler.StepTraceAnnotation('train', step_num=done):
-          state, metrics, losses = program.update(state, arrays)
+        with _profile(folder if done == profiled else None, done) as wait:
+          state, metrics, losses = wait(program.update(state, arrays))
         previous, done = done, done + per_call
         recorder.add(done, metrics, losses)
         for name, (every, evaluate) in evaluations.items():
@@ -107,8 +114,24 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
         if stopping:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
-    weights.save_weights(folder, sharding.fetch(state.evaluated, mesh))
+    params = sharding.fetch(state.evaluated, mesh)
+    weights.save_weights(folder, params, step=done)
   return True
+
+
+@contextlib.contextmanager
+def _profile(folder: str | None, done: int) -> Iterator[Callable]:
+  """Names a call in profiles, and writes that of its devices where asked to.
+
+  What it returns waits for a result, if there is a profile that lacks it.
+  """
+  with contextlib.ExitStack() as stack:
+    if folder:
+      stack.enter_context(jax.profiler.trace(f'{folder}/profile'))
+    stack.enter_context(
+      jax.profiler.StepTraceAnnotation('train', step_num=done)
+    )
+    yield jax.block_until_ready if folder else lambda result: result
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:

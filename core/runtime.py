@@ -11,6 +11,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from importlib import metadata
 from typing import Any
@@ -79,19 +80,25 @@ def together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_with_others() -> Iterator[None]:
-  """Ends this process with one line and status 1 where another one is gone."""
+  """Ends this process with status 1 where it fails in a run of several.
+
+  Where another one is gone, with one line.
+  """
   try:
     yield
   except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1 or not _LOST.search(str(error)):
+    if jax.process_count() == 1:
       raise
-    print(
-      f'error: another process was lost ({one_line(error)}); start all of them'
-      ' again, and the run goes on from its last checkpoint',
-      file=sys.stderr,
-      flush=True,
-    )
-    os._exit(1)  # at any other end JAX waits for the lost process, and aborts
+    if _LOST.search(str(error)):
+      print(
+        f'error: another process was lost ({one_line(error)}); start all of'
+        ' them again, and the run goes on from its last checkpoint',
+        file=sys.stderr,
+      )
+    else:
+      traceback.print_exc()
+    sys.stderr.flush()
+    os._exit(1)  # at any other end JAX waits for the others, and aborts
 
 
 def use_cpu_cores(batch_size: int):

@@ -15,10 +15,11 @@ NAME = 'weights.safetensors'
 OUTCOME = NAME, 'results.json'  # of a run that is trained and evaluated
 
 
-def save_weights(folder, params: dict[str, Any]):
+def save_weights(folder, params: dict[str, Any], *, step: int):
   """Writes weights.safetensors; only process 0 does.
 
-  Every array of the nested dict `params` is wholly on this host.
+  Every array of the nested dict `params` is wholly on this host; `step` updates
+  are behind them.
 
   Raises:
     UserError: the folder cannot be written.
@@ -28,7 +29,9 @@ def save_weights(folder, params: dict[str, Any]):
     tensors = jax.tree.map(lambda x: np.array(x, order='C'), flatten(params))
     path = pathlib.Path(folder) / NAME
     with runtime.reported_writes(folder):
-      runtime.replace_file(path, safetensors.numpy.save(tensors))
+      runtime.replace_file(
+        path, safetensors.numpy.save(tensors, {'step': str(step)})
+      )
 
 
 def remove(folder):
@@ -69,6 +72,13 @@ def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
     )
   leaves = [tensors[name] for name in wanted]
   return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
+
+
+def load_step(folder) -> int | None:
+  """The updates behind the weights of a folder, if they tell."""
+  with safetensors.safe_open(pathlib.Path(folder) / NAME, 'numpy') as file:
+    step = (file.metadata() or {}).get('step', '')
+  return int(step) if step.isdecimal() else None
 
 
 def flatten(tree, separator: str = '/') -> dict[str, Any]:

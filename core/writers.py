@@ -114,10 +114,11 @@ def _drop_after(path: pathlib.Path, step: int) -> float:
   for text in path.read_bytes().splitlines() if path.exists() else ():
     try:
       line = runtime.parse_json(text, path)
-    except UserError:
+      is_kept, its_seconds = line['step'] <= step, line['seconds']
+    except (UserError, KeyError, TypeError):
       continue
-    if line['step'] <= step:
+    if is_kept:
       kept += text + b'\n'
-      seconds = line['seconds']
+      seconds = its_seconds
   runtime.replace_file(path, kept)
   return seconds

@@ -19,15 +19,14 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import check_choice
 from seq2set import set_encoders
 
-Mask = Bool[Array | np.ndarray, 'B N']
+Mask = set_encoders.Mask
 ENCODERS = (
   *('read_process_write', 'pointer_network'),  # the paper's
   *('deep_sets', 'set_transformer'),  # of later work, see set_encoders.py

@@ -6,10 +6,13 @@ Axes: B batch, N elements, D width.
 """
 
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from core import layers
+
+Mask = Bool[Array | np.ndarray, 'B N']
 
 
 class DeepSets(nnx.Module):
@@ -21,7 +24,7 @@ class DeepSets(nnx.Module):
   def __call__(
     self,
     memories: Float[Array, 'B N D'],
-    mask: Bool[Array, 'B N'] | None = None,
+    mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns the memories as they are, and the summary of the set."""
     there = memories if mask is None else memories * mask[..., None]
@@ -43,7 +46,7 @@ class SetTransformer(nnx.Module):
   def __call__(
     self,
     memories: Float[Array, 'B N D'],
-    mask: Bool[Array, 'B N'] | None = None,
+    mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns memories that have seen each other, and a summary of the set."""
     if mask is not None:
@@ -72,7 +75,7 @@ class Block(nnx.Module):
     self,
     queries: Float[Array, 'B Q D'],
     elements: Float[Array, 'B N D'],
-    mask: Bool[Array, 'B N'] | None,
+    mask: Mask | None,
   ) -> Float[Array, 'B Q D']:
     """Returns what each query has become."""
     of_keys = None if mask is None else mask[:, None, None]

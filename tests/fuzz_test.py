@@ -198,7 +198,7 @@ HEADERS = st.dictionaries(
 @pytest.fixture(scope='module')
 def read_weights(tmp_path_factory):
   folder = tmp_path_factory.mktemp('weights')
-  weights.save_weights(folder, PARAMS)
+  weights.save_weights(folder, PARAMS, step=7)
 
   def read(contents):
     (folder / weights.NAME).write_bytes(contents)

@@ -194,6 +194,16 @@ def test_damage_is_never_restored(two_steps, tmp_path, damage):
   assert fallbacks >= 3  # the others do not matter to the values
 
 
+def test_what_may_not_be_read_is_not_damaged(two_steps, monkeypatch):
+  def fail(path, like):
+    raise PermissionError(13, 'Permission denied')
+
+  monkeypatch.setattr(checkpoints.ocp, 'load', fail)
+  with pytest.raises(UserError, match='2 may not be read .Permission denied'):
+    checkpoints.restore(two_steps, abstract(make_state(2)))
+  assert steps(two_steps) == ['1', '2']
+
+
 def test_emptied_checkpoint(two_steps, tmp_path):
   run = shutil.copytree(two_steps, tmp_path / 'run')
   shutil.rmtree(run / 'checkpoints' / '2')

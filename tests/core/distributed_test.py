@@ -148,36 +148,53 @@ def wait_for(is_met, processes):
 
 
 @pytest.mark.parametrize(
-  'lost', [1, pytest.param(0, marks=pytest.mark.campaign)]
+  'lost, count',
+  [
+    (1, 2),
+    pytest.param(0, 2, marks=pytest.mark.campaign),
+    pytest.param(2, 4, marks=pytest.mark.campaign),
+  ],
 )
-def test_the_death_of_one_ends_the_other_and_a_restart_resumes(
-  runs, tmp_path, lost
+def test_the_death_of_one_ends_the_others_and_a_restart_resumes(
+  runs, tmp_path, lost, count
 ):
   run = shutil.copytree(runs[0], tmp_path / 'run')
+  before = (run / 'metrics.jsonl').read_text()
   # Nothing but updates: who waits for a lost process elsewhere, in a save or
   # where devices first meet, is ended by JAX after a minute and more.
   rare = {'checkpoint.every': 10**6, 'evals.every': 10**6}
-  processes = start_all(run, overrides(total_steps=10**6, **rare))
+  processes = start_all(run, overrides(total_steps=10**6, **rare), count)
   wait_for(lambda: loop_test.read_lines(run)[-1]['step'] > 16, processes)
-  processes[lost].kill()
-  _, errors = processes[1 - lost].communicate(timeout=200)
-  assert processes[1 - lost].returncode == 1 or 'task died' in errors
-  if processes[1 - lost].returncode == 1:
-    assert errors.splitlines()[-1].startswith('error: another process was lost')
-  statuses, _, errors = run_all(run, *overrides(total_steps=12))
-  assert statuses == [0, 0], errors
-  assert [line['step'] for line in loop_test.read_lines(run)][-1] == 12
+  processes.pop(lost).kill()
+  for process in processes:
+    _, errors = process.communicate(timeout=200)
+    if process.returncode == 1:
+      last = errors.splitlines()[-1]
+      assert last.startswith('error: another process was lost')
+    else:
+      assert process.returncode != 0 and 'task died' in errors
+  statuses, _, errors = run_all(run, *overrides(total_steps=12), count=count)
+  assert statuses == [0] * count, errors
+  assert (run / 'metrics.jsonl').read_text().startswith(before)
+  assert loop_test.read_lines(run)[-1]['step'] == 12
 
 
-def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path):
-  processes = start_all(tmp_path, overrides(total_steps=1_000_000))
+@pytest.mark.parametrize(
+  'count', [2, pytest.param(4, marks=pytest.mark.campaign)]
+)
+def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path, count):
+  processes = start_all(tmp_path, overrides(total_steps=1_000_000), count)
   wait_for((tmp_path / 'checkpoints' / '4').exists, processes)
   processes[1].terminate()
   errors = [process.communicate(timeout=120)[1] for process in processes]
-  assert [process.returncode for process in processes] == [0, 0], errors
-  ends = [re.search(r'stopped by a signal; step (\d+)', e)[1] for e in errors]
-  assert ends[0] == ends[1]
-  assert (tmp_path / 'checkpoints' / ends[0]).exists()
+  assert [process.returncode for process in processes] == [0] * count, errors
+  ends = {re.search(r'stopped by a signal; step (\d+)', e)[1] for e in errors}
+  (end,) = ends
+  assert (tmp_path / 'checkpoints' / end).exists()
+  # All of them can read what all of them have written.
+  more = overrides(total_steps=int(end) + 4)
+  statuses, _, errors = run_all(tmp_path, *more, count=count)
+  assert statuses == [0] * count, errors
 
 
 @pytest.mark.campaign

@@ -187,6 +187,12 @@ def test_clock_that_goes_backwards(unbroken, tmp_path, stop_after, monkeypatch):
   assert seconds == sorted(seconds)
 
 
+def test_a_call_is_profiled(tmp_path):
+  assert train(tmp_path, **{'log.profile': 2})
+  (trace,) = tmp_path.glob('profile/**/*.xplane.pb')
+  assert b'train' in trace.read_bytes()
+
+
 def test_starts_from_weights(unbroken, tmp_path):
   assert train(
     tmp_path,
@@ -248,14 +254,21 @@ def test_folder_that_cannot_be_written(tmp_path, run):
 def test_full_disk(tmp_path):
   # Room for the metrics, none for the parameters.
   task = toy_task.ToyTask(width=50_000)
+  folder, whole = tmp_path / 'run', tmp_path / 'whole'
+  assert train(folder, task, total_steps=2)
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
   try:
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
     with pytest.raises(UserError, match='cannot write to .*File too large'):
-      train(tmp_path, task)
+      train(folder, task)
   finally:
     resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-  assert train(tmp_path, task)
+  assert '2' in steps(folder) and '4' not in steps(folder)
+  assert train(folder, task)
+  assert train(whole, task)
+  assert read_lines(folder) == read_lines(whole)
+  name = 'weights.safetensors'
+  assert (folder / name).read_bytes() == (whole / name).read_bytes()
 
 
 CHANGES = {

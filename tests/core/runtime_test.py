@@ -121,10 +121,11 @@ def test_errors_of_the_run_are_not_the_disk(tmp_path):
     (1, 'UNAVAILABLE: reset by peer', False),
     (2, 'UNAVAILABLE: reset by peer', True),
     (2, 'UNKNOWN: Gloo all-reduce failed', True),
+    (1, 'RESOURCE_EXHAUSTED: out of memory', False),
     (2, 'RESOURCE_EXHAUSTED: out of memory', False),
   ],
 )
-def test_only_a_lost_process_ends_the_others(
+def test_failure_of_a_device_ends_a_process_of_several(
   monkeypatch, capsys, count, text, is_lost
 ):
   class Ended(BaseException):
@@ -136,10 +137,12 @@ def test_only_a_lost_process_ends_the_others(
 
   monkeypatch.setattr(jax, 'process_count', lambda: count)
   monkeypatch.setattr(os, '_exit', end)
-  with pytest.raises(Ended if is_lost else jax.errors.JaxRuntimeError):
+  with pytest.raises(Ended if count > 1 else jax.errors.JaxRuntimeError):
     with runtime.ended_with_others():
       raise jax.errors.JaxRuntimeError(text)
-  assert ('another process was lost' in capsys.readouterr().err) == is_lost
+  said = capsys.readouterr().err
+  assert ('another process was lost' in said) == is_lost
+  assert ('Traceback' in said) == (count > 1 and not is_lost)
 
 
 def test_sigterm_asks_to_stop():

@@ -1,6 +1,7 @@
 """One update: the same on every mesh, whole or in parts, one by one or many."""
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from jax.sharding import PartitionSpec as P
 from configs.hinting import sorting as list_sorting
 from configs.rrn import sudoku
 from configs.seq2set import sorting as set_sorting
-from core import experiment, sharding, step
+from core import checkpoints, experiment, sharding, step
 from core.errors import UserError
 from rrn.sudoku import data
 from rrn.sudoku import task as sudoku_task
@@ -98,13 +99,28 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
 
 
 @pytest.mark.parametrize('configs', [set_sorting, list_sorting])
-def test_losses_of_other_systems_do_not_either(configs):
+def test_other_systems_do_not_depend_on_it_either(configs, tmp_path):
+  """And what is saved on one mesh is restored on another."""
   config = configs.get_config('smoke')
   config.steps_per_call = 1
   task = experiment.make_task(config)
-  expected, _, _ = train(task, config, make_mesh())
+  expected, _, expected_state = train(task, config, make_mesh())
   losses, _, state = train(task, config, make_mesh(2, 2, 2))
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
+    state.params,
+    expected_state.params,
+  )
+  with checkpoints.Checkpointer(tmp_path, keep_last=1, keep_every=0) as saver:
+    saver.save(4, state)
+  for shape in (1, 1, 1), (2, 4, 1):
+    program = step.make_program(task, config, make_mesh(*shape))
+    restored = checkpoints.restore(tmp_path, program.abstract_state)
+    assert is_same(restored, state)
+    assert {len(x.sharding.device_set) for x in jax.tree.leaves(restored)} == {
+      math.prod(shape)
+    }
   used = {
     axis
     for leaf in jax.tree.leaves(state.params)

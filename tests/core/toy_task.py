@@ -81,7 +81,7 @@ class ToyTask:
 def make_config(**changes):
   """Six updates, everything recorded; `changes` by dotted name."""
   config = common.default_config()
-  config.task = 'toy'
+  config.task = 'rrn.sudoku'  # one that there is
   config.total_steps = 6
   config.batch_size = 16
   config.optim.learning_rate = 0.1

@@ -20,7 +20,7 @@ PARAMS = {
 @pytest.fixture
 def folder(tmp_path):
   (tmp_path / 'model').mkdir()
-  weights.save_weights(tmp_path / 'model', PARAMS)
+  weights.save_weights(tmp_path / 'model', PARAMS, step=7)
   return tmp_path / 'model'
 
 
@@ -67,4 +67,4 @@ def test_missing_folder_lists_its_neighbours(folder):
 
 def test_unwritable_folder(folder):
   with pytest.raises(UserError, match='cannot write to'):
-    weights.save_weights(folder / weights.NAME, PARAMS)
+    weights.save_weights(folder / weights.NAME, PARAMS, step=7)

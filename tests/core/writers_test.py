@@ -44,7 +44,7 @@ def test_resuming_drops_what_will_be_written_again(tmp_path):
   later = {'step': 3, 'seconds': 300.0}
   lines = [json.dumps(line) + '\n' for line in [*kept, later]]
   half = b'{"step": 2, "sec'
-  damaged = bytes(9) + b'\n\xff\n3\n'
+  damaged = bytes(9) + b'\n\xff\n3\n{}\n{"step": null}\n'
   path.write_bytes(damaged + ''.join(lines).encode() + half)
   with writers.Writer(tmp_path, start=2, total_steps=4) as writer:
     assert read(tmp_path) == kept

@@ -1,0 +1,64 @@
+"""What is refused of a config, and how far the weights of a folder are."""
+
+import json
+import sys
+
+import pytest
+
+from configs.rrn import sudoku
+from core import experiment, loop, weights
+from core.errors import UserError
+from tests.core import toy_task
+
+
+@pytest.mark.parametrize(
+  'name, value, message',
+  [
+    ('task', 'rrn.sudok', 'rrn.sudoku'),
+    ('task', 'pretrained.mine', 'rrn.sudoku'),
+    ('batch_size', 0, 'batch_size=0: a whole number of at least 1'),
+    ('microbatch', -1, 'at least 0'),
+    ('total_steps', -3, 'at least 1'),
+    ('steps_per_call', 0, 'at least 1'),
+    ('seed', 2**70, 'config.seed'),
+    ('checkpoint.keep_last', 0, 'keep_last=0'),
+    ('dtype', 'float23', 'float32, bfloat16'),
+    ('optim.muon_paths', '(', 'no regular expression'),
+  ],
+)
+def test_settings_that_cannot_be(name, value, message):
+  config = sudoku.get_config('smoke')
+  config.update_from_flattened_dict({name: value})
+  with pytest.raises(UserError, match=message):
+    experiment.make_task(config)
+
+
+def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
+  """Neither its task nor its config is imported from where it says."""
+  (tmp_path / 'payload.py').write_text('raise SystemExit("it runs")')
+  (tmp_path / 'task.py').write_text('raise SystemExit("it runs")')
+  monkeypatch.syspath_prepend(tmp_path.parent)
+  for task in str(tmp_path / 'payload'), tmp_path.name, '../payload', 3, None:
+    (tmp_path / 'config.json').write_text(json.dumps({'task': task}))
+    assert experiment.config_file(str(tmp_path), 'default') == 'default'
+    with pytest.raises(UserError, match='config.task='):
+      experiment.load(str(tmp_path), {})
+  assert not any(tmp_path.name in name for name in sys.modules)
+
+
+def test_config_without_a_setting(tmp_path):
+  (tmp_path / 'config.json').write_text('{"task": "rrn.sudoku"}')
+  with pytest.raises(UserError, match='config.seed=None'):
+    experiment.load(str(tmp_path), {})
+
+
+def test_weights_tell_their_updates(tmp_path, monkeypatch):
+  """Not the config, which a refused start may have changed."""
+  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  assert loop.run(toy_task.make_config(), str(tmp_path))
+  for total, message in (4, 'has 6 updates already'), (9, 'no multiple'):
+    with pytest.raises(UserError, match=message):
+      config = toy_task.make_config(total_steps=total, steps_per_call=2)
+      loop.run(config, str(tmp_path))
+  assert weights.load_step(tmp_path) == 6
+  assert experiment.load(str(tmp_path), {}).step == 6
