@@ -30,14 +30,14 @@ from core.task import Task
 
 _NO_TASKS = '__init__', 'common'  # files of configs
 DTYPES = 'float32', 'bfloat16'
-# The least that settings may be.
+# Numbers that every config has, and the least that they may be.
 _LEAST = {
-  'seed': 0,
   **dict.fromkeys(['num_seeds', 'total_steps', 'batch_size'], 1),
-  **{'steps_per_call': 1, 'microbatch': 0, 'log.every': 0},
-  **{'checkpoint.every': 0, 'checkpoint.keep_last': 1},
-  'checkpoint.keep_every': 0,
+  **dict.fromkeys(['steps_per_call', 'checkpoint.keep_last'], 1),
+  **dict.fromkeys(['seed', 'microbatch', 'log.every', 'checkpoint.every'], 0),
 }
+# All others may be 0, but these.
+_POSITIVE = re.compile(r'model\.(?!edge_)\w*(width|height|heads)')
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -55,9 +55,14 @@ def _check(config: ConfigDict):
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   # Of a folder's config, too: no other module may be imported by its name.
   check_choice('config.task', leaves.get('task', ''), _tasks())
-  for name, least in _LEAST.items():
-    value = leaves.get(name)
-    if not isinstance(value, int) or not least <= value < 2**31:
+  numbers = {
+    name: value
+    for name, value in leaves.items()
+    if isinstance(value, int) and not name.startswith('mesh.')
+  }
+  for name, value in (dict.fromkeys(_LEAST) | numbers).items():
+    least = _LEAST.get(name, 1 if _POSITIVE.fullmatch(name) else 0)
+    if value is None or not least <= value < 2**31:
       raise UserError(
         f'config.{name}={value!r}: a whole number of at least {least} expected'
       )

@@ -7,13 +7,14 @@ import pathlib
 import re
 import struct
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common
-from core import runtime, weights
+from core import experiment, runtime, sharding, step, weights
 from core.errors import UserError
 from hinting.increment import data as increment
 from hinting.sorting import data as integers
@@ -211,6 +212,27 @@ def read_weights(tmp_path_factory):
 def with_header(header, body=b'', size=None):
   text = json.dumps(header).encode()
   return struct.pack('<Q', len(text) if size is None else size) + text + body
+
+
+@pytest.mark.parametrize(
+  'module', ['rrn.sudoku', 'seq2set.sorting', 'hinting.sorting']
+)
+def test_settings_of_models(module):
+  """A number that is 0, a name that is none, an empty tuple."""
+  get_config = importlib.import_module(f'configs.{module}').get_config
+  mesh = sharding.make_mesh(
+    {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
+  )
+  other = {int: 0, str: 'x', tuple: ()}
+  for name, value in get_config('smoke').model.items():
+    config = get_config('smoke')
+    config.model[name] = other.get(type(value), value)
+
+    def build(config=config):
+      task = experiment.make_task(config)
+      step.make_init(task, config, mesh).eval_shape()
+
+    attempt(build)
 
 
 def test_weights_with_another_header(read_weights):

@@ -22,6 +22,8 @@ from tests.core import toy_task
     ('steps_per_call', 0, 'at least 1'),
     ('seed', 2**70, 'config.seed'),
     ('checkpoint.keep_last', 0, 'keep_last=0'),
+    ('model.width', 0, 'model.width=0'),
+    ('model.message_layers', -1, 'message_layers=-1'),
     ('dtype', 'float23', 'float32, bfloat16'),
     ('optim.muon_paths', '(', 'no regular expression'),
   ],
