@@ -33,10 +33,9 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With coordinator.')
 def main(_) -> int:
   """Does what the flags say, and returns the exit status."""
   logging.set_verbosity(logging.WARNING)
-  if DISTRIBUTED.value or COORDINATOR.value:
-    runtime.start_distributed(
-      COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
-    )
+  numbers = NUM_PROCESSES.value, PROCESS_ID.value
+  if DISTRIBUTED.value or COORDINATOR.value or numbers != (None, None):
+    runtime.start_distributed(COORDINATOR.value, *numbers)
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
   name = pathlib.Path(WEIGHTS.value).name if WEIGHTS.value else config.task
@@ -69,12 +68,6 @@ def parse(argv: list[str]) -> list[str]:
   try:
     if rest := flags.FLAGS([x for x in argv if not is_override(x)])[1:]:
       raise UserError(f'{rest[0]!r} is no flag; write --name=value')
-    numbers = NUM_PROCESSES.value, PROCESS_ID.value
-    is_alone = not (COORDINATOR.value or DISTRIBUTED.value)
-    if is_alone and any(number is not None for number in numbers):
-      raise UserError(
-        '--num_processes and --process_id need --coordinator=HOST:PORT'
-      )
     # Only now that the config is known can its keys become flags.
     path = config_flags.get_config_filename(flags.FLAGS['config'])
     if MODE.value in ('eval', 'predict') and not flags.FLAGS['config'].present:

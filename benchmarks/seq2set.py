@@ -31,6 +31,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import timing
 from configs.seq2set import sorting
 from core import runtime, sharding, step
+from seq2set import attend
 from seq2set import read_process_write as rpw
 from seq2set.sorting import task
 
@@ -70,7 +71,7 @@ class PlainNetwork(rpw.SetToSequence):
       hidden, cell = lstm_step(write.lstm, x, hidden, cell)
       state = hidden
       for glimpse in write.glimpses:
-        state += rpw.read(point(glimpse, state), memories, None)[:, 0]
+        state += attend.read(point(glimpse, state), memories, None)[:, 0]
       x = memories[jnp.arange(len(memories)), target]
       return (x, hidden, cell), point(write.pointer, state)[:, 0]
 
@@ -82,17 +83,17 @@ class PlainNetwork(rpw.SetToSequence):
 def plain_process(process: rpw.Process, memories, num_steps: int):
   """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7, for form A."""
 
-  def attend(carry, _):
+  def turn(carry, _):
     summary, cell = carry
     gates = summary @ process.lstm.kernel[...] + process.lstm.bias[...]
     state, cell = process.lstm.update(gates, cell)
     scores = process.attention(process.attention.keys(memories), state[:, None])
-    reading = rpw.read(scores, memories, None)[:, 0]
+    reading = attend.read(scores, memories, None)[:, 0]
     return (jnp.concatenate([state, reading], -1), cell), None
 
   cell = jnp.zeros_like(memories[:, 0])
   start = jnp.concatenate([cell, cell], -1), cell
-  return jax.lax.scan(attend, start, length=num_steps)[0][0]
+  return jax.lax.scan(turn, start, length=num_steps)[0][0]
 
 
 def lstm_step(lstm, x, hidden, cell):

@@ -24,76 +24,16 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import check_choice
-from seq2set import set_encoders
+from seq2set import attend, set_encoders
 
-Mask = set_encoders.Mask
+Mask = attend.Mask
 ENCODERS = (
   *('read_process_write', 'pointer_network'),  # the paper's
   *('deep_sets', 'set_transformer'),  # of later work, see set_encoders.py
 )
-ATTENTIONS = 'dot', 'scaled_dot', 'additive'
 # What the gates of Process see: q, the state, and r, what was read. A and C are
 # the same function, its kernel's rows in another order; B repeats q.
 PROCESS_FORMS = {'A': 'qr', 'B': 'qrq', 'C': 'rq'}
-
-
-class Attention(nnx.Module):
-  """Scores memories by queries: f(m, q) in the paper's eq. 4.
-
-  'dot' is m . q, 'scaled_dot' that divided by sqrt(D), 'additive'
-  v . tanh(W1 m + W2 q).
-  """
-
-  def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
-    check_choice('attention', kind, ATTENTIONS)
-    self.kind = kind
-    if kind == 'additive':
-      linear = functools.partial(
-        nnx.Linear, kernel_init=layers.glorot, rngs=rngs
-      )
-      self.memory = linear(width, width)
-      self.query = linear(width, width, use_bias=False)
-      self.score = linear(width, 1, use_bias=False)
-
-  def keys(self, memories: Float[Array, 'B N D']) -> Float[Array, 'B N D']:
-    """What of the memories all queries share."""
-    return self.memory(memories) if self.kind == 'additive' else memories
-
-  def __call__(
-    self, keys: Float[Array, 'B N D'], queries: Float[Array, 'B Q D']
-  ) -> Float[Array, 'B Q N']:
-    """Returns the scores, before any mask or softmax."""
-    if self.kind == 'additive':
-      both = jnp.tanh(keys[:, None] + self.query(queries)[:, :, None])
-      return self.score(both)[..., 0]
-    scores = jnp.einsum('bnd,bqd->bqn', keys, queries)
-    if self.kind == 'scaled_dot':
-      scores /= jnp.sqrt(keys.shape[-1])
-    return scores
-
-
-def read(
-  scores: Float[Array, 'B Q N'],
-  memories: Float[Array, 'B N D'],
-  mask: Mask | None,
-) -> Float[Array, 'B Q D']:
-  """The mean of the memories by softmax of their scores (eqs. 5, 6).
-
-  Elements whose mask is False are not there; of an empty set 0 is read.
-  """
-  if mask is None:
-    weights = jax.nn.softmax(scores)
-  else:
-    weights = jax.nn.softmax(masked(scores, mask)) * mask[:, None]
-  return jnp.einsum('bqn,bnd->bqd', weights, memories)
-
-
-def masked(
-  scores: Float[Array, 'B Q N'], mask: Mask | None
-) -> Float[Array, 'B Q N']:
-  """The scores with all but no weight where the mask is False."""
-  lowest = jnp.finfo(scores.dtype).min
-  return scores if mask is None else jnp.where(mask[:, None], scores, lowest)
 
 
 class Process(nnx.Module):
@@ -101,7 +41,7 @@ class Process(nnx.Module):
 
   Args:
     width: D of the memories.
-    attention: one of `ATTENTIONS`.
+    attention: one of `attend.ATTENTIONS`.
     form: what the gates see, one of `PROCESS_FORMS`; 'A' is the paper's.
   """
 
@@ -118,7 +58,7 @@ class Process(nnx.Module):
     # An LSTM whose input is all that the gates see beside its own state.
     rows = (len(self.form) - 1) * width
     self.lstm = layers.LSTM(width, rows, rngs=rngs)
-    self.attention = Attention(width, attention, rngs=rngs)
+    self.attention = attend.Attention(width, attention, rngs=rngs)
 
   def __call__(
     self,
@@ -140,7 +80,7 @@ class Process(nnx.Module):
       gates = gates @ self.lstm.kernel[...] + self.lstm.bias[...]
       state, cell = self.lstm.update(gates, cell)
       scores = self.attention(keys, state[:, None])
-      return (state, cell, read(scores, memories, mask)[:, 0]), None
+      return (state, cell, attend.read(scores, memories, mask)[:, 0]), None
 
     zeros = jnp.zeros((len(memories), memories.shape[-1]))
     (state, _, reading), _ = jax.lax.scan(
@@ -159,7 +99,7 @@ class Write(nnx.Module):
   Args:
     width: D.
     num_glimpses: reads before each output.
-    attention: one of `ATTENTIONS`, for glimpses and pointer.
+    attention: one of `attend.ATTENTIONS`, for glimpses and pointer.
     has_stop: one more memory, learned and behind all others, that ends the
       output.
   """
@@ -174,7 +114,7 @@ class Write(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.lstm = layers.LSTM(width, rngs=rngs)
-    make = functools.partial(Attention, width, attention, rngs=rngs)
+    make = functools.partial(attend.Attention, width, attention, rngs=rngs)
     self.glimpses = nnx.List(make() for _ in range(num_glimpses))
     self.pointer = make()
     self.first = nnx.Param(layers.glorot(rngs.params(), (1, width)))
@@ -292,8 +232,8 @@ class Write(nnx.Module):
   def _point(self, keys, memories, states, mask) -> Float[Array, 'B T M']:
     *of_glimpses, of_pointer = keys
     for glimpse, of_glimpse in zip(self.glimpses, of_glimpses, strict=True):
-      states += read(glimpse(of_glimpse, states), memories, mask)
-    return masked(self.pointer(of_pointer, states), mask)
+      states += attend.read(glimpse(of_glimpse, states), memories, mask)
+    return attend.masked(self.pointer(of_pointer, states), mask)
 
 
 class SetToSequence(nnx.Module):

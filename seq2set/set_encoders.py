@@ -6,13 +6,11 @@ Axes: B batch, N elements, D width.
 """
 
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from core import layers
-
-Mask = Bool[Array | np.ndarray, 'B N']
+from seq2set.attend import Mask
 
 
 class DeepSets(nnx.Module):

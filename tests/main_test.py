@@ -171,7 +171,7 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
     ),
     (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
     (('--mode=trian',), 'train|eval|predict'),
-    (('--process_id=1',), '--process_id need --coordinator=HOST:PORT'),
+    (('--process_id=1',), 'cannot start the distributed run'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
     ((SMOKE, 'eval'), "'eval' is no flag; write --name=value"),
     (('--mode=eval', '--workdir=none'), 'none holds no config.json'),

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from seq2set import read_process_write
+from seq2set import attend
 
 STOP = 0  # the label that ends a sequence, and fills up behind it
 
@@ -60,7 +60,7 @@ class Parser(nnx.Module):
       nnx.List(layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers))
       for _ in range(2)
     )
-    self.attention = read_process_write.Attention(width, 'additive', rngs=rngs)
+    self.attention = attend.Attention(width, 'additive', rngs=rngs)
     self.output = nnx.Linear(2 * width, num_labels, kernel_init=init, rngs=rngs)
     self.dropout = config.dropout
     self.reverses_input = config.reverses_input
@@ -121,5 +121,5 @@ class Parser(nnx.Module):
 
   def _read_out(self, states, memories, keys, mask) -> Float[Array, 'B T K']:
     scores = self.attention(keys, states)
-    context = read_process_write.read(scores, memories, mask)
+    context = attend.read(scores, memories, mask)
     return self.output(jnp.concatenate([states, context], -1))

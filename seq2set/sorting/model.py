@@ -5,7 +5,7 @@ import dataclasses
 from flax import nnx
 
 from core.errors import check_choice
-from seq2set import read_process_write
+from seq2set import attend, read_process_write
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class ModelConfig:
   def __post_init__(self):
     known = {
       'encoder': read_process_write.ENCODERS,
-      'process_attention': read_process_write.ATTENTIONS,
-      'pointer_attention': read_process_write.ATTENTIONS,
+      'process_attention': attend.ATTENTIONS,
+      'pointer_attention': attend.ATTENTIONS,
       'process_form': read_process_write.PROCESS_FORMS,
     }
     for name, choices in known.items():

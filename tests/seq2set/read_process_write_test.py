@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
+from seq2set import attend
 from seq2set import read_process_write as rpw
 
 WIDTH, BATCH, COUNT = 8, 3, 5
@@ -36,7 +37,7 @@ def make_model(num_process_steps=3, num_glimpses=1, **options):
   return nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
 
 
-@pytest.mark.parametrize('attention', rpw.ATTENTIONS)
+@pytest.mark.parametrize('attention', attend.ATTENTIONS)
 @pytest.mark.parametrize('form', rpw.PROCESS_FORMS)
 def test_process_is_invariant(attention, form):
   process = make_process(attention=attention, form=form)
@@ -49,7 +50,7 @@ def test_process_is_invariant(attention, form):
   assert jnp.abs(process(sets(1), num_steps=4) - ours).max() > 1e-2
 
 
-@pytest.mark.parametrize('attention', rpw.ATTENTIONS)
+@pytest.mark.parametrize('attention', attend.ATTENTIONS)
 def test_process_is_equations_3_to_7(attention):
   process = make_process(attention=attention)
   memories = np.asarray(sets())

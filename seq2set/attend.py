@@ -1,0 +1,77 @@
+"""Attention of queries to memories (Vinyals et al. 2016, equations 4 to 6).
+
+Axes: B batch, N elements, D width, Q queries.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from core import layers
+from core.errors import check_choice
+
+Mask = Bool[Array | np.ndarray, 'B N']
+ATTENTIONS = 'dot', 'scaled_dot', 'additive'
+
+
+class Attention(nnx.Module):
+  """Scores memories by queries: f(m, q) in the paper's eq. 4.
+
+  'dot' is m . q, 'scaled_dot' that divided by sqrt(D), 'additive'
+  v . tanh(W1 m + W2 q).
+  """
+
+  def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
+    check_choice('attention', kind, ATTENTIONS)
+    self.kind = kind
+    if kind == 'additive':
+      linear = functools.partial(
+        nnx.Linear, kernel_init=layers.glorot, rngs=rngs
+      )
+      self.memory = linear(width, width)
+      self.query = linear(width, width, use_bias=False)
+      self.score = linear(width, 1, use_bias=False)
+
+  def keys(self, memories: Float[Array, 'B N D']) -> Float[Array, 'B N D']:
+    """What of the memories all queries share."""
+    return self.memory(memories) if self.kind == 'additive' else memories
+
+  def __call__(
+    self, keys: Float[Array, 'B N D'], queries: Float[Array, 'B Q D']
+  ) -> Float[Array, 'B Q N']:
+    """Returns the scores, before any mask or softmax."""
+    if self.kind == 'additive':
+      both = jnp.tanh(keys[:, None] + self.query(queries)[:, :, None])
+      return self.score(both)[..., 0]
+    scores = jnp.einsum('bnd,bqd->bqn', keys, queries)
+    if self.kind == 'scaled_dot':
+      scores /= jnp.sqrt(keys.shape[-1])
+    return scores
+
+
+def read(
+  scores: Float[Array, 'B Q N'],
+  memories: Float[Array, 'B N D'],
+  mask: Mask | None,
+) -> Float[Array, 'B Q D']:
+  """The mean of the memories by softmax of their scores (eqs. 5, 6).
+
+  Elements whose mask is False are not there; of an empty set 0 is read.
+  """
+  if mask is None:
+    weights = jax.nn.softmax(scores)
+  else:
+    weights = jax.nn.softmax(masked(scores, mask)) * mask[:, None]
+  return jnp.einsum('bqn,bnd->bqd', weights, memories)
+
+
+def masked(
+  scores: Float[Array, 'B Q N'], mask: Mask | None
+) -> Float[Array, 'B Q N']:
+  """The scores with all but no weight where the mask is False."""
+  lowest = jnp.finfo(scores.dtype).min
+  return scores if mask is None else jnp.where(mask[:, None], scores, lowest)
