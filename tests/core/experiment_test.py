@@ -50,7 +50,7 @@ def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
 
 def test_config_without_a_setting(tmp_path):
   (tmp_path / 'config.json').write_text('{"task": "rrn.sudoku"}')
-  with pytest.raises(UserError, match='config.seed=None'):
+  with pytest.raises(UserError, match='config.total_steps=None'):
     experiment.load(str(tmp_path), {})
 
 
