@@ -158,14 +158,16 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       # As a host array: the checksum has no sharding that could be asked for.
       like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)
-  # Of a device, a process or this computer, not of a file.
-  except (jax.errors.JaxRuntimeError, MemoryError):
+  except jax.errors.JaxRuntimeError:  # of a device or a process, not a file
     raise
-  except PermissionError as error:
-    raise UserError(
-      f'{path} may not be read ({error.strerror}); change its permissions'
-    ) from error
   except Exception as error:  # whatever a damaged file makes a reader raise
+    # Of several processes all fall back, as the others see no more than that.
+    if jax.process_count() == 1 and isinstance(error, MemoryError):
+      raise
+    if jax.process_count() == 1 and isinstance(error, PermissionError):
+      raise UserError(
+        f'{path} may not be read ({error.strerror}); change its permissions'
+      ) from error
     return None, f'{type(error).__name__}: {runtime.one_line(error)}'
   if mismatch:
     raise UserError(
