@@ -6,13 +6,14 @@ import io
 import pathlib
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx, traverse_util
 from jax.sharding import Mesh
+from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from core import (
@@ -46,8 +47,24 @@ def make_task(config: ConfigDict) -> Task:
   Raises:
     UserError: no such task, or a setting that cannot be.
   """
+  return _module(config).make_task(config)
+
+
+def sweep_figures(
+  points: Sequence[tuple[ConfigDict, Mapping[str, Any]]],
+) -> Mapping[str, Figure]:
+  """Pictures of a sweep, by file name, if its task's module draws any.
+
+  `points` has the config of each run and what was measured of it.
+  """
+  draw = getattr(_module(points[0][0]), 'sweep_figures', lambda points: {})
+  return draw(points)
+
+
+def _module(config: ConfigDict):
+  """The module of the config's task, if the config can be."""
   _check(config)
-  return importlib.import_module(f'{config.task}.task').make_task(config)
+  return importlib.import_module(f'{config.task}.task')
 
 
 def _check(config: ConfigDict):

@@ -96,7 +96,7 @@ def report(folder) -> str:
         ' it or its sub-folders; give the --workdir of a training or a sweep'
       )
     found.sort(key=lambda path: _natural(path.name))
-    text = _report_sweep(folder.name, [_Run(path) for path in found])
+    text = _report_sweep(folder, [_Run(path) for path in found])
   with runtime.reported_writes(folder):
     (folder / 'report.md').write_text(text)
   return text
@@ -121,18 +121,17 @@ def _report_run(run: _Run) -> str:
       config = ConfigDict(run.config)
       figures |= experiment.make_task(config).figures(run.values)
     plots.save(figures, run.folder / 'plots')
-  images = sorted(run.folder.glob('plots/*.png'))
   parts = [
     f'# {run.folder.name}',
     _table(('metric', 'paper', 'ours'), rows),
     f'Ours: {run.source}',
     _provenance(run),
-    '\n'.join(f'![{path.stem}](plots/{path.name})' for path in images),
+    _images(run.folder),
   ]
   return '\n\n'.join(filter(None, parts)) + '\n'
 
 
-def _report_sweep(title: str, runs: Sequence[_Run]) -> str:
+def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   names = list(dict.fromkeys(name for run in runs for name in run.paper))
   short = plots.shortest_names(names)
   paper = runs[0].paper
@@ -155,7 +154,18 @@ def _report_sweep(title: str, runs: Sequence[_Run]) -> str:
     rows.append((label, *cells))
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
-  return f'# {title}\n\n{_table(("", *short.values()), rows)}\n{note}'
+  points = [(ConfigDict(run.config), run.values) for run in runs]
+  figures = experiment.sweep_figures(points)
+  plots.save(figures, folder / 'plots')
+  table = _table(('', *short.values()), rows)
+  images = _images(folder)
+  return f'# {folder.name}\n\n{table}\n{note}' + (images and f'\n{images}\n')
+
+
+def _images(folder: pathlib.Path) -> str:
+  """All that `folder`/plots has."""
+  paths = sorted(folder.glob('plots/*.png'))
+  return '\n'.join(f'![{path.stem}](plots/{path.name})' for path in paths)
 
 
 def _provenance(run: _Run) -> str:

@@ -31,6 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from core import layers
 
+_MOST_UNROLLED = 32  # nodes of a complete graph whose loop is written out
 Mask = Bool[Array | np.ndarray, '... #N K']
 
 
@@ -41,10 +42,13 @@ class Graph:
   Attributes:
     senders: int [N, K], the senders of each node's incoming edges.
     mask: bool [N, K], False where a row has fewer than K edges; None: all True.
+    self_edges: of a complete graph, whether nodes send to themselves; None: it
+      is another graph, or its senders are in another order.
   """
 
   senders: np.ndarray
   mask: np.ndarray | None = None
+  self_edges: bool | None = None
 
   @classmethod
   def complete(cls, num_nodes: int, *, self_edges: bool = False) -> 'Graph':
@@ -53,7 +57,7 @@ class Graph:
     if not self_edges:
       is_other = ~np.eye(num_nodes, dtype=bool)
       senders = senders[is_other].reshape(num_nodes, num_nodes - 1)
-    return cls(senders)
+    return cls(senders, self_edges=self_edges)
 
   @functools.cached_property
   def outgoing(self) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +102,12 @@ class Graph:
     Beyond its inputs, stores nothing for the backward pass. `edge` is broadcast
     to 'B N K D'; edges whose mask is False are left out.
     """
+    if self._depends_on_senders(edge, mask):
+      if edge is not None:
+        sent += edge if edge.ndim < 3 else edge[..., 0, :, :]
+      if mask is not None:
+        sent = jnp.where(mask[..., 0, :, None], sent, -jnp.inf)
+      return _sum_relu_of_pairs(sent, received, self.self_edges)
     if mask is not None:  # relu and its derivative are 0 there
       edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)
     batch, num_nodes, width = sent.shape
@@ -141,6 +151,61 @@ class Graph:
 
     sum_relu.defvjp(lambda *inputs: (sum_relu(*inputs), inputs), backward)
     return sum_relu(sent, received, edge)
+
+  def _depends_on_senders(self, edge, mask) -> bool:
+    """Whether all receivers of a small complete graph see the same senders."""
+    if self.self_edges is None or len(self.senders) > _MOST_UNROLLED:
+      return False
+    if edge is not None and edge.shape[-2] > 1 and not self.self_edges:
+      return False  # its senders are shifted
+    is_same = edge is None or edge.ndim < 3 or edge.shape[-3] == 1
+    if mask is not None:
+      is_same &= self.self_edges and mask.shape[-2] == 1
+    return is_same
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _sum_relu_of_pairs(
+  sent: Float[Array, 'B N D'], received: Float[Array, 'B N D'], self_edges: bool
+) -> Float[Array, 'B N D']:
+  """Sums relu(sent[j] + received[i]) over all nodes j, of each i.
+
+  Sender by sender, so that no array has the size of the edges.
+  """
+  zeros = jnp.zeros(received.shape, jnp.float32)
+  nodes = range(sent.shape[1])
+  total = sum((jax.nn.relu(sent[:, [j]] + received) for j in nodes), zeros)
+  if not self_edges:
+    total -= jax.nn.relu(sent + received)
+  return total
+
+
+def _sum_relu_of_pairs_backward(self_edges, inputs, cotangent):
+  sent, received = inputs
+  zeros = jnp.zeros(received.shape, jnp.float32)
+  nodes = range(sent.shape[1])
+  active = sum((sent[:, [j]] + received > 0 for j in nodes), zeros)
+  d_received = cotangent * active
+  d_sent = sum(
+    (
+      jnp.where(sent + received[:, [i]] > 0, cotangent[:, [i]], 0)
+      for i in nodes
+    ),
+    zeros,
+  )
+  if not self_edges:
+    own = jnp.where(sent + received > 0, cotangent, 0)
+    d_received, d_sent = d_received - own, d_sent - own
+  return d_sent.astype(sent.dtype), d_received.astype(received.dtype)
+
+
+_sum_relu_of_pairs.defvjp(
+  lambda sent, received, self_edges: (
+    _sum_relu_of_pairs(sent, received, self_edges),
+    (sent, received),
+  ),
+  _sum_relu_of_pairs_backward,
+)
 
 
 def sum_edges(

@@ -108,6 +108,7 @@ def loss(
   mode: str,
   orders: np.ndarray | None = None,
   num_draws: int = 8,
+  sharpness: float = 1.0,
   is_uniform: jax.Array | None = None,
 ) -> tuple[Float[Array, ' B'], Int[Array, 'B N']]:
   """-log p of each set by a mode, in nats, and an order that it chose.
@@ -134,6 +135,9 @@ def loss(
       'importance' always do. Of a few, 'sample' draws one in proportion to its
       probability.
     num_draws: K of 'importance'.
+    sharpness: power of the probabilities that 'sample' and 'posterior' draw by
+      (ours); 1: the paper's. At 1 orders that are equally likely stay so; above
+      it the likelier one is trained the more often, and wins.
     is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
       so for 1,000 updates before it searches, lest the first choices stay.
   """
@@ -155,7 +159,9 @@ def loss(
       return _loss_of(model, tokens, chosen), chosen
 
     return jax.lax.cond(is_uniform, of_uniform, weigh)
-  choose = functools.partial(_choose, model, tokens, key, mode, orders)
+  choose = functools.partial(
+    _choose, model, tokens, key, mode, orders, sharpness
+  )
   if is_uniform is None:
     chosen = choose()
   else:
@@ -163,7 +169,7 @@ def loss(
   return _loss_of(model, tokens, chosen), chosen
 
 
-def _choose(model, tokens, key, mode, orders) -> Int[Array, 'B N']:
+def _choose(model, tokens, key, mode, orders, sharpness) -> Int[Array, 'B N']:
   """One order of each set, by a mode that weighs none."""
   count, model = tokens.shape[1], _frozen(model)
   if mode == 'given':
@@ -171,12 +177,12 @@ def _choose(model, tokens, key, mode, orders) -> Int[Array, 'B N']:
   if mode == 'uniform':
     return uniform_orders(key, tokens.shape, orders)
   if mode == 'sample' and orders is None:
-    return sample_orders(model, tokens, key)[0]
+    return sample_orders(model, tokens, key, sharpness=sharpness)[0]
   log_p = try_orders(model, tokens, orders)
   if mode == 'max':
     index = log_p.argmax(1)
   else:
-    index = jax.random.categorical(key, log_p)
+    index = jax.random.categorical(key, sharpness * log_p)
   return _all_or(orders, count)[index]
 
 
@@ -249,14 +255,16 @@ def sample_orders(
   tokens: Int[Array, 'B N'],
   key: jax.Array,
   *,
+  sharpness: float = 1.0,
   has_weight: bool = False,
 ) -> tuple[Int[Array, 'B N'], Float[Array, ' B']]:
   """Draws an order token by token, among those that are left.
 
+  In proportion to their probabilities, to the power of `sharpness`.
   Only the logits of the set's own tokens are needed to draw. The log weight is
   that of p(order) over the draw's own probability: the sum of the log of the
-  probability of all that was left, at each step. It needs whole softmaxes, and
-  is 0 unless `has_weight`.
+  probability of all that was left, at each step, for a sharpness of 1. It needs
+  whole softmaxes, and is 0 unless `has_weight`.
   """
   batch, count = tokens.shape
   known = model.look_up(tokens)
@@ -265,7 +273,7 @@ def sample_orders(
     state, is_left = carry
     scores = model.scores(state[0], known)[:, 0]
     scores = jnp.where(is_left, scores, -jnp.inf)
-    choice = jax.random.categorical(key, scores)
+    choice = jax.random.categorical(key, sharpness * scores)
     left = jnp.zeros(batch)
     if has_weight:
       left = jax.nn.logsumexp(scores, 1) - model.log_normaliser(state[0][:, 0])

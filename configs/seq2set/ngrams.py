@@ -32,6 +32,7 @@ def get_config(arg: str | None = None):
   config.model.mode = args.mode
   config.model.uniform_steps = 1000
   config.model.num_draws = 8
+  config.model.sharpness = 1.0
   config.data.source = args.source or ('generated' if is_smoke else 'ptb')
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.vocabulary_size = 10_000

@@ -29,6 +29,7 @@ def get_config(arg: str | None = None):
   config.model.order = args.order
   config.model.uniform_steps = 0
   config.model.num_draws = 8
+  config.model.sharpness = 1.0
   config.data.num_variables = args.num_variables or (10 if is_smoke else 30)
   config.data.num_examples = args.num_examples
   config.data.beta = args.beta

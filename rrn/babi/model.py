@@ -38,6 +38,8 @@ class ModelConfig:
     question_in_facts: whether a node's input has the question; False is an
       ablation.
     dropout: rate after both hidden layers of the output; 0 is an ablation.
+    embedding_std: of the first word embeddings (ours); 0: Glorot's, some 0.1,
+      from which matches of words, products of two of them, are learned slowly.
     tied_start: both sentence LSTMs start with the same weights (ours), so that
       a word looks alike in a fact and in the question.
     num_offsets: positions of facts start at 0 ... num_offsets - 1.
@@ -53,6 +55,7 @@ class ModelConfig:
   node_layers: int = 3
   question_in_facts: bool = True
   dropout: float = 0.5
+  embedding_std: float = 0.0
   tied_start: bool = False
   num_offsets: int = 20
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
@@ -73,8 +76,11 @@ class BabiNetwork(nnx.Module):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     width, sentence_width = config.width, config.sentence_width
     num_words = len(data.vocabulary())
+    embed = layers.glorot
+    if config.embedding_std:
+      embed = nnx.initializers.normal(config.embedding_std)
     self.embedding = nnx.Param(
-      layers.glorot(rngs.params(), (num_words, sentence_width))
+      embed(rngs.params(), (num_words, sentence_width))
     )
     self.fact_lstm = layers.LSTM(sentence_width, rngs=rngs)
     self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)

@@ -51,6 +51,12 @@ class BabiTask:
     self.evals = config.evals
     self.microbatch = config.microbatch
     self.dtype = jnp.dtype(config.dtype)
+    weights = self.data.task_weights
+    if weights and (len(weights) != len(self.tasks) or min(weights) < 0):
+      raise UserError(
+        f'config.data.task_weights={weights}: a weight of each of the'
+        f' {len(self.tasks)} tasks expected, none below 0, or ()'
+      )
 
   def make_model(self, rngs: nnx.Rngs) -> BabiNetwork:
     """Builds the network."""
@@ -83,7 +89,10 @@ class BabiTask:
   ) -> Batch:
     """Draws tasks, a question of each, and the position of its first fact."""
     task_key, row_key, offset_key = jax.random.split(key, 3)
-    task = jax.random.randint(task_key, (size,), 0, len(arrays['first']))
+    weights = np.array(self.data.task_weights or np.ones(len(arrays['first'])))
+    task = jax.random.choice(
+      task_key, len(weights), (size,), p=weights / weights.sum()
+    )
     share = share_of_questions(step, self.data.curriculum)
     count = jnp.ceil(share * arrays['count']).astype(jnp.int32)
     row = jax.random.randint(row_key, (size,), 0, count[task])

@@ -42,6 +42,7 @@ class ModelConfig:
       orders, all of them, alone.
     uniform_steps: updates in which the mode is 'uniform'.
     num_draws: of the mode 'importance'.
+    sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
   """
 
   width: int = 512
@@ -49,6 +50,7 @@ class ModelConfig:
   mode: str = 'sample'
   uniform_steps: int = 1000
   num_draws: int = 8
+  sharpness: float = 1.0
 
   def __post_init__(self):
     check_choice('config.model.orders', self.orders, ORDERS)
@@ -123,6 +125,7 @@ class NgramsTask:
       mode=self.model_config.mode,
       orders=self.orders,
       num_draws=self.model_config.num_draws,
+      sharpness=self.model_config.sharpness,
       is_uniform=batch['is_uniform'].all(),
     )
     return losses.mean(), {'perplexity': _perplexity(losses)}

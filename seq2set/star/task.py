@@ -6,7 +6,7 @@ a fixed order, or in one that the model finds (ours: `seq2set.order_search`).
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,7 +20,7 @@ from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
-from seq2set.star import data
+from seq2set.star import data, plots
 
 FIXED = 'head_first', 'head_last'
 ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
@@ -38,12 +38,14 @@ class ModelConfig:
       `order_search.MODES`.
     uniform_steps: updates in which a mode that searches is 'uniform'.
     num_draws: of the mode 'importance'.
+    sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
   """
 
   width: int = 128
   order: str = 'head_first'
   uniform_steps: int = 0
   num_draws: int = 8
+  sharpness: float = 1.0
 
   def __post_init__(self):
     check_choice('config.model.order', self.order, ORDERS)
@@ -52,6 +54,14 @@ class ModelConfig:
 def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
   """Builds the task from its config."""
   return StarTask(config)
+
+
+def sweep_figures(
+  points: Sequence[tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
+) -> dict[str, Figure]:
+  """What the position of the head costs, over the paper's grid."""
+  figure = plots.head_first_less_head_last(points)
+  return {'head_first_less_head_last': figure} if figure else {}
 
 
 class StarTask:
@@ -124,6 +134,7 @@ class StarTask:
       key,
       mode=self.mode,
       num_draws=self.model_config.num_draws,
+      sharpness=self.model_config.sharpness,
       is_uniform=is_uniform,
     )
     return losses.mean(), {'head_position': _head_position(orders)}

@@ -42,7 +42,16 @@ def task(monkeypatch):
     def figures(self, values, model=None):
       return {'by_step': Figure()} if 'validation/by_step' in values else {}
 
+  def sweep_figures(points):
+    # A figure named after the values of each point.
+    return {
+      f'solved_{values["validation/solved"]}': Figure()
+      for _, values in points
+      if 'validation/solved' in values
+    }
+
   monkeypatch.setattr(report.experiment, 'make_task', lambda config: Task())
+  monkeypatch.setattr(report.experiment, 'sweep_figures', sweep_figures)
 
 
 def make_run(folder, *, paper, lines=LINES, results=None, seed=3):
@@ -163,6 +172,8 @@ def test_sweep_of_points_with_their_own_paper_values(tmp_path):
     'n=10 (step 100 of 100) \\*': ['25.0 % (paper: 57 %)'],
   }
   assert '\\* the last evaluation in training' in text
+  assert text.endswith('\n![solved_0.25](plots/solved_0.25.png)\n')
+  assert (tmp_path / 'plots/solved_0.25.png').is_file()
 
 
 def test_folder_without_runs(tmp_path):

@@ -31,6 +31,10 @@ def complete_graph():
   return network.Graph.complete(6, self_edges=True)
 
 
+def pairs_graph():
+  return network.Graph.complete(6)
+
+
 def edges_of(graph, shape):
   key = jax.random.key(3)
   shapes = {
@@ -54,6 +58,11 @@ def edges_of(graph, shape):
     (complete_graph, 'each', False, {'message_layers': 1, 'lstm': False}),
     (complete_graph, 'example', True, {'message_layers': 2}),
     (complete_graph, 'example', True, {'message_layers': 1}),
+    (complete_graph, 'example', 'senders', {'message_layers': 1}),
+    (complete_graph, 'slot', 'senders', {'message_layers': 1}),
+    (pairs_graph, 'none', False, {'message_layers': 1}),
+    (pairs_graph, 'example', False, {'message_layers': 1}),
+    (pairs_graph, 'slot', False, {'message_layers': 1}),
   ],
 )
 def test_fast_form_equals_the_equations(make_graph, edges, masked, options):
@@ -63,7 +72,10 @@ def test_fast_form_equals_the_equations(make_graph, edges, masked, options):
   mask = None
   if masked:
     mask = jax.random.bernoulli(jax.random.key(5), 0.7, (3, num_nodes, 1))
-    mask = jnp.broadcast_to(mask, (3, *graph.senders.shape))
+    if masked == 'senders':
+      mask = mask.swapaxes(1, 2)
+    else:
+      mask = jnp.broadcast_to(mask, (3, *graph.senders.shape))
   graphdef, params = make_model(edge_width=0 if edges is None else 2, **options)
   inputs = jax.random.normal(jax.random.key(2), (3, num_nodes, WIDTH))
   weights = jax.random.normal(jax.random.key(4), (3, 3, num_nodes, WIDTH))

@@ -68,10 +68,12 @@ def test_marginal_is_above_max_is_above_any():
   )
 
 
-def draws(model, mode, count=20_000):
+def draws(model, mode, count=20_000, **options):
   """How often each order of the first set is drawn."""
   tokens = jnp.repeat(TOKENS[:1], count, 0)
-  _, orders = order_search.loss(model, tokens, jax.random.key(1), mode=mode)
+  _, orders = order_search.loss(
+    model, tokens, jax.random.key(1), mode=mode, **options
+  )
   rows = (orders[:, None] == order_search.all_orders(4)).all(-1)
   assert (rows.sum(1) == 1).all()
   return np.asarray(rows.mean(0))
@@ -106,6 +108,27 @@ def test_draws_follow_their_distributions():
   }
   for mode, p in expected.items():
     np.testing.assert_allclose(draws(model, mode), p, atol=0.012)
+
+
+def test_sharp_draws_follow_powers():
+  model = make_model()
+  log_p = brute_force(model)[0]
+  power = np.asarray(jax.nn.softmax(5 * log_p))
+  assert power.max() > 1.5 * jax.nn.softmax(log_p).max()
+  np.testing.assert_allclose(
+    draws(model, 'posterior', sharpness=5.0), power, atol=0.012
+  )
+  # Very sharp draws take the likeliest token of those left, each time.
+  orders = order_search.all_orders(4)
+  greedy, known = [], model.look_up(TOKENS[:1])
+  state = model.start(1)
+  while len(greedy) < 4:
+    scores = np.array(model.scores(state[0], known)[0, 0])
+    scores[greedy] = -np.inf
+    greedy.append(int(scores.argmax()))
+    state = model.lstm.step_gates(known.gates[:, greedy[-1:]], state)
+  share = draws(model, 'sample', 100, sharpness=1e6)
+  assert share[(orders == greedy).all(1)] == 1
 
 
 def test_weights_lead_from_draws_to_the_posterior():

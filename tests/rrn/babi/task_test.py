@@ -58,6 +58,26 @@ def test_tasks_are_drawn_uniformly_and_so_are_their_questions():
   assert batch['facts'].dtype == np.int32
 
 
+def test_tasks_are_drawn_by_their_weights():
+  weights = [0.0] * 20
+  weights[3], weights[7] = 1, 3
+  counts = (2,) * 20
+  config = babi.get_config()
+  config.data.task_weights = weights
+  answers = draw(2000, counts, **config)['answer']
+  shares = np.histogram(answers, np.arange(0, 42, 2))[0] / len(answers)
+  np.testing.assert_allclose(shares[[3, 7]], [1 / 4, 3 / 4], atol=0.05)
+  assert shares.sum() == shares[[3, 7]].sum()
+
+
+@pytest.mark.parametrize('weights', [(1, 2), (0,) * 19 + (-1,)])
+def test_weights_of_other_tasks_are_refused(weights):
+  config = babi.get_config()
+  config.data.task_weights = weights
+  with pytest.raises(UserError, match='a weight of each of the 20 tasks'):
+    task.make_task(config)
+
+
 def test_micro_batches_hold_stories_of_like_size():
   groups = 4
   batch = draw(groups * 8 * jax.device_count(), arg='cpu', microbatch=8)
