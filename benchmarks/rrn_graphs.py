@@ -41,7 +41,10 @@ TOLERANCE = 1e-4  # of states: other orders of the same float32 sums
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """The paper's sizes of an experiment; E is `edge_width`."""
+  """The paper's sizes of an experiment; E is `edge_width`.
+
+  `one_edge`: all edges of an example have the same features, as a question.
+  """
 
   num_nodes: int
   num_steps: int
@@ -50,6 +53,7 @@ class Case:
   message_layers: int = 3
   node_layers: int = 3
   edge_width: int = 0
+  one_edge: bool = False
   lstm: bool = True
 
   @property
@@ -59,7 +63,7 @@ class Case:
 
 
 CASES = {
-  'bAbI': Case(20, 3, self_edges=True, edge_width=32),
+  'bAbI': Case(20, 3, self_edges=True, edge_width=32, one_edge=True),
   'Pretty-CLEVR': Case(
     8, 4, message_layers=1, node_layers=1, edge_width=1, lstm=False
   ),
@@ -90,10 +94,10 @@ def make_contenders(
   graphdef, params = nnx.split(make_network(case))
   keys = jax.random.split(jax.random.key(0), 2)
   inputs = jax.random.normal(keys[0], (batch_size, case.num_nodes, case.width))
-  shape = *case.graph.senders.shape, case.edge_width
   edges = None
   if case.edge_width:
-    edges = jax.random.normal(keys[1], (batch_size, *shape))
+    shape = (1, 1) if case.one_edge else case.graph.senders.shape
+    edges = jax.random.normal(keys[1], (batch_size, *shape, case.edge_width))
   arrays = jax.device_put((inputs, edges), sharding.batch_sharding(mesh))
   params = jax.device_put(params, sharding.replicated(mesh))
 
@@ -158,7 +162,7 @@ class TorchTwin:
       sender = state[:, self.senders]
       features = [sender, state[:, :, None].expand(sender.shape)]
       if self.edges is not None:
-        features.append(self.edges)
+        features.append(self.edges.expand(*sender.shape[:3], -1))
       messages = self._mlp('message', torch.cat(features, -1)).sum(2)
       features = [messages, self.inputs]
       if self.case.lstm:

@@ -33,6 +33,7 @@ from core.task import Task
 
 def run(config: ConfigDict, folder: str) -> bool:
   """Opens the run folder and trains in it on all devices; see `train`."""
+  runtime.share_heaps()
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
   with runtime.open_run_folder(folder, config):

@@ -1,6 +1,7 @@
 """The world around a run: processes, devices, signals, its folder, versions."""
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -31,9 +32,9 @@ _FREE_KEYS = (
   *('mesh', 'evals', 'log', 'checkpoint', 'report'),
 )
 
-
 # What JAX says of a process that is gone; its other errors are not of that.
 _LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
+_M_ARENA_MAX = -8  # of malloc.h
 
 
 def start_distributed(
@@ -118,6 +119,16 @@ def use_cpu_cores(batch_size: int):
   num_devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
   with contextlib.suppress(RuntimeError):  # in use already
     jax.config.update('jax_num_cpu_devices', num_devices)
+
+
+def share_heaps():
+  """Lets all threads allocate from two heaps, where the C library is GNU's.
+
+  Else each of the many threads that save and compile gets a heap of its own,
+  which keeps what the largest save took: the memory of a long run would creep.
+  """
+  with contextlib.suppress(AttributeError, OSError, TypeError):  # another one
+    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 class StopSignal:

@@ -31,7 +31,9 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from core import layers
 
-_MOST_UNROLLED = 32  # nodes of a complete graph whose loop is written out
+# Loops that are written out: faster on CPUs, while it is compiled fast enough.
+_MOST_UNROLLED_NODES = 32
+_MOST_UNROLLED_STEPS = 8
 Mask = Bool[Array | np.ndarray, '... #N K']
 
 
@@ -76,6 +78,9 @@ class Graph:
 
   def gather(self, nodes: Float[Array, 'B N D']) -> Float[Array, 'B N K D']:
     """What each node's senders hold; differentiates into a gather as well."""
+    if self.self_edges:  # all nodes, and so no gather
+      batch, count, width = nodes.shape
+      return jnp.broadcast_to(nodes[:, None], (batch, count, count, width))
 
     @jax.custom_vjp
     def gather(nodes):
@@ -154,7 +159,7 @@ class Graph:
 
   def _depends_on_senders(self, edge, mask) -> bool:
     """Whether all receivers of a small complete graph see the same senders."""
-    if self.self_edges is None or len(self.senders) > _MOST_UNROLLED:
+    if self.self_edges is None or len(self.senders) > _MOST_UNROLLED_NODES:
       return False
     if edge is not None and edge.shape[-2] > 1 and not self.self_edges:
       return False  # its senders are shifted
@@ -368,7 +373,9 @@ class RecurrentRelationalNetwork(nnx.Module):
           jax.lax.stop_gradient(start),
         )
       )
-    return jax.lax.scan(step, start, length=num_steps)[1]
+    return jax.lax.scan(
+      step, start, length=num_steps, unroll=num_steps <= _MOST_UNROLLED_STEPS
+    )[1]
 
 
 def _dot(x, kernel, dtype):

@@ -143,7 +143,8 @@ def test_more_steps_begin_with_the_same_states():
   model, graph = nnx.merge(graphdef, params), sudoku_graph()
   inputs = jax.random.normal(jax.random.key(2), (1, 16, WIDTH))
   long = model(inputs, graph, num_steps=8)
-  np.testing.assert_array_equal(long[:4], model(inputs, graph, num_steps=4))
+  short = model(inputs, graph, num_steps=4)
+  np.testing.assert_allclose(long[:4], short, atol=1e-6)
 
 
 def test_permuting_nodes_permutes_states():
