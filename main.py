@@ -70,6 +70,7 @@ def parse(argv: list[str]) -> list[str]:
       raise UserError(f'{rest[0]!r} is no flag; write --name=value')
     # Only now that the config is known can its keys become flags.
     path = config_flags.get_config_filename(flags.FLAGS['config'])
+    common.check_file(path.partition(':')[0])
     if MODE.value in ('eval', 'predict') and not flags.FLAGS['config'].present:
       path = experiment.config_file(WEIGHTS.value or WORKDIR.value, path)
     flags.FLAGS([argv[0], f'--config={path}'])
@@ -86,7 +87,7 @@ def guarded(argv: list[str]) -> int:
     with runtime.ended_with_others():
       return main(argv)
   except (UserError, FloatingPointError) as error:
-    return complain(error)
+    return runtime.leave(complain(error))
 
 
 def complain(error: Exception) -> int:

@@ -1,6 +1,8 @@
 """What every config has, and the parsing of what stands behind `file.py:`."""
 
+import ast
 import difflib
+import pathlib
 from collections.abc import Collection
 
 import ml_collections
@@ -36,6 +38,23 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     check_known('config argument', item if name in SIZES else name, known)
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
+
+
+def check_file(path: str):
+  """Checks that a Python file, if there is one, can be a config.
+
+  Raises:
+    UserError: it does not parse, or has no `get_config`.
+  """
+  if not (file := pathlib.Path(path)).is_file():
+    return
+  try:
+    nodes = ast.walk(ast.parse(file.read_bytes()))
+  except (SyntaxError, ValueError) as error:
+    raise UserError(f'{path} is no config: {error}') from error
+  names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
+  if not any('get_config' in pair for pair in names):
+    raise UserError(f'{path} is no config: it defines no get_config(arg)')
 
 
 def check_overrides(config: ml_collections.ConfigDict, overrides: list[str]):

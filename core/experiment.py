@@ -38,7 +38,12 @@ _LEAST = {
   **dict.fromkeys(['seed', 'microbatch', 'log.every', 'checkpoint.every'], 0),
 }
 # All others may be 0, but these.
-_POSITIVE = re.compile(r'model\.(?!edge_)\w*(width|height|heads)')
+_POSITIVE = re.compile(
+  r'model\.(?!edge_)\w*(width|height|heads)'
+  r'|model\.(num_steps|num_layers|message_layers|node_layers)'
+  r'|evals\.(batch_size|num_\w+|boards_per_givens)'
+  r'|data\.(num_variables|num_examples|questions_per_scene)'
+)
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -83,6 +88,8 @@ def _check(config: ConfigDict):
       raise UserError(
         f'config.{name}={value!r}: a whole number of at least {least} expected'
       )
+  if leaves.get('evals.num_steps', 1) in ((), []):
+    raise UserError('config.evals.num_steps=(): at least one number expected')
   check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
   for name in 'optim.muon_paths', 'optim.l2_paths':
     try:

@@ -16,24 +16,6 @@ glorot = nnx.initializers.glorot_uniform()
 State = tuple[Float[Array, '*B D'], Float[Array, '*B D']]  # hidden, cell
 
 
-class Linear(nnx.Linear):
-  """A linear layer that is faster to train on CPUs where x has many axes.
-
-  Of more than two axes JAX makes the kernel's gradient a product with both
-  factors transposed, on which XLA's CPU backend spends up to twice the time.
-  """
-
-  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
-    """Applies the layer."""
-    bias = self.bias[...] if self.use_bias else None
-    x, kernel, bias = self.promote_dtype(
-      (x, self.kernel[...], bias), dtype=self.dtype
-    )
-    y = x.reshape(-1, x.shape[-1]) @ kernel
-    y = y if bias is None else y + bias
-    return y.reshape(*x.shape[:-1], -1)
-
-
 class MLP(nnx.Module):
   """Linear layers with ReLU between them; the last one is linear.
 
@@ -52,7 +34,7 @@ class MLP(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.layers = nnx.List(
-      Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
+      nnx.Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
       for a, b in zip(widths[:-1], widths[1:], strict=True)
     )
     self.dropout = tuple(dropout)
@@ -67,6 +49,24 @@ class MLP(nnx.Module):
       if key is not None and self.dropout and self.dropout[index]:
         x = dropout(jax.random.fold_in(key, index), x, self.dropout[index])
     return last(x)
+
+
+class Linear(nnx.Linear):
+  """A linear layer that is faster to train on CPUs where x has many axes.
+
+  Of more than two axes JAX makes the kernel's gradient a product with both
+  factors transposed, on which XLA's CPU backend spends up to twice the time.
+  """
+
+  def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
+    """Applies the layer."""
+    bias = self.bias[...] if self.use_bias else None
+    x, kernel, bias = self.promote_dtype(
+      (x, self.kernel[...], bias), dtype=self.dtype
+    )
+    y = x.reshape(-1, x.shape[-1]) @ kernel
+    y = y if bias is None else y + bias
+    return y.reshape(*x.shape[:-1], -1)
 
 
 class LSTM(nnx.Module):

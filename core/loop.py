@@ -36,8 +36,11 @@ def run(config: ConfigDict, folder: str) -> bool:
   runtime.share_heaps()
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
+  # What cannot be is refused before the folder holds it.
+  task = experiment.make_task(config)
+  step.num_microbatches(config, mesh)
   with runtime.open_run_folder(folder, config):
-    return train(experiment.make_task(config), config, folder, mesh)
+    return train(task, config, folder, mesh)
 
 
 def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
@@ -197,8 +200,8 @@ class _Recorder:
       update, *seed = bad[0]
       of_seed = f' of seed {self._config.seed + seed[0]}' if seed else ''
       raise FloatingPointError(
-        f'the loss or the gradient of update {done - len(losses) + update + 1}'
-        f'{of_seed} is not finite; the last checkpoint is kept. Lower'
+        f'update {done - len(losses) + update + 1}{of_seed} is not finite (its'
+        ' loss, gradient or parameters); the last checkpoint is kept. Lower'
         ' config.optim.learning_rate or set config.optim.clip_norm'
       )
     if self._sums:

@@ -12,6 +12,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from importlib import metadata
@@ -57,7 +58,7 @@ def start_distributed(
     jax.distributed.initialize(
       coordinator, num_processes, process_id, initialization_timeout=timeout
     )
-  except (RuntimeError, ValueError) as error:
+  except (RuntimeError, ValueError, IndexError) as error:
     raise UserError(
       f'cannot start the distributed run: {one_line(error)}; give all'
       ' processes the same coordinator and number of processes, and each its'
@@ -83,12 +84,14 @@ def together() -> Iterator[None]:
 def ended_with_others() -> Iterator[None]:
   """Ends this process with status 1 where it fails in a run of several.
 
-  Where another one is gone, with one line.
+  Where another one is gone, with one line. What the user can mend, and a loss
+  that is not finite, is left to `leave`.
   """
   try:
     yield
-  except jax.errors.JaxRuntimeError as error:
-    if jax.process_count() == 1:
+  except Exception as error:  # JAX's own, or a ValueError, of a collective
+    is_told = isinstance(error, UserError | FloatingPointError)
+    if is_told or jax.process_count() == 1:
       raise
     if _LOST.search(str(error)):
       print(
@@ -119,6 +122,19 @@ def use_cpu_cores(batch_size: int):
   num_devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
   with contextlib.suppress(RuntimeError):  # in use already
     jax.config.update('jax_num_cpu_devices', num_devices)
+
+
+def leave(status: int, grace: float = 3.0) -> int:
+  """Returns `status`; in a run of several processes ends this one with it.
+
+  For one that failed alone: at any other end JAX waits for the others, who wait
+  for this one. `grace` is seconds for those that fail alike to say so.
+  """
+  if jax.distributed.is_initialized() and jax.process_count() > 1:
+    sys.stderr.flush()
+    time.sleep(grace)
+    os._exit(status)
+  return status
 
 
 def share_heaps():

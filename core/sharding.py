@@ -40,6 +40,8 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
   """
   devices = jax.devices() if devices is None else devices
   try:
+    if any(size < -1 for size in sizes.values()):
+      raise ValueError
     shape = np.reshape(devices, [sizes[axis] for axis in AXES]).shape
   except ValueError:
     raise UserError(

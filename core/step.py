@@ -52,8 +52,8 @@ class Program:
 
   `update` maps (state, arrays) to (state, metrics, losses): `steps_per_call`
   steps with their metrics merged, and the loss of each [K], NaN also where the
-  gradient is not finite. It donates the state. Of S > 1 seeds the metrics are
-  merged too, the losses are [K, S].
+  gradient or the new parameters are not finite. It donates the state. Of S > 1
+  seeds the metrics are merged too, the losses are [K, S].
   """
 
   merge: Callable[[Any], nnx.Module]  # parameters -> model
@@ -68,7 +68,7 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   Raises:
     UserError: batch, micro-batch and mesh do not divide.
   """
-  num_micro = _num_microbatches(config, mesh)
+  num_micro = num_microbatches(config, mesh)
   optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
   merge = make_merge(task)
   split = functools.partial(
@@ -87,10 +87,12 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     metrics, grads = _gradients(
       loss_fn, state.params, batch, loss_key, num_micro, split
     )
-    metrics['gradient_norm'] = Metric.mean(optax.tree.norm(grads))
     metrics['learning_rate'] = Metric.mean(schedule(state.step))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
+    # Not finite where what the update made of the parameters is not.
+    norm = optax.tree.norm(grads) + 0 * optax.tree.norm(params)
+    metrics['gradient_norm'] = Metric.mean(norm)
     average = state.average
     if average is not None:
       # Young averages forget the initialisation faster.
@@ -109,7 +111,7 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
       state,
       length=config.steps_per_call,
     )
-    # Not finite where the loss or the gradient is not.
+    # Not finite where the loss, the gradient or the parameters are not.
     health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
     merged = (0, 1) if config.num_seeds > 1 else 0
     return state, jax.tree.map(lambda x: x.sum(merged), metrics), health
@@ -183,7 +185,12 @@ def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
   return run
 
 
-def _num_microbatches(config, mesh: Mesh) -> int:
+def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
+  """Into how many parts the batch of each device is split.
+
+  Raises:
+    UserError: batch, micro-batch and mesh do not divide.
+  """
   shards = sharding.num_batch_shards(mesh, config.num_seeds)
   if config.batch_size % shards:
     raise UserError(

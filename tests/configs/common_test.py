@@ -6,6 +6,32 @@ from configs import common
 from core.errors import UserError
 
 
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('x = 1', 'defines no get_config'),
+    ('# Results\n\nare here', 'is no config: invalid syntax'),
+    ('def get_config(arg=None:', 'is no config'),
+    ('\0', 'is no config'),
+  ],
+)
+def test_files_that_are_no_configs(tmp_path, text, message):
+  path = tmp_path / 'config.py'
+  path.write_text(text)
+  with pytest.raises(UserError, match=message):
+    common.check_file(str(path))
+
+
+@pytest.mark.parametrize(
+  'text', ['def get_config(arg=None):\n  pass', 'from a import b as get_config']
+)
+def test_files_that_may_be_configs(tmp_path, text):
+  path = tmp_path / 'config.py'
+  path.write_text(text)
+  common.check_file(str(path))
+  common.check_file(str(tmp_path / 'missing.py'))
+
+
 def parse(arg):
   return common.parse_arg(
     arg, steps=32, rate=0.1, source='file', shuffle=False

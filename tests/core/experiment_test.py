@@ -23,7 +23,10 @@ from tests.core import toy_task
     ('seed', 2**70, 'config.seed'),
     ('checkpoint.keep_last', 0, 'keep_last=0'),
     ('model.width', 0, 'model.width=0'),
-    ('model.message_layers', -1, 'message_layers=-1'),
+    ('model.message_layers', 0, 'message_layers=0'),
+    ('model.num_steps', 0, 'num_steps=0'),
+    ('evals.batch_size', 0, 'evals.batch_size=0'),
+    ('evals.num_steps', (), 'at least one number'),
     ('dtype', 'float23', 'float32, bfloat16'),
     ('optim.muon_paths', '(', 'no regular expression'),
   ],
@@ -33,6 +36,15 @@ def test_settings_that_cannot_be(name, value, message):
   config.update_from_flattened_dict({name: value})
   with pytest.raises(UserError, match=message):
     experiment.make_task(config)
+
+
+@pytest.mark.parametrize('change', [{'dtype': 'float23'}, {'microbatch': 3}])
+def test_a_refused_start_leaves_no_config(tmp_path, change):
+  config = sudoku.get_config('smoke')
+  config.update_from_flattened_dict(change)
+  with pytest.raises(UserError):
+    loop.run(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())
 
 
 def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):

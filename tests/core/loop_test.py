@@ -156,6 +156,14 @@ def test_loss_that_is_not_finite(tmp_path, per_call):
   assert_same_runs(tmp_path, tmp_path / 'other')
 
 
+def test_parameters_that_are_not_finite_are_never_kept(tmp_path):
+  changes = {'steps_per_call': 1, 'checkpoint.every': 1, 'optim.name': 'sgd'}
+  with pytest.raises(FloatingPointError, match='update 1 is not finite'):
+    train(tmp_path, **changes, **{'optim.learning_rate': 1e39})
+  assert not steps(tmp_path)
+  assert not (tmp_path / 'weights.safetensors').exists()
+
+
 def test_damaged_checkpoint_costs_only_time(
   unbroken, tmp_path, stop_after, caplog
 ):
