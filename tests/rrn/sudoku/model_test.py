@@ -37,7 +37,8 @@ def test_parameter_count_is_the_papers(edge_width, count):
 def test_longer_runs_begin_alike():
   model = nnx.merge(*make_small())
   long = model(puzzles(), num_steps=6)
-  np.testing.assert_array_equal(long[:3], model(puzzles(), num_steps=3))
+  short = model(puzzles(), num_steps=3)
+  np.testing.assert_allclose(long[:3], short, atol=1e-6)
 
 
 def test_relabelled_digits_give_relabelled_answers():
