@@ -31,9 +31,7 @@ from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from core import layers
 
-# Loops that are written out: faster on CPUs, while it is compiled fast enough.
-_MOST_UNROLLED_NODES = 32
-_MOST_UNROLLED_STEPS = 8
+_MOST_UNROLLED_NODES = 32  # of a complete graph whose loop is written out
 Mask = Bool[Array | np.ndarray, '... #N K']
 
 
@@ -373,9 +371,7 @@ class RecurrentRelationalNetwork(nnx.Module):
           jax.lax.stop_gradient(start),
         )
       )
-    return jax.lax.scan(
-      step, start, length=num_steps, unroll=num_steps <= _MOST_UNROLLED_STEPS
-    )[1]
+    return jax.lax.scan(step, start, length=num_steps)[1]
 
 
 def _dot(x, kernel, dtype):
