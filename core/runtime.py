@@ -141,7 +141,7 @@ def share_heaps():
   """Lets all threads allocate from two heaps, where the C library is GNU's.
 
   Else each of the many threads that save and compile gets a heap of its own,
-  which keeps what the largest save took: the memory of a long run would creep.
+  and keeps what it once took; see docs/reliability.md for what this is worth.
   """
   with contextlib.suppress(AttributeError, OSError, TypeError):  # another one
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
