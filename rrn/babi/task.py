@@ -52,10 +52,11 @@ class BabiTask:
     self.microbatch = config.microbatch
     self.dtype = jnp.dtype(config.dtype)
     weights = self.data.task_weights
-    if weights and (len(weights) != len(self.tasks) or min(weights) < 0):
+    right = len(weights) == len(self.tasks) and min(weights) >= 0 < max(weights)
+    if weights and not right:
       raise UserError(
         f'config.data.task_weights={weights}: a weight of each of the'
-        f' {len(self.tasks)} tasks expected, none below 0, or ()'
+        f' {len(self.tasks)} tasks expected, none below 0, not all 0; or ()'
       )
 
   def make_model(self, rngs: nnx.Rngs) -> BabiNetwork:
@@ -89,9 +90,12 @@ class BabiTask:
   ) -> Batch:
     """Draws tasks, a question of each, and the position of its first fact."""
     task_key, row_key, offset_key = jax.random.split(key, 3)
-    weights = np.array(self.data.task_weights or np.ones(len(arrays['first'])))
+    weights = np.array(self.data.task_weights)
     task = jax.random.choice(
-      task_key, len(weights), (size,), p=weights / weights.sum()
+      task_key,
+      len(arrays['first']),
+      (size,),
+      p=weights / weights.sum() if weights.size else None,
     )
     share = share_of_questions(step, self.data.curriculum)
     count = jnp.ceil(share * arrays['count']).astype(jnp.int32)

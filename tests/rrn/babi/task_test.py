@@ -70,7 +70,7 @@ def test_tasks_are_drawn_by_their_weights():
   assert shares.sum() == shares[[3, 7]].sum()
 
 
-@pytest.mark.parametrize('weights', [(1, 2), (0,) * 19 + (-1,)])
+@pytest.mark.parametrize('weights', [(1, 2), (0,) * 19 + (-1,), (0,) * 20])
 def test_weights_of_other_tasks_are_refused(weights):
   config = babi.get_config()
   config.data.task_weights = weights
