@@ -155,8 +155,8 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
   points = [(ConfigDict(run.config), run.values) for run in runs]
-  figures = experiment.sweep_figures(points)
-  plots.save(figures, folder / 'plots')
+  if figures := experiment.sweep_figures(points):
+    plots.save(figures, folder / 'plots')
   table = _table(('', *short.values()), rows)
   images = _images(folder)
   return f'# {folder.name}\n\n{table}\n{note}' + (images and f'\n{images}\n')

@@ -136,8 +136,7 @@ def loss(
       probability.
     num_draws: K of 'importance'.
     sharpness: power of the probabilities that 'sample' and 'posterior' draw by
-      (ours); 1: the paper's. At 1 orders that are equally likely stay so; above
-      it the likelier one is trained the more often, and wins.
+      (ours); 1: the paper's. Above it likely orders are trained more often.
     is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
       so for 1,000 updates before it searches, lest the first choices stay.
   """
