@@ -247,7 +247,8 @@ print(experiment.load('{run}', {{}}).step, file=sys.__stdout__)
   assert all(output.endswith('4\n') for output, _ in outputs), outputs
 
 
-def test_a_failure_of_one_alone_ends_all():
+@pytest.mark.parametrize('failed', [0, 1])
+def test_a_failure_of_one_alone_ends_all(failed):
   code = (
     'import sys\n'
     'from jax.experimental import multihost_utils\n'
@@ -255,15 +256,17 @@ def test_a_failure_of_one_alone_ends_all():
     'index = int(sys.argv[1])\n'
     f"runtime.start_distributed('localhost:{free_port()}', 2, index)\n"
     "multihost_utils.sync_global_devices('start')\n"
-    'if index == 1:\n'
-    '  runtime.leave(2, grace=0)\n'
+    f'if index == {failed}:\n'
+    '  runtime.leave(2)\n'
     'with runtime.ended_with_others():\n'
     "  multihost_utils.sync_global_devices('end')\n"
   )
   processes = [start('-c', code, str(index)) for index in range(2)]
   errors = [p.communicate(timeout=100)[1] for p in processes]
-  assert [p.returncode for p in processes] == [1, 2]
-  assert 'another process was lost' in errors[0].splitlines()[-1]
+  other = 1 - failed
+  assert processes[failed].returncode == 2
+  assert processes[other].returncode == 1
+  assert 'another process was lost' in errors[other].splitlines()[-1]
 
 
 def test_process_without_the_others_is_no_run_of_its_own():

@@ -23,6 +23,7 @@ from tests.core import toy_task
     ('seed', 2**70, 'config.seed'),
     ('checkpoint.keep_last', 0, 'keep_last=0'),
     ('model.width', 0, 'model.width=0'),
+    ('model.message_layers', -1, 'message_layers=-1'),
     ('model.message_layers', 0, 'message_layers=0'),
     ('model.num_steps', 0, 'num_steps=0'),
     ('evals.batch_size', 0, 'evals.batch_size=0'),

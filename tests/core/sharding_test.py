@@ -38,7 +38,10 @@ def test_mesh_fills_the_devices(sizes, shape):
 
 @pytest.mark.parametrize(
   'sizes',
-  [(3, 1, 1), (4, 1, 1), (-1, 3, 1), (-1, -1, 1), (-1, 0, 1), (-5, 1, 1)],
+  [
+    *[(3, 1, 1), (4, 1, 1), (-1, 3, 1), (-1, -1, 1), (-1, 0, 1), (-1, 16, 1)],
+    (-5, 1, 1),
+  ],
 )
 def test_mesh_that_does_not_fit(sizes):
   with pytest.raises(UserError, match='does not fit 8 devices.*config.mesh'):
