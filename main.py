@@ -77,7 +77,7 @@ def parse(argv: list[str]) -> list[str]:
     OVERRIDES[:] = filter(is_override, argv)
     common.check_overrides(CONFIG.value, OVERRIDES)
     return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
-  except (flags.Error, UserError, OSError, LookupError, TypeError) as error:
+  except (UserError, flags.Error, *common.NO_CONFIG) as error:
     sys.exit(complain(error))
 
 

@@ -11,6 +11,8 @@ from core import files
 from core.errors import UserError
 
 SIZES = ('paper', 'cpu', 'smoke')
+# What a file that is no config raises when it is loaded.
+NO_CONFIG = OSError, LookupError, TypeError, SyntaxError, ValueError
 
 
 def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
@@ -41,17 +43,16 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
 
 
 def check_file(path: str):
-  """Checks that a Python file, if there is one, can be a config.
+  """Checks that a Python file, if there is one, has a `get_config`.
+
+  Where it has none, that of the file read before it would be called.
 
   Raises:
-    UserError: it does not parse, or has no `get_config`.
+    UserError: it has none.
   """
   if not (file := pathlib.Path(path)).is_file():
     return
-  try:
-    nodes = ast.walk(ast.parse(file.read_bytes()))
-  except (SyntaxError, ValueError) as error:
-    raise UserError(f'{path} is no config: {error}') from error
+  nodes = ast.walk(ast.parse(file.read_bytes()))
   names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
   if not any('get_config' in pair for pair in names):
     raise UserError(f'{path} is no config: it defines no get_config(arg)')

@@ -245,3 +245,24 @@ def test_process_ends_with_the_status():
   assert result.stderr.startswith('error: ')
   assert '--config.seed=x' in result.stderr
   assert result.stderr.count('\n') == 1
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('x = 1', 'config.py is no config: it defines no get_config'),
+    ('# Results\n\nare here', 'invalid syntax'),
+    ('def get_config(arg=None:', 'config.py, line 1'),
+    ('\0', 'null bytes'),
+  ],
+)
+def test_files_that_are_no_configs(call, tmp_path, text, message):
+  (tmp_path / 'config.py').write_text(text)
+  workdir = tmp_path / 'run'
+  status, _, errors = call(
+    f'--config={tmp_path / "config.py"}', f'--workdir={workdir}'
+  )
+  assert status == 2
+  (line,) = errors.splitlines()
+  assert message in line
+  assert not workdir.exists()
