@@ -1,6 +1,7 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
+import os
 import pathlib
 import re
 import sys
@@ -85,7 +86,12 @@ def guarded(argv: list[str]) -> int:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
     with runtime.ended_with_others():
-      return main(argv)
+      status = main(argv)
+      sys.stdout.flush()
+      return status
+  except BrokenPipeError:  # as of `| head`, which has read enough
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
   except (UserError, FloatingPointError) as error:
     return runtime.leave(complain(error))
 

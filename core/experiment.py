@@ -5,6 +5,7 @@ import importlib
 import io
 import pathlib
 import re
+import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -100,13 +101,14 @@ def _check(config: ConfigDict):
       ) from error
 
 
-def _tasks() -> list[str]:
-  """The tasks that have a config."""
+def _tasks() -> dict[str, str]:
+  """The tasks that have a config, and its file."""
   root = pathlib.Path(__file__).parents[1] / 'configs'
-  names = (
-    path.relative_to(root).with_suffix('') for path in root.glob('*/*.py')
-  )
-  return sorted('.'.join(n.parts) for n in names if n.stem not in _NO_TASKS)
+  return {
+    f'{path.parent.name}.{path.stem}': str(path)
+    for path in sorted(root.glob('*/*.py'))
+    if path.stem not in _NO_TASKS
+  }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -141,12 +143,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
     UserError: nothing to load, damaged, or no such seed.
   """
   path = pathlib.Path(folder)
-  config = ConfigDict(runtime.read_config(path))
-  if not config:
-    raise UserError(
-      f'{folder} holds no config.json: name a run with --workdir or shipped'
-      ' weights with --weights=pretrained/...'
-    )
+  config = read_config(path)
   _check(config)
   done = config.total_steps
   seeds = range(config.seed, config.seed + config.num_seeds)
@@ -184,8 +181,36 @@ def config_file(folder: str | None, default: str) -> str:
   if not folder:
     return default
   saved = runtime.read_json(pathlib.Path(folder) / 'config.json')
-  task = saved.get('task')
-  return f'configs/{task.replace(".", "/")}.py' if task in _tasks() else default
+  return _tasks().get(str(saved.get('task')), default)
+
+
+def read_config(folder: pathlib.Path) -> ConfigDict:
+  """Reads the config of a run or of weights.
+
+  Keys that are newer than the folder get the defaults of the bare config, which
+  do what was done before there was such a key.
+
+  Raises:
+    UserError: there is none, it is of no task, or a value has another type.
+  """
+  path = folder / 'config.json'
+  saved = runtime.read_json(path)
+  if not saved:
+    raise UserError(
+      f'{folder} holds no config.json: name a run with --workdir or shipped'
+      ' weights with --weights=pretrained/...'
+    )
+  check_choice('config.task', saved.get('task', ''), _tasks())
+  config = runpy.run_path(_tasks()[saved['task']])['get_config']()
+  config.report = ConfigDict()  # only what the folder says
+  try:
+    config.update(saved)
+  except (AttributeError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} holds a setting of another type than the default'
+      f' ({runtime.one_line(error)}); correct it'
+    ) from error
+  return config
 
 
 def predict(trained: Trained, path: str) -> bool:

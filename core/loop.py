@@ -55,7 +55,8 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   """Trains until `config.total_steps`, resuming what `folder` holds.
 
   Returns:
-    Whether the run is finished; False if a signal ended it early, saved.
+    Whether the run is finished and no signal came; a signal in the last call
+    leaves it finished, but nothing shall follow.
 
   Raises:
     UserError: the config does not fit itself, the mesh or the checkpoint.
@@ -98,6 +99,7 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       profiled = done + (config.log.profile - 1) * per_call
+      stopping = False
       while done < total:
         with _profile(folder if done == profiled else None, done) as wait:
           state, metrics, losses = wait(program.update(state, arrays))
@@ -111,16 +113,16 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
                 done,
                 evaluation.values(measured, f'eval/{name}/', config.num_seeds),
               )
-        stopping = stop() and done < total
+        stopping = stop()
         if stopping or _is_due(keep.every, previous, done, total):
           with recorder.paused():
             checkpointer.save(done, state)
-        if stopping:
+        if stopping and done < total:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
     params = sharding.fetch(state.evaluated, mesh)
     weights.save_weights(folder, params, step=done)
-  return True
+    return not (stopping or stop())
 
 
 @contextlib.contextmanager

@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Sequence
 
 import jax
-from ml_collections import ConfigDict
 
 from core import experiment, metrics, plots, runtime, sweep
 from core.errors import UserError
@@ -22,7 +21,7 @@ class _Run:
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
-    self.config = runtime.read_config(folder)
+    self.config = experiment.read_config(folder)
     self.origin = runtime.read_json(folder / 'run.json')
     # Metric name -> the paper's value as text, '' where it gives none.
     self.paper = self.config['report']
@@ -30,8 +29,11 @@ class _Run:
     contents = path.read_bytes() if path.is_file() else b''
     # The last line of a run in training may be half written.
     complete = contents[: contents.rfind(b'\n') + 1].splitlines()
-    self.lines = [runtime.parse_json(line, path) for line in complete]
-    evaluated = runtime.read_json(folder / 'results.json')
+    self.lines = [
+      runtime.parse_json(line, path, 'step', 'seconds') for line in complete
+    ]
+    path = folder / 'results.json'
+    evaluated = runtime.read_json(path, 'step', 'metrics')
     # Metric name -> 'value', and of a share 'count', 'low' and 'high'.
     self.results, step = evaluated.get('metrics', {}), evaluated.get('step', 0)
     self.source = f'evaluated after {step:,} updates.'
@@ -118,8 +120,7 @@ def _report_run(run: _Run) -> str:
   if run.lines:
     figures = {'training': plots.training_curves(run.lines)}
     if run.is_provisional:  # else `--mode=eval` has drawn them
-      config = ConfigDict(run.config)
-      figures |= experiment.make_task(config).figures(run.values)
+      figures |= experiment.make_task(run.config).figures(run.values)
     plots.save(figures, run.folder / 'plots')
   parts = [
     f'# {run.folder.name}',
@@ -154,7 +155,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
     rows.append((label, *cells))
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
-  points = [(ConfigDict(run.config), run.values) for run in runs]
+  points = [(run.config, run.values) for run in runs]
   if figures := experiment.sweep_figures(points):
     plots.save(figures, folder / 'plots')
   table = _table(('', *short.values()), rows)

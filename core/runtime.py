@@ -228,7 +228,7 @@ def open_run_folder(
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
   """Raises UserError if the folder holds a run of a config that differs."""
-  saved = read_config(folder)
+  saved = read_json(folder / 'config.json')
   if not saved:
     return
   old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
@@ -269,25 +269,22 @@ def versions() -> dict[str, Any]:
   }
 
 
-def read_config(folder: pathlib.Path) -> dict[str, Any]:
-  """Reads the config of a run or of weights; {} where there is none."""
-  config = read_json(folder / 'config.json')
-  # Older ones do not say that they hold one seed.
-  return config and {'num_seeds': 1} | config
+def read_json(path: pathlib.Path, *keys: str) -> dict[str, Any]:
+  """Reads an object; {} where there is no file; else see `parse_json`."""
+  return parse_json(path.read_bytes(), path, *keys) if path.is_file() else {}
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """Reads an object; {} where there is no file, UserError for a damaged one."""
-  return parse_json(path.read_bytes(), path) if path.is_file() else {}
-
-
-def parse_json(contents: bytes, path: pathlib.Path) -> dict[str, Any]:
-  """Parses an object of a file; raises UserError where it is damaged."""
+def parse_json(
+  contents: bytes, path: pathlib.Path, *keys: str
+) -> dict[str, Any]:
+  """Parses an object of a file that has these keys; else raises UserError."""
   try:
     # Of bytes: what damage makes undecodable is told in the same way.
     value = json.loads(contents)
     if not isinstance(value, dict):
       raise ValueError('no object')
+    if missing := set(keys) - set(value):
+      raise ValueError(f'no {", ".join(sorted(missing))}')
   except ValueError as error:
     raise UserError(
       f'{path} is damaged ({one_line(error)}); repair it, or move it away'

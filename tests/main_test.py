@@ -147,6 +147,15 @@ def test_predict_answers_all_lines_it_can(call, trained, tmp_path):
   assert all(map(str.startswith, complaints, expected))
 
 
+def test_reader_that_has_enough(monkeypatch):
+  read, write = os.pipe()
+  os.close(read)
+  with open(write, 'w') as closed:
+    monkeypatch.setattr(sys, 'stdout', closed)
+    monkeypatch.setattr(main, 'main', lambda argv: print('an answer'))
+    assert main.guarded([]) == 0
+
+
 def test_predict_reads_standard_input(call, trained, monkeypatch):
   monkeypatch.setattr(sys, 'stdin', io.StringIO('0' * 16 + '\n'))
   status, output, _ = call('--mode=predict', f'--workdir={trained}')

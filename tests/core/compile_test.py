@@ -122,6 +122,17 @@ def test_batch_grows_with_the_chips(monkeypatch):
 
 
 @on_tpu
+@pytest.mark.parametrize(
+  'name, memory', [('v5p:2x2x1', '95 GB'), ('v6e:2x2', '32 GB')]
+)
+def test_other_chips(monkeypatch, name, memory):
+  config, task = toy_task.make_config(), toy_task.ToyTask()
+  costs = compiled(config, task, [name], monkeypatch)
+  assert costs['chips'] == ['4']
+  assert costs['memory a chip'][0].endswith(f'of {memory}')
+
+
+@on_tpu
 def test_batch_that_does_not_divide():
   config = sorting.get_config('smoke')
   config.batch_size = 6

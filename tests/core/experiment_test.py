@@ -61,9 +61,29 @@ def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
   assert not any(tmp_path.name in name for name in sys.modules)
 
 
-def test_config_without_a_setting(tmp_path):
-  (tmp_path / 'config.json').write_text('{"task": "rrn.sudoku"}')
-  with pytest.raises(UserError, match='config.total_steps=None'):
+def test_settings_that_are_newer_than_a_folder_have_their_defaults(tmp_path):
+  saved = {
+    'task': 'rrn.sudoku',
+    'model': {'width': 32},
+    'evals': {'givens': [4, 10]},
+    'report': {'validation/cells': ''},
+  }
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  config = experiment.read_config(tmp_path)
+  bare = sudoku.get_config()
+  assert config.model.width == 32 and config.evals.givens == (4, 10)
+  assert config.model.burn_in == bare.model.burn_in
+  assert config.log == bare.log and config.num_seeds == 1
+  assert config.report.to_dict() == saved['report']
+
+
+@pytest.mark.parametrize(
+  'saved', [{'model': 3}, {'model': {'width': 'wide'}}, {'total_steps': [2]}]
+)
+def test_setting_of_another_type(tmp_path, saved):
+  saved = json.dumps(saved | {'task': 'rrn.sudoku'})
+  (tmp_path / 'config.json').write_text(saved)
+  with pytest.raises(UserError, match='of another type'):
     experiment.load(str(tmp_path), {})
 
 

@@ -131,6 +131,16 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
   assert_same_runs(tmp_path, unbroken)
 
 
+@pytest.mark.parametrize('calls', [6, 7])
+def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
+  """The run is finished; of a sweep no other point may follow."""
+  stop_after(calls)
+  assert not train(tmp_path)
+  assert_same_runs(tmp_path, unbroken)
+  stop_after(0)
+  assert train(tmp_path)
+
+
 def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
   stop_after(1)
   assert not train(tmp_path, steps_per_call=2)

@@ -61,8 +61,8 @@ def make_run(folder, *, paper, lines=LINES, results=None, seed=3):
   def write(name, value):
     (folder / name).write_text(json.dumps(value))
 
-  config = {'seed': seed, 'total_steps': 100, 'batch_size': 32}
-  config |= {'report': paper, 'data': {'source': 'partial'}}
+  config = {'task': 'rrn.sudoku', 'seed': seed, 'total_steps': 100}
+  config |= {'batch_size': 32, 'report': paper, 'data': {'source': 'partial'}}
   write('config.json', config)
   write('run.json', ORIGIN)
   text = ''.join(json.dumps(line) + '\n' for line in lines)
@@ -134,10 +134,18 @@ def test_half_written_last_line_is_left_out(tmp_path):
   assert '50 of 100 updates' in report.report(folder)
 
 
-def test_damaged_line_is_named(tmp_path):
+@pytest.mark.parametrize(
+  'name, contents',
+  [
+    ('metrics.jsonl', '{"step"\n{"step": 1}\n'),
+    ('metrics.jsonl', '{"step": 1}\n'),
+    ('results.json', '{"step": 1}'),
+  ],
+)
+def test_damaged_file_is_named(tmp_path, name, contents):
   folder = make_run(tmp_path / 'run', paper={})
-  (folder / 'metrics.jsonl').write_text('{"step"\n{"step": 1}\n')
-  with pytest.raises(UserError, match='metrics.jsonl is damaged'):
+  (folder / name).write_text(contents)
+  with pytest.raises(UserError, match=f'{name} is damaged'):
     report.report(folder)
 
 
@@ -155,11 +163,11 @@ def test_sweep_has_a_row_a_point(tmp_path):
   make_run(tmp_path / 'n=10', paper=paper, results=results)
   make_run(tmp_path / 'n=5', paper=paper, lines=LINES[:1])
   text = report.report(tmp_path)
-  assert '|  | n_5/solved | n_10/solved |' in text
+  assert '|  | n_10/solved | n_5/solved |' in text
   rows = table_rows(text)
   assert list(rows) == ['n=5 (step 50 of 100)', 'n=10', 'paper']
-  assert rows['n=10'] == ['96.6 % (95.3 to 97.6, n = 1000)', '0.5']
-  assert rows['paper'] == ['94 %', '–']
+  assert rows['n=10'] == ['0.5', '96.6 % (95.3 to 97.6, n = 1000)']
+  assert rows['paper'] == ['–', '94 %']
   assert (tmp_path / 'report.md').read_text() == text
 
 
