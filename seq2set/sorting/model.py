@@ -5,7 +5,9 @@ import dataclasses
 from flax import nnx
 
 from core.errors import check_choice
-from seq2set import attend, read_process_write
+from seq2set import assignment, attend, read_process_write
+
+DECODERS = 'write', 'assignment'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +18,14 @@ class ModelConfig:
     encoder: one of `read_process_write.ENCODERS`.
     width: of memories and states.
     num_process_steps: P; other encoders have none.
+    decoder: 'write', the paper's; or 'assignment', of later work: no glimpses.
     num_glimpses: before each output.
     process_attention, pointer_attention: 'dot', 'scaled_dot' or 'additive'.
     process_form: see `read_process_write.PROCESS_FORMS`.
   """
 
   encoder: str = 'read_process_write'
+  decoder: str = 'write'
   width: int = 128
   num_process_steps: int = 5
   num_glimpses: int = 1
@@ -32,6 +36,7 @@ class ModelConfig:
   def __post_init__(self):
     known = {
       'encoder': read_process_write.ENCODERS,
+      'decoder': DECODERS,
       'process_attention': attend.ATTENTIONS,
       'pointer_attention': attend.ATTENTIONS,
       'process_form': read_process_write.PROCESS_FORMS,
@@ -44,6 +49,11 @@ def make_model(
   config: ModelConfig, *, rngs: nnx.Rngs
 ) -> read_process_write.SetToSequence:
   """Builds the network, which reads sets of numbers [B, N, 1]."""
-  return read_process_write.SetToSequence(
-    1, **dataclasses.asdict(config), rngs=rngs
-  )
+  sizes = dataclasses.asdict(config)
+  decoder = sizes.pop('decoder')
+  model = read_process_write.SetToSequence(1, **sizes, rngs=rngs)
+  if decoder == 'assignment':
+    model.write = assignment.Assignment(
+      config.width, attention=config.pointer_attention, rngs=rngs
+    )
+  return model

@@ -127,7 +127,7 @@ def test_paper_values():
   cells = {name: c.report['validation/accuracy'] for name, c in points.items()}
   assert cells['size_10_process_5_glimpses_1'] == '57 %'
   assert cells['size_15_pointer_network_glimpses_0'] == '0 %'
-  for arg in 'set_size=7', 'encoder=deep_sets':
+  for arg in 'set_size=7', 'encoder=deep_sets', 'decoder=assignment':
     assert sorting.get_config(arg).report['test/accuracy'] == ''
 
 
@@ -136,6 +136,7 @@ def test_paper_values():
   [
     *('smoke', 'smoke,encoder=pointer_network', 'smoke,process=0,glimpses=0'),
     *('smoke,encoder=deep_sets', 'smoke,encoder=set_transformer'),
+    'smoke,encoder=set_transformer,decoder=assignment',
   ],
 )
 def test_learns_one_batch(arg):
