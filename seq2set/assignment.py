@@ -1,8 +1,8 @@
 """All outputs at once: one assignment of elements to ranks, in place of Write.
 
-Not the paper's: what set prediction does since. Each rank is a query of its own,
-so no output knows of the others, and the matrix of ranks and elements is read
-row by row, or as the likeliest permutation (Hungarian algorithm).
+Not the paper's: what set prediction does since. Each rank is a query of its
+own, so no output knows of the others, and the matrix of ranks and elements is
+read row by row, or as the likeliest permutation (Hungarian algorithm).
 
 Axes: B batch, N elements, T ranks, D width.
 """
