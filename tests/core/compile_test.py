@@ -5,11 +5,13 @@ import importlib.util
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs.seq2set import sorting
 from core import compile, experiment
 from core.errors import UserError
+from tests.configs import smoke_test
 from tests.core import toy_task
 
 TPU = (
@@ -130,6 +132,25 @@ def test_other_chips(monkeypatch, name, memory):
   costs = compiled(config, task, [name], monkeypatch)
   assert costs['chips'] == ['4']
   assert costs['memory a chip'][0].endswith(f'of {memory}')
+
+
+@on_tpu
+@pytest.mark.campaign
+@pytest.mark.parametrize('module', smoke_test.MODULES)
+def test_bare_configs_fit(monkeypatch, module):
+  """The training call, with a few rows that stand in for the data."""
+  config = smoke_test.get_config(module, 'paper')
+  if config.batch_size % 16:  # 20 texts, the paper's
+    config.mesh.data, config.mesh.tensor = 4, 4
+  task = experiment.make_task(config)
+  columns = smoke_test.STAND_INS.get(config.task, lambda _: {})(config)
+  arrays = {name: np.zeros(*column) for name, column in columns.items()}
+  monkeypatch.setattr(task, 'arrays', lambda split: arrays)
+  monkeypatch.setattr(task, 'evaluators', dict)
+  costs = compiled(config, task, ['v5e:4x4'], monkeypatch)
+  assert costs['chips'] == ['16']
+  assert costs['batch'] == [str(config.batch_size)]
+  assert costs['memory a chip'][0].endswith('B of 16 GB')
 
 
 @on_tpu
