@@ -149,7 +149,7 @@ def test_bare_configs_fit(monkeypatch, module):
   monkeypatch.setattr(task, 'evaluators', dict)
   costs = compiled(config, task, ['v5e:4x4'], monkeypatch)
   assert costs['chips'] == ['16']
-  assert costs['batch'] == [str(config.batch_size)]
+  assert costs['batch'] == [f'{config.batch_size:,}']
   assert costs['memory a chip'][0].endswith('B of 16 GB')
 
 
