@@ -1,7 +1,6 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
 import json
-import os
 import pathlib
 import re
 import sys
@@ -82,16 +81,11 @@ def parse(argv: list[str]) -> list[str]:
     sys.exit(complain(error))
 
 
-def guarded(argv: list[str]) -> int:
+def guarded(argv: list[str]) -> int | None:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
-    with runtime.ended_with_others():
-      status = main(argv)
-      sys.stdout.flush()
-      return status
-  except BrokenPipeError:  # as of `| head`, which has read enough
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    with runtime.ended_with_others(), runtime.until_output_is_closed():
+      return main(argv)
   except (UserError, FloatingPointError) as error:
     return runtime.leave(complain(error))
 

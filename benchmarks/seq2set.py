@@ -107,7 +107,9 @@ class PlainTask(task.SortingTask):
 
   def make_model(self, rngs):
     """Builds the network."""
-    return PlainNetwork(1, **vars(self.model_config), rngs=rngs)
+    sizes = dict(vars(self.model_config))
+    assert sizes.pop('decoder') == 'write'
+    return PlainNetwork(1, **sizes, rngs=rngs)
 
 
 class TorchTwin:

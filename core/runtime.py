@@ -124,6 +124,16 @@ def use_cpu_cores(batch_size: int):
     jax.config.update('jax_num_cpu_devices', num_devices)
 
 
+@contextlib.contextmanager
+def until_output_is_closed() -> Iterator[None]:
+  """Ends the block in silence where, as of `| head`, nobody reads on."""
+  try:
+    yield
+    sys.stdout.flush()
+  except BrokenPipeError:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def leave(status: int, grace: float = 3.0) -> int:
   """Returns `status`; in a run of several processes ends this one with it.
 

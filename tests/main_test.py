@@ -153,7 +153,7 @@ def test_reader_that_has_enough(monkeypatch):
   with open(write, 'w') as closed:
     monkeypatch.setattr(sys, 'stdout', closed)
     monkeypatch.setattr(main, 'main', lambda argv: print('an answer'))
-    assert main.guarded([]) == 0
+    assert not main.guarded([])  # status 0
 
 
 def test_predict_reads_standard_input(call, trained, monkeypatch):

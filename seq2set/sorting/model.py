@@ -1,6 +1,7 @@
 """The networks that sort: their sizes, and what they see."""
 
 import dataclasses
+from typing import Any
 
 from flax import nnx
 
@@ -49,7 +50,7 @@ def make_model(
   config: ModelConfig, *, rngs: nnx.Rngs
 ) -> read_process_write.SetToSequence:
   """Builds the network, which reads sets of numbers [B, N, 1]."""
-  sizes = dataclasses.asdict(config)
+  sizes: dict[str, Any] = dataclasses.asdict(config)
   decoder = sizes.pop('decoder')
   model = read_process_write.SetToSequence(1, **sizes, rngs=rngs)
   if decoder == 'assignment':
