@@ -89,8 +89,13 @@ def _check(config: ConfigDict):
       raise UserError(
         f'config.{name}={value!r}: a whole number of at least {least} expected'
       )
-  if leaves.get('evals.num_steps', 1) in ((), []):
-    raise UserError('config.evals.num_steps=(): at least one number expected')
+  for name in 'evals.num_steps', 'evals.lengths', 'evals.test_lengths':
+    if leaves.get(name, 1) in ((), []):
+      raise UserError(f'config.{name}=(): at least one number expected')
+  for name, value in leaves.items():
+    if name.startswith('evals.') and isinstance(value, tuple | list):
+      if any(isinstance(x, int) and x < 1 for x in value):
+        raise UserError(f'config.{name}={value}: numbers from 1 on expected')
   check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
   for name in 'optim.muon_paths', 'optim.l2_paths':
     try:
@@ -203,6 +208,20 @@ def read_config(folder: pathlib.Path) -> ConfigDict:
   check_choice('config.task', saved.get('task', ''), _tasks())
   config = runpy.run_path(_tasks()[saved['task']])['get_config']()
   config.report = ConfigDict()  # only what the folder says
+  known, there = (
+    traverse_util.flatten_dict(c, sep='.') for c in (config.to_dict(), saved)
+  )
+  unknown = [
+    name
+    for name in there
+    if not name.startswith('report')
+    and not any(key == name or key.startswith(f'{name}.') for key in known)
+  ]
+  if unknown:
+    raise UserError(
+      f'{path} has what this version does not know: {", ".join(unknown)}; use'
+      ' the version that wrote it'
+    )
   try:
     config.update(saved)
   except (AttributeError, TypeError, ValueError) as error:
@@ -222,9 +241,11 @@ def predict(trained: Trained, path: str) -> bool:
     UserError: no such file.
   """
   if path == '-' and isinstance(sys.stdin, io.TextIOWrapper):
-    sys.stdin.reconfigure(errors='replace')
+    sys.stdin.reconfigure(encoding='utf-8-sig', errors='replace')
   try:
-    lines = sys.stdin if path == '-' else open(path, errors='replace')
+    lines = sys.stdin
+    if path != '-':
+      lines = open(path, encoding='utf-8-sig', errors='replace')
   except OSError as error:
     raise UserError(f'--input={path}: {error.strerror}') from error
   good = True
@@ -232,7 +253,8 @@ def predict(trained: Trained, path: str) -> bool:
     answers = trained.task.predict(trained.model, lines)
     for number, answer in enumerate(answers, start=1):
       if isinstance(answer, UserError):
-        print(f'error: line {number}: {answer}', file=sys.stderr)
+        why = ' '.join(str(answer).split())
+        print(f'error: line {number}: {why}', file=sys.stderr)
         good = False
       else:
         print(answer, flush=True)

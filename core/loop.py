@@ -38,7 +38,7 @@ def run(config: ConfigDict, folder: str) -> bool:
   mesh = sharding.make_mesh(config.mesh)
   # What cannot be is refused before the folder holds it.
   task = experiment.make_task(config)
-  step.num_microbatches(config, mesh)
+  step.make_program(task, config, mesh)
   with runtime.open_run_folder(folder, config):
     return train(task, config, folder, mesh)
 
@@ -83,7 +83,7 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   ):
     state = checkpointer.restore(program.abstract_state)
     state = state or _initial_state(program, config)
-    done = int(state.step)
+    start = done = int(state.step)
     if done > total:
       raise UserError(
         f'{folder} has {done} updates already: config.total_steps={total} is'
@@ -121,6 +121,8 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
           logging.warning('stopped by a signal; step %d is saved', done)
           return False
     params = sharding.fetch(state.evaluated, mesh)
+    if done > start:
+      weights.remove(folder)  # what was measured while it was in training
     weights.save_weights(folder, params, step=done)
     return not (stopping or stop())
 

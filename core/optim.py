@@ -41,7 +41,9 @@ def make_optimizer(
       adam_b1=optim.b1,
       adam_b2=optim.b2,
       muon_weight_dimension_numbers=lambda params: jax.tree.map(
-        lambda match: dimensions if match else None, matches(params)
+        lambda match, x: dimensions if match and x.ndim > 1 else None,
+        matches(params),
+        params,
       ),
       consistent_rms=0.2,  # as large as AdamW's: one learning rate for both
     )

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -216,6 +217,8 @@ def open_run_folder(
     raise UserError(
       f'--workdir={path} is a URL; mount the bucket and give the folder'
     )
+  plain = json.loads(config.to_json(sort_keys=True))
+  _check_same_for_all(plain)
   with contextlib.ExitStack() as stack:
     with together(), reported_writes(folder):
       if jax.process_index() == 0:
@@ -228,12 +231,24 @@ def open_run_folder(
             f'{folder} is in use by another run; wait until that has ended or'
             ' choose another --workdir'
           ) from None
-        plain = json.loads(config.to_json(sort_keys=True))
         _check_same_run(folder, plain)
         write_json(folder / 'config.json', plain)
         run = versions() | {'command': shlex.join(sys.argv)}
         write_json(folder / 'run.json', run)
     yield folder
+
+
+def _check_same_for_all(config: dict[str, Any]):
+  """Raises UserError, on all processes, unless all have the same config."""
+  leaves = traverse_util.flatten_dict(config, sep='.')
+  leaves.pop('data.dir', None)
+  digest = hashlib.sha256(json.dumps(leaves).encode()).digest()
+  mine = np.frombuffer(digest, np.uint8)
+  if (multihost_utils.process_allgather(mine) != mine).any():
+    raise UserError(
+      'the processes have different configs: start all of them alike, but for'
+      ' --process_id'
+    )
 
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):

@@ -78,7 +78,7 @@ def load_step(folder) -> int | None:
   """The updates behind the weights of a folder, if they tell."""
   with safetensors.safe_open(pathlib.Path(folder) / NAME, 'numpy') as file:
     step = (file.metadata() or {}).get('step', '')
-  return int(step) if step.isdecimal() else None
+  return int(step) if step.isdecimal() and len(step) < 19 else None
 
 
 def flatten(tree, separator: str = '/') -> dict[str, Any]:

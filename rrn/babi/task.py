@@ -197,8 +197,8 @@ class BabiTask:
   ) -> Iterator[str | UserError]:
     """Answers the questions of stories in bAbI's format; '' for other lines.
 
-    So line n of the output answers line n of the input. A line that cannot be
-    read is left out of its story, or starts a new one by its number.
+    A line that cannot be read is left out of its story, or starts a new one by
+    its number.
     """
     graphdef, params = nnx.split(model)
 
