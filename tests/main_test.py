@@ -156,6 +156,16 @@ def test_reader_that_has_enough(monkeypatch):
     assert not main.guarded([])  # status 0
 
 
+def test_predict_skips_a_byte_order_mark(call, trained, tmp_path):
+  path = tmp_path / 'puzzles.txt'
+  path.write_bytes(b'\xef\xbb\xbf' + b'0' * 16 + b'\n')
+  status, output, errors = call(
+    '--mode=predict', f'--workdir={trained}', f'--input={path}'
+  )
+  assert status == 0, errors
+  assert len(output.splitlines()) == 1
+
+
 def test_predict_reads_standard_input(call, trained, monkeypatch):
   monkeypatch.setattr(sys, 'stdin', io.StringIO('0' * 16 + '\n'))
   status, output, _ = call('--mode=predict', f'--workdir={trained}')

@@ -269,6 +269,23 @@ def test_a_failure_of_one_alone_ends_all(failed):
   assert 'another process was lost' in errors[other].splitlines()[-1]
 
 
+def test_processes_with_different_configs_are_refused(tmp_path):
+  code = (
+    'import sys\n'
+    'from core import runtime\n'
+    'from tests.core import toy_task\n'
+    'index = int(sys.argv[1])\n'
+    f"runtime.start_distributed('localhost:{free_port()}', 2, index)\n"
+    'config = toy_task.make_config(seed=index)\n'
+    f"with runtime.open_run_folder('{tmp_path}', config):\n"
+    '  pass\n'
+  )
+  processes = [start('-c', code, str(index)) for index in range(2)]
+  errors = [p.communicate(timeout=100)[1] for p in processes]
+  assert all('different configs' in error for error in errors), errors
+  assert not list(tmp_path.iterdir())
+
+
 def test_process_without_the_others_is_no_run_of_its_own():
   code = (
     'from core import runtime\n'

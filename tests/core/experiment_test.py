@@ -28,6 +28,8 @@ from tests.core import toy_task
     ('model.num_steps', 0, 'num_steps=0'),
     ('evals.batch_size', 0, 'evals.batch_size=0'),
     ('evals.num_steps', (), 'at least one number'),
+    ('evals.num_steps', (8, 0), 'numbers from 1 on'),
+    ('evals.givens', (-3, 4), 'numbers from 1 on'),
     ('dtype', 'float23', 'float32, bfloat16'),
     ('optim.muon_paths', '(', 'no regular expression'),
   ],
@@ -39,7 +41,9 @@ def test_settings_that_cannot_be(name, value, message):
     experiment.make_task(config)
 
 
-@pytest.mark.parametrize('change', [{'dtype': 'float23'}, {'microbatch': 3}])
+@pytest.mark.parametrize(
+  'change', [{'dtype': 'float23'}, {'microbatch': 3}, {'optim.name': 'adm'}]
+)
 def test_a_refused_start_leaves_no_config(tmp_path, change):
   config = sudoku.get_config('smoke')
   config.update_from_flattened_dict(change)
@@ -75,6 +79,13 @@ def test_settings_that_are_newer_than_a_folder_have_their_defaults(tmp_path):
   assert config.model.burn_in == bare.model.burn_in
   assert config.log == bare.log and config.num_seeds == 1
   assert config.report.to_dict() == saved['report']
+
+
+def test_settings_of_a_later_version(tmp_path):
+  saved = {'task': 'rrn.sudoku', 'model': {'width': 32, 'later': 1}}
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  with pytest.raises(UserError, match=r'does not know: model\.later;'):
+    experiment.load(str(tmp_path), {})
 
 
 @pytest.mark.parametrize(

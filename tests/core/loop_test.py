@@ -131,6 +131,18 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
   assert_same_runs(tmp_path, unbroken)
 
 
+def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
+  stop_after(3)
+  assert not train(tmp_path)
+  (tmp_path / 'results.json').touch()  # by --mode=eval, beside the training
+  stop_after(0)
+  assert train(tmp_path)
+  assert not (tmp_path / 'results.json').exists()
+  (tmp_path / 'results.json').touch()
+  assert train(tmp_path)  # nothing to do
+  assert (tmp_path / 'results.json').exists()
+
+
 @pytest.mark.parametrize('calls', [6, 7])
 def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
   """The run is finished; of a sweep no other point may follow."""

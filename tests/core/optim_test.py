@@ -56,6 +56,13 @@ def test_muon_orthogonalises_the_matrices_it_is_given():
   np.testing.assert_allclose(values, 0.2 * 0.01 * 4, rtol=0.35)
 
 
+def test_muon_leaves_vectors_to_adamw():
+  by_all, by_kernels = (
+    update(GRADS, name='muon', muon_paths=paths) for paths in ('.*', '.*kernel')
+  )
+  assert_close(by_all, by_kernels)
+
+
 def test_l2_is_the_gradient_of_a_penalty():
   def penalty(params):
     kernel = params['layer']['kernel']
