@@ -256,6 +256,7 @@ def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
   saved = read_json(folder / 'config.json')
   if not saved:
     return
+  saved = {'num_seeds': 1} | saved  # older ones do not say that it is one
   old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
   differing = [
     f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
