@@ -38,9 +38,9 @@ def run(config: ConfigDict, folder: str) -> bool:
   mesh = sharding.make_mesh(config.mesh)
   # What cannot be is refused before the folder holds it.
   task = experiment.make_task(config)
-  step.make_program(task, config, mesh)
+  program = step.make_program(task, config, mesh)
   with runtime.open_run_folder(folder, config):
-    return train(task, config, folder, mesh)
+    return train(task, program, config, folder, mesh)
 
 
 def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
@@ -51,7 +51,13 @@ def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
   return True
 
 
-def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
+def train(
+  task: Task,
+  program: step.Program,
+  config: ConfigDict,
+  folder: str,
+  mesh: Mesh,
+) -> bool:
   """Trains until `config.total_steps`, resuming what `folder` holds.
 
   Returns:
@@ -64,7 +70,6 @@ def train(task: Task, config: ConfigDict, folder: str, mesh: Mesh) -> bool:
   """
   total, per_call = config.total_steps, config.steps_per_call
   keep = config.checkpoint
-  program = step.make_program(task, config, mesh)
   arrays = dict(task.arrays('train'))
   arrays = sharding.put(arrays, sharding.replicated(mesh))
   evaluations = {

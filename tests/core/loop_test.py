@@ -32,9 +32,9 @@ def make_mesh():
 def train(folder, task=None, **changes):
   task = task or toy_task.ToyTask()
   folder.mkdir(exist_ok=True)
-  return loop.train(
-    task, toy_task.make_config(**changes), str(folder), make_mesh()
-  )
+  config, mesh = toy_task.make_config(**changes), make_mesh()
+  program = step.make_program(task, config, mesh)
+  return loop.train(task, program, config, str(folder), mesh)
 
 
 def read_lines(folder):
