@@ -2,18 +2,23 @@
 
 import json
 import pathlib
-import re
-import sys
 
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from configs import common
-from core import compile, experiment, loop, report, runtime, sweep
+from core import (
+  command_line,
+  compile,
+  experiment,
+  loop,
+  report,
+  runtime,
+  sweep,
+)
 from core.errors import UserError
 
 MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile'
-OVERRIDES: list[str] = []  # stands in for sys.argv, see `parse`
+OVERRIDES: list[str] = []  # see `command_line.parse`
 
 CONFIG = config_flags.DEFINE_config_file(
   'config', 'configs/seq2set/sorting.py:cpu', 'What to run.', sys_argv=OVERRIDES
@@ -64,21 +69,7 @@ def main(_) -> int:
 
 def parse(argv: list[str]) -> list[str]:
   """Parses the flags; a mistake ends with one line and status 2."""
-  is_override = re.compile(r'--?(no)?config\.').match
-  try:
-    if rest := flags.FLAGS([x for x in argv if not is_override(x)])[1:]:
-      raise UserError(f'{rest[0]!r} is no flag; write --name=value')
-    # Only now that the config is known can its keys become flags.
-    path = config_flags.get_config_filename(flags.FLAGS['config'])
-    common.check_file(path.partition(':')[0])
-    if MODE.value in ('eval', 'predict') and not flags.FLAGS['config'].present:
-      path = experiment.config_file(WEIGHTS.value or WORKDIR.value, path)
-    flags.FLAGS([argv[0], f'--config={path}'])
-    OVERRIDES[:] = filter(is_override, argv)
-    common.check_overrides(CONFIG.value, OVERRIDES)
-    return flags.FLAGS([argv[0], f'--config={path}', *OVERRIDES])
-  except (UserError, flags.Error, *common.NO_CONFIG) as error:
-    sys.exit(complain(error))
+  return command_line.parse(argv, OVERRIDES)
 
 
 def guarded(argv: list[str]) -> int | None:
@@ -87,13 +78,7 @@ def guarded(argv: list[str]) -> int | None:
     with runtime.ended_with_others(), runtime.until_output_is_closed():
       return main(argv)
   except (UserError, FloatingPointError) as error:
-    return runtime.leave(complain(error))
-
-
-def complain(error: Exception) -> int:
-  """Prints the error as one line; returns 1 if training failed, else 2."""
-  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return 1 if isinstance(error, FloatingPointError) else 2
+    return runtime.leave(command_line.complain(error))
 
 
 if __name__ == '__main__':

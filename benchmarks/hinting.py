@@ -37,7 +37,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from configs.hinting import sorting
-from core import layers, runtime, sharding, step
+from core import layers, runtime, sharding, step, storage
 from hinting import vocabulary
 from hinting.sorting import task
 from hinting.vocabulary import Token
@@ -387,7 +387,7 @@ def main(_):
     run = runtime.versions() | sizes
     run['torch'] = torch and torch.__version__
     run['transformers'] = transformers and transformers.__version__
-    runtime.write_json(path, run | {'seconds': results})
+    storage.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

@@ -27,7 +27,7 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
-from core import runtime, sharding
+from core import runtime, sharding, storage
 from rrn import network, plain
 
 try:
@@ -211,7 +211,7 @@ def main(_):
   if args.output:
     run = runtime.versions() | {'torch': torch and torch.__version__}
     run['batch_size'] = args.batch_size
-    runtime.write_json(path, run | {'seconds': results})
+    storage.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

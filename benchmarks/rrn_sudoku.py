@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from configs.rrn import sudoku
-from core import runtime, sharding, step
+from core import runtime, sharding, step, storage
 from rrn import plain
 from rrn.sudoku import data, model, task
 
@@ -351,7 +351,7 @@ def main(_):
   print_table(f'{title}, {jax.device_count()} devices', results)
   if args.output:
     run = runtime.versions() | {'torch': torch and torch.__version__} | sizes
-    runtime.write_json(path, run | {'results': results})
+    storage.write_json(path, run | {'results': results})
 
 
 if __name__ == '__main__':

@@ -30,7 +30,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from configs.seq2set import sorting
-from core import runtime, sharding, step
+from core import runtime, sharding, step, storage
 from seq2set import attend
 from seq2set import read_process_write as rpw
 from seq2set.sorting import task
@@ -384,7 +384,7 @@ def main(_):
     run = runtime.versions() | sizes
     run['torch'] = torch and torch.__version__
     run['torch_geometric'] = torch_geometric and torch_geometric.__version__
-    runtime.write_json(path, run | {'seconds': results})
+    storage.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

@@ -50,7 +50,7 @@ def check_file(path: str):
   Raises:
     UserError: it has none.
   """
-  if not (file := pathlib.Path(path)).is_file():
+  if not (file := pathlib.Path(path)).exists():
     return
   nodes = ast.walk(ast.parse(file.read_bytes()))
   names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)

@@ -21,8 +21,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from core import runtime, weights
-from core.errors import UserError
+from core import runtime, storage, weights
+from core.errors import UserError, one_line
 
 PyTree = Any
 _CHECKSUM = 'checksum'
@@ -49,6 +49,8 @@ class Checkpointer(contextlib.AbstractContextManager):
     keep = [policies.LatestN(keep_last)]
     keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
+      # Orbax would create it at the first save, and tell what is in its way.
+      self._folder.mkdir(parents=True, exist_ok=True)
       self._checkpointer = ocp.training.Checkpointer(
         str(self._folder),
         preservation_policy=policies.AnyPreservationPolicy(keep),
@@ -168,7 +170,7 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       raise UserError(
         f'{path} may not be read ({error.strerror}); change its permissions'
       ) from error
-    return None, f'{type(error).__name__}: {runtime.one_line(error)}'
+    return None, f'{type(error).__name__}: {one_line(error)}'
   if mismatch:
     raise UserError(
       f'checkpoint {path} is of another model: {mismatch}; give the config that'
@@ -199,7 +201,7 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
 @contextlib.contextmanager
 def _reported_writes(folder: pathlib.Path):
   """Turns a full disk, which is a ValueError of Orbax, into a UserError."""
-  with runtime.reported_writes(folder):
+  with storage.reported_writes(folder):
     try:
       yield
     except ValueError as error:

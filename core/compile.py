@@ -19,8 +19,8 @@ from jax import extend
 from jax.experimental import topologies
 from ml_collections import ConfigDict
 
-from core import errors, evaluation, experiment, hlo, runtime, sharding, step
-from core.errors import UserError
+from core import errors, evaluation, experiment, hlo, sharding, step
+from core.errors import UserError, one_line
 
 _2D = '1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'
 _3D = '2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'
@@ -174,7 +174,7 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
       raise
     largest = ', '.join(_largest(traced.jaxpr.jaxpr))
     raise UserError(
-      f'{call.name} does not fit: {runtime.one_line(error)} Its largest'
+      f'{call.name} does not fit: {one_line(error)} Its largest'
       f' tensors, over all {num_chips} chips: {largest}. Take more chips, or'
       ' lower config.batch_size, config.microbatch or, of evaluations,'
       ' config.evals.batch_size'

@@ -31,8 +31,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_data_source
 
-from core import runtime
-from core.errors import UserError
+from core.errors import UserError, one_line
 
 _BLOCK = 1024  # rows a record
 
@@ -104,7 +103,7 @@ def load(
     # process was faster.
     if not folder.exists():
       raise UserError(
-        f'cannot prepare {folder}: {runtime.one_line(error)}; free space, or'
+        f'cannot prepare {folder}: {one_line(error)}; free space, or'
         ' name another cache by LEARNED_ALGORITHMS_CACHE'
       ) from error
   return _read(make_builder(), split)

@@ -15,3 +15,8 @@ def check_choice(name: str, value: str, choices: Iterable[str]):
   known = tuple(choices)
   if value not in known:
     raise UserError(f'{name}={value!r}: one of {", ".join(known)} expected')
+
+
+def one_line(error: Exception) -> str:
+  """The error's text without line breaks, and not too much of it."""
+  return ' '.join(str(error).split())[:200]

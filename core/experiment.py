@@ -5,7 +5,6 @@ import importlib
 import io
 import pathlib
 import re
-import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,16 +20,17 @@ from core import (
   checkpoints,
   evaluation,
   plots,
+  run_config,
   runtime,
   sharding,
   step,
+  storage,
   weights,
   writers,
 )
 from core.errors import UserError, check_choice
 from core.task import Task
 
-_NO_TASKS = '__init__', 'common'  # files of configs
 DTYPES = 'float32', 'bfloat16'
 # Numbers that every config has, and the least that they may be.
 _LEAST = {
@@ -77,7 +77,7 @@ def _check(config: ConfigDict):
   """Raises UserError for a task or a shared setting that cannot be."""
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   # Of a folder's config, too: no other module may be imported by its name.
-  check_choice('config.task', leaves.get('task', ''), _tasks())
+  check_choice('config.task', leaves.get('task', ''), run_config.tasks())
   numbers = {
     name: value
     for name, value in leaves.items()
@@ -106,20 +106,11 @@ def _check(config: ConfigDict):
       ) from error
 
 
-def _tasks() -> dict[str, str]:
-  """The tasks that have a config, and its file."""
-  root = pathlib.Path(__file__).parents[1] / 'configs'
-  return {
-    f'{path.parent.name}.{path.stem}': str(path)
-    for path in sorted(root.glob('*/*.py'))
-    if path.stem not in _NO_TASKS
-  }
-
-
 @dataclasses.dataclass(frozen=True)
 class Trained:
   """A trained model and all that evaluates it."""
 
+  folder: pathlib.Path
   config: ConfigDict
   task: Task
   mesh: Mesh
@@ -148,7 +139,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
     UserError: nothing to load, damaged, or no such seed.
   """
   path = pathlib.Path(folder)
-  config = read_config(path)
+  config = run_config.read(path)
   _check(config)
   done = config.total_steps
   seeds = range(config.seed, config.seed + config.num_seeds)
@@ -178,58 +169,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   if is_picked:
     place = seeds.index(config.seed)
     params = jax.tree.map(lambda x: x[place], params)
-  return Trained(config, task, mesh, done, params, is_picked)
-
-
-def config_file(folder: str | None, default: str) -> str:
-  """The file of the config that a folder was trained with, or the default."""
-  if not folder:
-    return default
-  saved = runtime.read_json(pathlib.Path(folder) / 'config.json')
-  return _tasks().get(str(saved.get('task')), default)
-
-
-def read_config(folder: pathlib.Path) -> ConfigDict:
-  """Reads the config of a run or of weights.
-
-  Keys that are newer than the folder get the defaults of the bare config, which
-  do what was done before there was such a key.
-
-  Raises:
-    UserError: there is none, it is of no task, or a value has another type.
-  """
-  path = folder / 'config.json'
-  saved = runtime.read_json(path)
-  if not saved:
-    raise UserError(
-      f'{folder} holds no config.json: name a run with --workdir or shipped'
-      ' weights with --weights=pretrained/...'
-    )
-  check_choice('config.task', saved.get('task', ''), _tasks())
-  config = runpy.run_path(_tasks()[saved['task']])['get_config']()
-  config.report = ConfigDict()  # only what the folder says
-  known, there = (
-    traverse_util.flatten_dict(c, sep='.') for c in (config.to_dict(), saved)
-  )
-  unknown = [
-    name
-    for name in there
-    if not name.startswith('report')
-    and not any(key == name or key.startswith(f'{name}.') for key in known)
-  ]
-  if unknown:
-    raise UserError(
-      f'{path} has what this version does not know: {", ".join(unknown)}; use'
-      ' the version that wrote it'
-    )
-  try:
-    config.update(saved)
-  except (AttributeError, TypeError, ValueError) as error:
-    raise UserError(
-      f'{path} holds a setting of another type than the default'
-      f' ({runtime.one_line(error)}); correct it'
-    ) from error
-  return config
+  return Trained(path, config, task, mesh, done, params, is_picked)
 
 
 def predict(trained: Trained, path: str) -> bool:
@@ -269,10 +209,13 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
 
   Raises:
-    UserError: a seed that was picked has no new folder, or is not trained yet.
+    UserError: `folder` is that of another run, or a seed that was picked has
+      no new folder, or is not trained yet.
   """
-  if trained.is_picked:
-    _save_picked(trained, folder)
+  path = pathlib.Path(folder)
+  with runtime.together(), storage.reported_writes(path):
+    if jax.process_index() == 0:
+      _open_results_folder(trained, path)
   num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
   values, counts = {}, {}
@@ -283,34 +226,36 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
     counts |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
   values = writers.without_nan(values)
   if jax.process_index() == 0:
-    path = pathlib.Path(folder)
-    with runtime.reported_writes(path):
-      path.mkdir(parents=True, exist_ok=True)
-      if not (path / 'config.json').exists():  # else it is the run's own folder
-        runtime.write_json(path / 'config.json', trained.config.to_dict())
+    with storage.reported_writes(path):
       results = {k: {'value': v} | counts.get(k, {}) for k, v in values.items()}
       record = {'step': trained.step, 'run': runtime.versions()}
-      runtime.write_json(path / 'results.json', record | {'metrics': results})
+      storage.write_json(path / 'results.json', record | {'metrics': results})
       plots.save(trained.task.figures(values, trained.model), path / 'plots')
   numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
   return {'step': trained.step} | numbers
 
 
-def _save_picked(trained: Trained, folder: str):
-  """Makes a new folder of weights, as if the seed had been trained alone."""
-  if trained.step < trained.config.total_steps:
+def _open_results_folder(trained: Trained, path: pathlib.Path):
+  """Creates a folder for results, unless it is that of what is evaluated.
+
+  For a seed that was picked a new one, with its weights: as if the seed had
+  been trained alone.
+  """
+  if trained.is_picked and trained.step < trained.config.total_steps:
     raise UserError(
       f'{trained.step} of {trained.config.total_steps} updates are done: train'
       ' to the end before you pick a seed'
     )
-  path = pathlib.Path(folder)
-  with runtime.together(), runtime.reported_writes(path):
-    if jax.process_index() == 0:
-      if (path / 'config.json').exists():
-        raise UserError(
-          f'{folder} is in use: give the seed a new folder by --workdir, and'
-          ' name the run of several seeds with --weights'
-        )
-      path.mkdir(parents=True, exist_ok=True)
-      runtime.write_json(path / 'config.json', trained.config.to_dict())
-      weights.save_weights(path, trained.params, step=trained.step)
+  is_own = path.is_dir() and path.samefile(trained.folder)
+  if is_own and not trained.is_picked:
+    return
+  marks = [run_config.NAME] if trained.is_picked else ['run.json', weights.NAME]
+  if any((path / name).exists() for name in marks):
+    raise UserError(
+      f'{path} is in use: give the results a new folder by --workdir, and name'
+      ' what is evaluated with --weights'
+    )
+  path.mkdir(parents=True, exist_ok=True)
+  storage.write_json(path / run_config.NAME, trained.config.to_dict())
+  if trained.is_picked:
+    weights.save_weights(path, trained.params, step=trained.step)

@@ -18,7 +18,7 @@ from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from core import metrics, runtime
+from core import metrics, storage
 
 INK, MUTED = '#222222', '#767676'
 # Okabe and Ito's colours, yellow darkened so that it can be read as text.
@@ -55,7 +55,7 @@ def save(figures: Mapping[str, Figure], folder):
     UserError: the folder cannot be written.
   """
   folder = pathlib.Path(folder)
-  with runtime.reported_writes(folder):
+  with storage.reported_writes(folder):
     folder.mkdir(parents=True, exist_ok=True)
     for name, figure in figures.items():
       figure.savefig(folder / f'{name}.png', dpi=150)

@@ -4,16 +4,22 @@ Every number comes from the files of a run: config.json, metrics.jsonl, run.json
 and, once `--mode=eval` has run, results.json.
 """
 
+import math
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
 
 import jax
 
-from core import experiment, metrics, plots, runtime, sweep
+from core import experiment, metrics, plots, run_config, storage, sweep
 from core.errors import UserError
 
 _NONE = '–'
+_NUMBER = int | float
+_VALUE = int | float | list | None  # a list is a curve, None is NaN
+_SHARE = 'count', 'low', 'high'
+_TOOLS = 'python', 'jax', 'jaxlib', 'flax', 'optax'
+_ORIGIN = dict.fromkeys(['device', 'git', *_TOOLS], str) | {'num_devices': int}
 
 
 class _Run:
@@ -21,21 +27,26 @@ class _Run:
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
-    self.config = experiment.read_config(folder)
-    self.origin = runtime.read_json(folder / 'run.json')
+    self.config = run_config.read(folder)
+    self.origin = storage.read_json(folder / 'run.json', **_ORIGIN)
     # Metric name -> the paper's value as text, '' where it gives none.
     self.paper = self.config['report']
     path = folder / 'metrics.jsonl'
     contents = path.read_bytes() if path.is_file() else b''
     # The last line of a run in training may be half written.
     complete = contents[: contents.rfind(b'\n') + 1].splitlines()
-    self.lines = [
-      runtime.parse_json(line, path, 'step', 'seconds') for line in complete
-    ]
+    self.lines = [storage.parse_json(line, path) for line in complete]
+    for line in self.lines:
+      types = dict.fromkeys(line, _VALUE) | {'step': int, 'seconds': _NUMBER}
+      storage.check_object(line, path, **types)
     path = folder / 'results.json'
-    evaluated = runtime.read_json(path, 'step', 'metrics')
+    evaluated = storage.read_json(path, step=int, metrics=dict)
     # Metric name -> 'value', and of a share 'count', 'low' and 'high'.
     self.results, step = evaluated.get('metrics', {}), evaluated.get('step', 0)
+    for entry in self.results.values():
+      storage.check_object(entry, path, value=_VALUE)
+      if 'low' in entry:
+        storage.check_object(entry, path, **dict.fromkeys(_SHARE, _NUMBER))
     self.source = f'evaluated after {step:,} updates.'
     self.is_provisional = not evaluated
     if self.is_provisional:
@@ -69,7 +80,8 @@ class _Run:
     text = f'{scale * value:{digits}}{unit}'
     if (num_seeds := self.config['num_seeds']) == 1:
       return text
-    low, high = (self.values[f'{name}_{end}'] for end in ('min', 'max'))
+    ends = (f'{name}_{end}' for end in ('min', 'max'))
+    low, high = (self.values.get(end) or math.nan for end in ends)
     return (
       f'{text} ({scale * low:{digits}} to {scale * high:{digits}},'
       f' {num_seeds} seeds)'
@@ -99,7 +111,7 @@ def report(folder) -> str:
       )
     found.sort(key=lambda path: _natural(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
-  with runtime.reported_writes(folder):
+  with storage.reported_writes(folder):
     (folder / 'report.md').write_text(text)
   return text
 
@@ -187,8 +199,7 @@ def _provenance(run: _Run) -> str:
     parts.append(f'data {source}')
   if origin:
     parts.append(f'git {origin["git"]}')
-    tools = ('python', 'jax', 'jaxlib', 'flax', 'optax')
-    parts.append(', '.join(f'{tool} {origin[tool]}' for tool in tools))
+    parts.append(', '.join(f'{tool} {origin[tool]}' for tool in _TOOLS))
   return '; '.join(parts) + '.'
 
 

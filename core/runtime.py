@@ -26,7 +26,8 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core import run_config, storage, weights
+from core.errors import UserError, one_line
 
 # What may differ between a run and its resumption; the rest defines the run.
 _FREE_KEYS = (
@@ -220,7 +221,7 @@ def open_run_folder(
   plain = json.loads(config.to_json(sort_keys=True))
   _check_same_for_all(plain)
   with contextlib.ExitStack() as stack:
-    with together(), reported_writes(folder):
+    with together(), storage.reported_writes(folder):
       if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context((folder / 'lock').open('a'))
@@ -232,9 +233,9 @@ def open_run_folder(
             ' choose another --workdir'
           ) from None
         _check_same_run(folder, plain)
-        write_json(folder / 'config.json', plain)
+        storage.write_json(folder / run_config.NAME, plain)
         run = versions() | {'command': shlex.join(sys.argv)}
-        write_json(folder / 'run.json', run)
+        storage.write_json(folder / 'run.json', run)
     yield folder
 
 
@@ -252,11 +253,14 @@ def _check_same_for_all(config: dict[str, Any]):
 
 
 def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
-  """Raises UserError if the folder holds a run of a config that differs."""
-  saved = read_json(folder / 'config.json')
-  if not saved:
+  """Raises UserError if the folder holds a run of a config that differs.
+
+  One that has nothing yet to lose, such as a start that failed, is replaced.
+  """
+  kept = [*folder.glob('checkpoints/[0-9]*'), *weights.outcome(folder)]
+  if not kept or not (folder / run_config.NAME).is_file():
     return
-  saved = {'num_seeds': 1} | saved  # older ones do not say that it is one
+  saved = json.loads(run_config.read(folder).to_json())
   old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
   differing = [
     f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
@@ -293,55 +297,3 @@ def versions() -> dict[str, Any]:
     'num_processes': jax.process_count(),
     'git': revision if status == 0 else 'unknown',
   }
-
-
-def read_json(path: pathlib.Path, *keys: str) -> dict[str, Any]:
-  """Reads an object; {} where there is no file; else see `parse_json`."""
-  return parse_json(path.read_bytes(), path, *keys) if path.is_file() else {}
-
-
-def parse_json(
-  contents: bytes, path: pathlib.Path, *keys: str
-) -> dict[str, Any]:
-  """Parses an object of a file that has these keys; else raises UserError."""
-  try:
-    # Of bytes: what damage makes undecodable is told in the same way.
-    value = json.loads(contents)
-    if not isinstance(value, dict):
-      raise ValueError('no object')
-    if missing := set(keys) - set(value):
-      raise ValueError(f'no {", ".join(sorted(missing))}')
-  except ValueError as error:
-    raise UserError(
-      f'{path} is damaged ({one_line(error)}); repair it, or move it away'
-    ) from error
-  return value
-
-
-def write_json(path: pathlib.Path, value: Any):
-  """Replaces a file by this value."""
-  replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
-
-
-def replace_file(path: pathlib.Path, contents: bytes):
-  """Replaces a file as a whole: a kill leaves the old one or the new one."""
-  temporary = path.with_name(path.name + '.tmp')
-  temporary.write_bytes(contents)
-  temporary.replace(path)
-
-
-@contextlib.contextmanager
-def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
-  """Turns an OSError of the block (a full disk) into a UserError."""
-  try:
-    yield
-  except OSError as error:
-    raise UserError(
-      f'cannot write to {folder}: {error.strerror or one_line(error)}; free'
-      ' space or choose another --workdir'
-    ) from error
-
-
-def one_line(error: Exception) -> str:
-  """The error's text without line breaks, and not too much of it."""
-  return ' '.join(str(error).split())[:200]

@@ -8,11 +8,11 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from core import runtime
+from core import storage
 from core.errors import UserError
 
 NAME = 'weights.safetensors'
-OUTCOME = NAME, 'results.json'  # of a run that is trained and evaluated
+_OUTCOME = NAME, 'results.json'
 
 
 def save_weights(folder, params: dict[str, Any], *, step: int):
@@ -28,8 +28,8 @@ def save_weights(folder, params: dict[str, Any], *, step: int):
     # safetensors writes a buffer as it lies, whatever the strides say.
     tensors = jax.tree.map(lambda x: np.array(x, order='C'), flatten(params))
     path = pathlib.Path(folder) / NAME
-    with runtime.reported_writes(folder):
-      runtime.replace_file(
+    with storage.reported_writes(folder):
+      storage.replace_file(
         path, safetensors.numpy.save(tensors, {'step': str(step)})
       )
 
@@ -37,8 +37,14 @@ def save_weights(folder, params: dict[str, Any], *, step: int):
 def remove(folder):
   """Removes the weights of a folder, if any, and their results."""
   if jax.process_index() == 0:
-    for name in OUTCOME:
-      (pathlib.Path(folder) / name).unlink(missing_ok=True)
+    for path in outcome(folder):
+      path.unlink()
+
+
+def outcome(folder) -> list[pathlib.Path]:
+  """What a folder has of weights.safetensors and results.json."""
+  paths = (pathlib.Path(folder) / name for name in _OUTCOME)
+  return [path for path in paths if path.is_file()]
 
 
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
@@ -70,6 +76,12 @@ def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
     raise UserError(
       f'{path} is of another model: {mismatch}; use {path.parent}/config.json'
     )
+  for name, tensor in tensors.items():
+    if not np.isfinite(tensor).all():
+      raise UserError(
+        f'{path} is damaged: {name} is not finite; copy it again from where it'
+        ' came'
+      )
   leaves = [tensors[name] for name in wanted]
   return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
 

@@ -18,7 +18,7 @@ import tqdm
 from tensorboardX import event_file_writer, summary
 from tensorboardX.proto import event_pb2
 
-from core import metrics, runtime
+from core import metrics, storage
 from core.errors import UserError
 
 Value = float | list
@@ -39,7 +39,7 @@ class Writer(contextlib.AbstractContextManager):
     if not self._is_active:
       return
     path, events = self._folder / 'metrics.jsonl', self._folder / 'tensorboard'
-    with runtime.reported_writes(folder):
+    with storage.reported_writes(folder):
       events.mkdir(parents=True, exist_ok=True)
       seconds = _drop_after(path, start)
       self._lines = path.open('a')
@@ -68,7 +68,7 @@ class Writer(contextlib.AbstractContextManager):
     now = time.monotonic()
     line = {'step': step, 'seconds': round(now - self._origin, 3), **values}
     numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
-    with runtime.reported_writes(self._folder):
+    with storage.reported_writes(self._folder):
       self._lines.write(json.dumps(without_nan(line)) + '\n')
       self._lines.flush()
       for tag, value in numbers.items():
@@ -89,7 +89,7 @@ class Writer(contextlib.AbstractContextManager):
     """Closes the files; all that was written is in them already."""
     if self._is_active:
       self._bar.close()
-      with runtime.reported_writes(self._folder):
+      with storage.reported_writes(self._folder):
         self._lines.close()
         self._events.close()
 
@@ -113,12 +113,12 @@ def _drop_after(path: pathlib.Path, step: int) -> float:
   kept, seconds = b'', 0.0
   for text in path.read_bytes().splitlines() if path.exists() else ():
     try:
-      line = runtime.parse_json(text, path)
+      line = storage.parse_json(text, path)
       is_kept, its_seconds = line['step'] <= step, line['seconds']
     except (UserError, KeyError, TypeError):
       continue
     if is_kept:
       kept += text + b'\n'
       seconds = its_seconds
-  runtime.replace_file(path, kept)
+  storage.replace_file(path, kept)
   return seconds

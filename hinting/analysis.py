@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
 
-from core import experiment, plots, runtime, step
+from core import experiment, plots, step, storage
 from core.errors import UserError
 from hinting import analysis_causes as causes
 from hinting import analysis_measures as measures
@@ -189,13 +189,13 @@ def main(argv) -> int:
     if len(set(names)) < len(folders):
       names = folders
     output = pathlib.Path(values.output)
-    with runtime.reported_writes(output):  # told before the work, not after it
+    with storage.reported_writes(output):  # told before the work, not after it
       output.mkdir(parents=True, exist_ok=True)
     results, subject = {}, None
     for name, folder in zip(names, folders, strict=True):
       subject = load(folder, values.num_lists, subject)
       results[name] = analyse(subject)
-    with runtime.reported_writes(output):
+    with storage.reported_writes(output):
       text = json.dumps(to_json(results), allow_nan=False)
       (output / 'analysis.json').write_text(text)
     plots.save(analysis_plots.figures(results), output)

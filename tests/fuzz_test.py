@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common
-from core import experiment, runtime, sharding, step, weights
+from core import experiment, sharding, step, storage, weights
 from core.errors import UserError
 from hinting.increment import data as increment
 from hinting.sorting import data as integers
@@ -274,4 +274,4 @@ def test_weights_cut_and_overwritten(read_weights):
   ).map(lambda value: json.dumps(value).encode())
 )
 def test_json_files(contents):
-  attempt(runtime.parse_json, contents, pathlib.Path('config.json'))
+  attempt(storage.parse_json, contents, pathlib.Path('config.json'))

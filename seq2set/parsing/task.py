@@ -216,7 +216,8 @@ class ParsingTask:
       return nnx.merge(graphdef, params).decode(words, length=length)[0]
 
     for line in lines:
-      words = line.split()
+      # Brackets are those of the tree; treebanks write words so.
+      words = line.replace('(', '-LRB-').replace(')', '-RRB-').split()
       if not 1 <= len(words) <= self.data.max_words:
         yield UserError(
           f'{len(words)} words; 1 to {self.data.max_words} expected'

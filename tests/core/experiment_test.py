@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from configs.rrn import sudoku
-from core import experiment, loop, weights
+from core import experiment, loop, run_config, weights
 from core.errors import UserError
 from tests.core import toy_task
 
@@ -52,6 +52,39 @@ def test_a_refused_start_leaves_no_config(tmp_path, change):
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(
+  'name, message', [('init_weights', 'no weights in'), ('data.dir', 'add')]
+)
+def test_a_start_that_failed_can_be_mended(tmp_path, name, message):
+  """What a folder holds before there is a checkpoint does not bind."""
+  config = sudoku.get_config('smoke')
+  mended = config.copy_and_resolve_references()
+  config.update_from_flattened_dict({name: str(tmp_path / 'none')})
+  with pytest.raises(UserError, match=message):
+    loop.run(config, str(tmp_path / 'run'))
+  mended.total_steps, mended.steps_per_call = 1, 1
+  mended.seed = 1
+  assert loop.run(mended, str(tmp_path / 'run'))
+  mended.seed = 2
+  with pytest.raises(UserError, match='seed'):
+    loop.run(mended, str(tmp_path / 'run'))
+
+
+@pytest.mark.parametrize('mark', ['run.json', 'weights.safetensors'])
+def test_results_do_not_go_to_another_run(tmp_path, monkeypatch, mark):
+  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  assert loop.run(toy_task.make_config(), str(tmp_path / 'run'))
+  trained = experiment.load(str(tmp_path / 'run'), {})
+  other = tmp_path / 'other'
+  for _ in range(2):  # results may be measured again
+    experiment.evaluate(trained, str(other))
+  results = (other / 'results.json').read_text()
+  (other / mark).touch()
+  with pytest.raises(UserError, match='other is in use'):
+    experiment.evaluate(trained, str(other))
+  assert (other / 'results.json').read_text() == results
+
+
 def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
   """Neither its task nor its config is imported from where it says."""
   (tmp_path / 'payload.py').write_text('raise SystemExit("it runs")')
@@ -59,8 +92,8 @@ def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path.parent)
   for task in str(tmp_path / 'payload'), tmp_path.name, '../payload', 3, None:
     (tmp_path / 'config.json').write_text(json.dumps({'task': task}))
-    assert experiment.config_file(str(tmp_path), 'default') == 'default'
-    with pytest.raises(UserError, match='config.task='):
+    assert run_config.file_of(str(tmp_path), 'default') == 'default'
+    with pytest.raises(UserError, match='config.task=|no task'):
       experiment.load(str(tmp_path), {})
   assert not any(tmp_path.name in name for name in sys.modules)
 
@@ -73,7 +106,7 @@ def test_settings_that_are_newer_than_a_folder_have_their_defaults(tmp_path):
     'report': {'validation/cells': ''},
   }
   (tmp_path / 'config.json').write_text(json.dumps(saved))
-  config = experiment.read_config(tmp_path)
+  config = run_config.read(tmp_path)
   bare = sudoku.get_config()
   assert config.model.width == 32 and config.evals.givens == (4, 10)
   assert config.model.burn_in == bare.model.burn_in
@@ -89,7 +122,13 @@ def test_settings_of_a_later_version(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'saved', [{'model': 3}, {'model': {'width': 'wide'}}, {'total_steps': [2]}]
+  'saved',
+  [
+    {'model': 3},
+    {'model': {'width': 'wide'}},
+    {'total_steps': [2]},
+    {'report': {'test/solved': 0.5}},
+  ],
 )
 def test_setting_of_another_type(tmp_path, saved):
   saved = json.dumps(saved | {'task': 'rrn.sudoku'})

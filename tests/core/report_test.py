@@ -139,7 +139,15 @@ def test_half_written_last_line_is_left_out(tmp_path):
   [
     ('metrics.jsonl', '{"step"\n{"step": 1}\n'),
     ('metrics.jsonl', '{"step": 1}\n'),
+    ('metrics.jsonl', '{"step": "1", "seconds": 1.0}\n'),
+    ('metrics.jsonl', '{"step": null, "seconds": 1.0}\n'),
+    ('metrics.jsonl', '{"step": 1, "seconds": 1.0, "train/loss": "low"}\n'),
     ('results.json', '{"step": 1}'),
+    ('results.json', '{"step": 1, "metrics": []}'),
+    ('results.json', '{"step": 1, "metrics": {"x": 0.5}}'),
+    ('results.json', '{"step": 1, "metrics": {"x": {"value": "high"}}}'),
+    ('results.json', '{"step": 1, "metrics": {"x": {"value": 1, "low": 0}}}'),
+    ('run.json', '{"a": 1}'),
   ],
 )
 def test_damaged_file_is_named(tmp_path, name, contents):

@@ -14,7 +14,7 @@ import tempfile
 import jax
 import pytest
 
-from configs import common
+from configs.rrn import sudoku
 from core import runtime
 from core.errors import UserError
 
@@ -22,10 +22,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def make_config(**changes):
-  config = common.default_config()
-  config.task = 'rrn.sudoku'
-  config.model.width = 96
-  config.model.unlock()
+  config = sudoku.get_config()
   config.update_from_flattened_dict(changes)
   return config
 
@@ -45,24 +42,24 @@ def test_folder_holds_config_and_versions(tmp_path):
   with runtime.open_run_folder(tmp_path / 'a' / 'b', config) as folder:
     saved = json.loads((folder / 'config.json').read_text())
     run = json.loads((folder / 'run.json').read_text())
-  assert saved == config.to_dict()
+  assert saved == json.loads(config.to_json())
   assert run.items() >= runtime.versions().items()
   assert run['num_devices'] == 8 and run['command'] == shlex.join(sys.argv)
 
 
 def test_same_config_resumes(tmp_path, caplog):
   with runtime.open_run_folder(tmp_path, make_config()):
-    pass
+    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
   changed = make_config(**{'total_steps': 7, 'log.every': 3, 'mesh.fsdp': 2})
   with runtime.open_run_folder(tmp_path, changed) as folder:
     saved = json.loads((folder / 'config.json').read_text())
   assert saved['total_steps'] == 7
-  assert 'total_steps was 0 and is 7 now' in caplog.text
+  assert 'total_steps was 300000 and is 7 now' in caplog.text
 
 
 def test_another_config_is_refused(tmp_path):
   with runtime.open_run_folder(tmp_path, make_config()):
-    pass
+    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
   changed = make_config(**{'seed': 1, 'model.width': 32})
   with pytest.raises(UserError) as caught:
     with runtime.open_run_folder(tmp_path, changed):
@@ -113,8 +110,11 @@ def as_nobody():
     os.seteuid(user)
 
 
-@pytest.mark.parametrize('contents', [b'{"task": ', bytes(9), b'\xff', b'[]'])
+@pytest.mark.parametrize(
+  'contents', [b'{"task": ', bytes(9), b'\xff', b'[]', b'{}', b'{"task": 3}']
+)
 def test_damaged_config_is_an_error(tmp_path, contents):
+  (tmp_path / 'results.json').touch()
   (tmp_path / 'config.json').write_bytes(contents)
   with pytest.raises(UserError, match='config.json is damaged'):
     with runtime.open_run_folder(tmp_path, make_config()):

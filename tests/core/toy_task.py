@@ -8,6 +8,7 @@ import numpy as np
 from flax import nnx
 
 from configs import common
+from configs.rrn import sudoku
 from core.metrics import Metric
 from core.task import Evaluator
 
@@ -80,7 +81,8 @@ class ToyTask:
 
 def make_config(**changes):
   """Six updates, everything recorded; `changes` by dotted name."""
-  config = common.default_config()
+  config = sudoku.get_config()
+  config.update(common.default_config())
   config.task = 'rrn.sudoku'  # one that there is
   config.total_steps = 6
   config.batch_size = 16

@@ -60,6 +60,13 @@ def test_truncated_file(folder, size):
     weights.load_weights(folder, PARAMS)
 
 
+def test_weights_that_are_not_finite(folder):
+  params = PARAMS | {'scale': jnp.float32(jnp.nan)}
+  weights.save_weights(folder, params, step=7)
+  with pytest.raises(UserError, match='damaged: scale is not finite'):
+    weights.load_weights(folder, PARAMS)
+
+
 def test_missing_folder_lists_its_neighbours(folder):
   with pytest.raises(UserError, match='there are: model$'):
     weights.load_weights(folder.parent / 'modle', PARAMS)

@@ -108,10 +108,11 @@ def test_learns_one_batch(arg):
 def test_predict_and_refusals():
   made = make()
   model = made.make_model(nnx.Rngs(0))
-  good, *bad = made.predict(model, ['a b .', '', 'a ' * 11])
-  (tree,) = data.read([good], 'answer')
-  assert tree.words() == ['a', 'b', '.']
-  assert all(isinstance(answer, UserError) for answer in bad)
+  lines = ['a b .', 'a ) ((b .', '', 'a ' * 11]
+  *good, empty, long = made.predict(model, lines)
+  words = [tree.words() for tree in data.read(good, 'answers')]
+  assert words == [['a', 'b', '.'], ['a', '-RRB-', '-LRB--LRB-b', '.']]
+  assert all(isinstance(answer, UserError) for answer in (empty, long))
   with pytest.raises(UserError, match='config.model.order'):
     make(**{'model.order': 'depth'})
   with pytest.raises(UserError, match='config.model.num_labels=4'):

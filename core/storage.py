@@ -1,0 +1,75 @@
+"""Files that are replaced as a whole, and JSON that may be damaged."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+from core.errors import UserError, one_line
+
+
+def read_json(path: pathlib.Path, **types: Any) -> dict[str, Any]:
+  """Reads an object; {} where there is no file; else see `parse_json`."""
+  return parse_json(path.read_bytes(), path, **types) if path.is_file() else {}
+
+
+def parse_json(
+  contents: bytes, path: pathlib.Path, **types: Any
+) -> dict[str, Any]:
+  """Parses an object of a file; `types` as in `check_object`.
+
+  Raises:
+    UserError: no such object.
+  """
+  try:
+    # Of bytes: what damage makes undecodable is told in the same way.
+    value = json.loads(contents)
+  except ValueError as error:
+    raise _damaged(path, one_line(error)) from error
+  return check_object(value, path, **types)
+
+
+def check_object(
+  value: Any, path: pathlib.Path, /, **types: Any
+) -> dict[str, Any]:
+  """Returns an object of a file, if its values have these types, by key.
+
+  Raises:
+    UserError: it is none, or one of them is missing or of another type.
+  """
+  if not isinstance(value, dict):
+    raise _damaged(path, f'{json.dumps(value)[:40]} is no object')
+  for key, kind in types.items():
+    if not isinstance(value.get(key, ...), kind):
+      raise _damaged(path, f'no {key}, or of another type')
+  return value
+
+
+def _damaged(path: pathlib.Path, why: str) -> UserError:
+  return UserError(f'{path} is damaged ({why}); repair it, or move it away')
+
+
+def write_json(path: pathlib.Path, value: Any):
+  """Replaces a file by this value."""
+  replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
+
+
+def replace_file(path: pathlib.Path, contents: bytes):
+  """Replaces a file as a whole: a kill leaves the old one or the new one."""
+  temporary = path.with_name(path.name + '.tmp')
+  temporary.write_bytes(contents)
+  temporary.replace(path)
+
+
+@contextlib.contextmanager
+def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
+  """Turns an OSError of the block (a full disk) into a UserError."""
+  try:
+    yield
+  except OSError as error:
+    raise UserError(
+      f'cannot write to {folder}: {error.strerror or one_line(error)}; free'
+      ' space or choose another --workdir'
+    ) from error
