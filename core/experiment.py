@@ -45,6 +45,15 @@ _POSITIVE = re.compile(
   r'|evals\.(batch_size|num_\w+|boards_per_givens)'
   r'|data\.(num_variables|num_examples|questions_per_scene)'
 )
+# Tuples of so many numbers, ...
+_COUNTS = {
+  **dict.fromkeys(['data.givens', 'data.start_givens', 'evals.givens'], [2]),
+  'data.ages': [0, 3],
+  'data.curriculum': [0, 2, 3],
+}
+# ... of at least one, and of others than whole ones.
+_FILLED = re.compile(r'evals\.(num_steps|lengths|test_lengths)|model\..*')
+_FRACTIONS = 'data.curriculum', 'data.task_weights'
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -89,13 +98,9 @@ def _check(config: ConfigDict):
       raise UserError(
         f'config.{name}={value!r}: a whole number of at least {least} expected'
       )
-  for name in 'evals.num_steps', 'evals.lengths', 'evals.test_lengths':
-    if leaves.get(name, 1) in ((), []):
-      raise UserError(f'config.{name}=(): at least one number expected')
   for name, value in leaves.items():
-    if name.startswith('evals.') and isinstance(value, tuple | list):
-      if any(isinstance(x, int) and x < 1 for x in value):
-        raise UserError(f'config.{name}={value}: numbers from 1 on expected')
+    if isinstance(value, tuple) and name != 'evals.paper':
+      _check_tuple(name, value)
   check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
   for name in 'optim.muon_paths', 'optim.l2_paths':
     try:
@@ -104,6 +109,24 @@ def _check(config: ConfigDict):
       raise UserError(
         f'config.{name}={leaves[name]!r} is no regular expression: {error}'
       ) from error
+
+
+def _check_tuple(name: str, values: tuple):
+  """Raises UserError for numbers that cannot be, or are not as many."""
+  kinds = int | float if name in _FRACTIONS else int
+  least = 1 if name.startswith('evals.') else 0
+  for value in values:
+    if not isinstance(value, kinds) or not least <= value < 2**31:
+      raise UserError(
+        f'config.{name}={values}: numbers from {least} on expected'
+      )
+  if not values and _FILLED.fullmatch(name):
+    raise UserError(f'config.{name}=(): at least one number expected')
+  if len(values) not in _COUNTS.get(name, [len(values)]):
+    counts = ' or '.join(map(str, _COUNTS[name]))
+    raise UserError(f'config.{name}={values}: {counts} numbers expected')
+  if name.endswith('givens') and values[0] > values[1]:
+    raise UserError(f'config.{name}={values}: the least and the most expected')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from core.errors import UserError
 from core.metrics import Metric
 from core.task import Metrics
 from rrn import network
@@ -103,6 +104,11 @@ def most_jumps(
   """
   if not curriculum:
     return jnp.asarray(most)
+  if len(curriculum) != 2 or not curriculum[1]:
+    raise UserError(
+      f'config.data.curriculum={tuple(curriculum)}: updates of one jump, and'
+      ' updates before each further one expected'
+    )
   first, each = curriculum
   return jnp.clip(2 + (step - first) // each, 1, most)
 

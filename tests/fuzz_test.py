@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import itertools
 import json
 import pathlib
 import re
@@ -10,6 +11,7 @@ import struct
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,6 +233,34 @@ def test_settings_of_models(module):
     def build(config=config):
       task = experiment.make_task(config)
       step.make_init(task, config, mesh).eval_shape()
+
+    attempt(build)
+
+
+TUPLES = (), (0,), (2**40,), (1.5,), ('a',), ((1, 2),), (3, 2), (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+  'module',
+  [*('rrn.ages', 'rrn.babi', 'rrn.pretty_clevr', 'rrn.sudoku')]
+  + ['seq2set.sorting', 'hinting.sorting', 'hinting.increment'],
+)
+def test_settings_that_are_tuples(module, monkeypatch):
+  """As they are found when a task is made, and by its first batch."""
+  monkeypatch.delenv('LEARNED_ALGORITHMS_DATA', raising=False)
+  get_config = importlib.import_module(f'configs.{module}').get_config
+  leaves = traverse_util.flatten_dict(get_config('smoke').to_dict(), sep='.')
+  names = [name for name, value in leaves.items() if isinstance(value, tuple)]
+  assert names
+  for name, value in itertools.product(names, TUPLES):
+    config = get_config('smoke')
+    config.update_from_flattened_dict({name: value})
+
+    def build(config=config):
+      task = experiment.make_task(config)
+      for evaluator in task.evaluators().values():
+        if evaluator.every:  # the others may need files
+          evaluator.arrays()
 
     attempt(build)
 

@@ -239,6 +239,11 @@ def share_of_questions(
   """
   if not curriculum:
     return jnp.ones(())
+  if len(curriculum) != 3 or not curriculum[0] < curriculum[1]:
+    raise UserError(
+      f'config.data.curriculum={tuple(curriculum)}: its first update, its last'
+      ' and the share of questions at the first expected'
+    )
   first, last, share = curriculum
   done = jnp.clip((step - first) / (last - first), 0, 1)
   return share + (1 - share) * done

@@ -80,6 +80,13 @@ STAND_INS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def two_devices(monkeypatch):
+  """Programs for two devices compile faster than those for eight."""
+  devices = jax.devices()[:2]
+  monkeypatch.setattr(jax, 'devices', lambda: devices)
+
+
 def get_config(module, size):
   arg = None if size == 'paper' else size
   return importlib.import_module(module).get_config(arg)
