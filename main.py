@@ -67,11 +67,6 @@ def main(_) -> int:
   return 0
 
 
-def parse(argv: list[str]) -> list[str]:
-  """Parses the flags; a mistake ends with one line and status 2."""
-  return command_line.parse(argv, OVERRIDES)
-
-
 def guarded(argv: list[str]) -> int | None:
   """Runs main; what the user can mend ends with one line, not a traceback."""
   try:
@@ -82,4 +77,4 @@ def guarded(argv: list[str]) -> int | None:
 
 
 if __name__ == '__main__':
-  app.run(guarded, flags_parser=parse)
+  app.run(guarded, flags_parser=lambda x: command_line.parse(x, OVERRIDES))

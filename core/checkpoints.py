@@ -125,7 +125,7 @@ def _checkpoints(folder) -> pathlib.Path:
 
 def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
   """The state, and why newer ones cannot be read, by step."""
-  steps = [int(path.name) for path in folder.glob('*') if path.name.isdigit()]
+  steps = [int(path.name) for path in folder.glob('*') if path.name.isdecimal()]
   damaged = {}
   for step in sorted(steps, reverse=True):
     state, damage = _read(folder / str(step), abstract_state)

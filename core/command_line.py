@@ -16,6 +16,7 @@ _MODES = {
   'input': ('predict',),
   'topology': ('compile',),
   'index': ('sweep',),
+  'workdir': ('train', 'eval', 'predict', 'sweep', 'report'),
 }
 
 
@@ -34,8 +35,8 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     for name, modes in _MODES.items():
       if values[name].present and values.mode not in modes:
         raise UserError(
-          f'--{name} has no use in --mode={values.mode}; it is of'
-          f' --mode={" and ".join(modes)}'
+          f'--{name} has no use in --mode={values.mode}, only in'
+          f' {", ".join(modes)}'
         )
     path = config_flags.get_config_filename(values['config'])
     common.check_file(path.partition(':')[0])

@@ -53,6 +53,7 @@ _COUNTS = {
 }
 # ... of at least one, and of others than whole ones.
 _FILLED = re.compile(r'evals\.(num_steps|lengths|test_lengths)|model\..*')
+_RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md'
 _FRACTIONS = 'data.curriculum', 'data.task_weights'
 
 
@@ -96,7 +97,8 @@ def _check(config: ConfigDict):
     least = _LEAST.get(name, 1 if _POSITIVE.fullmatch(name) else 0)
     if value is None or not least <= value < 2**31:
       raise UserError(
-        f'config.{name}={value!r}: a whole number of at least {least} expected'
+        f'config.{name}={value!r}: a whole number from {least} to 2147483647'
+        ' expected'
       )
   for name, value in leaves.items():
     if isinstance(value, tuple) and name != 'evals.paper':
@@ -259,10 +261,11 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
 
 
 def _open_results_folder(trained: Trained, path: pathlib.Path):
-  """Creates a folder for results, unless it is that of what is evaluated.
+  """Makes sure that results may be written to a folder.
 
-  For a seed that was picked a new one, with its weights: as if the seed had
-  been trained alone.
+  It may be that of what is evaluated; or one that is empty, or holds but
+  results, which get its config. For a seed that was picked it is empty, and
+  gets the weights: as if the seed had been trained alone.
   """
   if trained.is_picked and trained.step < trained.config.total_steps:
     raise UserError(
@@ -272,11 +275,11 @@ def _open_results_folder(trained: Trained, path: pathlib.Path):
   is_own = path.is_dir() and path.samefile(trained.folder)
   if is_own and not trained.is_picked:
     return
-  marks = [run_config.NAME] if trained.is_picked else ['run.json', weights.NAME]
-  if any((path / name).exists() for name in marks):
+  allowed = () if trained.is_picked else _RESULTS
+  if others := {file.name for file in path.glob('*')}.difference(allowed):
     raise UserError(
-      f'{path} is in use: give the results a new folder by --workdir, and name'
-      ' what is evaluated with --weights'
+      f'{path} is in use (it holds {min(others)}): give the results a new'
+      ' folder by --workdir, and name what is evaluated with --weights'
     )
   path.mkdir(parents=True, exist_ok=True)
   storage.write_json(path / run_config.NAME, trained.config.to_dict())

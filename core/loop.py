@@ -7,6 +7,7 @@ repeats exactly what it lost.
 
 import contextlib
 import dataclasses
+import pathlib
 import time
 from collections.abc import Callable, Iterator
 
@@ -21,9 +22,11 @@ from core import (
   checkpoints,
   evaluation,
   experiment,
+  run_config,
   runtime,
   sharding,
   step,
+  storage,
   weights,
   writers,
 )
@@ -38,6 +41,7 @@ def run(config: ConfigDict, folder: str) -> bool:
   mesh = sharding.make_mesh(config.mesh)
   # What cannot be is refused before the folder holds it.
   task = experiment.make_task(config)
+  run_config.check_known(config)
   program = step.make_program(task, config, mesh)
   with runtime.open_run_folder(folder, config):
     return train(task, program, config, folder, mesh)
@@ -87,6 +91,11 @@ def train(
     ) as checkpointer,
   ):
     state = checkpointer.restore(program.abstract_state)
+    if state is None and weights.outcome(folder):
+      raise UserError(
+        f'{folder} holds weights or results, and no checkpoint to go on from:'
+        ' give another --workdir; --config.init_weights starts from weights'
+      )
     state = state or _initial_state(program, config)
     start = done = int(state.step)
     if done > total:
@@ -99,6 +108,7 @@ def train(
         f'from update {done} to config.total_steps={total} is no multiple of'
         f' config.steps_per_call={per_call}'
       )
+    runtime.record_start(pathlib.Path(folder), config)
     if done < total:
       weights.remove(folder)  # of an earlier end of this run
     with writers.Writer(folder, start=done, total_steps=total) as writer:
@@ -140,7 +150,10 @@ def _profile(folder: str | None, done: int) -> Iterator[Callable]:
   """
   with contextlib.ExitStack() as stack:
     if folder:
-      stack.enter_context(jax.profiler.trace(f'{folder}/profile'))
+      path = pathlib.Path(folder) / 'profile'
+      with storage.reported_writes(folder):
+        path.mkdir(exist_ok=True)  # JAX would not tell what is in its way
+      stack.enter_context(jax.profiler.trace(str(path)))
     stack.enter_context(
       jax.profiler.StepTraceAnnotation('train', step_num=done)
     )

@@ -153,7 +153,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   rows, note = [], ''
   for run in runs:
     label = run.folder.name
-    if not sweep.is_finished(run.folder):
+    if not sweep.is_finished(run.folder, run.config.total_steps):
       label += f' (step {run.step} of {run.config["total_steps"]})'
     if run.results and run.is_provisional:
       label += ' \\*'

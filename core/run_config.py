@@ -1,7 +1,10 @@
 """The config of a run or of weights, as its folder's `config.json` holds it."""
 
+import json
 import pathlib
 import runpy
+from collections.abc import Mapping
+from typing import Any
 
 from flax import traverse_util
 from ml_collections import ConfigDict
@@ -11,6 +14,11 @@ from core.errors import UserError, check_choice, one_line
 
 NAME = 'config.json'
 _NO_TASKS = '__init__', 'common'  # files of configs
+# What may differ between a run and its resumption; the rest defines the run.
+_FREE_KEYS = (
+  *('total_steps', 'steps_per_call', 'microbatch'),
+  *('mesh', 'evals', 'log', 'checkpoint', 'report'),
+)
 
 
 def tasks() -> dict[str, str]:
@@ -48,24 +56,18 @@ def read(folder: pathlib.Path) -> ConfigDict:
     )
   saved = storage.read_json(path, task=str)
   check_choice('config.task', saved['task'], tasks())
-  config = runpy.run_path(tasks()[saved['task']])['get_config']()
+  config = _bare(saved['task'])
   config.report = ConfigDict()  # only what the folder says
-  known, there = (
-    traverse_util.flatten_dict(c, sep='.') for c in (config.to_dict(), saved)
-  )
-  unknown = [
-    name
-    for name in there
-    if not name.startswith('report')
-    and not any(key == name or key.startswith(f'{name}.') for key in known)
-  ]
-  if unknown:
+  if names := _unknown(saved):
     raise UserError(
-      f'{path} has what this version does not know: {", ".join(unknown)}; use'
+      f'{path} has what this version does not know: {", ".join(names)}; use'
       ' the version that wrote it'
     )
   try:
     config.update(saved)
+    leaves = traverse_util.flatten_dict(saved, sep='.')
+    if nulls := [name for name, value in leaves.items() if value is None]:
+      raise TypeError(f'{", ".join(nulls)} is null')
     if not all(isinstance(text, str) for text in config.report.values()):
       raise TypeError('config.report holds more than text')
   except (AttributeError, TypeError, ValueError) as error:
@@ -74,3 +76,56 @@ def read(folder: pathlib.Path) -> ConfigDict:
       f' ({one_line(error)}); correct it'
     ) from error
   return config
+
+
+def check_known(config: ConfigDict):
+  """Raises UserError for a key that the file of the config's task has not.
+
+  `read` could not tell it from that of a later version.
+  """
+  if names := _unknown(config.to_dict()):
+    raise UserError(
+      f'the config has {", ".join(names)}, and'
+      f' configs/{config.task.replace(".", "/")}.py has not: define it there,'
+      ' with a default'
+    )
+
+
+def check_same(folder: pathlib.Path, config: ConfigDict):
+  """Raises UserError if a folder holds a run of a config that differs."""
+  if not (folder / NAME).is_file():
+    return
+  old, new = (
+    traverse_util.flatten_dict(json.loads(c.to_json()), sep='.')
+    for c in (read(folder), config)
+  )
+  differing = [
+    f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
+    for key in sorted({*old, *new})
+    if key.split('.')[0] not in _FREE_KEYS
+    and key != 'data.dir'
+    and old.get(key) != new.get(key)
+  ]
+  if differing:
+    raise UserError(
+      f'{folder} holds a run of another config: {", ".join(differing)}; give'
+      ' the same config to resume it, or another --workdir'
+    )
+
+
+def _bare(task: str) -> ConfigDict:
+  return runpy.run_path(tasks()[task])['get_config']()
+
+
+def _unknown(config: Mapping[str, Any]) -> list[str]:
+  """The leaves that the bare config of the same task has not."""
+  known, there = (
+    traverse_util.flatten_dict(c, sep='.')
+    for c in (_bare(config['task']).to_dict(), config)
+  )
+  return [
+    name
+    for name in there
+    if not name.startswith('report')
+    and not any(key == name or key.startswith(f'{name}.') for key in known)
+  ]

@@ -26,14 +26,8 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core import run_config, storage, weights
+from core import run_config, storage
 from core.errors import UserError, one_line
-
-# What may differ between a run and its resumption; the rest defines the run.
-_FREE_KEYS = (
-  *('total_steps', 'steps_per_call', 'microbatch'),
-  *('mesh', 'evals', 'log', 'checkpoint', 'report'),
-)
 
 # What JAX says of a process that is gone; its other errors are not of that.
 _LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
@@ -63,8 +57,8 @@ def start_distributed(
   except (RuntimeError, ValueError, IndexError) as error:
     raise UserError(
       f'cannot start the distributed run: {one_line(error)}; give all'
-      ' processes the same coordinator and number of processes, and each its'
-      ' own id'
+      ' processes the same --coordinator=host:port and --num_processes, and'
+      ' each its own --process_id'
     ) from error
   if jax.process_index() != 0:
     sys.stdout = open(os.devnull, 'w')  # process 0 speaks for all
@@ -207,8 +201,7 @@ def open_run_folder(
 ) -> Iterator[pathlib.Path]:
   """Creates or reopens a run folder, which stays locked until the block ends.
 
-  All processes see it; the first writes `config.json`, and `run.json`: versions
-  and command line of the latest start.
+  All processes see it. Nothing is written there yet; see `record_start`.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
@@ -218,8 +211,7 @@ def open_run_folder(
     raise UserError(
       f'--workdir={path} is a URL; mount the bucket and give the folder'
     )
-  plain = json.loads(config.to_json(sort_keys=True))
-  _check_same_for_all(plain)
+  _check_same_for_all(config)
   with contextlib.ExitStack() as stack:
     with together(), storage.reported_writes(folder):
       if jax.process_index() == 0:
@@ -232,18 +224,16 @@ def open_run_folder(
             f'{folder} is in use by another run; wait until that has ended or'
             ' choose another --workdir'
           ) from None
-        _check_same_run(folder, plain)
-        storage.write_json(folder / run_config.NAME, plain)
-        run = versions() | {'command': shlex.join(sys.argv)}
-        storage.write_json(folder / 'run.json', run)
+        run_config.check_same(folder, config)
     yield folder
 
 
-def _check_same_for_all(config: dict[str, Any]):
+def _check_same_for_all(config: ConfigDict):
   """Raises UserError, on all processes, unless all have the same config."""
-  leaves = traverse_util.flatten_dict(config, sep='.')
+  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   leaves.pop('data.dir', None)
-  digest = hashlib.sha256(json.dumps(leaves).encode()).digest()
+  text = json.dumps(leaves, sort_keys=True)
+  digest = hashlib.sha256(text.encode()).digest()
   mine = np.frombuffer(digest, np.uint8)
   if (multihost_utils.process_allgather(mine) != mine).any():
     raise UserError(
@@ -252,34 +242,20 @@ def _check_same_for_all(config: dict[str, Any]):
     )
 
 
-def _check_same_run(folder: pathlib.Path, config: dict[str, Any]):
-  """Raises UserError if the folder holds a run of a config that differs.
-
-  One that has nothing yet to lose, such as a start that failed, is replaced.
-  """
-  kept = [*folder.glob('checkpoints/[0-9]*'), *weights.outcome(folder)]
-  if not kept or not (folder / run_config.NAME).is_file():
-    return
-  saved = json.loads(run_config.read(folder).to_json())
-  old, new = (traverse_util.flatten_dict(c, sep='.') for c in (saved, config))
-  differing = [
-    f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
-    for key in sorted({*old, *new})
-    if key.split('.')[0] not in _FREE_KEYS
-    and key != 'data.dir'
-    and old.get(key) != new.get(key)
-  ]
-  if differing:
-    raise UserError(
-      f'{folder} holds a run of another config: {", ".join(differing)}; give'
-      ' the same config to resume it, or another --workdir'
-    )
-  if old['total_steps'] != new['total_steps']:
-    logging.warning(
-      'total_steps was %d and is %d now; so is the end of the schedule',
-      old['total_steps'],
-      new['total_steps'],
-    )
+def record_start(folder: pathlib.Path, config: ConfigDict):
+  """Writes `config.json`, and `run.json`: what the latest start depends on."""
+  with together(), storage.reported_writes(folder):
+    if jax.process_index() == 0:
+      path = folder / run_config.NAME
+      total = storage.read_json(path).get('total_steps', config.total_steps)
+      if total != config.total_steps:
+        logging.warning(
+          'total_steps was %d and is %d now; so is the end of the schedule',
+          *(total, config.total_steps),
+        )
+      storage.write_json(path, config.to_dict())
+      run = versions() | {'command': shlex.join(sys.argv)}
+      storage.write_json(folder / 'run.json', run)
 
 
 def versions() -> dict[str, Any]:

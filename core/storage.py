@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import pathlib
 from collections.abc import Iterator
@@ -25,10 +26,17 @@ def parse_json(
   """
   try:
     # Of bytes: what damage makes undecodable is told in the same way.
-    value = json.loads(contents)
-  except ValueError as error:
+    value = json.loads(contents, parse_constant=_finite, parse_float=_finite)
+  except (ValueError, RecursionError) as error:
     raise _damaged(path, one_line(error)) from error
   return check_object(value, path, **types)
+
+
+def _finite(text: str) -> float:
+  value = float(text)
+  if not math.isfinite(value):
+    raise ValueError(f'{text} is no number')
+  return value
 
 
 def check_object(
@@ -70,6 +78,7 @@ def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
     yield
   except OSError as error:
     raise UserError(
-      f'cannot write to {folder}: {error.strerror or one_line(error)}; free'
-      ' space or choose another --workdir'
+      f'cannot write to {error.filename or folder}:'
+      f' {error.strerror or one_line(error)}; free space or choose another'
+      ' --workdir'
     ) from error

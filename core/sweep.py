@@ -8,7 +8,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from core import weights
+from core import run_config, storage, weights
 from core.errors import UserError
 
 Points = Mapping[str, ConfigDict]
@@ -52,7 +52,8 @@ def run(
     Whether all that were asked for are finished; False after a signal.
 
   Raises:
-    UserError: no such index, or what `train` raises.
+    UserError: no such index, a point's folder holds a run of another config,
+      or what `train` raises.
     FloatingPointError: a loss was not finite; the other points were trained.
   """
   names = list(points)
@@ -65,10 +66,12 @@ def run(
     names = [names[index]]
   failed = []
   for number, name in enumerate(names, start=1):
-    point = pathlib.Path(folder) / name
+    config, point = points[name], pathlib.Path(folder) / name
     print(f'{number}/{len(names)} {name}', file=sys.stderr)
+    run_config.check_same(point, config)
+    is_done = is_finished(point, config.total_steps)
     try:
-      if not is_finished(point) and not train(points[name], str(point)):
+      if not is_done and not train(config, str(point)):
         return False
     except FloatingPointError as error:
       print(f'{name}: {error}', file=sys.stderr)
@@ -78,6 +81,8 @@ def run(
   return True
 
 
-def is_finished(folder: pathlib.Path) -> bool:
-  """Whether the run in a folder was trained to its end and evaluated."""
-  return len(weights.outcome(folder)) == 2
+def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
+  """Whether the run in a folder was trained to this end and evaluated."""
+  saved = storage.read_json(folder / run_config.NAME)
+  is_complete = len(weights.outcome(folder)) == 2
+  return is_complete and saved.get('total_steps') == total_steps

@@ -37,14 +37,15 @@ def save_weights(folder, params: dict[str, Any], *, step: int):
 def remove(folder):
   """Removes the weights of a folder, if any, and their results."""
   if jax.process_index() == 0:
-    for path in outcome(folder):
-      path.unlink()
+    with storage.reported_writes(folder):
+      for path in outcome(folder):
+        path.unlink()
 
 
 def outcome(folder) -> list[pathlib.Path]:
   """What a folder has of weights.safetensors and results.json."""
   paths = (pathlib.Path(folder) / name for name in _OUTCOME)
-  return [path for path in paths if path.is_file()]
+  return [path for path in paths if path.exists()]
 
 
 def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:

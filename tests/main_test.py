@@ -28,7 +28,7 @@ def run(*args):
   main.OVERRIDES.clear()
   with flagsaver.flagsaver():
     try:
-      return main.guarded(main.parse(argv))
+      return main.guarded(main.command_line.parse(argv, main.OVERRIDES))
     except SystemExit as error:
       return error.code
 
@@ -191,7 +191,7 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
     (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
     (('--mode=trian',), 'train|eval|predict'),
     (('--process_id=1',), 'cannot start the distributed run'),
-    (('--weights=x',), '--weights has no use in --mode=train; it is of'),
+    (('--weights=x',), '--weights has no use in --mode=train, only in eval'),
     (('--index=0', '--mode=report'), '--index has no use in --mode=report'),
     (('--config=/dev/null',), '/dev/null is no config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),

@@ -16,10 +16,10 @@ from tests.core import toy_task
   [
     ('task', 'rrn.sudok', 'rrn.sudoku'),
     ('task', 'pretrained.mine', 'rrn.sudoku'),
-    ('batch_size', 0, 'batch_size=0: a whole number of at least 1'),
-    ('microbatch', -1, 'at least 0'),
-    ('total_steps', -3, 'at least 1'),
-    ('steps_per_call', 0, 'at least 1'),
+    ('batch_size', 0, 'batch_size=0: a whole number from 1'),
+    ('microbatch', -1, 'number from 0'),
+    ('total_steps', -3, 'number from 1'),
+    ('steps_per_call', 0, 'number from 1'),
     ('seed', 2**70, 'config.seed'),
     ('checkpoint.keep_last', 0, 'keep_last=0'),
     ('model.width', 0, 'model.width=0'),
@@ -59,7 +59,7 @@ def test_a_refused_start_leaves_no_config(tmp_path, change):
   'name, message', [('init_weights', 'no weights in'), ('data.dir', 'add')]
 )
 def test_a_start_that_failed_can_be_mended(tmp_path, name, message):
-  """What a folder holds before there is a checkpoint does not bind."""
+  """It leaves no config in the folder, which would bind the next."""
   config = sudoku.get_config('smoke')
   mended = config.copy_and_resolve_references()
   config.update_from_flattened_dict({name: str(tmp_path / 'none')})
@@ -73,7 +73,17 @@ def test_a_start_that_failed_can_be_mended(tmp_path, name, message):
     loop.run(mended, str(tmp_path / 'run'))
 
 
-@pytest.mark.parametrize('mark', ['run.json', 'weights.safetensors'])
+def test_a_setting_that_no_config_has(tmp_path):
+  config = sudoku.get_config('smoke')
+  config.data.note = 'mine'
+  with pytest.raises(UserError, match=r'data\.note, and configs/rrn/sudoku'):
+    loop.run(config, str(tmp_path))
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+  'mark', ['run.json', 'weights.safetensors', 'checkpoints', 'point']
+)
 def test_results_do_not_go_to_another_run(tmp_path, monkeypatch, mark):
   monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
   assert loop.run(toy_task.make_config(), str(tmp_path / 'run'))
@@ -131,6 +141,7 @@ def test_settings_of_a_later_version(tmp_path):
     {'model': {'width': 'wide'}},
     {'total_steps': [2]},
     {'report': {'test/solved': 0.5}},
+    {'seed': None},
   ],
 )
 def test_setting_of_another_type(tmp_path, saved):
@@ -141,12 +152,23 @@ def test_setting_of_another_type(tmp_path, saved):
 
 
 def test_weights_tell_their_updates(tmp_path, monkeypatch):
-  """Not the config, which a refused start may have changed."""
   monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
   assert loop.run(toy_task.make_config(), str(tmp_path))
   for total, message in (4, 'has 6 updates already'), (9, 'no multiple'):
     with pytest.raises(UserError, match=message):
       config = toy_task.make_config(total_steps=total, steps_per_call=2)
       loop.run(config, str(tmp_path))
+  assert run_config.read(tmp_path).total_steps == 6  # refused starts leave it
   assert weights.load_step(tmp_path) == 6
   assert experiment.load(str(tmp_path), {}).step == 6
+
+
+@pytest.mark.parametrize('name', ['weights.safetensors', 'results.json'])
+def test_a_folder_that_holds_only_an_outcome_is_not_trained_in(
+  tmp_path, monkeypatch, name
+):
+  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  (tmp_path / name).write_text('kept')
+  with pytest.raises(UserError, match='no checkpoint to go on from'):
+    loop.run(toy_task.make_config(), str(tmp_path))
+  assert (tmp_path / name).read_text() == 'kept'

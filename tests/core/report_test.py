@@ -148,6 +148,9 @@ def test_half_written_last_line_is_left_out(tmp_path):
     ('results.json', '{"step": 1, "metrics": {"x": {"value": "high"}}}'),
     ('results.json', '{"step": 1, "metrics": {"x": {"value": 1, "low": 0}}}'),
     ('run.json', '{"a": 1}'),
+    ('run.json', '[' * 100_000),
+    ('metrics.jsonl', '{"step": 1, "seconds": Infinity}\n'),
+    ('metrics.jsonl', '{"step": 1, "seconds": 1e999}\n'),
   ],
 )
 def test_damaged_file_is_named(tmp_path, name, contents):

@@ -40,6 +40,8 @@ def start_python(code, *args):
 def test_folder_holds_config_and_versions(tmp_path):
   config = make_config()
   with runtime.open_run_folder(tmp_path / 'a' / 'b', config) as folder:
+    assert [path.name for path in folder.iterdir()] == ['lock']
+    runtime.record_start(folder, config)
     saved = json.loads((folder / 'config.json').read_text())
     run = json.loads((folder / 'run.json').read_text())
   assert saved == json.loads(config.to_json())
@@ -48,18 +50,17 @@ def test_folder_holds_config_and_versions(tmp_path):
 
 
 def test_same_config_resumes(tmp_path, caplog):
-  with runtime.open_run_folder(tmp_path, make_config()):
-    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
+  runtime.record_start(tmp_path, make_config())
   changed = make_config(**{'total_steps': 7, 'log.every': 3, 'mesh.fsdp': 2})
   with runtime.open_run_folder(tmp_path, changed) as folder:
+    runtime.record_start(folder, changed)
     saved = json.loads((folder / 'config.json').read_text())
   assert saved['total_steps'] == 7
   assert 'total_steps was 300000 and is 7 now' in caplog.text
 
 
 def test_another_config_is_refused(tmp_path):
-  with runtime.open_run_folder(tmp_path, make_config()):
-    (tmp_path / 'checkpoints' / '3').mkdir(parents=True)
+  runtime.record_start(tmp_path, make_config())
   changed = make_config(**{'seed': 1, 'model.width': 32})
   with pytest.raises(UserError) as caught:
     with runtime.open_run_folder(tmp_path, changed):
@@ -114,7 +115,6 @@ def as_nobody():
   'contents', [b'{"task": ', bytes(9), b'\xff', b'[]', b'{}', b'{"task": 3}']
 )
 def test_damaged_config_is_an_error(tmp_path, contents):
-  (tmp_path / 'results.json').touch()
   (tmp_path / 'config.json').write_bytes(contents)
   with pytest.raises(UserError, match='config.json is damaged'):
     with runtime.open_run_folder(tmp_path, make_config()):

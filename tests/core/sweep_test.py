@@ -2,14 +2,15 @@
 
 import pathlib
 
-import ml_collections
 import pytest
 
-from core import sweep
+from core import runtime, sweep
 from core.errors import UserError
+from tests.core import toy_task
 
+NAMES = 'abc'
 POINTS = {
-  name: ml_collections.ConfigDict({'name': name}) for name in ('a', 'b', 'c')
+  name: toy_task.make_config(seed=seed) for seed, name in enumerate(NAMES)
 }
 
 
@@ -21,12 +22,14 @@ class Trainer:
     self.trained = []
 
   def __call__(self, config, folder):
-    self.trained.append((config.name, folder))
-    outcome = self.outcomes.get(config.name, True)
+    name = NAMES[config.seed]
+    self.trained.append((name, folder))
+    outcome = self.outcomes.get(name, True)
     if isinstance(outcome, Exception):
       raise outcome
     if outcome:
-      pathlib.Path(folder).mkdir(parents=True)
+      pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+      runtime.record_start(pathlib.Path(folder), config)
       for name in ('weights.safetensors', 'results.json'):
         (pathlib.Path(folder) / name).touch()
     return outcome
@@ -42,6 +45,17 @@ def test_each_point_has_its_folder_and_is_trained_once(tmp_path):
   assert first.trained == [(name, str(tmp_path / name)) for name in 'abc']
   assert sweep.run(POINTS, tmp_path, again)
   assert again.names == []
+
+
+def test_finished_points_of_another_config(tmp_path):
+  assert sweep.run(POINTS, tmp_path, Trainer())
+  longer = {name: toy_task.make_config(seed=0, total_steps=9) for name in 'a'}
+  train = Trainer()
+  assert sweep.run(longer, tmp_path, train)
+  assert train.names == ['a']
+  other = {name: toy_task.make_config(seed=3) for name in 'a'}
+  with pytest.raises(UserError, match='another config: seed'):
+    sweep.run(other, tmp_path, Trainer())
 
 
 def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):
