@@ -1,8 +1,6 @@
 """What every config has, and the parsing of what stands behind `file.py:`."""
 
-import ast
 import difflib
-import pathlib
 from collections.abc import Collection
 
 import ml_collections
@@ -11,8 +9,6 @@ from core import files
 from core.errors import UserError
 
 SIZES = ('paper', 'cpu', 'smoke')
-# What a file that is no config raises when it is loaded.
-NO_CONFIG = OSError, LookupError, TypeError, SyntaxError, ValueError
 
 
 def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
@@ -40,46 +36,6 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     check_known('config argument', item if name in SIZES else name, known)
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
-
-
-def check_file(path: str):
-  """Checks that a Python file, if there is one, has a `get_config`.
-
-  Where it has none, that of the file read before it would be called.
-
-  Raises:
-    UserError: it has none.
-  """
-  if not (file := pathlib.Path(path)).exists():
-    return
-  nodes = ast.walk(ast.parse(file.read_bytes()))
-  names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
-  if not any('get_config' in pair for pair in names):
-    raise UserError(f'{path} is no config: it defines no get_config(arg)')
-
-
-def check_overrides(config: ml_collections.ConfigDict, overrides: list[str]):
-  """Checks that a config has what arguments `--config.name=value` change.
-
-  Raises:
-    UserError: it has not; the text names the nearest that it has.
-  """
-  known = _names(config)
-  for override in overrides:
-    name = override.partition('=')[0].partition('.')[2]
-    if name not in known:
-      near = difflib.get_close_matches(name, known, 1, 0)
-      raise UserError(f'unknown config key {name!r}; did you mean {near[0]!r}?')
-
-
-def _names(config: ml_collections.ConfigDict, prefix: str = '') -> list[str]:
-  """All keys by dotted name, those of sections before what they hold."""
-  names = []
-  for key, value in config.items():
-    names.append(prefix + key)
-    if isinstance(value, ml_collections.ConfigDict):
-      names += _names(value, f'{prefix}{key}.')
-  return names
 
 
 def check_known(what: str, name: str, known: Collection[str]):

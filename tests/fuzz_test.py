@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common
-from core import experiment, sharding, step, storage, weights
+from core import command_line, experiment, sharding, step, storage, weights
 from core.errors import UserError
 from hinting.increment import data as increment
 from hinting.sorting import data as integers
@@ -178,7 +178,7 @@ def test_config_arguments(module):
 @given(name=st.text(max_size=9), value=st.text(max_size=3))
 def test_overrides(name, value):
   config = common.default_config()
-  attempt(common.check_overrides, config, [f'--config.{name}={value}'])
+  attempt(command_line.check_overrides, config, [f'--config.{name}={value}'])
 
 
 PARAMS = {'a': np.ones((2, 3), np.float32), 'b': np.zeros(4, np.float16)}

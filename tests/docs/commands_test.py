@@ -9,7 +9,7 @@ import pytest
 from absl import flags
 
 import main
-from configs import common
+from core import command_line
 from core.errors import UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def complaint(arguments):
         return str(error)
   try:
     if config:  # else that of a folder
-      common.check_overrides(config, overrides)
+      command_line.check_overrides(config, overrides)
   except UserError as error:
     return str(error)
   return ''
