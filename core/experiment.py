@@ -4,14 +4,13 @@ import dataclasses
 import importlib
 import io
 import pathlib
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import nnx, traverse_util
+from flax import nnx
 from jax.sharding import Mesh
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
@@ -22,39 +21,18 @@ from core import (
   plots,
   run_config,
   runtime,
+  settings,
   sharding,
   step,
   storage,
   weights,
   writers,
 )
-from core.errors import UserError, check_choice
+from core.errors import UserError
 from core.task import Task
 
-DTYPES = 'float32', 'bfloat16'
-# Numbers that every config has, and the least that they may be.
-_LEAST = {
-  **dict.fromkeys(['num_seeds', 'total_steps', 'batch_size'], 1),
-  **dict.fromkeys(['steps_per_call', 'checkpoint.keep_last'], 1),
-  **dict.fromkeys(['seed', 'microbatch', 'log.every', 'checkpoint.every'], 0),
-}
-# All others may be 0, but these.
-_POSITIVE = re.compile(
-  r'model\.(?!edge_)\w*(width|height|heads)'
-  r'|model\.(num_steps|num_layers|message_layers|node_layers)'
-  r'|evals\.(batch_size|num_\w+|boards_per_givens)'
-  r'|data\.(num_variables|num_examples|questions_per_scene)'
-)
-# Tuples of so many numbers, ...
-_COUNTS = {
-  **dict.fromkeys(['data.givens', 'data.start_givens', 'evals.givens'], [2]),
-  'data.ages': [0, 3],
-  'data.curriculum': [0, 2, 3],
-}
-# ... of at least one, and of others than whole ones.
-_FILLED = re.compile(r'evals\.(num_steps|lengths|test_lengths)|model\..*')
+# What an evaluation leaves in a folder.
 _RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md'
-_FRACTIONS = 'data.curriculum', 'data.task_weights'
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -79,56 +57,8 @@ def sweep_figures(
 
 def _module(config: ConfigDict):
   """The module of the config's task, if the config can be."""
-  _check(config)
+  settings.check(config)
   return importlib.import_module(f'{config.task}.task')
-
-
-def _check(config: ConfigDict):
-  """Raises UserError for a task or a shared setting that cannot be."""
-  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
-  # Of a folder's config, too: no other module may be imported by its name.
-  check_choice('config.task', leaves.get('task', ''), run_config.tasks())
-  numbers = {
-    name: value
-    for name, value in leaves.items()
-    if isinstance(value, int) and not name.startswith('mesh.')
-  }
-  for name, value in (dict.fromkeys(_LEAST) | numbers).items():
-    least = _LEAST.get(name, 1 if _POSITIVE.fullmatch(name) else 0)
-    if value is None or not least <= value < 2**31:
-      raise UserError(
-        f'config.{name}={value!r}: a whole number from {least} to 2147483647'
-        ' expected'
-      )
-  for name, value in leaves.items():
-    if isinstance(value, tuple) and name != 'evals.paper':
-      _check_tuple(name, value)
-  check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
-  for name in 'optim.muon_paths', 'optim.l2_paths':
-    try:
-      re.compile(leaves.get(name, ''))
-    except re.error as error:
-      raise UserError(
-        f'config.{name}={leaves[name]!r} is no regular expression: {error}'
-      ) from error
-
-
-def _check_tuple(name: str, values: tuple):
-  """Raises UserError for numbers that cannot be, or are not as many."""
-  kinds = int | float if name in _FRACTIONS else int
-  least = 1 if name.startswith('evals.') else 0
-  for value in values:
-    if not isinstance(value, kinds) or not least <= value < 2**31:
-      raise UserError(
-        f'config.{name}={values}: numbers from {least} on expected'
-      )
-  if not values and _FILLED.fullmatch(name):
-    raise UserError(f'config.{name}=(): at least one number expected')
-  if len(values) not in _COUNTS.get(name, [len(values)]):
-    counts = ' or '.join(map(str, _COUNTS[name]))
-    raise UserError(f'config.{name}={values}: {counts} numbers expected')
-  if name.endswith('givens') and values[0] > values[1]:
-    raise UserError(f'config.{name}={values}: the least and the most expected')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,7 +95,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   """
   path = pathlib.Path(folder)
   config = run_config.read(path)
-  _check(config)
+  settings.check(config)
   done = config.total_steps
   seeds = range(config.seed, config.seed + config.num_seeds)
   config.update_from_flattened_dict(overrides)
