@@ -80,8 +80,8 @@ class _Run:
     text = f'{scale * value:{digits}}{unit}'
     if (num_seeds := self.config['num_seeds']) == 1:
       return text
-    ends = (f'{name}_{end}' for end in ('min', 'max'))
-    low, high = (self.values.get(end) or math.nan for end in ends)
+    ends = [self.values.get(f'{name}_{end}') for end in ('min', 'max')]
+    low, high = (math.nan if end is None else end for end in ends)
     return (
       f'{text} ({scale * low:{digits}} to {scale * high:{digits}},'
       f' {num_seeds} seeds)'

@@ -54,7 +54,7 @@ def task(monkeypatch):
   monkeypatch.setattr(report.experiment, 'sweep_figures', sweep_figures)
 
 
-def make_run(folder, *, paper, lines=LINES, results=None, seed=3):
+def make_run(folder, *, paper, lines=LINES, results=None, seed=3, num_seeds=1):
   """Writes the files of a run with 100 updates of 32 examples."""
   folder.mkdir(parents=True)
 
@@ -62,7 +62,12 @@ def make_run(folder, *, paper, lines=LINES, results=None, seed=3):
     (folder / name).write_text(json.dumps(value))
 
   config = {'task': 'rrn.sudoku', 'seed': seed, 'total_steps': 100}
-  config |= {'batch_size': 32, 'report': paper, 'data': {'source': 'partial'}}
+  config |= {
+    'num_seeds': num_seeds,
+    'batch_size': 32,
+    'report': paper,
+    'data': {'source': 'partial'},
+  }
   write('config.json', config)
   write('run.json', ORIGIN)
   text = ''.join(json.dumps(line) + '\n' for line in lines)
@@ -94,6 +99,17 @@ def test_run_compares_with_the_paper(tmp_path):
   }
   assert 'evaluated after 100 updates' in text
   assert (folder / 'report.md').read_text() == text
+
+
+def test_several_seeds_have_a_range(tmp_path):
+  values = {'solved': 0.25, 'solved_min': 0.0, 'solved_max': 0.5}
+  folder = make_run(
+    tmp_path / 'run',
+    paper={'test/solved': '9 %'},
+    results={f'test/{k}': {'value': v} for k, v in values.items()},
+    num_seeds=2,
+  )
+  assert '| 25.0 % (0.0 to 50.0, 2 seeds) |' in report.report(folder)
 
 
 def test_run_names_its_provenance(tmp_path):
