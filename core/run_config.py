@@ -58,7 +58,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   check_choice('config.task', saved['task'], tasks())
   config = _bare(saved['task'])
   config.report = ConfigDict()  # only what the folder says
-  if names := _unknown(saved):
+  if names := _unknown(saved, config):
     raise UserError(
       f'{path} has what this version does not know: {", ".join(names)}; use'
       ' the version that wrote it'
@@ -83,7 +83,7 @@ def check_known(config: ConfigDict):
 
   `read` could not tell it from that of a later version.
   """
-  if names := _unknown(config.to_dict()):
+  if names := _unknown(config.to_dict(), _bare(config.task)):
     raise UserError(
       f'the config has {", ".join(names)}, and'
       f' configs/{config.task.replace(".", "/")}.py has not: define it there,'
@@ -117,11 +117,10 @@ def _bare(task: str) -> ConfigDict:
   return runpy.run_path(tasks()[task])['get_config']()
 
 
-def _unknown(config: Mapping[str, Any]) -> list[str]:
+def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:
   """The leaves that the bare config of the same task has not."""
   known, there = (
-    traverse_util.flatten_dict(c, sep='.')
-    for c in (_bare(config['task']).to_dict(), config)
+    traverse_util.flatten_dict(c, sep='.') for c in (bare.to_dict(), config)
   )
   return [
     name
