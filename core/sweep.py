@@ -64,11 +64,12 @@ def run(
         f' {len(names) - 1}'
       )
     names = [names[index]]
+  for name in names:  # told before hours of the points ahead of it
+    run_config.check_same(pathlib.Path(folder) / name, points[name])
   failed = []
   for number, name in enumerate(names, start=1):
     config, point = points[name], pathlib.Path(folder) / name
     print(f'{number}/{len(names)} {name}', file=sys.stderr)
-    run_config.check_same(point, config)
     is_done = is_finished(point, config.total_steps)
     try:
       if not is_done and not train(config, str(point)):

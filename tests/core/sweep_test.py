@@ -53,9 +53,12 @@ def test_finished_points_of_another_config(tmp_path):
   train = Trainer()
   assert sweep.run(longer, tmp_path, train)
   assert train.names == ['a']
-  other = {name: toy_task.make_config(seed=3) for name in 'a'}
+  # Told before the points ahead of it are trained.
+  other = {'new': POINTS['b'], 'a': toy_task.make_config(seed=3)}
+  train = Trainer()
   with pytest.raises(UserError, match='another config: seed'):
-    sweep.run(other, tmp_path, Trainer())
+    sweep.run(other, tmp_path, train)
+  assert train.names == []
 
 
 def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):
