@@ -246,7 +246,7 @@ TUPLES = (), (0,), (2**40,), (1.5,), ('a',), ((1, 2),), (3, 2), (1, 2, 3)
   + ['seq2set.sorting', 'hinting.sorting', 'hinting.increment'],
 )
 def test_settings_that_are_tuples(module, monkeypatch):
-  """As they are found when a task is made, and by its first batch."""
+  """As they are found when a task is made, and its validation."""
   monkeypatch.delenv('LEARNED_ALGORITHMS_DATA', raising=False)
   get_config = importlib.import_module(f'configs.{module}').get_config
   leaves = traverse_util.flatten_dict(get_config('smoke').to_dict(), sep='.')

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from core.errors import UserError
 from rrn import answer
 from tests.rrn import perturbed
 
@@ -82,6 +83,9 @@ def test_the_curriculum_asks_for_ever_more_jumps():
   steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
   assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 4]
   assert most(0, ()) == 4
+  for curriculum in (100, 0), (100, 50, 1):
+    with pytest.raises(UserError, match='updates of one jump'):
+      most(0, curriculum)
 
 
 def test_loss_is_the_mean_over_steps_and_examples():

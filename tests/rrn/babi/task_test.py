@@ -253,6 +253,9 @@ def test_short_stories_come_first():
   ]
   np.testing.assert_allclose(shares, [0.2, 0.2, 0.6, 1, 1])
   assert task.share_of_questions(jnp.asarray(0), ()) == 1
+  for curriculum in (100, 200), (200, 200, 0.2):
+    with pytest.raises(UserError, match='its first update, its last'):
+      task.share_of_questions(jnp.asarray(0), curriculum)
   config = babi.get_config('smoke')
   config.data.curriculum = (100, 200, 0.2)
   made = task.BabiTask(config)
