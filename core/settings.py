@@ -25,7 +25,6 @@ _POSITIVE = re.compile(
 # Tuples of so many numbers, ...
 _COUNTS = {
   **dict.fromkeys(['data.givens', 'data.start_givens', 'evals.givens'], [2]),
-  'data.ages': [0, 3],
   'data.curriculum': [0, 2, 3],
 }
 # ... of at least one, and of others than whole ones.

@@ -124,12 +124,13 @@ class Block(nnx.Module):
   def __call__(
     self,
     x: Float[Array, 'B A D'],
-    memory: tuple[Float[Array, 'B H L D2'], Float[Array, 'B H L D2']],
+    memory: tuple[Float[Array, '#B H L D2'], Float[Array, '#B H L D2']],
     *,
     is_seen: jax.Array,
     num_keys: Int[Array, '#B A'],
     positions: Int[Array, '#B A'],
     key_positions: Int[Array, '#B L'],
+    log_counts: Float[Array, '#B 1 1 L'] | float = 0.0,
     probe: Probe = _BLIND,
   ) -> Float[Array, 'B A D']:
     """Updates tokens.
@@ -141,6 +142,7 @@ class Block(nnx.Module):
       num_keys: how many keys each sees, for the temperature.
       positions: of the tokens.
       key_positions: of the keys.
+      log_counts: the logarithm of how many keys each stands for.
       probe: looks in, and edits.
     """
     keys, values = memory
@@ -151,7 +153,7 @@ class Block(nnx.Module):
     logits = jnp.einsum(
       'bahd,bhld->bhal', queries, keys, preferred_element_type=jnp.float32
     )
-    logits += self.bias(positions, key_positions)
+    logits += self.bias(positions, key_positions) + log_counts
     weights = jax.nn.softmax(jnp.where(is_seen[:, None], logits, _NEVER))
     heads = jnp.einsum('bhal,bhld->bhad', weights, values).swapaxes(1, 2)
     heads = probe.edit(heads)
@@ -297,6 +299,7 @@ class Transformer(nnx.Module):
     """
     length = prompts.shape[1]
     positions = (jnp.arange(length + num_tokens) - starts[:, None]).clip(0)
+    vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
       """Feeds tokens [B A] that stand at `first`; returns the next ones [B]."""
@@ -304,8 +307,21 @@ class Transformer(nnx.Module):
       places = positions[:, here]
       x, new = self.embed(tokens, places), []
       for index, block in enumerate(self.blocks):
+        if isinstance(cache[index], jax.Array):
+          counts = cache[index] + (tokens == vocabulary)
+          new.append(counts)
+          x = block(
+            x,
+            by_token,
+            is_seen=counts[:, None] > 0,
+            num_keys=places + 1,
+            positions=places,
+            key_positions=vocabulary,
+            log_counts=jnp.log(counts)[:, None, None],
+          )
+          continue
         memory = _by_head(*block.keys_and_values(x, places))
-        if cache:
+        if cache[index]:
           memory = jax.tree.map(
             lambda old, now: jax.lax.dynamic_update_slice_in_dim(
               old, now, first, 2
@@ -331,10 +347,18 @@ class Transformer(nnx.Module):
       token, cache = carry
       return run(token[:, None], first, cache), token
 
-    token, cache = run(prompts, 0, [])
+    token, cache = run(prompts, 0, [()] * self.config.num_layers)
     cache = jax.tree.map(
       lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens), (0, 0)]), cache
     )
+    if self.config.positions == 'none':
+      # A first layer without positions has the same key and value wherever a
+      # token stands: in place of them, how often each token was there.
+      inputs = self.embed(vocabulary, vocabulary)
+      by_token = _by_head(*self.blocks[0].keys_and_values(inputs, vocabulary))
+      is_there = jnp.arange(length) >= starts[:, None]
+      counts = (prompts[..., None] == vocabulary) & is_there[..., None]
+      cache[0] = counts.sum(1, dtype=jnp.float32)
     _, tokens = jax.lax.scan(
       step, (token, cache), length + jnp.arange(num_tokens)
     )

@@ -6,11 +6,11 @@ states; its loss; and what is measured of answers whose difficulty is a number
 of jumps.
 
 Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
-C classes, G numbers of jumps.
+D width, C classes, G numbers of jumps.
 """
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,6 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from core.errors import UserError
 from core.metrics import Metric
 from core.task import Metrics
 from rrn import network
@@ -85,32 +84,27 @@ class AnswerNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
     """Returns the logits of each step; `key`: for dropout, None: without."""
-    states = self.network(
+    return self.read_out(
+      self.states(nodes, num_steps=num_steps, edges=edges), key
+    )
+
+  def states(
+    self,
+    nodes: Float[Array, 'B N F'],
+    *,
+    num_steps: int,
+    edges: Float[Array, '... N K E'] | None = None,
+  ) -> Float[Array, 'T B N D']:
+    """Returns the states of the nodes after each step."""
+    return self.network(
       self.pre(nodes), self.graph, num_steps=num_steps, edges=edges
     )
+
+  def read_out(
+    self, states: Float[Array, 'T B N D'], key: jax.Array | None = None
+  ) -> Float[Array, 'T B C']:
+    """Returns the logits of each step's states."""
     return self.output(states.sum(2), key).astype(jnp.float32)
-
-
-def most_jumps(
-  step: jax.Array, *, curriculum: Sequence[int], most: int
-) -> Array:
-  """The most jumps asked for at a step: a curriculum (ours).
-
-  Args:
-    step: completed updates.
-    curriculum: the updates with at most one jump, and those before each further
-      one is asked for; (): none, as in the paper.
-    most: at the end.
-  """
-  if not curriculum:
-    return jnp.asarray(most)
-  if len(curriculum) != 2 or not curriculum[1]:
-    raise UserError(
-      f'config.data.curriculum={tuple(curriculum)}: updates of one jump, and'
-      ' updates before each further one expected'
-    )
-  first, each = curriculum
-  return jnp.clip(2 + (step - first) // each, 1, most)
 
 
 def loss(

@@ -50,7 +50,7 @@ def get_config(arg: str | None = None):
   config.data.num_scenes = 100_000  # 0: a fresh scene for each example
   config.data.questions_per_scene = 1  # in a batch
   config.data.augment = not args.pixels  # scale and turn the positions
-  config.data.curriculum = ()  # see rrn.answer.most_jumps; (): none
+  config.data.curriculum = ()  # see most_jumps of the task; (): none
   config.evals.every = 5000  # updates
   config.evals.num_steps = tuple(range(1, steps + 1))
   has_paper = not args.pixels and (steps == 4 or args.network != _DEFAULT)

@@ -23,6 +23,7 @@ _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
 _FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
 # Of first weights that are mixed of waves, 1 for the usual size; by trial.
 _INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
+_PERSON_SCALE = 3.0  # of the first weights of persons, beside those
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ModelConfig:
     num_waves: 0, or of how many sines and as many cosines the first weights of
       numbers and ages are mixed (ours): sums of numbers are sums of angles. An
       'mlp' has none.
+    fact_loss, answer_loss: weights of two losses (ours), see
+      `rrn.ages.task.AgesTask.loss`; fact_loss=0: the paper's loss alone.
   """
 
   network: str = 'recurrent_relational_network'
@@ -53,12 +56,19 @@ class ModelConfig:
   edge_width: int = 0
   dropout: float = 0.5
   num_waves: int = 0
+  fact_loss: float = 0.0
+  answer_loss: float = 1.0
 
   def __post_init__(self):
     if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
       raise UserError(
         f'config.model.network={self.network} has one step: ask for it by'
         f' --config=configs/rrn/ages.py:network={self.network}'
+      )
+    if self.network == 'mlp' and self.fact_loss:
+      raise UserError(
+        f'config.model.fact_loss={self.fact_loss}: an mlp has no facts; 0'
+        ' expected'
       )
 
 
@@ -81,6 +91,8 @@ class FactNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
+    if config.fact_loss:
+      self.fact_output = layers.Linear(config.width, 2 * _CLASSES, rngs=rngs)
     if config.num_waves:
       self._start_with_waves(config, rngs)
 
@@ -94,9 +106,14 @@ class FactNetwork(nnx.Module):
     first = self.answer.pre.layers[0].kernel
     rows = slice(_FACT - _CLASSES, _FACT)
     mixed = waves @ mix(_INPUT_SCALE, waves.shape[1], config.width)
-    first[...] = first[...].at[rows].set(mixed)
+    persons = first[...].at[: 2 * _PERSONS].multiply(_PERSON_SCALE)
+    first[...] = persons.at[rows].set(mixed)
     last = self.answer.output.layers[-1].kernel
     last[...] = mix(_OUTPUT_SCALE, config.width, waves.shape[1]) @ waves.T
+    if config.fact_loss:
+      mixed = mix(_OUTPUT_SCALE, config.width, 2 * waves.shape[1])
+      parts = [part @ waves.T for part in jnp.split(mixed, 2, axis=1)]
+      self.fact_output.kernel[...] = jnp.concatenate(parts, axis=1)
 
   def __call__(
     self,
@@ -107,10 +124,28 @@ class FactNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
     """Returns the logits of each step; `key`: for dropout, None: without."""
+    states = self._states(facts, question, num_steps)
+    return self.answer.read_out(states, key)
+
+  def infer_facts(
+    self,
+    facts: Int[Array, 'B N 4'],
+    question: Int[Array, ' B'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> tuple[Float[Array, 'T B C'], Float[Array, 'T B N 2 C']]:
+    """As called, and the logits of the ages of both persons of each fact."""
+    states = self._states(facts, question, num_steps)
+    ages = self.fact_output(states).astype(jnp.float32)
+    ages = ages.reshape(*ages.shape[:-1], 2, _CLASSES)
+    return self.answer.read_out(states, key), ages
+
+  def _states(self, facts, question, num_steps):
     asked = jax.nn.one_hot(question, _PERSONS)[:, None]
     asked = jnp.broadcast_to(asked, (*facts.shape[:2], _PERSONS))
     nodes = jnp.concatenate([_one_hot(facts), asked], -1)
-    return self.answer(nodes, num_steps=num_steps, key=key)
+    return self.answer.states(nodes, num_steps=num_steps)
 
 
 class MultilayerPerceptron(nnx.Module):
@@ -169,7 +204,13 @@ def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
 
 
 def _waves(count: int) -> Float[Array, 'C W']:
-  """Sines and cosines of each value, of wavelengths from 2 C down."""
-  angles = jnp.pi * jnp.arange(_CLASSES)[:, None] * (1 + jnp.arange(count))
-  angles = angles / _CLASSES
-  return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], -1)
+  """Sines and cosines of each value, of wavelengths from 2 C down.
+
+  Of amplitudes as their wavelengths, so that near numbers are most alike.
+  """
+  order = 1 + jnp.arange(count)
+  angles = jnp.pi / _CLASSES * jnp.arange(_CLASSES)[:, None] * order
+  amplitudes = 1 / order
+  amplitudes *= jnp.sqrt(count / jnp.square(amplitudes).sum())
+  waves = [amplitudes * jnp.sin(angles), amplitudes * jnp.cos(angles)]
+  return jnp.concatenate(waves, -1)

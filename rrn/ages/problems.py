@@ -60,34 +60,31 @@ def distances(
 def draw(
   key: jax.Array,
   tree: Int[Array, ''],
-  most_jumps: Int[Array, ''],
-  max_age: Int[Array, ''],
 ) -> dict[str, jax.Array]:
   """Draws the ages, the one that is told and the one that is asked for.
 
-  The latter is anyone's, or with `most_jumps` less than 7 that of anyone who is
-  so near. Ages are up to `max_age`.
-
   Returns:
     'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
-    'jumps', the number of differences between the two persons.
+    'jumps', the number of differences between the two persons; 'fact_ages'
+    [8, 2], of both persons of each fact; 'fact_jumps' [8], of the nearer one.
   """
   age_key, anchor_key, question_key = jax.random.split(key, 3)
   order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
-  order = jnp.where(jnp.arange(len(order)) <= max_age, order, -1)
   _, ages = jax.lax.top_k(order, NUM_PERSONS)
   anchor = jax.random.randint(anchor_key, (), 0, NUM_PERSONS)
   edges = decode(tree)
   jumps = distances(edges, anchor)
-  lots = jax.random.uniform(question_key, (NUM_PERSONS,))
-  question = jnp.where(jumps <= most_jumps, lots, -1).argmax()
+  question = jax.random.randint(question_key, (), 0, NUM_PERSONS)
   difference = ages[edges[:, 0]] - ages[edges[:, 1]]
   kind = jnp.where(difference >= 0, data.OLDER, data.YOUNGER)
   facts = jnp.column_stack([edges, kind, jnp.abs(difference)])
   told = jnp.stack([anchor, anchor, jnp.asarray(data.IS), ages[anchor]])
+  facts = jnp.concatenate([facts, told[None]])
   return {
-    'facts': jnp.concatenate([facts, told[None]]),
+    'facts': facts,
     'question': question,
     'answer': ages[question],
     'jumps': jumps[question],
+    'fact_ages': ages[facts[:, :2]],
+    'fact_jumps': jumps[facts[:, :2]].min(-1),
   }

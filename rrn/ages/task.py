@@ -5,19 +5,20 @@
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import layers
 from core.errors import UserError
 from core.lines import answer_lines
+from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import answer
 from rrn.ages import data, plots, problems
@@ -26,6 +27,7 @@ from rrn.ages.model import ModelConfig, make_model
 # Of the keys of evaluation; no config.seed should be one of them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
 _MAX_JUMPS = len(data.PERSONS) - 1
+_KNOWN_BEFORE = 0.3  # weight of the loss of such an age, by trial
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'AgesTask':
@@ -41,11 +43,6 @@ class AgesTask:
     self.data = config.data
     self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
-    if self.data.ages and self.data.ages[0] < _MAX_JUMPS:
-      raise UserError(
-        f'config.data.ages={self.data.ages}: eight persons of different ages'
-        f' need a largest age of at least {_MAX_JUMPS}'
-      )
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
     """Builds the network."""
@@ -63,26 +60,41 @@ class AgesTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws trees and problems on them.
-
-    'facts' [B, 8, 4]; 'question', 'answer' and 'jumps' [B].
-    """
-    most = answer.most_jumps(
-      step, curriculum=self.data.curriculum, most=_MAX_JUMPS
-    )
+    """Draws trees and problems on them: see `problems.draw`."""
+    del step
     tree_key, draw_key = jax.random.split(key)
     trees = jax.random.choice(tree_key, arrays['tree'], (size,))
-    draw = jax.vmap(problems.draw, (0, 0, None, None))
-    keys = jax.random.split(draw_key, size)
-    return draw(keys, trees, most, largest_age(step, self.data.ages))
+    return jax.vmap(problems.draw)(jax.random.split(draw_key, size), trees)
 
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy, averaged over steps and problems."""
-    steps = self.model_config.num_steps
-    logits = model(batch['facts'], batch['question'], num_steps=steps, key=key)
-    return answer.loss(logits, batch['answer'])
+    """Cross-entropy of the answers, averaged over steps and problems.
+
+    With a `fact_loss` (ours), only of those that messages can have told by the
+    step; and added to it that of the ages of each fact's two persons, likewise.
+    Ages that could be known a step before count less.
+    """
+    config = self.model_config
+    problem = batch['facts'], batch['question']
+    if not config.fact_loss:
+      logits = model(*problem, num_steps=config.num_steps, key=key)
+      return answer.loss(logits, batch['answer'])
+    logits, fact_logits = model.infer_facts(
+      *problem, num_steps=config.num_steps, key=key
+    )
+    _, metrics = answer.loss(logits, batch['answer'])
+    jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
+    is_known = batch['jumps'] <= steps[:, None]
+    losses = layers.cross_entropy(logits, batch['answer'])
+    answers = (losses * is_known).sum() / is_known.sum()
+    weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)
+    weights *= jumps < steps[:, None, None]
+    losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
+    facts = (losses * weights).sum() / weights.sum()
+    right = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
+    metrics['facts'] = Metric.mean(right, jumps < config.num_steps)
+    return config.answer_loss * answers + config.fact_loss * facts, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval: a problem a tree.
@@ -99,8 +111,7 @@ class AgesTask:
       trees = trees[: self.evals.num_validation]
     key = jax.random.key(_SEEDS[split])
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, trees)
-    draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
-    drawn = draw(keys, jnp.asarray(trees), _MAX_JUMPS, data.MAX_AGE)
+    drawn = jax.jit(jax.vmap(problems.draw))(keys, jnp.asarray(trees))
     return jax.tree.map(np.asarray, drawn)
 
   def _measure(self, model: nnx.Module, batch: Batch) -> Metrics:
@@ -146,18 +157,3 @@ class AgesTask:
       lines, parse=data.parse, solve=functools.partial(solve, params)
     ):
       yield age if isinstance(age, UserError) else str(age)
-
-
-def largest_age(step: jax.Array, ages: Sequence[int]) -> jax.Array:
-  """The largest age of a problem at a step: a curriculum (ours).
-
-  Args:
-    step: completed updates.
-    ages: the largest age at the start, at least 7, the updates before it grows,
-      and those at whose end it is 98; (): 98 at once, as in the paper.
-  """
-  if not ages:
-    return jnp.asarray(data.MAX_AGE)
-  start, first, last = ages
-  ramp = optax.linear_schedule(start, data.MAX_AGE, max(last - first, 1), first)
-  return jnp.asarray(ramp(step)).astype(jnp.int32)

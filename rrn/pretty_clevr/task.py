@@ -1,7 +1,7 @@
 """Pretty-CLEVR as a task: scenes and questions drawn on the device."""
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -57,11 +57,7 @@ class PrettyClevrTask:
     """
     del arrays
     questions = (self.data.questions_per_scene,)
-    most = answer.most_jumps(
-      step,
-      curriculum=self.data.curriculum,
-      most=data.MAX_JUMPS,
-    )
+    most = most_jumps(step, self.data.curriculum)
 
     def example(key):
       scene_key, augment_key, anchor_key, jump_key = jax.random.split(key, 4)
@@ -180,3 +176,22 @@ def _run(model, batch, **options) -> jax.Array:
   """The logits 'T B Q C' of a batch's questions."""
   names = 'positions', 'colours', 'anchors', 'jumps'
   return model(*(batch[name] for name in names), **options)
+
+
+def most_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
+  """The most jumps asked for at a step: a curriculum (ours).
+
+  Args:
+    step: completed updates.
+    curriculum: the updates with at most one jump, and those before each further
+      one is asked for; (): none, as in the paper.
+  """
+  if not curriculum:
+    return jnp.asarray(data.MAX_JUMPS)
+  if len(curriculum) != 2 or not curriculum[1]:
+    raise UserError(
+      f'config.data.curriculum={tuple(curriculum)}: updates of one jump, and'
+      ' updates before each further one expected'
+    )
+  first, each = curriculum
+  return jnp.clip(2 + (step - first) // each, 1, data.MAX_JUMPS)

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from core.errors import UserError
 from rrn import answer
 from tests.rrn import perturbed
 
@@ -74,18 +73,6 @@ def test_measures_by_hand():
   assert values['steps_2/accuracy_1_jumps'] == 0.5
   assert measured['steps_2/accuracy_1_jumps'].weight == 2
   assert not any(metric.is_independent for metric in measured.values())
-
-
-def test_the_curriculum_asks_for_ever_more_jumps():
-  def most(step, curriculum):
-    return answer.most_jumps(jnp.asarray(step), curriculum=curriculum, most=4)
-
-  steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
-  assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 4]
-  assert most(0, ()) == 4
-  for curriculum in (100, 0), (100, 50, 1):
-    with pytest.raises(UserError, match='updates of one jump'):
-      most(0, curriculum)
 
 
 def test_loss_is_the_mean_over_steps_and_examples():

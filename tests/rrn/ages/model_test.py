@@ -21,8 +21,7 @@ def make(**options):
 def draw(count=16):
   trees = jnp.asarray(data.split_trees()['train'][:count])
   keys = jax.random.split(jax.random.key(0), count)
-  draw = jax.jit(jax.vmap(problems.draw, (0, 0, None, None)))
-  drawn = draw(keys, trees, 7, 98)
+  drawn = jax.jit(jax.vmap(problems.draw))(keys, trees)
   return drawn['facts'], drawn['question']
 
 
@@ -54,14 +53,23 @@ def test_every_parameter_has_a_gradient(options):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
+def test_facts_are_inferred_from_the_same_states():
+  model = nnx.merge(*perturbed.split(make(width=16, fact_loss=1.0)))
+  answers, ages = model.infer_facts(*draw(), num_steps=2)
+  assert ages.shape == (2, 16, 8, 2, 100)
+  np.testing.assert_array_equal(answers, model(*draw(), num_steps=2))
+  with pytest.raises(UserError, match='an mlp has no facts'):
+    make(network='mlp', num_steps=1, fact_loss=1.0)
+
+
 def test_waves_are_first_weights_of_numbers_alone():
   plain, waves = make(width=16), make(width=16, num_waves=4)
   plain, waves = plain.answer, waves.answer
   first = np.asarray(waves.pre.layers[0].kernel[...])
-  persons = np.r_[:19, 119:127]
-  np.testing.assert_array_equal(
-    first[persons], plain.pre.layers[0].kernel[...][persons]
-  )
+  usual = np.asarray(plain.pre.layers[0].kernel[...])
+  np.testing.assert_array_equal(first[:16], 3 * usual[:16])
+  others = np.r_[16:19, 119:127]
+  np.testing.assert_array_equal(first[others], usual[others])
   # Neighbours are alike, and weights of 100 numbers have 8 dimensions.
   numbers = first[19:119], np.asarray(waves.output.layers[-1].kernel[...]).T
   for rows in numbers:

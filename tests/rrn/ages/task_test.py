@@ -22,8 +22,7 @@ def make(arg='smoke', **changes):
 def draw(made, size=64):
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = jax.jit(made.batch, static_argnames='size')
-  step = jnp.asarray(10_000)  # after the curriculum
-  return batch(jax.random.key(0), arrays, size=size, step=step)
+  return batch(jax.random.key(0), arrays, size=size, step=jnp.asarray(0))
 
 
 def number(edges):
@@ -45,17 +44,44 @@ def test_batches_hold_right_answers_on_trees_of_training():
   assert np.isin(drawn, number(decoded)).all()
 
 
-def test_the_largest_age_grows():
-  def largest(step, ages=(11, 100, 300)):
-    return int(task.largest_age(jnp.asarray(step), ages))
+class Guesses(nnx.Module):
+  """Random logits of answers and of facts."""
 
-  assert [largest(step) for step in (0, 100, 200, 300, 999)] == [
-    *(11, 11, 54, 98, 98)
-  ]
-  assert largest(0, ()) == 98
-  assert largest(5, (11, 5, 5)) == 11 and largest(6, (11, 5, 5)) == 98
-  with pytest.raises(UserError, match='at least 7'):
-    make(**{'data.ages': (6, 0, 1)})
+  def infer_facts(self, facts, question, *, num_steps, key):
+    del question
+    shape = num_steps, len(facts)
+    keys = jax.random.split(key)
+    answers = jax.random.normal(keys[0], (*shape, 100))
+    return answers, jax.random.normal(keys[1], (*shape, 8, 2, 100))
+
+
+def test_the_loss_is_of_what_messages_can_have_told():
+  made = make(
+    **{'model.num_steps': 3, 'model.fact_loss': 2.0, 'model.answer_loss': 0.5}
+  )
+  batch, model, key = draw(made), Guesses(), jax.random.key(1)
+  loss, metrics = made.loss(model, batch, key)
+  answers, facts = map(
+    jax.nn.log_softmax,
+    model.infer_facts(batch['facts'], None, num_steps=3, key=key),
+  )
+  answer_losses, fact_losses, weights = [], [], []
+  for row in range(64):
+    ages, jumps = data.solve(batch['facts'][row])
+    asked = int(batch['question'][row])
+    for t in 1, 2, 3:
+      if jumps[asked] <= t:
+        answer_losses.append(-answers[t - 1, row, ages[asked]])
+      for k, (i, j, *_) in enumerate(np.asarray(batch['facts'][row])):
+        first = 1 + min(jumps[i], jumps[j])
+        if first <= t:
+          logits = facts[t - 1, row, k]
+          fact_losses.append(-(logits[0, ages[i]] + logits[1, ages[j]]) / 2)
+          weights.append(1.0 if first == t else 0.3)
+  expected = 0.5 * np.mean(answer_losses)
+  expected += 2.0 * np.average(fact_losses, weights=weights)
+  np.testing.assert_allclose(loss, expected, rtol=1e-5)
+  assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
 
 
 class Oracle(nnx.Module):

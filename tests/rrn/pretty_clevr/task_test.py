@@ -59,6 +59,18 @@ def test_training_begins_with_few_jumps():
   assert draw(make(**{'data.curriculum': ()}), step=0)['jumps'].max() == 7
 
 
+def test_the_curriculum_asks_for_ever_more_jumps():
+  def most(step, curriculum):
+    return task.most_jumps(jnp.asarray(step), curriculum)
+
+  steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
+  assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 7]
+  assert most(0, ()) == 7
+  for curriculum in (100, 0), (100, 50, 1):
+    with pytest.raises(UserError, match='updates of one jump'):
+      most(0, curriculum)
+
+
 def test_the_papers_scenes_come_from_a_pool():
   few = draw(make(**{'data.num_scenes': 4, 'data.augment': False}))
   assert len(np.unique(few['positions'][:, 0], axis=0)) == 4
