@@ -32,8 +32,9 @@ def get_config(arg: str | None = None):
   args = common.parse_arg(arg, network=NETWORKS[0], steps=0)
   common.check_known('network', args.network, NETWORKS)
   steps = args.steps or (4 if args.size == 'cpu' else 8)
+  test_steps = tuple(sorted({steps, 8}))
   if args.network != NETWORKS[0]:
-    steps = 1
+    steps, test_steps = 1, (1,)
   config = common.default_config()
   config.task = 'rrn.ages'
   config.model.network = args.network
@@ -49,7 +50,7 @@ def get_config(arg: str | None = None):
   config.model.fact_loss = 0.0  # see rrn.ages.task; 0: the paper's loss
   config.model.answer_loss = 1.0
   config.evals.every = 5000  # updates
-  config.evals.num_steps = (steps,) if steps in (1, 8) else (steps, 8)
+  config.evals.num_steps = test_steps
   config.evals.num_validation = 2048  # problems, on trees of training
   config.evals.batch_size = 256
   config.total_steps = 1_000_000  # the authors': at most 10 million
