@@ -73,7 +73,7 @@ class AgesTask:
 
     With a `fact_loss` (ours), only of those that messages can have told by the
     step; and added to it that of the ages of each fact's two persons, likewise.
-    Ages that could be known a step before count less.
+    Ages in facts that a step before could tell count less.
     """
     config = self.model_config
     problem = batch['facts'], batch['question']
@@ -87,7 +87,7 @@ class AgesTask:
     jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
     is_known = batch['jumps'] <= steps[:, None]
     losses = layers.cross_entropy(logits, batch['answer'])
-    answers = (losses * is_known).sum() / is_known.sum()
+    answers = (losses * is_known).sum() / is_known.sum().clip(1)
     weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)
     weights *= jumps < steps[:, None, None]
     losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)

@@ -82,6 +82,8 @@ def test_the_loss_is_of_what_messages_can_have_told():
   expected += 2.0 * np.average(fact_losses, weights=weights)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
+  far = batch | {'jumps': jnp.full(64, 7)}  # no answer that is known
+  assert 0 < made.loss(model, far, key)[0] < loss
 
 
 class Oracle(nnx.Module):
