@@ -2,8 +2,8 @@
 
   uv run main.py --config=configs/rrn/ages.py:cpu,steps=1 --workdir=runs/ages_1
 
-and so on with steps=2 and then 4, each in a folder of its own, and with
---config.init_weights= the folder before.
+and so on with steps=2, with 4, and with 4 again on answers, each in a folder of
+its own and from the weights of the one before: rrn/README.md has the commands.
 
 bare    the paper: 8 steps, Adam 1e-4, batch 128.
 :cpu    ours, for two CPU cores: shallow MLPs, Muon, no dropout, numbers that
