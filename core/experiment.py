@@ -5,7 +5,7 @@ import importlib
 import io
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -45,13 +45,14 @@ def make_task(config: ConfigDict) -> Task:
 
 
 def sweep_figures(
-  points: Sequence[tuple[ConfigDict, Mapping[str, Any]]],
+  points: Mapping[str, tuple[ConfigDict, Mapping[str, Any]]],
 ) -> Mapping[str, Figure]:
   """Pictures of a sweep, by file name, if its task's module draws any.
 
-  `points` has the config of each run and what was measured of it.
+  `points` has the config of each run and what was measured of it, by its name.
   """
-  draw = getattr(_module(points[0][0]), 'sweep_figures', lambda points: {})
+  (config, _), *_ = points.values()
+  draw = getattr(_module(config), 'sweep_figures', lambda points: {})
   return draw(points)
 
 

@@ -167,7 +167,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
     rows.append((label, *cells))
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
-  points = [(run.config, run.values) for run in runs]
+  points = {run.folder.name: (run.config, run.values) for run in runs}
   if figures := experiment.sweep_figures(points):
     plots.save(figures, folder / 'plots')
   table = _table(('', *short.values()), rows)

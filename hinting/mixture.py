@@ -300,21 +300,8 @@ class MixtureTask:
     """Accuracy against the length of the list."""
     del model
     lengths = self.evals.test_lengths
-    curves = {
-      name: (
-        lengths,
-        [values.get(f'{name}/accuracy_length_{n}') for n in lengths],
-      )
-      for name in self.tests
-      if f'{name}/accuracy_length_{lengths[0]}' in values
-    }
-    if not curves:
-      return {}
-    return {
-      'test_accuracy_by_length': plots.accuracy_by_length(
-        curves, self.data.max_length
-      )
-    }
+    curves = {name: _curve(values, name, lengths) for name in self.tests}
+    return _accuracy_by_length(curves, self.data.max_length)
 
   def predict(
     self, model: Transformer, lines: Iterable[str]
@@ -357,6 +344,32 @@ class MixtureTask:
       yield text
     if wrong:
       logging.warning('%d of %d answers %s', wrong, total, self.flaw)
+
+
+def sweep_figures(
+  points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
+) -> dict[str, Figure]:
+  """Accuracy of each run against the length of the list."""
+  curves = {
+    name: _curve(values, 'test', config.evals.test_lengths)
+    for name, (config, values) in points.items()
+  }
+  longest = max(config.data.max_length for config, _ in points.values())
+  return _accuracy_by_length(curves, longest)
+
+
+def _curve(values, test, lengths):
+  """Lengths, and what was measured at each; None: nothing was."""
+  shares = [values.get(f'{test}/accuracy_length_{n}') for n in lengths]
+  return (lengths, shares) if set(shares) != {None} else None
+
+
+def _accuracy_by_length(curves, longest):
+  curves = {name: curve for name, curve in curves.items() if curve}
+  if not curves:
+    return {}
+  figure = plots.accuracy_by_length(curves, longest)
+  return {'test_accuracy_by_length': figure}
 
 
 def _values(tokens: np.ndarray) -> list[int | None]:

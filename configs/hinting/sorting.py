@@ -9,11 +9,15 @@ bare    a guess at the paper, whose sizes are not known to us: width 512, batch
         lists of 100; with the defaults, in 1,500 updates, none.
 :smoke  a smaller network, lists of at most 8 values from 32, seconds.
 Arguments: `hint=successor`, another of hinting/hints.py, several joined by +,
-or none; `temperature=T0` to T5; `positions=none`; `lists=plain`, distinct,
-rich, dense or diverse; `main=sort` or scratchpad.
+or none; `hint_share=0.5` of the rows; `temperature=T0` to T5;
+`positions=none`; `lists=plain`, distinct, rich, dense or diverse; `main=sort`
+or scratchpad; `num_layers=2`; `num_rows=0`: that many fixed rows, 0: fresh
+ones; `table=hints`, what --mode=sweep runs, another of TABLES below.
 Expect: under 1 % of lists of 100 without a hint, over 92 % with one (the
 paper's abstract); what is ours is in hinting/README.md.
 """
+
+import itertools
 
 from configs import common
 from configs.hinting import common as shared
@@ -34,18 +38,34 @@ HINTS = (
   'shuffled_successor',
   'more_sort',
 )
+_PAIR = 'none', 'successor'
+# Of each table the arguments that vary, and their values.
+TABLES = {
+  'hints': {'hint': HINTS},
+  'hint_shares': {'hint_share': (0.25, 0.5, 0.75)},
+  'temperatures': {
+    'temperature': ('T0', 'T1', 'T2', 'T3', 'T4', 'T5'),
+    'hint': _PAIR,
+  },
+  'positions': {
+    'positions': ('none', 'learned', 'randomised', 't5', 'alibi', 'rotary'),
+    'hint': _PAIR,
+  },
+  'lists': {
+    'lists': ('plain', 'distinct', 'rich', 'dense', 'diverse'),
+    'hint': _PAIR,
+  },
+  'depths': {'num_layers': (1, 2, 4), 'hint': _PAIR},
+  'training_sets': {
+    'num_rows': (10_000, 100_000, 1_000_000, 0),
+    'hint': _PAIR,
+  },
+}
 
 
 def get_config(arg: str | None = None):
   """Builds the config; for its arguments see above."""
-  args = common.parse_arg(
-    arg,
-    hint='successor',
-    temperature='T0',
-    positions='none',
-    lists='plain',
-    main='sort',
-  )
+  args = _parse(arg)
   config = shared.rows_config(
     args,
     longest_list=200,
@@ -59,6 +79,9 @@ def get_config(arg: str | None = None):
     },
   )
   config.task = 'hinting.sorting'
+  config.model.num_layers = args.num_layers
+  config.data.hint_share = args.hint_share
+  config.data.num_rows = args.num_rows
   config.data.lists = args.lists
   config.data.main = args.main
   config.data.num_values = 256 if args.lists == 'distinct' else 100
@@ -68,9 +91,31 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The hints, the two controls, and no hint."""
-  prefix = f'{arg},' if arg else ''
-  return {hint: get_config(f'{prefix}hint={hint}') for hint in HINTS}
+  """The runs of a table: by default all hints, two controls and no hint."""
+  table = _parse(arg).table
+  common.check_known('table', table, TABLES)
+  points = {}
+  for values in itertools.product(*TABLES[table].values()):
+    varied = dict(zip(TABLES[table], values, strict=True))
+    name = '_'.join(f'{key}_{value}' for key, value in varied.items())
+    choice = [f'{key}={value}' for key, value in varied.items()]
+    points[name] = get_config(','.join(filter(None, (arg, *choice))))
+  return points
+
+
+def _parse(arg: str | None):
+  return common.parse_arg(
+    arg,
+    hint='successor',
+    hint_share=0.5,
+    temperature='T0',
+    positions='none',
+    lists='plain',
+    main='sort',
+    num_layers=2,
+    num_rows=0,
+    table='hints',
+  )
 
 
 def _paper(args) -> str:

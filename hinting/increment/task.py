@@ -9,6 +9,8 @@ from hinting import mixture
 from hinting.increment import data, hints
 from hinting.vocabulary import Token
 
+sweep_figures = mixture.sweep_figures
+
 
 def make_task(config: ml_collections.ConfigDict) -> 'IncrementTask':
   """Builds the task from its config."""

@@ -11,6 +11,8 @@ from hinting.vocabulary import Token
 
 MAIN_KINDS = 'sort', 'scratchpad'
 
+sweep_figures = mixture.sweep_figures
+
 
 def make_task(config: ml_collections.ConfigDict) -> 'SortingTask':
   """Builds the task from its config."""

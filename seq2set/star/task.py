@@ -6,7 +6,7 @@ a fixed order, or in one that the model finds (ours: `seq2set.order_search`).
 
 import dataclasses
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -57,10 +57,10 @@ def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
 
 
 def sweep_figures(
-  points: Sequence[tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
+  points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
 ) -> dict[str, Figure]:
   """What the position of the head costs, over the paper's grid."""
-  figure = plots.head_first_less_head_last(points)
+  figure = plots.head_first_less_head_last(points.values())
   return {'head_first_less_head_last': figure} if figure else {}
 
 

@@ -46,7 +46,7 @@ def task(monkeypatch):
     # A figure named after the values of each point.
     return {
       f'solved_{values["validation/solved"]}': Figure()
-      for _, values in points
+      for _, values in points.values()
       if 'validation/solved' in values
     }
 

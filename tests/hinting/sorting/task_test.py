@@ -75,11 +75,57 @@ def test_shares_are_exact():
 
 def test_rows_of_every_hint_of_the_sweep():
   points = sorting.sweep('smoke')
-  assert set(points) == {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
+  kinds = {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
+  assert set(points) == {f'hint_{kind}' for kind in kinds}
   for name, config in points.items():
-    names = {'sort'} if name == 'none' else {'sort', name}
+    names = {'sort', name.removeprefix('hint_')} - {'none'}
     batch = jax.eval_shape(functools.partial(draw, task.make_task(config)))
     assert {column.split('/')[0] for column in batch} == names
+
+
+def test_tables():
+  sizes = {
+    table: len(sorting.sweep(f'smoke,table={table}'))
+    for table in sorting.TABLES
+  }
+  assert sizes == {
+    'hints': 14,
+    'hint_shares': 3,
+    'temperatures': 12,
+    'positions': 12,
+    'lists': 10,
+    'depths': 6,
+    'training_sets': 8,
+  }
+  made = {
+    name: task.make_task(config)
+    for table in sorting.TABLES
+    for name, config in sorting.sweep(f'smoke,table={table}').items()
+  }
+  assert made['hint_share_0.25'].data.hint_share == 0.25
+  assert made['num_layers_4_hint_none'].model_config.num_layers == 4
+  assert made['num_rows_10000_hint_successor'].data.num_rows == 10_000
+  assert made['lists_distinct_hint_none'].data.hint == ''
+  with pytest.raises(UserError, match="did you mean 'depths'"):
+    sorting.sweep('smoke,table=depth')
+
+
+def test_figure_of_a_table():
+  config = sorting.get_config('smoke')
+  values = {f'test/accuracy_length_{n}': n / 100 for n in (4, 8, 16, 32)}
+  points = {
+    'first': (config, values),
+    'second': (config, values),
+    'new': (config, {}),
+  }
+  (figure,) = task.sweep_figures(points).values()
+  *curves, trained = sorted(
+    figure.axes[0].lines, key=lambda line: -len(line.get_xdata())
+  )
+  assert [line.get_label() for line in curves] == ['first', 'second']
+  assert list(curves[0].get_ydata()) == [0.04, 0.08, 0.16, 0.32]
+  assert list(trained.get_xdata()) == [8, 8]
+  assert task.sweep_figures({'new': (config, {})}) == {}
 
 
 def test_a_fixed_training_set():

@@ -13,12 +13,13 @@ def points(gaps):
       config = star.get_config(
         f'num_examples={examples},beta={beta},order={order}'
       )
-      yield config, {'test/excess_nats': excess, 'validation/excess_nats': 9.0}
+      values = {'test/excess_nats': excess, 'validation/excess_nats': 9.0}
+      yield f'{examples}_{beta}_{order}', (config, values)
 
 
 def test_the_grid_has_the_differences():
   gaps = {(200, 1.0): -0.5, (200, 2.0): 0.25, (2000, 1.0): 0.0}
-  figure = task.sweep_figures(list(points(gaps)))['head_first_less_head_last']
+  figure = task.sweep_figures(dict(points(gaps)))['head_first_less_head_last']
   (axes,) = figure.axes
   assert axes.get_title(loc='left') == '30 variables'
   shown = axes.images[0].get_array().filled(np.nan)
@@ -28,4 +29,4 @@ def test_the_grid_has_the_differences():
 
 def test_half_a_cell_is_no_figure():
   first, *_ = points({(200, 1.0): -0.5})
-  assert task.sweep_figures([first]) == {}
+  assert task.sweep_figures(dict([first])) == {}
