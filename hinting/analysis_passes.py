@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from hinting import analysis_measures as measures
-from hinting.transformer import ModelConfig, Probe, Transformer
+from hinting.transformer import Hook, ModelConfig, Transformer
 from hinting.vocabulary import Token
 
 ROLES = 4  # of a token: BOS, of the list, the delimiter, behind it
@@ -72,18 +72,18 @@ def run(
 
   Returns:
     The logits behind the delimiter and behind each later token, and what
-    probes see in each layer: of the last only at these tokens, unless
+    hooks see in each layer: of the last only at these tokens, unless
     `is_whole`.
   """
   role = roles(length, tokens.shape[1])
   at = jnp.arange(length + 1, tokens.shape[1])
   seen = [{} for _ in model.blocks]
 
-  def probe(layer):
+  def hook(layer):
     is_cut = not is_whole and layer + 1 == len(seen)
     means = edit.means[layer, role[at] if is_cut else role]
     is_ablated = edit.is_ablated[layer][:, None]
-    return Probe(
+    return Hook(
       see=seen[layer].__setitem__,
       scale=edit.scales[layer],
       edit=lambda heads: jnp.where(is_ablated, means, heads),
@@ -92,7 +92,7 @@ def run(
   logits = model(
     tokens,
     at=None if is_whole else jnp.broadcast_to(at, (len(tokens), len(at))),
-    probes=tuple(map(probe, range(len(seen)))),
+    hooks=tuple(map(hook, range(len(seen)))),
   )
   return (logits[:, length + 1 :] if is_whole else logits), seen
 

@@ -54,7 +54,8 @@ def draw_values(
       the lists as 'plain', the other half from fewer values: 'rich' from at
       most k values, k uniform in 1 .. n; 'dense' from a window, its width
       uniform in n .. V; 'diverse' from at most k values of a window, its width
-      log-uniform in k .. V.
+      log-uniform in k .. V. A window takes uniform values modulo its width, so
+      that its lower ones may come a little more often.
   """
   keys = jax.random.split(key, 5)
   plain = jax.random.randint(keys[0], (size,), 1, num_values + 1)

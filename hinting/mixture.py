@@ -90,9 +90,10 @@ class MixtureTask:
         f'config.model.max_positions={self.model_config.max_positions}: rows of'
         f' {longest} values have {num_positions} positions'
       )
-    if not rows.MIN_LENGTH < self.data.max_length <= 20:
+    # Four values and START are as many queries as a row of 'successors' has.
+    if not 4 <= self.data.max_length <= 20:
       raise UserError(
-        f'config.data.max_length={self.data.max_length}: 3 to 20 expected'
+        f'config.data.max_length={self.data.max_length}: 4 to 20 expected'
       )
 
   def draw_values(

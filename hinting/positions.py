@@ -4,8 +4,7 @@ None of them is the paper's: a reviewer asked for the comparison.
 
   none        order is known from the causal mask alone (NoPE)
   learned     a table, indexed from a random start in training
-  randomised  a table, indexed by sorted random positions in training (Ruoss et
-              al. 2023), and from 0 on in evaluation, where they draw too
+  randomised  a table, indexed by sorted random positions (Ruoss et al. 2023)
   rotary      queries and keys turned by their positions (Su et al. 2021)
   alibi       logits fall with the distance (Press et al. 2022)
   t5          logits get a bias by bucket of distance (Raffel et al. 2020)
@@ -25,24 +24,28 @@ _FAR = 128  # distance from which all share a bucket
 
 
 def draw(
-  key: jax.Array, positions: Int[Array, 'B L'], kind: str, size: int
+  key: jax.Array | None, positions: Int[Array, 'B L'], kind: str, size: int
 ) -> Int[Array, 'B L']:
-  """Moves positions in their rows to where training puts them in a table.
+  """Moves positions in their rows to where they are in a table.
 
   Args:
-    key: of the draw; one for all rows of a packed row.
-    positions: of each token in its row, from 0.
+    key: of a draw of training; None: in evaluation, where only 'randomised'
+      draws, and always the same.
+    positions: of each token in its row, from 0; a row stands in one piece.
     kind: one of `KINDS`; only those with a table move.
     size: of the table.
   """
   batch, length = positions.shape
-  if kind == 'learned':
+  if kind == 'learned' and key is not None:
     starts = jax.random.randint(key, (batch, 1), 0, size - length + 1)
     return positions + starts
   if kind == 'randomised':
+    key = jax.random.key(0) if key is None else key
     order = jax.random.uniform(key, (batch, size))
-    chosen = jnp.sort(jax.lax.top_k(order, length)[1])
-    return jnp.take_along_axis(chosen, positions, 1)
+    drawn = jax.lax.top_k(order, length)[1]
+    # Sorted in each row: the rows of a packed one follow each other.
+    row = jnp.cumsum(positions == 0, 1)
+    return jnp.sort(row * size + drawn) % size
   return positions
 
 

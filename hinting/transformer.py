@@ -68,7 +68,7 @@ class ModelConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class Probe:
+class Hook:
   """How analysis looks into a layer, and changes it.
 
   Attributes:
@@ -83,7 +83,7 @@ class Probe:
   edit: Callable[[jax.Array], jax.Array] = lambda heads: heads
 
 
-_BLIND = Probe()
+_NO_HOOK = Hook()
 
 
 class Block(nnx.Module):
@@ -131,7 +131,7 @@ class Block(nnx.Module):
     positions: Int[Array, '#B A'],
     key_positions: Int[Array, '#B L'],
     log_counts: Float[Array, '#B 1 1 L'] | float = 0.0,
-    probe: Probe = _BLIND,
+    hook: Hook = _NO_HOOK,
   ) -> Float[Array, 'B A D']:
     """Updates tokens.
 
@@ -143,12 +143,12 @@ class Block(nnx.Module):
       positions: of the tokens.
       key_positions: of the keys.
       log_counts: the logarithm of how many keys each stands for.
-      probe: looks in, and edits.
+      hook: looks in, and edits.
     """
     keys, values = memory
     queries = self._place(self.query(self._attention_input(x)), positions)
     scale = self.temperature(queries, num_keys) / queries.shape[-1] ** 0.5
-    queries *= jnp.asarray(scale * probe.scale)[..., None]
+    queries *= jnp.asarray(scale * hook.scale)[..., None]
     # Logits and their softmax are float32 whatever the products are.
     logits = jnp.einsum(
       'bahd,bhld->bhal', queries, keys, preferred_element_type=jnp.float32
@@ -156,14 +156,14 @@ class Block(nnx.Module):
     logits += self.bias(positions, key_positions) + log_counts
     weights = jax.nn.softmax(jnp.where(is_seen[:, None], logits, _NEVER))
     heads = jnp.einsum('bhal,bhld->bhad', weights, values).swapaxes(1, 2)
-    heads = probe.edit(heads)
-    probe.see('logits', logits)
-    probe.see('weights', weights)
-    probe.see('heads', heads)
+    heads = hook.edit(heads)
+    hook.see('logits', logits)
+    hook.see('weights', weights)
+    hook.see('heads', heads)
     x += self.out(heads.reshape(x.shape))
     hidden = self.feed_forward_norm(x) if self.config.has_norm else x
     x += self.down(ACTIVATIONS[self.config.activation](self.up(hidden)))
-    probe.see('residual', x)
+    hook.see('residual', x)
     return x
 
   def _attention_input(self, x):
@@ -222,7 +222,7 @@ class Transformer(nnx.Module):
     segments: Int[Array, 'B L'] | None = None,
     positions: Int[Array, 'B L'] | None = None,
     position_key: jax.Array | None = None,
-    probes: tuple[Probe, ...] | None = None,
+    hooks: tuple[Hook, ...] | None = None,
   ) -> Float[Array, 'B A V']:
     """Returns the logits of the token behind each token.
 
@@ -232,20 +232,14 @@ class Transformer(nnx.Module):
       segments: the row that each token is of; None: one row.
       positions: of each token in its row; None: one row.
       position_key: for positions that are drawn in training.
-      probes: one a layer, for analysis.
+      hooks: one a layer, for analysis.
     """
     batch, length = tokens.shape
-    probes = probes or (_BLIND,) * self.config.num_layers
+    hooks = hooks or (_NO_HOOK,) * self.config.num_layers
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     num_keys = positions + 1
-    if position_key is not None:
-      positions = positional.draw(
-        position_key,
-        positions,
-        self.config.positions,
-        self.config.max_positions,
-      )
+    positions = self._in_table(position_key, positions)
     is_seen = jnp.tril(jnp.ones((1, length, length), bool))
     if segments is not None:
       is_seen &= segments[:, :, None] == segments[:, None]
@@ -266,7 +260,7 @@ class Transformer(nnx.Module):
           for name, value in queries.items()
         }
       x = block(
-        x, memory, **queries, key_positions=positions, probe=probes[index]
+        x, memory, **queries, key_positions=positions, hook=hooks[index]
       )
     return self.read_out(x)
 
@@ -278,6 +272,12 @@ class Transformer(nnx.Module):
     if self.config.has_table:
       x += layers.look_up(self.position_table[...], positions)
     return x
+
+  def _in_table(self, key, positions):
+    config = self.config
+    return positional.draw(
+      key, positions, config.positions, config.max_positions
+    )
 
   def read_out(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
     """The logits of a residual stream, of the last layer or of another."""
@@ -298,14 +298,14 @@ class Transformer(nnx.Module):
       num_tokens: T.
     """
     length = prompts.shape[1]
-    positions = (jnp.arange(length + num_tokens) - starts[:, None]).clip(0)
+    before = (jnp.arange(length + num_tokens - 1) - starts[:, None]).clip(0)
+    positions = self._in_table(None, before)
     vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
       """Feeds tokens [B A] that stand at `first`; returns the next ones [B]."""
       here = first + jnp.arange(tokens.shape[1])
-      places = positions[:, here]
-      x, new = self.embed(tokens, places), []
+      x, new = self.embed(tokens, positions[:, here]), []
       for index, block in enumerate(self.blocks):
         if isinstance(cache[index], jax.Array):
           counts = cache[index] + (tokens == vocabulary)
@@ -314,13 +314,13 @@ class Transformer(nnx.Module):
             x,
             by_token,
             is_seen=counts[:, None] > 0,
-            num_keys=places + 1,
-            positions=places,
+            num_keys=before[:, here] + 1,
+            positions=positions[:, here],
             key_positions=vocabulary,
             log_counts=jnp.log(counts)[:, None, None],
           )
           continue
-        memory = _by_head(*block.keys_and_values(x, places))
+        memory = _by_head(*block.keys_and_values(x, positions[:, here]))
         if cache[index]:
           memory = jax.tree.map(
             lambda old, now: jax.lax.dynamic_update_slice_in_dim(
@@ -331,25 +331,26 @@ class Transformer(nnx.Module):
           )
         new.append(memory)
         if index + 1 == self.config.num_layers:
-          x, here, places = x[:, -1:], here[-1:], places[:, -1:]
+          x, here = x[:, -1:], here[-1:]
         keys = jnp.arange(memory[0].shape[2])
         x = block(
           x,
           memory,
           is_seen=(keys >= starts[:, None])[:, None] & (keys <= here[:, None]),
-          num_keys=places + 1,
-          positions=places,
+          num_keys=before[:, here] + 1,
+          positions=positions[:, here],
           key_positions=positions[:, keys],
         )
       return self.read_out(x[:, -1]).argmax(-1), new
 
     def step(carry, first):
       token, cache = carry
-      return run(token[:, None], first, cache), token
+      token, cache = run(token[:, None], first, cache)
+      return (token, cache), token
 
     token, cache = run(prompts, 0, [()] * self.config.num_layers)
     cache = jax.tree.map(
-      lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens), (0, 0)]), cache
+      lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens - 1), (0, 0)]), cache
     )
     if self.config.positions == 'none':
       # A first layer without positions has the same key and value wherever a
@@ -360,9 +361,9 @@ class Transformer(nnx.Module):
       counts = (prompts[..., None] == vocabulary) & is_there[..., None]
       cache[0] = counts.sum(1, dtype=jnp.float32)
     _, tokens = jax.lax.scan(
-      step, (token, cache), length + jnp.arange(num_tokens)
+      step, (token, cache), length + jnp.arange(num_tokens - 1)
     )
-    return tokens.T
+    return jnp.concatenate([token[None], tokens]).T
 
 
 def _by_head(keys, values):

@@ -21,6 +21,7 @@ import itertools
 
 from configs import common
 from configs.hinting import common as shared
+from core.errors import UserError
 
 HINTS = (
   'none',
@@ -63,6 +64,19 @@ TABLES = {
 }
 
 
+_DEFAULTS = {
+  'hint': 'successor',
+  'hint_share': 0.5,
+  'temperature': 'T0',
+  'positions': 'none',
+  'lists': 'plain',
+  'main': 'sort',
+  'num_layers': 2,
+  'num_rows': 0,
+  'table': 'hints',
+}
+
+
 def get_config(arg: str | None = None):
   """Builds the config; for its arguments see above."""
   args = _parse(arg)
@@ -91,37 +105,37 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The runs of a table: by default all hints, two controls and no hint."""
-  table = _parse(arg).table
-  common.check_known('table', table, TABLES)
+  """The runs of a table: by default all hints, two controls and no hint.
+
+  Raises:
+    UserError: `arg` sets what the table varies.
+  """
+  table = TABLES[_parse(arg).table]
+  given = [item.partition('=')[0] for item in (arg or '').split(',')]
+  if set_twice := table.keys() & given:
+    raise UserError(
+      f'the table varies {min(set_twice)}: leave it out, or use --mode=train'
+    )
   points = {}
-  for values in itertools.product(*TABLES[table].values()):
-    varied = dict(zip(TABLES[table], values, strict=True))
-    name = '_'.join(f'{key}_{value}' for key, value in varied.items())
-    choice = [f'{key}={value}' for key, value in varied.items()]
-    points[name] = get_config(','.join(filter(None, (arg, *choice))))
+  for values in itertools.product(*table.values()):
+    choice = [
+      f'{key}={value}' for key, value in zip(table, values, strict=True)
+    ]
+    name = '_'.join(choice) if len(table) > 1 else str(values[0])
+    config = get_config(','.join(filter(None, (arg, *choice))))
+    points[name.replace('=', '_')] = config
   return points
 
 
 def _parse(arg: str | None):
-  return common.parse_arg(
-    arg,
-    hint='successor',
-    hint_share=0.5,
-    temperature='T0',
-    positions='none',
-    lists='plain',
-    main='sort',
-    num_layers=2,
-    num_rows=0,
-    table='hints',
-  )
+  args = common.parse_arg(arg, **_DEFAULTS)
+  common.check_known('table', args.table, TABLES)
+  return args
 
 
 def _paper(args) -> str:
   """The paper's value at length 100, '' where it has none."""
-  if (args.temperature, args.positions) != ('T0', 'none'):
-    return ''
-  if (args.lists, args.main) != ('plain', 'sort'):
+  changed = {name for name, value in _DEFAULTS.items() if args[name] != value}
+  if changed - {'hint', 'table'}:
     return ''
   return {'none': '< 1 %', 'successor': '> 92 %'}.get(args.hint, '')

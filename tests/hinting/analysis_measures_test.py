@@ -6,7 +6,7 @@ import numpy as np
 from flax import nnx
 
 from hinting import analysis_measures as measures
-from hinting.transformer import ModelConfig, Probe, Transformer
+from hinting.transformer import Hook, ModelConfig, Transformer
 from hinting.vocabulary import Token, value_token
 
 VALUES = jnp.array([[7, 3, 7, 1], [2, 2, 2, 2]])
@@ -119,7 +119,7 @@ def test_circuit_is_attention_of_two_tokens():
   maps = measures.qk_circuit(model, row)
   assert maps.shape == (2, 2, 4, 4)
   seen = {}
-  model(row[None], probes=(Probe(see=seen.__setitem__), Probe()))
+  model(row[None], hooks=(Hook(see=seen.__setitem__), Hook()))
   np.testing.assert_allclose(maps[0], seen['logits'][0], rtol=1e-4, atol=1e-6)
 
 

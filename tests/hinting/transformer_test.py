@@ -10,7 +10,7 @@ from flax import nnx
 
 from core.errors import UserError
 from hinting import positions, temperature
-from hinting.transformer import ModelConfig, Probe, Transformer
+from hinting.transformer import Hook, ModelConfig, Transformer
 
 CONFIG = ModelConfig(
   width=32, num_heads=2, feed_forward_width=64, max_positions=64
@@ -54,14 +54,14 @@ def test_decoding_is_greedy(variant):
   def decode(params):
     model = nnx.merge(graphdef, params)
     decoded = model.decode(prompts, starts, num_tokens=5)
-    tokens = jnp.concatenate([prompts, decoded], 1)
-    index = jnp.arange(12)
+    tokens = jnp.concatenate([prompts, decoded[:, :-1]], 1)
+    index = jnp.arange(11)
     logits = model(
       tokens,
       segments=jnp.where(index >= starts[:, None], 0, -1),
       positions=(index - starts[:, None]).clip(0),
     )
-    return decoded, logits[:, 6:-1].argmax(-1)
+    return decoded, logits[:, 6:].argmax(-1)
 
   decoded, best = decode(params)
   np.testing.assert_array_equal(decoded, best)
@@ -70,6 +70,8 @@ def test_decoding_is_greedy(variant):
 @pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
 def test_packed_rows_do_not_see_each_other(variant):
   model = make(**variant)
+  if model.config.positions == 'randomised':
+    pytest.skip('a packed row has a draw of its own')
   first, second = draw(2, 5), draw(2, 6, seed=1)
   apart = jnp.concatenate([model(first), model(second)], 1)
   index = np.array([*range(5), *range(6)])
@@ -111,6 +113,20 @@ def test_relative_positions_do_not_see_a_shift():
     close(model(tokens, positions=jnp.arange(9, 15)[None]), here)
     moved = model(tokens, positions=2 * jnp.arange(6)[None])
     assert not np.allclose(moved, here, atol=1e-3)
+
+
+def test_randomised_positions_are_any_of_the_table():
+  """Those of the first of two rows, of 2 and 6 tokens, reach its end too."""
+  index = jnp.array([[0, 1, 0, 1, 2, 3, 4, 5]] * 2000)
+  drawn = positions.draw(jax.random.key(0), index, 'randomised', 20)
+  means = np.asarray(drawn).mean(0)
+  # The i-th smallest of m of 20: 21 i / (m + 1) - 1.
+  np.testing.assert_allclose(means[:2], [6, 13], atol=0.4)
+  np.testing.assert_allclose(means[2:], 3 * np.arange(1, 7) - 1, atol=0.4)
+  again = positions.draw(None, index, 'randomised', 20)
+  np.testing.assert_array_equal(
+    again, positions.draw(None, index, 'randomised', 20)
+  )
 
 
 def test_positions_are_drawn_in_order():
@@ -157,10 +173,10 @@ def test_table_of_temperatures_goes_on_as_a_line():
   close(scale[0, :, 0], 0.5 + 2 * np.log(keys[0]))
 
 
-def test_probes_see_and_edit():
+def test_hooks_see_and_edit():
   model, tokens, seen = make(), draw(2, 6), {}
-  probes = Probe(), Probe(see=seen.__setitem__)
-  logits = model(tokens, probes=probes)
+  hooks = Hook(), Hook(see=seen.__setitem__)
+  logits = model(tokens, hooks=hooks)
   np.testing.assert_array_equal(logits, model(tokens))
   shapes = {name: x.shape for name, x in seen.items()}
   attention = 2, 2, 6, 6
@@ -173,9 +189,9 @@ def test_probes_see_and_edit():
   close(seen['weights'].sum(-1), 1)
   np.testing.assert_array_equal(np.triu(seen['weights'][0, 0], 1), 0)
   close(model.head(model.norm(seen['residual'])), logits)
-  without = Probe(edit=lambda heads: heads.at[:, :, 0].set(0))
-  flat = Probe(scale=jnp.array([0.0, 1.0]), see=seen.__setitem__)
-  assert not np.allclose(model(tokens, probes=(without, flat)), logits)
+  without = Hook(edit=lambda heads: heads.at[:, :, 0].set(0))
+  flat = Hook(scale=jnp.array([0.0, 1.0]), see=seen.__setitem__)
+  assert not np.allclose(model(tokens, hooks=(without, flat)), logits)
   close(seen['weights'][:, 0, 3, :4], 0.25)
 
 

@@ -178,7 +178,7 @@ def test_wrong_settings_are_refused():
     make('smoke,order=backwards')
   with pytest.raises(UserError, match='changed'):
     make('smoke,hint=change')
-  with pytest.raises(UserError, match='3 to 20'):
+  with pytest.raises(UserError, match='4 to 20'):
     make(**{'data.max_length': 21})
 
 

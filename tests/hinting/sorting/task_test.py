@@ -76,9 +76,9 @@ def test_shares_are_exact():
 def test_rows_of_every_hint_of_the_sweep():
   points = sorting.sweep('smoke')
   kinds = {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
-  assert set(points) == {f'hint_{kind}' for kind in kinds}
+  assert set(points) == kinds
   for name, config in points.items():
-    names = {'sort', name.removeprefix('hint_')} - {'none'}
+    names = {'sort', name} - {'none'}
     batch = jax.eval_shape(functools.partial(draw, task.make_task(config)))
     assert {column.split('/')[0] for column in batch} == names
 
@@ -102,12 +102,29 @@ def test_tables():
     for table in sorting.TABLES
     for name, config in sorting.sweep(f'smoke,table={table}').items()
   }
-  assert made['hint_share_0.25'].data.hint_share == 0.25
+  assert made['0.25'].data.hint_share == 0.25
   assert made['num_layers_4_hint_none'].model_config.num_layers == 4
   assert made['num_rows_10000_hint_successor'].data.num_rows == 10_000
   assert made['lists_distinct_hint_none'].data.hint == ''
   with pytest.raises(UserError, match="did you mean 'depths'"):
-    sorting.sweep('smoke,table=depth')
+    sorting.get_config('smoke,table=depth')
+  with pytest.raises(UserError, match='the table varies hint'):
+    sorting.sweep('smoke,table=depths,hint=count')
+
+
+def test_the_papers_values():
+  """Only where nothing but the hint is changed, as its sizes are not known."""
+
+  def paper(arg):
+    return sorting.get_config(arg).report['test/accuracy_length_100']
+
+  assert [paper(f'hint={hint}') for hint in ('none', 'successor', 'count')] == [
+    '< 1 %',
+    '> 92 %',
+    '',
+  ]
+  changes = 'temperature=T1', 'lists=rich', 'num_layers=1', 'hint_share=0.75'
+  assert {paper(f'hint=none,{change}') for change in changes} == {''}
 
 
 def test_figure_of_a_table():
@@ -248,7 +265,7 @@ def test_wrong_settings_are_refused():
     make('main=scratchpad,positions=learned')
   with pytest.raises(UserError, match='scratchpad'):
     make('smoke,main=sorting')
-  with pytest.raises(UserError, match='3 to 20'):
+  with pytest.raises(UserError, match='4 to 20'):
     make(**{'data.max_length': 21})
   with pytest.raises(UserError, match='distinct values'):
     make('smoke,lists=distinct', **{'data.num_values': 20})
