@@ -360,9 +360,15 @@ def sweep_figures(
 
 
 def _curve(values, test, lengths):
-  """Lengths, and what was measured at each; None: nothing was."""
-  shares = [values.get(f'{test}/accuracy_length_{n}') for n in lengths]
-  return (lengths, shares) if set(shares) != {None} else None
+  """Lengths and shares for `plots.accuracy_by_length`; None: none known."""
+  names = [f'{test}/accuracy_length_{n}' for n in lengths]
+  median = [values.get(name) for name in names]
+  low, high = (
+    [values.get(name + end, values.get(name)) for name in names]
+    for end in ('_min', '_max')
+  )
+  shares = np.array([low, median, high], float)
+  return None if np.isnan(shares).all() else (lengths, shares)
 
 
 def _accuracy_by_length(curves, longest):

@@ -132,7 +132,7 @@ def test_figure_of_a_table():
   values = {f'test/accuracy_length_{n}': n / 100 for n in (4, 8, 16, 32)}
   points = {
     'first': (config, values),
-    'second': (config, values),
+    'second': (config, values | {'test/accuracy_length_32_max': 0.5}),
     'new': (config, {}),
   }
   (figure,) = task.sweep_figures(points).values()
@@ -142,6 +142,10 @@ def test_figure_of_a_table():
   assert [line.get_label() for line in curves] == ['first', 'second']
   assert list(curves[0].get_ydata()) == [0.04, 0.08, 0.16, 0.32]
   assert list(trained.get_xdata()) == [8, 8]
+  bands = [
+    band.get_datalim(band.axes.transData) for band in figure.axes[0].collections
+  ]
+  assert [round(band.ymax, 6) for band in bands] == [0.32, 0.5]
   assert task.sweep_figures({'new': (config, {})}) == {}
 
 
