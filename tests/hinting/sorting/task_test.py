@@ -23,9 +23,13 @@ def make(arg='smoke', **changes):
   return task.make_task(config)
 
 
+@functools.cache
+def drawer(made, size):
+  return jax.jit(lambda key, step: made.batch(key, {}, size=size, step=step))
+
+
 def draw(made, size=16, seed=0, step=0):
-  draw = jax.jit(lambda key, step: made.batch(key, {}, size=size, step=step))
-  return draw(jax.random.key(seed), step)
+  return drawer(made, size)(jax.random.key(seed), step)
 
 
 class Oracle(nnx.Module):
