@@ -22,6 +22,7 @@ the procedures here are ours.
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -40,8 +41,7 @@ from hinting.analysis_causes import Subject
 from hinting.vocabulary import Token
 
 LENGTHS = 20, 30, 50, 70, 100
-SHOWN = 20, 50, 100  # in the logit lens, of patches
-SHORT, LONG = causes.SHORT, 100  # of ablations and attention maps
+SHOWN = 20, 50, 100  # of patches; the shortest and longest of ablations
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
@@ -88,7 +88,7 @@ def _is_alike(task, other) -> bool:
   )
 
 
-def observe(subject: Subject) -> dict[int, Any]:
+def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
   """Logit lens, probes and attention at each length."""
   longest = subject.task.data.max_length
   short = [subject.lists(n, causes.PROBE_SEED) for n in (longest // 2, longest)]
@@ -100,7 +100,7 @@ def observe(subject: Subject) -> dict[int, Any]:
     streams, list(map(np.asarray, short)), subject.task.data.num_values
   )
   results = {}
-  for length in LENGTHS:
+  for length in lengths:
     values = subject.lists(length)
     seen, stream = passes.observe(subject.merge, subject.params, values)
     scores = probes.score(fitted, np.asarray(stream), np.asarray(values))
@@ -120,10 +120,10 @@ def circuits(subject: Subject) -> dict[str, np.ndarray]:
   return {'maps': maps, 'profile': profile}
 
 
-def errors(subject: Subject) -> dict[int, Any]:
+def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
   """First errors at each length, and accuracy by multiplicity and density."""
   results = {}
-  for length in LENGTHS:
+  for length in lengths:
     values = subject.lists(length)
     targets = np.asarray(measures.sort_rows(values)[:, length + 2 :])
     answers = passes.decode(subject.merge, subject.params, values)
@@ -141,23 +141,28 @@ def errors(subject: Subject) -> dict[int, Any]:
   return results
 
 
-def analyse(subject: Subject) -> dict[str, Any]:
+def analyse(
+  subject: Subject,
+  lengths: Sequence[int] = LENGTHS,
+  shown: Sequence[int] = SHOWN,
+) -> dict[str, Any]:
   """All of it, for one model: nested dicts of numbers and arrays."""
-  observed = observe(subject)
+  short, long = shown[0], shown[-1]
+  observed = observe(subject, lengths)
   ablation = {
     length: causes.ablate(subject, causes.sort_rows(subject, length), length)
-    for length in (SHORT, LONG)
+    for length in (short, long)
   }
-  wanted = observed[SHORT]['entropy']
+  wanted = observed[short]['entropy']
   return {
     'observed': observed,
     'circuits': circuits(subject),
-    'errors': errors(subject),
+    'errors': errors(subject, lengths),
     'ablation': ablation,
-    'sharpening': causes.sharpen(subject, LONG),
-    'patches': {n: causes.patch(subject, n) for n in SHOWN},
-    'temperature': {n: causes.temper(subject, n, wanted) for n in SHOWN[1:]},
-    'shared': causes.share_circuit(subject, ablation[SHORT]),
+    'sharpening': causes.sharpen(subject, long),
+    'patches': {n: causes.patch(subject, n) for n in shown},
+    'temperature': {n: causes.temper(subject, n, wanted) for n in shown[1:]},
+    'shared': causes.share_circuit(subject, ablation[short], short),
   }
 
 

@@ -16,7 +16,6 @@ from hinting import analysis_passes as passes
 from hinting import vocabulary
 from hinting.vocabulary import Token
 
-SHORT = 20  # values of the lists whose entropies are matched
 FACTORS = 0.5, 1.5, 2.0, 3.0  # of the logits of single heads
 SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # of all heads at once
 # No config.seed should be one of them; index 0, 1, ... counts the lists.
@@ -185,16 +184,19 @@ def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
   }
 
 
-def share_circuit(subject: Subject, sorting: dict[str, Any]) -> dict[str, Any]:
+def share_circuit(
+  subject: Subject, sorting: dict[str, Any], length: int
+) -> dict[str, Any]:
   """Hint -> how much each head's ablation hurts it, and its correlation.
 
   Args:
     subject: whose hints those of its training are.
-    sorting: what `ablate` gives for rows of sorting, of `SHORT` values.
+    sorting: what `ablate` gives for rows of sorting.
+    length: of their lists.
   """
   results = {}
   for hint in subject.task.hints:
-    hurt = ablate(subject, hint_rows(subject, hint, SHORT), SHORT)
+    hurt = ablate(subject, hint_rows(subject, hint, length), length)
     damages = [x['loss'] - x['whole']['loss'] for x in (sorting, hurt)]
     results[hint] = hurt | measures.correlations(*damages)
   return results

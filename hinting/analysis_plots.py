@@ -17,8 +17,6 @@ from hinting import analysis_probes as probes
 from hinting import taxonomy
 
 Results = Mapping[str, Mapping[str, Any]]
-SHOWN = 20, 50, 100  # values, in the logit lens
-MAPPED = 20, 100  # values, in attention maps
 _GREY = '#BBBBBB'
 
 
@@ -32,10 +30,18 @@ def figures(results: Results) -> dict[str, Figure]:
     'errors': errors(results),
     'causes': causes(results),
   }
-  made |= {f'attention_{n}': attention(results, n) for n in MAPPED}
+  made |= {
+    f'attention_{n}': attention(results, n)
+    for n in _lengths(results, 'ablation')
+  }
   if any(result['shared'] for result in results.values()):
     made['shared'] = shared(results)
   return made
+
+
+def _lengths(results: Results, part: str) -> list[int]:
+  """The lengths that a part of the analysis was made for, in all models."""
+  return list(next(iter(results.values()))[part])
 
 
 def head_names(table: np.ndarray) -> list[str]:
@@ -75,11 +81,12 @@ def _stack(axes, x, shares: np.ndarray, names, palette):
 @plots.style()
 def lens(results: Results) -> Figure:
   """Stacked shares of the answer's buckets, by layer and length."""
-  figure, grid = _grid(2 * len(results), len(SHOWN), sharey=True)
+  shown = _lengths(results, 'patches')
+  figure, grid = _grid(2 * len(results), len(shown), sharey=True)
   palette = [*plots.PALETTE[:4], _GREY]
   for row, axes_row in enumerate(grid):
     name, kind = list(results)[row // 2], row % 2
-    for axes, length in zip(axes_row, SHOWN, strict=True):
+    for axes, length in zip(axes_row, shown, strict=True):
       shares = results[name]['observed'][length]['lens'][0, :, kind]
       ticks = ['input', *map(str, range(1, len(shares)))]
       _stack(axes, ticks, shares, measures.BUCKETS, palette)
@@ -188,8 +195,8 @@ def _maps(results, tables, options, title, marks) -> Figure:
 @plots.style()
 def dilution(results: Results) -> Figure:
   """Attention on what matters against length, a panel a head."""
-  first = next(iter(results.values()))['observed'][MAPPED[0]]['mass']
-  num_layers, num_heads, _ = first.shape
+  observed = next(iter(results.values()))['observed']
+  num_layers, num_heads, _ = next(iter(observed.values()))['mass'].shape
   figure, grid = _grid(len(results) * num_layers, num_heads, sharey=True)
   panels = [
     (result, layer)
@@ -336,7 +343,7 @@ def shared(results: Results) -> Figure:
   ]
   figure, grid = _grid(1, len(pairs), 3.3, 3)
   for axes, (name, hint, table) in zip(grid[0], pairs, strict=True):
-    sorting = results[name]['ablation'][MAPPED[0]]
+    sorting = next(iter(results[name]['ablation'].values()))
     x, y = (t['loss'] - t['whole']['loss'] for t in (sorting, table))
     axes.scatter(x, y, s=12, color=plots.PALETTE[0])
     for head, *place in zip(head_names(x), x.ravel(), y.ravel(), strict=True):

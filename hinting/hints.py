@@ -74,15 +74,11 @@ def draw_values(
     width = num_values
   low = jax.random.randint(keys[3], (), 1, num_values - width + 2)
   window = low + (plain - 1) % width
-  is_plain, choices = _split_draw(keys[4], size, num_used)
+  coin, choice = jax.random.split(keys[4])
+  is_plain = jax.random.bernoulli(coin)
+  choices = jax.random.randint(choice, (size,), 0, num_used)
   other = window if lists == 'dense' else window[choices]
   return jnp.where(is_plain, plain, other)
-
-
-def _split_draw(key, size, num_used):
-  coin, choice = jax.random.split(key)
-  choices = jax.random.randint(choice, (size,), 0, num_used)
-  return jax.random.bernoulli(coin), choices
 
 
 def _is_there(values, count):
@@ -206,7 +202,7 @@ def _ask(key, values, count, delimiter: Token, measure):
   ]
 
 
-def count(key, values, count):
+def count_copies(key, values, count):
   """How many copies a value has."""
   return _ask(
     key, values, count, Token.COUNT, lambda x, query: (x == query).sum()
@@ -308,7 +304,7 @@ def kinds(num_values: int) -> dict[str, RowKind]:
     ),
     'shuffled_successor': query(functools.partial(successor, is_shuffled=True)),
     'predecessor': query(predecessor),
-    'count': query(count),
+    'count': query(count_copies),
     'rank': query(rank),
     'member': query(functools.partial(member, num_values=num_values)),
     'min': whole(Token.MIN, lambda x, count: x[0]),

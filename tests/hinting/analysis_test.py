@@ -175,16 +175,9 @@ def run(*args):
   )
 
 
-def test_everything_is_written(subject, tmp_path, monkeypatch):
+def test_everything_is_written(subject, tmp_path):
   """Two models, one of them without a hint, on short lists."""
-  monkeypatch.setattr(analysis, 'LENGTHS', (3, 6))
-  monkeypatch.setattr(analysis, 'SHOWN', (3, 6))
-  monkeypatch.setattr(analysis, 'SHORT', 3)
-  monkeypatch.setattr(analysis, 'LONG', 6)
-  monkeypatch.setattr(causes, 'SHORT', 3)
-  monkeypatch.setattr(analysis_plots, 'SHOWN', (3, 6))
-  monkeypatch.setattr(analysis_plots, 'MAPPED', (3, 6))
-  result = analysis.analyse(subject)
+  result = analysis.analyse(subject, lengths=(3, 6), shown=(3, 6))
   plain = dict(result, shared={})
   made = analysis_plots.figures({'a': result, 'b': plain})
   assert {'lens', 'probes', 'errors', 'shared', 'attention_6'} <= made.keys()
