@@ -8,6 +8,17 @@ from flax import nnx
 from core import step
 
 
+def compiled(function, model, *args, **kwargs):
+  """`function(model, ...)` in one compiled piece: much faster than op by op."""
+  graphdef, params = nnx.split(model)
+
+  @jax.jit
+  def call(params, *args, **kwargs):
+    return function(nnx.merge(graphdef, params), *args, **kwargs)
+
+  return call(params, *args, **kwargs)
+
+
 def draw(made, size=8):
   """A batch of a task's training data, long after the start."""
   arrays = jax.tree.map(jnp.asarray, dict(made.arrays('train')))

@@ -207,7 +207,10 @@ def test_exact_match_is_that_of_decoding(temperature):
   )
   _, model, _ = learning.train(made, draw(made, 64), num_updates=80, rate=5e-3)
   lists = made.draw_lists(mixture.SEEDS['validation'], jnp.arange(60), 4)
-  measured = measure(made, model, count=60)['accuracy_length_4']
+  batch = {'index': np.arange(60), 'weight': np.ones(60)}
+  validation = made.evaluators()['validation']
+  measured = learning.compiled(validation.measure, model, batch)
+  measured = float(measured['accuracy_length_4'].result())
   prompts = jnp.concatenate(
     [
       jnp.full((60, 3), Token.PAD),
@@ -217,7 +220,12 @@ def test_exact_match_is_that_of_decoding(temperature):
     ],
     1,
   )
-  decoded = model.decode(prompts, jnp.full(60, 3), num_tokens=5)
+  decoded = learning.compiled(
+    functools.partial(Transformer.decode, num_tokens=5),
+    model,
+    prompts,
+    jnp.full(60, 3),
+  )
   answers = vocabulary.value_token(jnp.sort(lists))
   ends = jnp.full((60, 1), Token.EOS)
   is_right = (decoded == jnp.concatenate([answers, ends], 1)).all(1)
