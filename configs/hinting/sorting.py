@@ -14,7 +14,8 @@ or none; `hint_share=0.5` of the rows; `temperature=T0` to T5;
 or scratchpad; `num_layers=2`; `num_rows=0`: that many fixed rows, 0: fresh
 ones; `table=hints`, what --mode=sweep runs, another of TABLES below.
 Expect: under 1 % of lists of 100 without a hint, over 92 % with one (the
-paper's abstract); what is ours is in hinting/README.md.
+paper's abstract). Ours: the hint helps with AdamW, not with Muon; what reaches
+100 does without; see hinting/README.md.
 """
 
 import itertools
