@@ -45,12 +45,14 @@ SHOWN = 20, 50, 100  # of patches; the shortest and longest of ablations
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
-  """Loads a run or weights; what is compiled for an `other` alike is used.
+  """Loads a run or weights, of several seeds the first.
+
+  What is compiled for an `other` alike is used.
 
   Raises:
     UserError: nothing to load, or no model of plain sorting.
   """
-  trained = experiment.load(folder, {})
+  trained = experiment.load(folder, {'num_seeds': 1})
   if trained.config.task != 'hinting.sorting':
     raise UserError(
       f'{folder} is of {trained.config.task}, not hinting.sorting'

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from configs.hinting import sorting
-from core import experiment, plots, sharding, step
+from core import experiment, plots, sharding, step, storage, weights
 from hinting import analysis, analysis_plots
 from hinting import analysis_causes as causes
 from hinting import analysis_measures as measures
@@ -187,6 +187,16 @@ def test_everything_is_written(subject, tmp_path):
   assert saved['shared'].keys() == {'successor', 'count'}
   assert 'maps' not in saved['observed']['3']
   assert 'shared' not in analysis_plots.figures({'b': plain})
+
+
+def test_of_several_seeds_the_first(subject, tmp_path):
+  config = make_config()
+  config.num_seeds = 2
+  storage.write_json(tmp_path / 'config.json', config.to_dict())
+  two = jax.tree.map(lambda x: np.stack([x, 0 * x]), subject.params)
+  weights.save_weights(tmp_path, two, step=7)
+  loaded = analysis.load(str(tmp_path), 50)
+  jax.tree.map(np.testing.assert_array_equal, loaded.params, subject.params)
 
 
 def test_mistakes_are_one_clear_line(tmp_path):
