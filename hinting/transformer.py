@@ -273,12 +273,6 @@ class Transformer(nnx.Module):
       x += layers.look_up(self.position_table[...], positions)
     return x
 
-  def _in_table(self, key, positions):
-    config = self.config
-    return positional.draw(
-      key, positions, config.positions, config.max_positions
-    )
-
   def read_out(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
     """The logits of a residual stream, of the last layer or of another."""
     return self.head(self.norm(x) if self.config.has_norm else x)
@@ -364,6 +358,12 @@ class Transformer(nnx.Module):
       step, (token, cache), length + jnp.arange(num_tokens - 1)
     )
     return jnp.concatenate([token[None], tokens]).T
+
+  def _in_table(self, key, positions):
+    config = self.config
+    return positional.draw(
+      key, positions, config.positions, config.max_positions
+    )
 
 
 def _by_head(keys, values):

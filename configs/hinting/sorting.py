@@ -63,8 +63,6 @@ TABLES = {
     'hint': _PAIR,
   },
 }
-
-
 _DEFAULTS = {
   'hint': 'successor',
   'hint_share': 0.5,

@@ -75,16 +75,23 @@ def test_decoding_is_greedy(variant):
 @pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
 def test_packed_rows_do_not_see_each_other(variant):
   model = make(**variant)
-  if model.config.positions == 'randomised':
-    pytest.skip('a packed row has a draw of its own')
   first, second = draw(2, 5), draw(2, 6, seed=1)
-  apart = jnp.concatenate([run(model, first), run(model, second)], 1)
   index = np.array([*range(5), *range(6)])
   tokens = jnp.concatenate([first, second], 1)
   row = dict(
     segments=jnp.array([[0] * 5 + [1] * 6] * 2),
     positions=jnp.broadcast_to(index, (2, 11)),
   )
+  if model.config.positions == 'randomised':
+    # A packed row has a draw of its own: beside others, in place of alone.
+    others = draw(2, 11, seed=2)
+    beside = (
+      run(model, others.at[:, :5].set(first), **row)[:, :5],
+      run(model, others.at[:, 5:].set(second), **row)[:, 5:],
+    )
+  else:
+    beside = run(model, first), run(model, second)
+  apart = jnp.concatenate(beside, 1)
   close(run(model, tokens, **row), apart)
   at = jnp.array([[10, 0, 4], [3, 3, 7]])
   some = jnp.take_along_axis(apart, at[..., None], 1)
@@ -129,10 +136,13 @@ def test_randomised_positions_are_any_of_the_table():
   # The i-th smallest of m of 20: 21 i / (m + 1) - 1.
   np.testing.assert_allclose(means[:2], [6, 13], atol=0.4)
   np.testing.assert_allclose(means[2:], 3 * np.arange(1, 7) - 1, atol=0.4)
-  again = positions.draw(None, index, 'randomised', 20)
-  np.testing.assert_array_equal(
-    again, positions.draw(None, index, 'randomised', 20)
-  )
+
+
+def test_only_randomised_positions_are_drawn_in_evaluation():
+  index = jnp.array([[0, 1, 0, 1, 2]])
+  for kind in positions.KINDS:
+    drawn = positions.draw(None, index, kind, 20)
+    assert np.array_equal(drawn, index) == (kind != 'randomised')
 
 
 def test_positions_are_drawn_in_order():
