@@ -216,6 +216,6 @@ def _duration(seconds: float) -> str:
 
 
 def _natural(name: str) -> list:
-  """A sort key: 'n=5' comes before 'n=10'."""
-  parts = re.split(r'(\d+)', name)
-  return [int(part) if part.isdigit() else part for part in parts]
+  """A sort key: 'n=5' comes before 'n=10', '0.25' before '0.5'."""
+  parts = re.split(r'(\d+(?:\.\d+)?)', name)
+  return [float(x) if index % 2 else x for index, x in enumerate(parts)]

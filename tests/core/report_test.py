@@ -198,6 +198,13 @@ def test_sweep_has_a_row_a_point(tmp_path):
   assert (tmp_path / 'report.md').read_text() == text
 
 
+def test_points_are_in_the_order_of_their_numbers(tmp_path):
+  names = '0.25', '0.5', 'n=5', 'n=10', 'none'
+  for name in reversed(names):
+    make_run(tmp_path / name, paper={'a': ''}, results={'a': {'value': 1}})
+  assert list(table_rows(report.report(tmp_path))) == list(names)
+
+
 def test_sweep_of_points_with_their_own_paper_values(tmp_path):
   for name, value in (('n=5', '94 %'), ('n=10', '57 %')):
     make_run(tmp_path / name, paper={'validation/solved': value})
