@@ -25,6 +25,7 @@ INK, MUTED = '#222222', '#767676'
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
 # How training goes on, not what it reaches: drawn last, never a share.
 _SPEED = '(norm|rate|per_second)$'
+_NAMES_A_ROW = 14  # of panels: more in one column of a legend are too high
 
 # Use as `@style()`: artists take their looks when they are made.
 style = functools.partial(
@@ -61,7 +62,6 @@ def save(figures: Mapping[str, Figure], folder):
       figure.savefig(folder / f'{name}.png', dpi=150)
 
 
-@style()
 def training_curves(lines: Sequence[Mapping]) -> Figure:
   """Plots a panel a quantity, with a line wherever it was measured.
 
@@ -69,23 +69,57 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
   and breakdowns as `headline` knows them, are left out. `lines` are those of
   metrics.jsonl; one of them must hold a number.
   """
-  panels = _panels(lines)
-  places = dict.fromkeys(name for curves in panels.values() for name in curves)
-  palette = colours(list(places))
+  return _draw_panels(_panels(lines))
+
+
+def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
+  """Plots what was evaluated in training: a panel a measure, a line a run.
+
+  Args:
+    runs: name -> lines of metrics.jsonl.
+
+  Returns:
+    None if no run was evaluated in training.
+  """
+  panels = {}
+  for name, lines in runs.items():
+    for tag, curve in _curves(lines).items():
+      place, _, measure = tag.partition('/')
+      if place == 'eval':
+        panels.setdefault(measure, {})[name] = curve
+  short = shortest_names(panels)
+  panels = {short[name]: panels[name] for name in sorted(panels, key=natural)}
+  return _draw_panels(panels) if panels else None
+
+
+@style()
+def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
+  """Quantity -> name -> (steps, values), side by side and in rows of four."""
+  names = dict.fromkeys(name for curves in panels.values() for name in curves)
+  palette = colours(list(names))
   columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
-  figure = Figure(figsize=(3.6 * columns, 2.5 * rows))
+  lists = math.ceil(len(names) / (_NAMES_A_ROW * rows)) if len(names) > 1 else 0
+  figure = Figure(figsize=(3.6 * columns + 1.8 * lists, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
   for axes, (quantity, curves) in zip(grid.flat, panels.items(), strict=False):
     axes.set_title(quantity.replace('_', ' '))
-    draw_lines(axes, curves, palette)
+    _draw_lines(axes, curves, palette)
     _scale(axes, quantity, np.concatenate([y for _, y in curves.values()]))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   for axes in grid[-1]:
     axes.set_xlabel('updates')
+  if lists:
+    drawn = {line.get_label(): line for ax in figure.axes for line in ax.lines}
+    figure.legend(
+      handles=list(drawn.values()),
+      loc='outside right upper',
+      handlelength=1,
+      ncols=lists,
+    )
   return figure
 
 
@@ -103,9 +137,7 @@ def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
 
   `curves` maps names to (x [n], y [n]), `palette` names to colours.
   """
-  for name, (x, y) in curves.items():
-    marker, label = 'o' if len(x) == 1 else None, name.replace('_', ' ')
-    axes.plot(x, y, marker=marker, color=palette[name], label=label)
+  _draw_lines(axes, curves, palette)
   if len(curves) > 1:
     axes.legend(loc='center left', bbox_to_anchor=(1, 0.5), handlelength=1)
 
@@ -130,25 +162,49 @@ def shortest_names(names: Iterable[str]) -> dict[str, str]:
   return {name: shorten(name) for name in names}
 
 
-def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
-  """Quantity -> where measured -> (steps, values), in the order to draw."""
+def natural(name: str) -> list[str | float]:
+  """A sort key: 'n=5' comes before 'n=10', '0.25' before '0.5'."""
+  parts = re.split(r'(\d+(?:\.\d+)?)', name)
+  return [float(x) if index % 2 else x for index, x in enumerate(parts)]
+
+
+def _draw_lines(axes, curves, palette):
+  for name, (x, y) in curves.items():
+    marker, label = 'o' if len(x) == 1 else None, name.replace('_', ' ')
+    axes.plot(x, y, marker=marker, color=palette[name], label=label)
+
+
+def _curves(lines: Sequence[Mapping]) -> dict[str, tuple]:
+  """Tag of the headline -> (steps, values)."""
   points = {}
   for line in lines:
     for tag, value in line.items():
       if '/' in tag and isinstance(value, int | float):
         points.setdefault(tag, []).append((line['step'], value))
+  return {
+    tag: tuple(np.array(points[tag]).T) for tag in metrics.headline(points)
+  }
+
+
+def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
+  """Quantity -> where measured -> (steps, values), in the order to draw."""
   panels = {}
-  for tag in metrics.headline(points):
+  for tag, curve in _curves(lines).items():
     place, _, quantity = tag.rpartition('/')
     place = 'train' if place == 'perf' else place.removeprefix('eval/')
-    panels.setdefault(quantity, {})[place] = tuple(np.array(points[tag]).T)
+    panels.setdefault(quantity, {})[place] = curve
   short = shortest_names(
     {place for panel in panels.values() for place in panel}
   )
 
   def rank(quantity):
     is_speed = re.search(_SPEED, quantity) is not None
-    return quantity != 'loss', 'loss' not in quantity, is_speed
+    return (
+      quantity != 'loss',
+      'loss' not in quantity,
+      is_speed,
+      natural(quantity),
+    )
 
   return {
     quantity: {short[place]: xy for place, xy in panels[quantity].items()}

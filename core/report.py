@@ -6,7 +6,6 @@ and, once `--mode=eval` has run, results.json.
 
 import math
 import pathlib
-import re
 from collections.abc import Iterable, Sequence
 
 import jax
@@ -109,7 +108,7 @@ def report(folder) -> str:
         f'{folder} holds neither a run nor a sweep: there is no config.json in'
         ' it or its sub-folders; give the --workdir of a training or a sweep'
       )
-    found.sort(key=lambda path: _natural(path.name))
+    found.sort(key=lambda path: plots.natural(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
   with storage.reported_writes(folder):
     (folder / 'report.md').write_text(text)
@@ -168,8 +167,10 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   if is_shared and any(paper.values()):
     rows.append(('paper', *(paper[name] or _NONE for name in names)))
   points = {run.folder.name: (run.config, run.values) for run in runs}
-  if figures := experiment.sweep_figures(points):
-    plots.save(figures, folder / 'plots')
+  figures = dict(experiment.sweep_figures(points))
+  if curves := plots.sweep_curves({run.folder.name: run.lines for run in runs}):
+    figures['training'] = curves
+  plots.save(figures, folder / 'plots')
   table = _table(('', *short.values()), rows)
   images = _images(folder)
   return f'# {folder.name}\n\n{table}\n{note}' + (images and f'\n{images}\n')
@@ -213,9 +214,3 @@ def _duration(seconds: float) -> str:
     return f'{seconds:.0f} s'
   hours, minutes = divmod(round(seconds / 60), 60)
   return f'{hours} h {minutes} min' if hours else f'{minutes} min'
-
-
-def _natural(name: str) -> list:
-  """A sort key: 'n=5' comes before 'n=10', '0.25' before '0.5'."""
-  parts = re.split(r'(\d+(?:\.\d+)?)', name)
-  return [float(x) if index % 2 else x for index, x in enumerate(parts)]

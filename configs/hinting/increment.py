@@ -31,7 +31,7 @@ def get_config(arg: str | None = None):
   config = shared.rows_config(
     args,
     longest_list=100,  # digits
-    lengths=(10, 20, 30, 50, 100),
+    lengths=(10, 20, 30, 100),
     test_lengths=(5, 10, 15, 20, 22, 25, 30, 40, 60, 80, 100),
     report={  # the paper's numbers are not known to us
       f'{test}/accuracy_length_{length}': ''

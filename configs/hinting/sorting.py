@@ -82,7 +82,7 @@ def get_config(arg: str | None = None):
   config = shared.rows_config(
     args,
     longest_list=200,
-    lengths=(20, 40, 60, 80, 100),
+    lengths=(20, 50, 100),
     test_lengths=(10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200),
     report={
       'test/accuracy_length_20': '',

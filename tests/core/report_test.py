@@ -214,8 +214,9 @@ def test_sweep_of_points_with_their_own_paper_values(tmp_path):
     'n=10 (step 100 of 100) \\*': ['25.0 % (paper: 57 %)'],
   }
   assert '\\* the last evaluation in training' in text
-  assert text.endswith('\n![solved_0.25](plots/solved_0.25.png)\n')
-  assert (tmp_path / 'plots/solved_0.25.png').is_file()
+  for name in 'solved_0.25', 'training':
+    assert f'\n![{name}](plots/{name}.png)\n' in text
+    assert (tmp_path / f'plots/{name}.png').is_file()
 
 
 def test_folder_without_runs(tmp_path):
@@ -257,3 +258,29 @@ def test_training_curves_have_a_panel_a_quantity():
     'perplexity': [[[100, 12.34567]]],
     'examples per second': [[[100, 7.0]]],
   }
+
+
+def test_sweep_curves_have_a_line_a_run():
+  def lines(value):
+    return [{'step': 100, 'seconds': 1, 'train/loss': 9.0, **value}]
+
+  runs = {
+    'n=5': lines({'eval/validation/n_20': 0.5, 'eval/validation/n_3': 0.6}),
+    'n=10': lines({'eval/validation/n_20': 0.7}),
+    'new': lines({}),
+  }
+  figure = plots.sweep_curves(runs)
+  panels = {
+    axes.get_title(loc='left'): {
+      line.get_label(): line.get_ydata().tolist() for line in axes.lines
+    }
+    for axes in figure.axes
+  }
+  assert list(panels) == ['n 3', 'n 20']
+  assert panels == {
+    'n 20': {'n=5': [0.5], 'n=10': [0.7]},
+    'n 3': {'n=5': [0.6]},
+  }
+  (legend,) = figure.legends
+  assert [text.get_text() for text in legend.texts] == ['n=5', 'n=10']
+  assert plots.sweep_curves({'new': lines({})}) is None
