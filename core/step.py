@@ -69,6 +69,7 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     UserError: batch, micro-batch and mesh do not divide.
   """
   num_micro = num_microbatches(config, mesh)
+  num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
   optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
   merge = make_merge(task)
   split = functools.partial(
@@ -84,6 +85,13 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     batch = task.batch(
       batch_key, arrays, size=config.batch_size, step=state.step
     )
+    for name, x in batch.items():
+      if len(x) % num_parts:
+        raise UserError(
+          f'config.batch_size={config.batch_size}: {len(x)} rows of {name!r}'
+          f' do not divide into {num_parts} micro-batches, of all devices'
+          ' together; change it, config.microbatch or config.mesh'
+        )
     metrics, grads = _gradients(
       loss_fn, state.params, batch, loss_key, num_micro, split
     )

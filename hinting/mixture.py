@@ -79,6 +79,11 @@ class MixtureTask:
         f'config.data.hint_share={self.data.hint_share}: at least 0 and less'
         ' than 1 expected'
       )
+    if self.data.num_rows < 0 or self.data.num_rows % 2:
+      raise UserError(
+        f'config.data.num_rows={self.data.num_rows}: an even number expected,'
+        ' for rows come in pairs; or 0, for fresh ones'
+      )
     longest = max(
       *self.evals.lengths, *self.evals.test_lengths, self.data.longest_list
     )

@@ -1,6 +1,6 @@
-"""Ways to tell a transformer where a token stands; the paper's model is not.
+"""Ways to tell a transformer where a token stands.
 
-None of them is the paper's: a reviewer asked for the comparison.
+The paper's model is not told, as it seems; a reviewer asked for the comparison.
 
   none        order is known from the causal mask alone (NoPE)
   learned     a table, indexed from a random start in training
@@ -30,7 +30,7 @@ def draw(
 
   Args:
     key: of a draw of training; None: in evaluation, where only 'randomised'
-      draws, and always the same.
+      draws: always the same for a batch and a length of its rows.
     positions: of each token in its row, from 0; a row stands in one piece.
     kind: one of `KINDS`; only those with a table move.
     size: of the table.

@@ -4,6 +4,8 @@ import ml_collections
 
 from configs import common
 
+OPTIMIZERS = 'adamw', 'muon'
+
 
 def rows_config(
   args,
@@ -18,11 +20,15 @@ def rows_config(
   The paper's sizes are not known to us; bare is a guess.
 
   Args:
-    args: `size`, `hint`, `temperature` and `positions`.
+    args: `size`, `hint`, `temperature`, `positions`, and `optimizer`, one of
+      `OPTIMIZERS`; '': AdamW in bare, Muon in the others.
     longest_list: that `predict` answers.
     lengths, test_lengths: of the lists of validation, and of eval.
     report: the report of the sizes 'paper' and 'cpu'.
   """
+  is_small = args.size != 'paper'
+  optimizer = args.optimizer or ('muon' if is_small else 'adamw')
+  common.check_known('optimizer', optimizer, OPTIMIZERS)
   config = common.default_config()
   config.model.num_layers = 2
   config.model.width = 512
@@ -56,8 +62,10 @@ def rows_config(
   config.optim.weight_decay = 0.01
   config.optim.clip_norm = 1.0
   config.report = report
-  if args.size != 'paper':
+  if is_small:
     _small(config)
+  if optimizer == 'muon':
+    common.muon(config, paths='blocks/.*kernel', learning_rate=4e-3)
   if args.size == 'smoke':
     _smoke(config)
   return config
@@ -70,7 +78,9 @@ def _small(config):
   config.total_steps = 8000
   config.batch_size = 128
   config.microbatch = 64
-  common.muon(config, paths='blocks/.*kernel', learning_rate=4e-3)
+  config.optim.learning_rate = 1e-3
+  config.optim.b2 = 0.99
+  config.optim.weight_decay = 0.1
   config.optim.warmup_steps = 500
 
 
@@ -85,7 +95,7 @@ def _smoke(config):
   config.evals.num_test_lists = 200
   config.total_steps = 400
   config.steps_per_call = 20
-  config.optim.learning_rate = 3e-3
+  config.optim.learning_rate *= 0.75
   config.optim.warmup_steps = 50
   config.log.every = 20
   config.checkpoint.every = 100

@@ -1,4 +1,4 @@
-"""A number plus one: 100 digits after training on at most 20 (Awasthi & Gupta).
+"""A number plus one, of more digits than in training (Awasthi & Gupta).
 
   uv run main.py --config=configs/hinting/increment.py:cpu
 
@@ -8,7 +8,8 @@ bare    a guess at the paper, whose sizes are not known to us: width 512, batch
 :smoke  a smaller network, numbers of at most 8 digits, seconds.
 Arguments: `hint=changed`, another of hinting/increment/hints.py, several joined
 by +, or none; `temperature=T0` to T5; `positions=none`, or another of
-hinting/positions.py; `order=standard`, or reversed: from the last digit on.
+hinting/positions.py; `order=standard`, or reversed: from the last digit on;
+`optimizer=adamw` or muon.
 Expect: no number to compare with. The paper's appendix is said to have
 this task, and hints that help; its lengths and numbers are not known to us.
 """
@@ -27,6 +28,7 @@ def get_config(arg: str | None = None):
     temperature='T0',
     positions='none',
     order='standard',
+    optimizer='',
   )
   config = shared.rows_config(
     args,

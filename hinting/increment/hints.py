@@ -30,7 +30,6 @@ from hinting.rows import Piece, RowKind, end, numbers, prompt
 from hinting.vocabulary import Token
 
 ORDERS = 'standard', 'reversed'
-LAWS = 'train', 'test', 'carries'
 ALL_NINES = 0.1  # of the numbers, drawn as such
 _NINE = 10  # its value
 
@@ -50,7 +49,7 @@ def draw_values(
     count: n.
     size: N.
     order: one of `ORDERS`.
-    law: one of `LAWS`; 'train' and 'test' are the same.
+    law: 'carries', or any other.
   """
   coin, run_key, digit_key = jax.random.split(key, 3)
   if law == 'carries':

@@ -9,7 +9,8 @@ from hinting import hints, mixture
 from hinting.sorting import data
 from hinting.vocabulary import Token
 
-MAIN_KINDS = 'sort', 'scratchpad'
+# The main task, and kinds of rows that answer its prompt in another way.
+MAIN_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
 sweep_figures = mixture.sweep_figures
 
@@ -27,14 +28,16 @@ class SortingTask(mixture.MixtureTask):
   def __init__(self, config: ml_collections.ConfigDict):
     check_choice('config.data.lists', config.data.lists, hints.LISTS)
     check_choice('config.data.main', config.data.main, MAIN_KINDS)
+    main = config.data.main
+    kinds = hints.kinds(config.data.num_values)
     super().__init__(
       config,
-      hints.kinds(config.data.num_values),
-      main=config.data.main,
+      {name: k for name, k in kinds.items() if name not in MAIN_KINDS[main]},
+      main=main,
       delimiter=Token.SORT,
       num_values=config.data.num_values,
     )
-    longest = max(*self.evals.lengths, *self.evals.test_lengths)
+    longest = max((*self.evals.lengths, *self.evals.test_lengths))
     if self.data.lists == 'distinct' and longest > self.data.num_values:
       raise UserError(
         f'config.data.num_values={self.data.num_values}: lists of {longest}'

@@ -192,3 +192,6 @@ def test_lists():
     drawn, _ = multiplicity(lists)
     spread = drawn.max(1) - drawn.min(1)
     assert (np.mean(spread < 40) > narrow) == (narrow > 0)
+  # Of 5 values k is 1 in a tenth of the lists; of 20 it would be in a 40th.
+  drawn, _ = multiplicity('rich', count=5)
+  assert 0.09 < np.mean((drawn[:, :5] == drawn[:, :1]).all(1)) < 0.15

@@ -12,7 +12,6 @@ from configs.hinting import increment
 from core.errors import UserError
 from hinting import mixture, vocabulary
 from hinting.increment import hints, task
-from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 from tests import learning
 
@@ -151,13 +150,6 @@ def test_what_is_printed(order):
   ]:
     turn = -1 if order == 'reversed' else 1
     assert made.finish(answer[::turn], values[::turn]) == expected
-
-
-def test_predict_by_the_network():
-  made = make()
-  model = Transformer(made.model_config, 64, rngs=nnx.Rngs(0))
-  (answer,) = made.predict(model, ['41'])
-  assert isinstance(answer, str)
 
 
 def test_figures():

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from configs.hinting import sorting
+from core import sharding, step
 from core.errors import UserError
 from hinting import hints, mixture, vocabulary
 from hinting.sorting import task
@@ -25,11 +26,11 @@ def make(arg='smoke', **changes):
 
 @functools.cache
 def drawer(made, size):
-  return jax.jit(lambda key, step: made.batch(key, {}, size=size, step=step))
+  return jax.jit(lambda key, at: made.batch(key, {}, size=size, step=at))
 
 
-def draw(made, size=16, seed=0, step=0):
-  return drawer(made, size)(jax.random.key(seed), step)
+def draw(made, size=16, seed=0, at=0):
+  return drawer(made, size)(jax.random.key(seed), at)
 
 
 class Oracle(nnx.Module):
@@ -77,6 +78,15 @@ def test_shares_are_exact():
     draw(make(), size=15)
 
 
+def test_rows_that_do_not_divide_into_micro_batches():
+  config = sorting.get_config('smoke,hint=successor+count,hint_share=0.46875')
+  made = task.make_task(config)
+  mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
+  program = step.make_program(made, config, mesh)
+  with pytest.raises(UserError, match="rows of 'successor.* 2 micro"):
+    jax.eval_shape(program.update, program.abstract_state, {})
+
+
 def test_rows_of_every_hint_of_the_sweep():
   points = sorting.sweep('smoke')
   kinds = {'none', *hints.kinds(32)} - {'sort', 'scratchpad'}
@@ -94,12 +104,13 @@ def test_tables():
   }
   assert sizes == {
     'hints': 14,
-    'hint_shares': 3,
+    'hint_shares': 4,
     'temperatures': 12,
     'positions': 12,
     'lists': 10,
     'depths': 6,
     'training_sets': 8,
+    'baselines': 4,
   }
   made = {
     name: task.make_task(config)
@@ -110,6 +121,8 @@ def test_tables():
   assert made['num_layers_4_hint_none'].model_config.num_layers == 4
   assert made['num_rows_10000_hint_successor'].data.num_rows == 10_000
   assert made['lists_distinct_hint_none'].data.hint == ''
+  assert made['main_scratchpad_curriculum_750'].data.curriculum_steps == 750
+  assert draw(made['0.0']).keys() == draw(made['none']).keys()
   with pytest.raises(UserError, match="did you mean 'depths'"):
     sorting.get_config('smoke,table=depth')
   with pytest.raises(UserError, match='the table varies hint'):
@@ -166,8 +179,8 @@ def test_a_fixed_training_set():
 def test_curriculum():
   made = make(**{'data.curriculum_steps': 600})
   longest = []
-  for step in 0, 99, 100, 300, 600, 10**6:
-    batch = draw(made, size=64, step=step)
+  for at in 0, 99, 100, 300, 600, 10**6:
+    batch = draw(made, size=64, at=at)
     lengths = batch['sort/weights'].sum(1) - 2
     assert (lengths == lengths[0]).all()
     longest.append(int(lengths[0]) - 2)
@@ -231,6 +244,10 @@ def test_exact_match_is_that_of_decoding(temperature):
   is_right = (decoded == jnp.concatenate([answers, ends], 1)).all(1)
   assert 0 < measured < 1
   assert measured == pytest.approx(float(is_right.mean()))
+  # List by list: all of the right ones are, and none of the others.
+  batch['weight'] = np.asarray(is_right, float)
+  measured = learning.compiled(validation.measure, model, batch)
+  assert measured['accuracy_length_4'].result() == 1
 
 
 class SortingDecoder(nnx.Module):
@@ -249,7 +266,11 @@ class SortingDecoder(nnx.Module):
     return jnp.pad(values, ((0, 0), (0, missing)))
 
 
-def test_predict():
+def test_predict(monkeypatch):
+  warnings = []
+  monkeypatch.setattr(
+    mixture.logging, 'warning', lambda text, *args: warnings.append(text % args)
+  )
   made = make()
   lines = ['3 1 2 1', 'x', '32', '13 20 4', '1 ' * 33, '5 6']
   answers = list(made.predict(SortingDecoder(), lines))
@@ -257,13 +278,20 @@ def test_predict():
   assert isinstance(answers[1], UserError) and isinstance(answers[4], UserError)
   assert answers[2] == '32' and answers[5] == '5 6'
   assert answers[3].startswith('4 13 ?')
+  assert warnings == ['1 of 4 answers are not in order']
 
 
-def test_predict_by_the_network():
-  made = make()
-  model = Transformer(made.model_config, 64, rngs=nnx.Rngs(0))
-  (answer,) = made.predict(model, ['3 1 2'])
-  assert isinstance(answer, str)
+def test_predict_is_greedy():
+  made = make('smoke', **{'data.longest_list': 4})
+  model = made.make_model(nnx.Rngs(0))
+  lines = ['3 1 2', '9']
+  for line, answer in zip(lines, made.predict(model, lines), strict=True):
+    values = [int(word) for word in line.split()]
+    tokens = [Token.BOS, *vocabulary.value_token(np.array(values)), Token.SORT]
+    for _ in range(5):
+      tokens.append(model(jnp.array([tokens]))[0, -1].argmax())
+    written = mixture._values(np.array(tokens[len(values) + 2 :]))
+    assert answer == made.finish(written, values)[0]
 
 
 def test_wrong_settings_are_refused():
@@ -273,6 +301,13 @@ def test_wrong_settings_are_refused():
     make('smoke,hint=sucessor')
   with pytest.raises(UserError, match='successor'):
     make('smoke,hint=sort')  # the main task itself
+  for arg in 'hint=scratchpad', 'main=scratchpad,hint=more_sort':
+    with pytest.raises(UserError, match='config.data.hint'):
+      make(f'smoke,{arg}')  # another answer to the same prompt
+  with pytest.raises(UserError, match='num_rows=3: an even number'):
+    make('smoke,num_rows=3')
+  with pytest.raises(UserError, match="did you mean 'adamw'"):
+    make('smoke,optimizer=adam')
   with pytest.raises(UserError, match='twice'):
     make('smoke,hint=count+count')
   with pytest.raises(UserError, match='hint_share=1.0'):
