@@ -11,6 +11,7 @@ lens       what each layer would answer, by the last norm and read-out
 probes     what ridge regression reads from each layer; fitted on short lists
 attention  which keys each head attends to, by value; how much, by length
 circuits   attention logits of pairs of embeddings
+softmax    what its temperatures have learned, by layer and head
 errors     what goes wrong first in decoded answers, and on which lists
 causes     heads ablated, heads sharpened, lists patched, temperatures matched
 shared     whether hints and sorting need the same heads
@@ -42,6 +43,7 @@ from hinting.vocabulary import Token
 
 LENGTHS = 20, 30, 50, 70, 100
 SHOWN = 20, 50, 100  # of patches; the shortest and longest of ablations
+_MAPS = 'maps', 'circuits'  # for figures alone
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
@@ -110,16 +112,20 @@ def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
   return results
 
 
-def circuits(subject: Subject) -> dict[str, np.ndarray]:
-  """'maps' [K H 2+V 2+V] of BOS, SORT and the values; 'profile' by offset."""
+def circuits(subject: Subject) -> np.ndarray:
+  """Attention logits [K H 2+V 2+V] of BOS, SORT and the values."""
   values = vocabulary.value_token(
     np.arange(1, subject.task.data.num_values + 1)
   )
   tokens = jnp.array([Token.BOS, Token.SORT, *values])
   model = subject.merge(subject.params)
-  maps = np.asarray(measures.qk_circuit(model, tokens))
-  profile = measures.offset_profile(maps[..., 2:, 2:])
-  return {'maps': maps, 'profile': profile}
+  return np.asarray(measures.qk_circuit(model, tokens))
+
+
+def temperatures(subject: Subject) -> list[dict[str, np.ndarray]]:
+  """What each layer's softmax has learned, by `Temperature`'s names."""
+  blocks = jax.device_get(subject.params['blocks'])
+  return [blocks[layer].get('temperature', {}) for layer in sorted(blocks)]
 
 
 def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
@@ -152,13 +158,16 @@ def analyse(
   short, long = shown[0], shown[-1]
   observed = observe(subject, lengths)
   ablation = {
-    length: causes.ablate(subject, causes.sort_rows(subject, length), length)
+    length: causes.ablate(
+      subject, causes.rows_of(subject, 'sort', length), length
+    )
     for length in (short, long)
   }
   wanted = observed[short]['entropy']
   return {
     'observed': observed,
     'circuits': circuits(subject),
+    'temperatures': temperatures(subject),
     'errors': errors(subject, lengths),
     'ablation': ablation,
     'sharpening': causes.sharpen(subject, long),
@@ -169,12 +178,12 @@ def analyse(
 
 
 def to_json(value: Any) -> Any:
-  """Arrays as lists, numbers to five digits; maps are for figures alone.
+  """Arrays as lists, numbers to five digits; without maps.
 
   None stands for what is not defined, such as a share of no lists.
   """
   if isinstance(value, dict):
-    return {str(k): to_json(v) for k, v in value.items() if k != 'maps'}
+    return {str(k): to_json(v) for k, v in value.items() if k not in _MAPS}
   if isinstance(value, list | tuple | np.ndarray):
     return [to_json(x) for x in value]
   if isinstance(value, float | np.floating):

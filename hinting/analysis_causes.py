@@ -44,18 +44,13 @@ class Subject:
     return {name: float(value) for name, value in made.items()}
 
 
-def sort_rows(subject: Subject, length: int) -> tuple[jax.Array, jax.Array]:
-  """Rows of sorting, and whether each token is part of the answer."""
-  tokens = measures.sort_rows(subject.lists(length))
-  is_answer = jnp.arange(tokens.shape[1]) > length + 1
-  return tokens, jnp.broadcast_to(is_answer, tokens.shape)
-
-
-def hint_rows(subject: Subject, hint: str, length: int):
-  """Rows of a hint, and whether each token is part of the answer."""
+def rows_of(
+  subject: Subject, kind: str, length: int
+) -> tuple[jax.Array, jax.Array]:
+  """Rows of a kind, and whether each token is part of the answer: [B L]."""
   values = subject.lists(length)
   keys = jax.random.split(jax.random.key(_HINT_SEED), len(values))
-  rows = jax.vmap(subject.task.kinds[hint].make_row, (0, 0, None))(
+  rows = jax.vmap(subject.task.kinds[kind].make_row, (0, 0, None))(
     keys, values, jnp.asarray(length)
   )
   return rows.tokens, rows.is_answer
@@ -90,7 +85,7 @@ def _each_head(score, shape) -> dict[str, np.ndarray]:
 
 def sharpen(subject: Subject, length: int) -> dict[float, Any]:
   """Factor -> scores with the logits of each head multiplied by it."""
-  rows = sort_rows(subject, length)
+  rows = rows_of(subject, 'sort', length)
   plain = passes.no_edit(subject.task.model_config)
 
   def scores(factor):
@@ -161,7 +156,7 @@ def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
   score on long lists to choose; 'oracle' is the best of `SHARED_FACTORS` on the
   very lists that it is chosen on.
   """
-  rows = sort_rows(subject, length)
+  rows = rows_of(subject, 'sort', length)
   plain = passes.no_edit(subject.task.model_config)
 
   def accuracy(scales):
@@ -196,7 +191,7 @@ def share_circuit(
   """
   results = {}
   for hint in subject.task.hints:
-    hurt = ablate(subject, hint_rows(subject, hint, length), length)
+    hurt = ablate(subject, rows_of(subject, hint, length), length)
     damages = [x['loss'] - x['whole']['loss'] for x in (sorting, hurt)]
     results[hint] = hurt | measures.correlations(*damages)
   return results

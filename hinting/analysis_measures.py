@@ -3,7 +3,7 @@
 An answer step stands at SORT or at a token of the right answer so far, and
 predicts the next. The procedures follow the names that reviews give of the
 paper's (Awasthi & Gupta 2023): probing, identity and successor; how they are
-done here is ours.
+done here is ours. Logits of attention are as `transformer.Hook` sees them.
 
 Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
 vocabulary, G groups, M examples, C outputs of a probe, T tokens.
@@ -23,8 +23,6 @@ from hinting.vocabulary import Token
 BUCKETS = 'identity', 'successor', 'minimum', 'EOS', 'other'
 GROUPS = 'current', 'successor', 'delimiter'
 _NONE = -1  # where there is no successor
-_NEVER = -1e30
-_REACH = 10  # of `offset_profile`, in values
 
 
 @jax.tree_util.register_dataclass
@@ -51,11 +49,6 @@ class Steps:
   def is_repeat(self) -> Bool[Array, 'B A']:
     """Whether the current value comes once more."""
     return self.target == self.current
-
-  @property
-  def is_move(self) -> Bool[Array, 'B A']:
-    """Whether the next larger value comes."""
-    return (self.target == self.successor) & (self.current != Token.SORT)
 
 
 def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
@@ -137,15 +130,9 @@ def logit_gap(
 ) -> Float[Array, 'B H']:
   """The largest logit in `GROUPS` less the largest outside, mean over steps."""
   is_in = _group_keys(tokens, steps).any(-1)[:, None]
-  seen = answer_keys(steps.current.shape[1] - 1)
-  inside = jnp.where(is_in & seen, logits, _NEVER).max(-1)
-  outside = jnp.where(~is_in & seen, logits, _NEVER).max(-1)
+  inside = jnp.where(is_in, logits, -jnp.inf).max(-1)
+  outside = jnp.where(is_in, -jnp.inf, logits).max(-1)
   return (inside - outside).mean(-1)
-
-
-def answer_keys(length: int) -> Bool[Array, 'A L']:
-  """The keys that each answer step sees, for lists of `length` values."""
-  return jnp.tri(length + 1, 2 * length + 2, length + 1, dtype=bool)
 
 
 def order_by_value(
@@ -162,10 +149,8 @@ def entropy(
   logits: Float[Array, 'B H A L'], scale: Float[Array, ' H'] | float = 1.0
 ) -> Float[Array, ' H']:
   """The mean entropy of attention at answer steps, in nats."""
-  seen = answer_keys(logits.shape[2] - 1)
-  scaled = jnp.asarray(scale)[..., None, None] * logits
-  logs = jax.nn.log_softmax(jnp.where(seen, scaled, _NEVER))
-  return -jnp.where(seen, jnp.exp(logs) * logs, 0.0).sum(-1).mean((0, 2))
+  logs = jax.nn.log_softmax(jnp.asarray(scale)[..., None, None] * logits)
+  return -(jnp.exp(logs) * logs).sum(-1).mean((0, 2))
 
 
 def match_entropy(
@@ -207,17 +192,6 @@ def qk_circuit(
     logits = jnp.einsum('bqhd,bkhd->hqk', queries, keys)
     maps.append(logits / keys.shape[-1] ** 0.5)
   return jnp.stack(maps)
-
-
-def offset_profile(maps: np.ndarray) -> np.ndarray:
-  """Means [... 21] of value maps [... V V] by key - query, from -10 to 10.
-
-  Each query's mean over all keys is taken off: softmax does not see it.
-  """
-  maps = maps - maps.mean(-1, keepdims=True)
-  offsets = range(-_REACH, _REACH + 1)
-  means = [np.diagonal(maps, d, -2, -1).mean(-1) for d in offsets]
-  return np.stack(means, -1)
 
 
 def correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:

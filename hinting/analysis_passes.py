@@ -33,7 +33,7 @@ class Edit:
   """Changes of heads.
 
   Attributes:
-    scales: of their attention logits, [K H].
+    scales: of their attention logits, as `Hook.scale`, [K H].
     is_ablated: whether `means` stands in for their output, bool [K H].
     means: of their outputs by role, [K R H D2].
   """
@@ -85,7 +85,7 @@ def run(
     is_ablated = edit.is_ablated[layer][:, None]
     return Hook(
       see=seen[layer].__setitem__,
-      scale=edit.scales[layer],
+      scale=edit.scales[layer][:, None, None],
       edit=lambda heads: jnp.where(is_ablated, means, heads),
     )
 
@@ -142,10 +142,9 @@ def observe(
   """What attention and the logit lens show at answer steps.
 
   Returns:
-    The residual stream, and means over lists and steps: 'lens' and 'lens_plain'
-    [3 K+1 2 5], with the last norm and without it, of all steps, those that
-    repeat and those that move; 'mass' [K H 3]; 'gap' [K H]; 'entropy' [K H];
-    'maps' [K H A L], keys in order of value.
+    Means over lists and steps, and the residual stream. 'lens' and 'lens_plain'
+    [K+1 2 5], with the last norm and without it; 'mass' [K H 3]; 'gap' [K H];
+    'entropy' [K H]; 'maps' [K H A L], keys in order of value.
   """
   model, length = merge(params), values.shape[1]
   edit = no_edit(model.config)
@@ -164,21 +163,18 @@ def observe(
     _, seen = run(model, tokens, edit, length=length, is_whole=True)
     stream = _stream(model, tokens, seen)
     answers = stream[:, :, length + 1 :]
-    kinds = jnp.ones_like(steps.is_repeat), steps.is_repeat, steps.is_move
-    kinds = jnp.stack(kinds).astype(jnp.float32)
 
     def lens(read_out):
       shares = [
         measures.bucket_shares(read_out(answers[:, layer]), steps)
         for layer in range(answers.shape[1])
       ]
-      return jnp.einsum('kbasg,tba->tksg', jnp.stack(shares), kinds)
+      return jnp.stack(shares).mean(2).sum(1)
 
     def at_answers(x):
       return (x[name][:, :, length + 1 :] for name in ('logits', 'weights'))
 
     sums = {
-      'steps': kinds.sum((1, 2)),
       'lens': lens(model.read_out),
       'lens_plain': lens(model.head),
     } | {
@@ -188,10 +184,7 @@ def observe(
     return sums, stream
 
   sums, stream = _sum_chunks(measure, values)
-  steps = sums.pop('steps')[:, None, None, None]
-  for name, value in sums.items():
-    sums[name] = value / (steps if 'lens' in name else len(values))
-  return sums, stream
+  return {name: x / len(values) for name, x in sums.items()}, stream
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='length')

@@ -4,6 +4,7 @@
 'layer.head', from 1.1.
 """
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,17 +81,26 @@ def _stack(axes, x, shares: np.ndarray, names, palette):
 
 @plots.style()
 def lens(results: Results) -> Figure:
-  """Stacked shares of the answer's buckets, by layer and length."""
+  """Stacked shares of the answer's buckets, by layer and length.
+
+  Read out with the last norm, then without it.
+  """
   shown = _lengths(results, 'patches')
-  figure, grid = _grid(2 * len(results), len(shown), sharey=True)
+  figure, grid = _grid(4 * len(results), len(shown), 3, sharey=True)
   palette = [*plots.PALETTE[:4], _GREY]
-  for row, axes_row in enumerate(grid):
-    name, kind = list(results)[row // 2], row % 2
+  rows = itertools.product(
+    results.values(),
+    (('lens', ''), ('lens_plain', ', no norm')),
+    enumerate(('probability', 'top token')),
+  )
+  for axes_row, (result, (part, note), (kind, title)) in zip(
+    grid, rows, strict=True
+  ):
     for axes, length in zip(axes_row, shown, strict=True):
-      shares = results[name]['observed'][length]['lens'][0, :, kind]
+      shares = result['observed'][length][part][:, kind]
       ticks = ['input', *map(str, range(1, len(shares)))]
       _stack(axes, ticks, shares, measures.BUCKETS, palette)
-      axes.set_title(f'{("probability", "top token")[kind]}, {length} values')
+      axes.set_title(f'{title}{note}, {length} values')
       plots.show_percent(axes)
   for axes in grid[-1]:
     axes.set_xlabel('behind layer')
@@ -154,9 +164,7 @@ def attention(results: Results, length: int) -> Figure:
 @plots.style()
 def circuits(results: Results) -> Figure:
   """Logits of pairs of embeddings, query value by key value."""
-  tables = {
-    name: result['circuits']['maps'] for name, result in results.items()
-  }
+  tables = {name: result['circuits'] for name, result in results.items()}
   centred = {
     name: maps - maps.mean(-1, keepdims=True) for name, maps in tables.items()
   }

@@ -34,7 +34,8 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
-from hinting import hints, rows, vocabulary
+from hinting import analysis_measures as measures
+from hinting import vocabulary
 from hinting.transformer import ModelConfig, Transformer
 from hinting.vocabulary import Token
 
@@ -125,7 +126,13 @@ def build(
   params = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), nnx.to_pure_dict(params)
   )
-  values = vocabulary.value_token(np.arange(1, num_values + 1))
+  _fill(params, columns, max_copies, margin, frozen_length)
+  return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params))
+
+
+def _fill(params, columns: _Columns, max_copies, margin, frozen_length):
+  """Sets all parameters, which are 0 before."""
+  values = vocabulary.value_token(np.arange(1, columns.num_values + 1))
   same = np.eye(columns.num_tokens)
   params['embedding'][[Token.SORT, *values, Token.BOS], columns.token] = same
   params['head']['kernel'][
@@ -142,7 +149,6 @@ def build(
       block['temperature']['slope'][:] = 1
     else:  # the last query sees BOS, the list, SORT and the answer
       block['temperature']['offset'][:] += math.log(2 * frozen_length + 2)
-  return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params))
 
 
 def _set_first(block, columns: _Columns):
@@ -209,16 +215,15 @@ def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
 @functools.partial(jax.jit, static_argnums=0)
 def _are_sorted(graphdef, params, lists):
   model = nnx.merge(graphdef, params)
-  length = lists.shape[1]
-  at = jnp.arange(length + 1, 2 * length + 2)
+  start = lists.shape[1] + 1
+  rows = measures.sort_rows(lists)
+  at = jnp.arange(start, rows.shape[1] - 1)
 
-  def is_sorted(values):
-    pieces = hints.sort(None, values, length)
-    row = rows.join(pieces, 2 * length + 3).tokens
+  def is_sorted(row):
     logits = model(row[None, :-1], at=at[None])
-    return (logits.argmax(-1) == row[at + 1]).all()
+    return (logits.argmax(-1) == row[start + 1 :]).all()
 
-  return jax.lax.map(is_sorted, lists, batch_size=_CHUNK)
+  return jax.lax.map(is_sorted, rows, batch_size=_CHUNK)
 
 
 def draw_uniform(key: jax.Array, count: int, length: int) -> jax.Array:

@@ -66,7 +66,11 @@ def multiplicity(values: Int[Array, 'B N']) -> Int[Array, ' B']:
 
 
 def density(values: Int[Array, 'B N']) -> Int[Array, ' B']:
-  """The index in `DENSITIES`: a third each, by pairs v, v + 1 in the list."""
+  """The index in `DENSITIES`, by how many pairs v, v + 1 a list has.
+
+  Cut at a third and two thirds of the lists; those with as many pairs stay
+  together, so that of random lists of 20 the groups have 35, 47 and 18 %.
+  """
   pairs = np.array([(np.diff(np.unique(row)) == 1).sum() for row in values])
   return np.searchsorted(np.quantile(pairs, [1 / 3, 2 / 3]), pairs)
 

@@ -10,6 +10,7 @@ vocabulary, T decoded tokens; D2 the width of a head.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -24,6 +25,8 @@ from hinting import temperature
 
 ACTIVATIONS = {'gelu': jax.nn.gelu, 'relu': jax.nn.relu}
 _NEVER = -1e30  # logit of a key that is not seen
+# Logits, softmax and sums are float32 whatever the factors are.
+_einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +75,10 @@ class Hook:
   """How analysis looks into a layer, and changes it.
 
   Attributes:
-    see: called with a name and an array: 'logits' of attention and its
-      'weights' [B H A L], 'heads' [B A H D / H], 'residual' [B A D].
-    scale: of attention logits, [H].
+    see: called with a name and an array: 'logits' of attention, -1e30 where a
+      key is not seen, and its 'weights' [B H A L], 'heads' [B A H D / H],
+      'residual' [B A D].
+    scale: of attention logits, their bias by position included, [H 1 1].
     edit: of the heads' outputs [B A H D / H].
   """
 
@@ -148,15 +152,13 @@ class Block(nnx.Module):
     keys, values = memory
     queries = self._place(self.query(self._attention_input(x)), positions)
     scale = self.temperature(queries, num_keys) / queries.shape[-1] ** 0.5
-    queries *= jnp.asarray(scale * hook.scale)[..., None]
-    # Logits and their softmax are float32 whatever the products are.
-    logits = jnp.einsum(
-      'bahd,bhld->bhal', queries, keys, preferred_element_type=jnp.float32
-    )
-    logits += self.bias(positions, key_positions) + log_counts
-    weights = jax.nn.softmax(jnp.where(is_seen[:, None], logits, _NEVER))
-    heads = jnp.einsum('bhal,bhld->bhad', weights, values).swapaxes(1, 2)
-    heads = hook.edit(heads)
+    queries = (queries * jnp.asarray(scale)[..., None]).astype(keys.dtype)
+    logits = _einsum('bahd,bhld->bhal', queries, keys)
+    logits = hook.scale * (logits + self.bias(positions, key_positions))
+    logits = jnp.where(is_seen[:, None], logits + log_counts, _NEVER)
+    weights = jax.nn.softmax(logits)
+    heads = _einsum('bhal,bhld->bhad', weights.astype(values.dtype), values)
+    heads = hook.edit(heads.swapaxes(1, 2))
     hook.see('logits', logits)
     hook.see('weights', weights)
     hook.see('heads', heads)
@@ -175,7 +177,7 @@ class Block(nnx.Module):
   def _place(self, x, positions):
     x = self._split(x)
     if self.config.positions == 'rotary':
-      x = positional.rotate(x, positions)
+      x = positional.rotate(x, positions).astype(x.dtype)
     return x
 
 
@@ -185,7 +187,7 @@ class Transformer(nnx.Module):
   Args:
     config: sizes and variants.
     vocabulary_size: V.
-    dtype: of the matrix products.
+    dtype: of the factors of matrix products, but float32 in the read-out.
     rngs: of the parameters.
   """
 
@@ -292,49 +294,24 @@ class Transformer(nnx.Module):
       num_tokens: T.
     """
     length = prompts.shape[1]
-    before = (jnp.arange(length + num_tokens - 1) - starts[:, None]).clip(0)
-    positions = self._in_table(None, before)
+    index = jnp.arange(length + num_tokens - 1)
+    positions = self._in_table(None, (index - starts[:, None]).clip(0))
     vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
       """Feeds tokens [B A] that stand at `first`; returns the next ones [B]."""
       here = first + jnp.arange(tokens.shape[1])
       x, new = self.embed(tokens, positions[:, here]), []
-      for index, block in enumerate(self.blocks):
-        if isinstance(cache[index], jax.Array):
-          counts = cache[index] + (tokens == vocabulary)
-          new.append(counts)
-          x = block(
-            x,
-            by_token,
-            is_seen=counts[:, None] > 0,
-            num_keys=before[:, here] + 1,
-            positions=positions[:, here],
-            key_positions=vocabulary,
-            log_counts=jnp.log(counts)[:, None, None],
-          )
+      for block, old in zip(self.blocks, cache, strict=True):
+        if isinstance(old, jax.Array):
+          new.append(old + (tokens == vocabulary))
+          x = _by_counts(block, x, by_token, new[-1])
           continue
         memory = _by_head(*block.keys_and_values(x, positions[:, here]))
-        if cache[index]:
-          memory = jax.tree.map(
-            lambda old, now: jax.lax.dynamic_update_slice_in_dim(
-              old, now, first, 2
-            ),
-            cache[index],
-            memory,
-          )
-        new.append(memory)
-        if index + 1 == self.config.num_layers:
+        new.append(_extended(old, memory, first))
+        if block is self.blocks[-1]:
           x, here = x[:, -1:], here[-1:]
-        keys = jnp.arange(memory[0].shape[2])
-        x = block(
-          x,
-          memory,
-          is_seen=(keys >= starts[:, None])[:, None] & (keys <= here[:, None]),
-          num_keys=before[:, here] + 1,
-          positions=positions[:, here],
-          key_positions=positions[:, keys],
-        )
+        x = _by_cache(block, x, new[-1], here, starts, positions)
       return self.read_out(x[:, -1]).argmax(-1), new
 
     def step(carry, first):
@@ -353,7 +330,7 @@ class Transformer(nnx.Module):
       by_token = _by_head(*self.blocks[0].keys_and_values(inputs, vocabulary))
       is_there = jnp.arange(length) >= starts[:, None]
       counts = (prompts[..., None] == vocabulary) & is_there[..., None]
-      cache[0] = counts.sum(1, dtype=jnp.float32)
+      cache[0] = counts.sum(1)
     _, tokens = jax.lax.scan(
       step, (token, cache), length + jnp.arange(num_tokens - 1)
     )
@@ -369,3 +346,41 @@ class Transformer(nnx.Module):
 def _by_head(keys, values):
   # Decoding would else turn the whole cache for each token.
   return keys.swapaxes(1, 2), values.swapaxes(1, 2)
+
+
+def _by_counts(block, x, by_token, counts):
+  # A layer whose keys are the vocabulary's, by how often each token was there.
+  num_keys = counts.sum(1, keepdims=True)
+  return block(
+    x,
+    by_token,
+    is_seen=counts[:, None] > 0,
+    num_keys=num_keys,
+    positions=num_keys - 1,
+    key_positions=jnp.arange(counts.shape[1])[None],
+    log_counts=jnp.log(counts)[:, None, None],
+  )
+
+
+def _by_cache(block, x, memory, here, starts, positions):
+  # A layer for the tokens `here`, whose keys are those of their rows so far.
+  index = jnp.arange(memory[0].shape[2])
+  return block(
+    x,
+    memory,
+    is_seen=(index >= starts[:, None])[:, None] & (index <= here[:, None]),
+    num_keys=(here - starts[:, None]).clip(0) + 1,
+    positions=positions[:, here],
+    key_positions=positions[:, index],
+  )
+
+
+def _extended(cache, memory, first):
+  # The empty cache becomes the memory itself.
+  if not cache:
+    return memory
+  return jax.tree.map(
+    lambda old, now: jax.lax.dynamic_update_slice_in_dim(old, now, first, 2),
+    cache,
+    memory,
+  )

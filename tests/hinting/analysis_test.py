@@ -1,6 +1,7 @@
 """Passes and causal tests on small models, and the command."""
 
 import dataclasses
+import functools
 import json
 import subprocess
 import sys
@@ -9,10 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 from configs.hinting import sorting
 from core import experiment, plots, sharding, step, storage, weights
-from hinting import analysis, analysis_plots
+from core.errors import UserError
+from hinting import analysis, analysis_plots, construction
 from hinting import analysis_causes as causes
 from hinting import analysis_measures as measures
 from hinting import analysis_passes as passes
@@ -28,20 +31,36 @@ def make_config():
   return config.copy_and_resolve_references()
 
 
+def init(config):
+  task = experiment.make_task(config)
+  state = step.make_init(task, config, sharding.make_mesh(config.mesh))()
+  return task, jax.device_get(state.params)
+
+
 @pytest.fixture(scope='module')
 def subject():
   """A small model whose every parameter matters, but head 2 of layer 1."""
-  config = make_config()
-  task = experiment.make_task(config)
-  mesh = sharding.make_mesh(config.mesh)
-  state = step.make_init(task, config, mesh)()
-  leaves, structure = jax.tree.flatten(jax.device_get(state.params))
+  task, params = init(make_config())
+  leaves, structure = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
   leaves = [x + 0.2 * rng.normal(size=x.shape).astype(x.dtype) for x in leaves]
   params = jax.tree.unflatten(structure, leaves)
   params['blocks'][0]['out']['kernel'][16:] = 0
   params = jax.tree.map(jnp.asarray, params)
   return causes.Subject(task, step.make_merge(task), params, 50)
+
+
+def construct(**options):
+  """A subject whose weights are set by hand; of its heads 2.2 is unused."""
+  config = make_config()
+  config.data.num_values = 12
+  task = experiment.make_task(config)
+  model = construction.build(12, max_copies=30, margin=1, **options)
+  task.model_config = model.config
+  graphdef, params = nnx.split(model)
+  return causes.Subject(
+    task, functools.partial(nnx.merge, graphdef), params, 25
+  )
 
 
 def no_edit(subject):
@@ -65,13 +84,59 @@ def test_no_edit_changes_nothing(subject, is_whole):
   assert len(seen) == 2
 
 
+def test_rows_of_sorting(subject):
+  tokens, is_answer = causes.rows_of(subject, 'sort', LENGTH)
+  expected = measures.sort_rows(subject.lists(LENGTH))
+  np.testing.assert_array_equal(tokens, expected)
+  np.testing.assert_array_equal(is_answer.any(0), np.arange(13) > LENGTH + 1)
+
+
 def test_ablation_of_an_unused_head_does_nothing(subject):
-  rows = causes.sort_rows(subject, LENGTH)
+  rows = causes.rows_of(subject, 'sort', LENGTH)
   result = causes.ablate(subject, rows, LENGTH)
   damage = result['loss'] - result['whole']['loss']
   np.testing.assert_allclose(damage[0, 1], 0, atol=1e-5)
   others = np.delete(damage.ravel(), 1)
   assert (abs(others) > 3e-5).all()
+
+
+def test_needed_heads_of_known_weights():
+  """What ablation and flatter or sharper logits do, head by head.
+
+  Head 1.1 tells the answer from the list, and so do its means by role; 1.2
+  finds the successor by half its logits too, as copies are few.
+  """
+  subject, length = construct(), 20
+  rows = causes.rows_of(subject, 'sort', length)
+  ablated = causes.ablate(subject, rows, length)
+  assert ablated['whole']['accuracy'] == 1
+  is_right = ablated['accuracy'] == 1
+  np.testing.assert_array_equal(is_right, [[True, False], [False, True]])
+  for factor, scores in causes.sharpen(subject, length).items():
+    is_right = scores['accuracy'] == 1
+    expected = True if factor > 1 else [[False, True], [False, True]]
+    np.testing.assert_array_equal(is_right, expected, str(factor))
+
+
+def test_temperatures_mend_frozen_weights():
+  """Those of lists of 20 values do not sort 60; sharper ones do."""
+  subject = construct(frozen_length=20)
+  short, _ = passes.observe(subject.merge, subject.params, subject.lists(20))
+  result = causes.temper(subject, 60, short['entropy'])
+  assert result['plain'] == 0
+  assert result['oracle'] == result['matched'] == 1
+  assert result['oracle_factor'] > 1
+
+
+def test_hints_and_sorting_share_heads(subject):
+  """A hint that is compared with itself shares all."""
+  hint = causes.ablate(
+    subject, causes.rows_of(subject, 'successor', LENGTH), LENGTH
+  )
+  result = causes.share_circuit(subject, hint, LENGTH)
+  assert result['successor']['pearson'] == pytest.approx(1)
+  assert result['count']['pearson'] < 0.99
+  np.testing.assert_array_equal(result['successor']['loss'], hint['loss'])
 
 
 def test_head_means(subject):
@@ -94,7 +159,7 @@ def test_head_means(subject):
 
 def test_scores_agree_with_decoding(subject):
   """A whole answer is right where decoding gives it."""
-  rows = causes.sort_rows(subject, 1)  # one value: some answers are right
+  rows = causes.rows_of(subject, 'sort', 1)  # one value: some answers are right
   answers = passes.decode(subject.merge, subject.params, subject.lists(1))
   is_right = (answers == rows[0][:, 3:]).all(1).mean()
   assert subject.score(rows, no_edit(subject), 1)['accuracy'] == is_right
@@ -128,7 +193,12 @@ def test_observed_means(subject):
     mean = jnp.stack([x[name] for x in single]).mean(0)
     np.testing.assert_allclose(whole[name], mean, rtol=1e-3, atol=1e-5)
   np.testing.assert_allclose(whole['maps'].sum(-1), 1, rtol=1e-5)
-  np.testing.assert_allclose(whole['lens'][0].sum(-1), 1, rtol=1e-5)
+  model, rows = subject.merge(subject.params), measures.sort_rows(values)
+  logits = model(rows[:, :-1])[:, LENGTH + 1 :]
+  shares = measures.bucket_shares(logits, measures.answer_steps(values))
+  np.testing.assert_allclose(whole['lens'][-1], shares.mean((0, 1)), rtol=1e-3)
+  np.testing.assert_allclose(whole['lens_plain'].sum(-1), 1, rtol=1e-5)
+  assert not np.allclose(whole['lens_plain'], whole['lens'], atol=0.01)
   assert stream.shape == (4, 3, 2 * LENGTH + 2, 32)
   again = passes.residuals(subject.merge, subject.params, values)
   np.testing.assert_allclose(stream, again, rtol=1e-4, atol=1e-5)
@@ -186,6 +256,13 @@ def test_everything_is_written(subject, tmp_path):
   saved = json.loads(text)['a']
   assert saved['shared'].keys() == {'successor', 'count'}
   assert 'maps' not in saved['observed']['3']
+  learned = [np.array(layer['offset']) for layer in saved['temperatures']]
+  for layer, offset in zip(
+    subject.params['blocks'].values(), learned, strict=True
+  ):
+    np.testing.assert_allclose(
+      offset, layer['temperature']['offset'], rtol=1e-4
+    )
   assert 'shared' not in analysis_plots.figures({'b': plain})
 
 
@@ -197,6 +274,23 @@ def test_of_several_seeds_the_first(subject, tmp_path):
   weights.save_weights(tmp_path, two, step=7)
   loaded = analysis.load(str(tmp_path), 50)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, subject.params)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'words'),
+  [
+    ({'data.main': 'scratchpad', 'data.hint': 'successor'}, 'plain sort'),
+    ({'data.lists': 'distinct'}, '100 needed'),
+    ({'model.num_heads': 4}, r'\(2, 4\) layers and heads'),
+  ],
+)
+def test_what_cannot_be_analysed(subject, tmp_path, changes, words):
+  config = make_config()
+  config.update_from_flattened_dict(changes)
+  storage.write_json(tmp_path / 'config.json', config.to_dict())
+  weights.save_weights(tmp_path, init(config)[1], step=7)
+  with pytest.raises(UserError, match=words):
+    analysis.load(str(tmp_path), 50, subject)
 
 
 def test_mistakes_are_one_clear_line(tmp_path):

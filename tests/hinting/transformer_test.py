@@ -1,6 +1,7 @@
 """The transformer against itself: packed, cached, cut, and per variant."""
 
 import dataclasses
+import re
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ VARIANTS = [
   *({'temperature': kind} for kind in temperature.KINDS),
   *({'positions': kind} for kind in positions.KINDS[1:]),
   {'has_norm': False, 'activation': 'relu', 'num_layers': 3},
+  {'num_layers': 1},
 ]
 IDS = ['-'.join(map(str, v.values())) for v in VARIANTS]
 
@@ -206,9 +208,20 @@ def test_hooks_see_and_edit():
   np.testing.assert_array_equal(np.triu(seen['weights'][0, 0], 1), 0)
   close(model.head(model.norm(seen['residual'])), logits)
   without = Hook(edit=lambda heads: heads.at[:, :, 0].set(0))
-  flat = Hook(scale=jnp.array([0.0, 1.0]), see=seen.__setitem__)
-  assert not np.allclose(model(tokens, hooks=(without, flat)), logits)
-  close(seen['weights'][:, 0, 3, :4], 0.25)
+  assert not np.allclose(model(tokens, hooks=(without, Hook())), logits)
+
+
+@pytest.mark.parametrize('kind', ['none', 'alibi', 't5'])
+def test_hooks_scale_whole_logits(kind):
+  """Those of the bias as well; keys that are not seen stay so."""
+  model, plain, scaled = make(positions=kind), {}, {}
+  scale = jnp.array([0.0, 3.0])[:, None, None]
+  for seen, hook_scale in (plain, 1.0), (scaled, scale):
+    hook = Hook(scale=hook_scale, see=seen.__setitem__)
+    model(draw(2, 6), hooks=(hook, Hook()))
+  weights = jax.nn.softmax(scale * plain['logits'])[:, 1]
+  close(scaled['weights'][:, 1], weights)
+  np.testing.assert_array_equal(scaled['weights'][:, 0, 3, :4], 0.25)
 
 
 @pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
@@ -224,6 +237,17 @@ def test_every_parameter_has_a_gradient(variant):
     name = jax.tree_util.keystr(path)
     # A bias of all keys moves all logits of a query alike.
     assert jnp.any(grad) or 'key' in name and 'bias' in name, name
+
+
+@pytest.mark.parametrize(
+  'changes', [{'temperature': 'T1'}, {'positions': 'rotary'}]
+)
+def test_half_precision_is_of_all_products_but_the_last(changes):
+  config = dataclasses.replace(CONFIG, **changes)
+  model = Transformer(config, 64, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+  lowered = jax.jit(model).trace(draw(2, 9)).lower(lowering_platforms=('cuda',))
+  products = re.findall(r'dot_general.*: \((.*)\) ->', lowered.as_text())
+  assert [x.count('bf16') for x in products] == [2] * 16 + [0]
 
 
 def test_half_precision_is_close():
