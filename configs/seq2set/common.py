@@ -43,9 +43,9 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
   config.checkpoint.every = 1000
   if args.size == 'cpu':
     config.model.width = 128
-    config.data.num_sets = 100_000
+    config.data.num_sets = 500_000
     config.evals.num_sets = 2000
-    config.total_steps = 5000
+    config.total_steps = 20_000
   elif args.size == 'smoke':
     config.model.width = 32
     config.data.num_sets = 5000
