@@ -7,14 +7,15 @@ bare    the Pointer Network of 2015, which the paper starts from, on 50 points;
 :cpu    10 points, width 128, 500,000 sets, 20,000 updates: 11 minutes.
 :smoke  5 points, seconds.
 Arguments: `num_points=50`; `inputs=random`, or `angle`: around their mean;
-`encoder=pointer_network` or `read_process_write`; `start=lowest`, from the
-corner of the lowest index (that of the Pointer Network), `leftmost`, of the
-smallest x (that of the other, which sees no indices), or `random`, from any
-corner and either way round; `distribution=uniform` or `normal`.
+`encoder=pointer_network`, `read_process_write`, or of later work
+`set_transformer` or `deep_sets`; `start=lowest`, from the corner of the lowest
+index (that of the Pointer Network), `leftmost`, of the smallest x (that of the
+others, which see no indices), or `random`, from any corner and either way
+round; `distribution=uniform` or `normal`.
 Expect: 72.6 % of 50 points by a network trained on 50; by one trained on 5 to
 50 points 92.0 % of 5, 87.0 % of 10 and 69.6 % of 50 (Pointer Networks); up to
 10 points more by sorted inputs, and 5 or more by a fixed start (the paper).
-`:cpu` finds 85.3 % of 10 points.
+`:cpu` finds 85.3 % of 10 points, with encoder=set_transformer 96.5 %.
 """
 
 from configs import common
