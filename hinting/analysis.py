@@ -7,14 +7,14 @@ Writes analysis.json and figures; --against names a second model to show beside
 the first, such as one with another hint. Minutes on a CPU core. The lists are
 fixed, plain (or distinct), and no list of training or evaluation.
 
-lens       what each layer would answer, by the last norm and read-out
-probes     what ridge regression reads from each layer; fitted on short lists
-attention  which keys each head attends to, by value; how much, by length
-circuits   attention logits of pairs of embeddings
-softmax    what its temperatures have learned, by layer and head
-errors     what goes wrong first in decoded answers, and on which lists
-causes     heads ablated, heads sharpened, lists patched, temperatures matched
-shared     whether hints and sorting need the same heads
+lens          what each layer would answer, by the last norm and read-out
+probes        what ridge regression reads from each layer; fitted on short lists
+attention     which keys each head attends to, by value; how much, by length
+circuits      attention logits of pairs of embeddings
+temperatures  of the softmax, as learned, by layer and head
+errors        what goes wrong first in decoded answers, and on which lists
+causes        heads ablated and sharpened, lists patched, temperatures matched
+shared        whether hints and sorting need the same heads
 
 That the paper (Awasthi & Gupta 2023) probed and visualised its models is known;
 the procedures here are ours.

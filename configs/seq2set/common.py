@@ -8,7 +8,7 @@ ENCODERS = 'pointer_network', 'read_process_write'
 
 
 def few_updates(config: ml_collections.ConfigDict):
-  """Trains pointers in a few thousand updates of Adam: ours."""
+  """Trains pointers by Adam in few updates: ours."""
   config.optim.schedule = 'cosine'
   config.optim.learning_rate = 2e-3
   config.optim.clip_norm = 1.0

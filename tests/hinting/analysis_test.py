@@ -88,7 +88,8 @@ def test_rows_of_sorting(subject):
   tokens, is_answer = causes.rows_of(subject, 'sort', LENGTH)
   expected = measures.sort_rows(subject.lists(LENGTH))
   np.testing.assert_array_equal(tokens, expected)
-  np.testing.assert_array_equal(is_answer.any(0), np.arange(13) > LENGTH + 1)
+  expected = np.broadcast_to(np.arange(13) > LENGTH + 1, is_answer.shape)
+  np.testing.assert_array_equal(is_answer, expected)
 
 
 def test_ablation_of_an_unused_head_does_nothing(subject):
