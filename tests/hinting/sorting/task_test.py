@@ -284,13 +284,20 @@ def test_predict(monkeypatch):
 def test_predict_is_greedy():
   made = make('smoke', **{'data.longest_list': 4})
   model = made.make_model(nnx.Rngs(0))
+  call = jax.jit(lambda tokens: model(tokens))
   lines = ['3 1 2', '9']
   for line, answer in zip(lines, made.predict(model, lines), strict=True):
     values = [int(word) for word in line.split()]
-    tokens = [Token.BOS, *vocabulary.value_token(np.array(values)), Token.SORT]
-    for _ in range(5):
-      tokens.append(model(jnp.array([tokens]))[0, -1].argmax())
-    written = mixture._values(np.array(tokens[len(values) + 2 :]))
+    start = len(values) + 2
+    tokens = np.full((1, 10), Token.PAD, np.int32)
+    tokens[0, :start] = [
+      Token.BOS,
+      *vocabulary.value_token(np.array(values)),
+      Token.SORT,
+    ]
+    for place in range(start, start + 5):
+      tokens[0, place] = call(tokens)[0, place - 1].argmax()
+    written = mixture._values(tokens[0, start : start + 5])
     assert answer == made.finish(written, values)[0]
 
 
