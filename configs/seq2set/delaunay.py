@@ -5,7 +5,7 @@
 bare    the Pointer Network of 2015, which the paper starts from, on 10 points;
         a million sets, which scipy labels at the start: some minutes. Adam
         1e-3 is ours.
-:cpu    5 points, width 128, 500,000 sets, 20,000 updates: 11 minutes.
+:cpu    5 points, width 128, 500,000 sets, 20,000 updates: 9 minutes.
 :smoke  5 points, seconds.
 Arguments: `num_points`; `inputs=random`, or `angle`: around their mean;
 `encoder=pointer_network`, `read_process_write`, or of later work
