@@ -36,7 +36,7 @@ from core.errors import UserError
 from hinting import analysis_causes as causes
 from hinting import analysis_measures as measures
 from hinting import analysis_passes as passes
-from hinting import analysis_plots, taxonomy, vocabulary
+from hinting import analysis_plots, hints, taxonomy, vocabulary
 from hinting import analysis_probes as probes
 from hinting.analysis_causes import Subject
 from hinting.vocabulary import Token
@@ -133,7 +133,7 @@ def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
   results = {}
   for length in lengths:
     values = subject.lists(length)
-    targets = np.asarray(measures.sort_rows(values)[:, length + 2 :])
+    targets = np.asarray(hints.sort_rows(values)[:, length + 2 :])
     answers = passes.decode(subject.merge, subject.params, values)
     values, answers = np.asarray(values), np.asarray(answers)
     is_right = (answers == targets).all(1)

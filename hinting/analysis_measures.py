@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from hinting import vocabulary
+from hinting import hints
 from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 
@@ -51,20 +51,9 @@ class Steps:
     return self.target == self.current
 
 
-def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
-  """BOS, the list, SORT, the answer, EOS."""
-  tokens = jnp.asarray(vocabulary.value_token(values))
-
-  def one(token):
-    return jnp.full_like(tokens[:, :1], token)
-
-  parts = [one(Token.BOS), tokens, one(Token.SORT), tokens.sort(1)]
-  return jnp.concatenate([*parts, one(Token.EOS)], 1)
-
-
 def answer_steps(values: Int[Array, 'B N']) -> Steps:
   """What is true at each step of each list's answer."""
-  rows = sort_rows(values)
+  rows = hints.sort_rows(values)
   length = values.shape[1]
   current, target = rows[:, length + 1 : -1], rows[:, length + 2 :]
   answer = target[:, None, :-1]

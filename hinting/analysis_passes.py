@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from hinting import analysis_measures as measures
+from hinting import hints
 from hinting.transformer import Hook, ModelConfig, Transformer
 from hinting.vocabulary import Token
 
@@ -119,7 +120,7 @@ def _sum_chunks(function, *columns):
 @functools.partial(jax.jit, static_argnums=0)
 def residuals(merge: Merge, params, values: Int[Array, 'B N']):
   """The residual stream before and behind all layers: [B K+1 L D]."""
-  model, tokens = merge(params), measures.sort_rows(values)[:, :-1]
+  model, tokens = merge(params), hints.sort_rows(values)[:, :-1]
   edit = no_edit(model.config)
 
   def measure(tokens):
@@ -158,7 +159,7 @@ def observe(
     }
 
   def measure(values):
-    tokens = measures.sort_rows(values)[:, :-1]
+    tokens = hints.sort_rows(values)[:, :-1]
     steps = measures.answer_steps(values)
     _, seen = run(model, tokens, edit, length=length, is_whole=True)
     stream = _stream(model, tokens, seen)
@@ -258,7 +259,7 @@ def decode(merge: Merge, params, values: Int[Array, 'B N']):
   model, length = merge(params), values.shape[1]
 
   def measure(values):
-    prompts = measures.sort_rows(values)[:, : length + 2]
+    prompts = hints.sort_rows(values)[:, : length + 2]
     starts = jnp.zeros(len(values), jnp.int32)
     return (), model.decode(prompts, starts, num_tokens=length + 1)
 
@@ -267,7 +268,7 @@ def decode(merge: Merge, params, values: Int[Array, 'B N']):
 
 @functools.partial(jax.jit, static_argnums=(0, 4))
 def _matched_layer(merge, params, values, edit, layer, wanted):
-  tokens = measures.sort_rows(values)[:, :-1]
+  tokens = hints.sort_rows(values)[:, :-1]
   _, seen = run(merge(params), tokens, edit, length=values.shape[1])
   logits = seen[layer]['logits'][:, :, -values.shape[1] - 1 :]
   return measures.match_entropy(logits, wanted)

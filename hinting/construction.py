@@ -34,8 +34,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
-from hinting import analysis_measures as measures
-from hinting import vocabulary
+from hinting import hints, vocabulary
 from hinting.transformer import ModelConfig, Transformer
 from hinting.vocabulary import Token
 
@@ -216,7 +215,7 @@ def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
 def _are_sorted(graphdef, params, lists):
   model = nnx.merge(graphdef, params)
   start = lists.shape[1] + 1
-  rows = measures.sort_rows(lists)
+  rows = hints.sort_rows(lists)
   at = jnp.arange(start, rows.shape[1] - 1)
 
   def is_sorted(row):

@@ -30,8 +30,9 @@ import functools
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
-from hinting.rows import Piece, RowKind, end, numbers, prompt, special
+from hinting.rows import Piece, RowKind, end, join, numbers, prompt, special
 from hinting.vocabulary import Token
 
 LISTS = 'plain', 'distinct', 'rich', 'dense', 'diverse'
@@ -132,6 +133,16 @@ def sort(key, values, count):
   del key
   answer = numbers(_sorted(values, count), count, is_answer=True)
   return [*prompt(values, count, Token.SORT), answer, end()]
+
+
+def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
+  """BOS, the list, SORT, the answer, EOS, of lists that fill their arrays."""
+  count = values.shape[1]
+
+  def make(row):
+    return join(sort(None, row, count), 2 * count + 3).tokens
+
+  return jax.vmap(make)(jnp.asarray(values))
 
 
 def scratchpad(key, values, count):

@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from hinting import analysis_measures as measures
+from hinting import hints
 from hinting.transformer import Hook, ModelConfig, Transformer
 from hinting.vocabulary import Token, value_token
 
@@ -18,7 +19,7 @@ def tokens(*words):
 
 
 def test_rows_and_steps():
-  rows = measures.sort_rows(VALUES)
+  rows = hints.sort_rows(VALUES)
   expected = tokens(Token.BOS, 7, 3, 7, 1, Token.SORT, 1, 3, 7, 7, Token.EOS)
   np.testing.assert_array_equal(rows[0], expected)
   steps = measures.answer_steps(VALUES)
@@ -65,7 +66,7 @@ def test_lens_shares_of_even_logits():
 def test_mass_and_gap():
   values = VALUES[:1]
   rows, steps = (
-    measures.sort_rows(values)[:, :-1],
+    hints.sort_rows(values)[:, :-1],
     measures.answer_steps(values),
   )
   logits = jnp.where(rows == value_token(7), 2.0, 0.0)
@@ -89,7 +90,7 @@ def test_mass_and_gap():
 
 
 def test_keys_in_order():
-  rows = measures.sort_rows(VALUES)[:, :-1].astype(jnp.float32)
+  rows = hints.sort_rows(VALUES)[:, :-1].astype(jnp.float32)
   weights = jnp.broadcast_to(rows[:, None, None], (2, 1, 5, 10))
   ordered = measures.order_by_value(weights, VALUES)[0, 0, 3]
   np.testing.assert_array_equal(

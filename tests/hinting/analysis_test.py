@@ -15,7 +15,7 @@ from flax import nnx
 from configs.hinting import sorting
 from core import experiment, plots, sharding, step, storage, weights
 from core.errors import UserError
-from hinting import analysis, analysis_plots, construction
+from hinting import analysis, analysis_plots, construction, hints
 from hinting import analysis_causes as causes
 from hinting import analysis_measures as measures
 from hinting import analysis_passes as passes
@@ -74,7 +74,7 @@ def test_roles():
 @pytest.mark.parametrize('is_whole', [False, True])
 def test_no_edit_changes_nothing(subject, is_whole):
   model = subject.merge(subject.params)
-  tokens = measures.sort_rows(subject.lists(LENGTH))[:, :-1]
+  tokens = hints.sort_rows(subject.lists(LENGTH))[:, :-1]
   logits, seen = passes.run(
     model, tokens, no_edit(subject), length=LENGTH, is_whole=is_whole
   )
@@ -86,7 +86,7 @@ def test_no_edit_changes_nothing(subject, is_whole):
 
 def test_rows_of_sorting(subject):
   tokens, is_answer = causes.rows_of(subject, 'sort', LENGTH)
-  expected = measures.sort_rows(subject.lists(LENGTH))
+  expected = hints.sort_rows(subject.lists(LENGTH))
   np.testing.assert_array_equal(tokens, expected)
   expected = np.broadcast_to(np.arange(13) > LENGTH + 1, is_answer.shape)
   np.testing.assert_array_equal(is_answer, expected)
@@ -142,7 +142,7 @@ def test_hints_and_sorting_share_heads(subject):
 
 def test_head_means(subject):
   """Of two rows alike, the means are the outputs of their tokens by role."""
-  rows = measures.sort_rows(subject.lists(LENGTH))[:1].repeat(2, 0)[:, :-1]
+  rows = hints.sort_rows(subject.lists(LENGTH))[:1].repeat(2, 0)[:, :-1]
   means = passes.head_means(subject.merge, subject.params, rows, length=LENGTH)
   _, seen = passes.run(
     subject.merge(subject.params),
@@ -171,7 +171,7 @@ def test_entropies_are_matched(subject):
   values = subject.lists(LENGTH)
   known = jnp.array([[0.5, 2.0], [1.5, 0.8]])
   edit = dataclasses.replace(no_edit(subject), scales=known)
-  tokens = measures.sort_rows(values)[:, :-1]
+  tokens = hints.sort_rows(values)[:, :-1]
   _, seen = passes.run(
     subject.merge(subject.params), tokens, edit, length=LENGTH
   )
@@ -194,7 +194,7 @@ def test_observed_means(subject):
     mean = jnp.stack([x[name] for x in single]).mean(0)
     np.testing.assert_allclose(whole[name], mean, rtol=1e-3, atol=1e-5)
   np.testing.assert_allclose(whole['maps'].sum(-1), 1, rtol=1e-5)
-  model, rows = subject.merge(subject.params), measures.sort_rows(values)
+  model, rows = subject.merge(subject.params), hints.sort_rows(values)
   logits = model(rows[:, :-1])[:, LENGTH + 1 :]
   shares = measures.bucket_shares(logits, measures.answer_steps(values))
   np.testing.assert_allclose(whole['lens'][-1], shares.mean((0, 1)), rtol=1e-3)
@@ -228,7 +228,7 @@ def test_patches_of_an_oracle(subject, monkeypatch):
 
 
 def test_predictions(subject):
-  tokens = measures.sort_rows(subject.lists(LENGTH))[:, :-1]
+  tokens = hints.sort_rows(subject.lists(LENGTH))[:, :-1]
   at = jnp.arange(50) % 12
   expected = subject.merge(subject.params)(tokens).argmax(-1)
   np.testing.assert_array_equal(
