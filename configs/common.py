@@ -100,6 +100,7 @@ def default_config() -> ml_collections.ConfigDict:
       'b2': 0.999,
       'eps': 1e-8,
       'weight_decay': 0.0,  # decoupled; on matrices (of Muon) only
+      'muon_beta': 0.95,  # of its momentum
       'muon_paths': '.*kernel',  # matrices that Muon updates; AdamW the rest
       'l2': 0.0,  # of l2 / 2 * sum of squares in the loss ...
       'l2_paths': '.*kernel',  # ... over the parameters whose paths match

@@ -45,6 +45,7 @@ def make_optimizer(
         matches(params),
         params,
       ),
+      beta=optim.muon_beta,
       consistent_rms=0.2,  # as large as AdamW's: one learning rate for both
     )
   else:

@@ -26,6 +26,7 @@ _POSITIVE = re.compile(
 _COUNTS = {
   **dict.fromkeys(['data.givens', 'data.start_givens', 'evals.givens'], [2]),
   'data.curriculum': [0, 2, 3],
+  'model.forget_biases': [2],
 }
 # ... of at least one, and of others than whole ones.
 _FILLED = re.compile(r'evals\.(num_steps|lengths|test_lengths)|model\..*')

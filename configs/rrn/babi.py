@@ -39,6 +39,7 @@ def get_config(arg: str | None = None):
   config.model.dropout = 0.0 if args.no_dropout else 0.5
   config.model.embedding_std = 0.0
   config.model.tied_start = False
+  config.model.forget_biases = (1, 1)
   config.model.num_offsets = 20
   config.model.graph_sizes = (20,)
   config.data.source = 'official'  # 'partial' or 'generated'

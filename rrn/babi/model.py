@@ -42,6 +42,9 @@ class ModelConfig:
       from which matches of words, products of two of them, are learned slowly.
     tied_start: both sentence LSTMs start with the same weights (ours), so that
       a word looks alike in a fact and in the question.
+    forget_biases: of the sentence LSTMs' first and last unit, before training;
+      the others lie evenly between. Unlike ones (ours) let some units hold the
+      first word to the end of the sentence, and others tell the words apart.
     num_offsets: positions of facts start at 0 ... num_offsets - 1.
     graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
       graph that holds its facts. Several: for small batches, on CPUs.
@@ -57,6 +60,7 @@ class ModelConfig:
   dropout: float = 0.5
   embedding_std: float = 0.0
   tied_start: bool = False
+  forget_biases: Sequence[int] = (1, 1)
   num_offsets: int = 20
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
 
@@ -84,6 +88,10 @@ class BabiNetwork(nnx.Module):
     )
     self.fact_lstm = layers.LSTM(sentence_width, rngs=rngs)
     self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)
+    forget = slice(2 * sentence_width, 3 * sentence_width)
+    for lstm in self.fact_lstm, self.question_lstm:  # which add 1 themselves
+      biases = jnp.linspace(*config.forget_biases, sentence_width) - 1
+      lstm.bias[...] = lstm.bias[...].at[forget].set(biases)
     if config.tied_start:
       self.question_lstm.kernel[...] = self.fact_lstm.kernel[...]
     self.num_positions = config.num_offsets + data.MAX_FACTS

@@ -67,7 +67,8 @@ class BabiTask:
     """Encoded questions [rows, ...], and each task's 'first' row and 'count'.
 
     Columns are 'facts', 'question' and 'answer', as `data.encode` makes them;
-    those of a task are sorted by the number of facts.
+    those of a task are sorted by the number of facts. 'end' is the row after
+    the task's last question with no more facts than this one has.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
     order = np.lexsort((columns['num_facts'], columns['task']))
@@ -75,7 +76,11 @@ class BabiTask:
     _, first, count = np.unique(
       columns['task'], return_index=True, return_counts=True
     )
+    num_facts = columns['num_facts']
+    rank = columns['task'] * (num_facts.max() + 1) + num_facts
+    end = np.searchsorted(rank, rank, side='right')
     return {name: columns[name] for name in ('facts', 'question', 'answer')} | {
+      'end': end.astype(np.int32),
       'first': first.astype(np.int32),
       'count': count.astype(np.int32),
     }
@@ -99,8 +104,9 @@ class BabiTask:
     )
     share = share_of_questions(step, self.data.curriculum)
     count = jnp.ceil(share * arrays['count']).astype(jnp.int32)
-    row = jax.random.randint(row_key, (size,), 0, count[task])
-    row += arrays['first'][task]
+    first = arrays['first'][task]
+    end = arrays['end'][first + count[task] - 1]
+    row = jax.random.randint(row_key, (size,), first, end)
     offset = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
@@ -233,9 +239,10 @@ def share_of_questions(
 ) -> jax.Array:
   """The share of each task's questions that is asked at a step (ours).
 
-  Questions with the fewest facts come first. A curriculum is (first, last,
-  share): `share` of them until update `first`, all of them from update `last`,
-  and linearly more between; (): none, as in the paper.
+  Questions with the fewest facts come first, and with one all that have as many
+  facts. A curriculum is (first, last, share): `share` of them until update
+  `first`, all of them from update `last`, and linearly more between; (): none,
+  as in the paper.
   """
   if not curriculum:
     return jnp.ones(())

@@ -56,6 +56,19 @@ def test_muon_orthogonalises_the_matrices_it_is_given():
   np.testing.assert_allclose(values, 0.2 * 0.01 * 4, rtol=0.35)
 
 
+@pytest.mark.parametrize('beta', [0.0, 0.95])
+def test_muon_remembers_gradients_by_its_beta(beta):
+  optimizer, _ = make(name='muon', learning_rate=0.01, muon_beta=beta)
+  matrix = jnp.array([[1.0, 2.0], [3.0, 5.0]])
+  first, second = {'kernel': matrix}, {'kernel': matrix[::-1]}
+  start = optimizer.init(first)
+  _, state = optimizer.update(first, start, first)
+  after, _ = optimizer.update(second, state, first)
+  alone, _ = optimizer.update(second, start, first)
+  differs = jnp.abs(after['kernel'] - alone['kernel']).max() > 1e-4
+  assert differs == (beta > 0)
+
+
 def test_muon_leaves_vectors_to_adamw():
   by_all, by_kernels = (
     update(GRADS, name='muon', muon_paths=paths) for paths in ('.*', '.*kernel')

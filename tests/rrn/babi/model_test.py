@@ -73,6 +73,17 @@ def test_graph_sizes_rise_to_the_most_facts(sizes):
     ModelConfig(graph_sizes=sizes)
 
 
+def test_forget_biases_rise_evenly():
+  model = make(dataclasses.replace(SMALL, forget_biases=(0, 4)))
+  for lstm in model.fact_lstm, model.question_lstm:
+    write, candidate, forget, read = jnp.split(lstm.bias[...], 4)
+    # The cell adds 1.
+    np.testing.assert_allclose(forget + 1, np.linspace(0, 4, 8), atol=1e-6)
+    assert not jnp.concatenate([write, candidate, read]).any()
+  for lstm in make().fact_lstm, make().question_lstm:
+    assert not lstm.bias[...].any()
+
+
 def literal(model, facts, question, offset):
   """The paper's network, one example and one sentence at a time, no padding."""
 

@@ -29,6 +29,7 @@ def uneven(counts=(5, 100, 20)):
     'facts': facts,
     'question': np.ones((rows, 11), np.uint8),
     'answer': np.arange(rows, dtype=np.uint8),
+    'end': np.repeat(np.cumsum(counts), counts).astype(np.int32),
     'first': np.cumsum([0, *counts[:-1]], dtype=np.int32),
     'count': np.array(counts, np.int32),
   }
@@ -267,3 +268,10 @@ def test_short_stories_come_first():
     )
     most[step] = int((batch['facts'][..., 0] > 0).sum(1).max())
   assert most == {0: 2, 200: 10}
+
+
+def test_all_stories_that_are_as_short_come_together():
+  # Of 5, 100 and 20 questions a twentieth; all of a task have as many facts.
+  config = babi.get_config().data.to_dict()
+  batch = draw(6000, data=config | {'curriculum': (20_000, 30_000, 0.05)})
+  assert set(batch['answer']) == set(range(125))
