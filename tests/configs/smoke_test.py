@@ -31,12 +31,14 @@ def trees(config):
 
 
 def questions(config):
+  tasks = len(config.data.task_weights) or 2
   return {
-    'facts': ((4, 20, 11), np.uint8),
-    'question': ((4, 11), np.uint8),
-    'answer': ((4,), np.uint8),
-    'first': ((2,), np.int32),
-    'count': ((2,), np.int32),
+    'facts': ((40, 20, 11), np.uint8),
+    'question': ((40, 11), np.uint8),
+    'answer': ((40,), np.uint8),
+    'end': ((40,), np.int32),
+    'first': ((tasks,), np.int32),
+    'count': ((tasks,), np.int32),
   }
 
 

@@ -35,8 +35,8 @@ def uneven(counts=(5, 100, 20)):
   }
 
 
-def draw(size, counts=(5, 100, 20), arg=None, **changes):
-  config = babi.get_config(arg)
+def draw(size, counts=(5, 100, 20), **changes):
+  config = babi.get_config()
   config.update(changes)
   batch = jax.jit(task.make_task(config).batch, static_argnames='size')
   arrays = jax.tree.map(jnp.asarray, uneven(counts))
@@ -81,17 +81,17 @@ def test_weights_of_other_tasks_are_refused(weights):
 
 def test_micro_batches_hold_stories_of_like_size():
   groups = 4
-  batch = draw(groups * 8 * jax.device_count(), arg='cpu', microbatch=8)
+  batch = draw(groups * 8 * jax.device_count(), microbatch=8)
   num_facts = (batch['facts'][..., 0] > 0).sum(1)
   # `core.step` gives each of the four micro-batches every fourth example.
   by_group = num_facts.reshape(-1, groups).T
   assert (by_group.min(1)[1:] >= by_group.max(1)[:-1]).all()
-  assert len(draw(12, arg='cpu')['answer']) == 12
+  assert len(draw(12, microbatch=8)['answer']) == 12
 
 
 def test_any_number_of_micro_batches_gets_the_same_examples():
   def examples(microbatch):
-    batch = draw(128, arg='cpu', microbatch=microbatch)
+    batch = draw(128, microbatch=microbatch)
     return sorted(zip(batch['answer'], batch['offset'], strict=True))
 
   # One micro-batch, which is not sorted; two, four and sixteen.
@@ -242,9 +242,19 @@ def test_sweep_is_the_papers_ablations():
   assert not points['no_question_in_facts'].model.question_in_facts
   assert points['no_dropout'].model.dropout == 0
   assert points['baseline'].model == babi.get_config('cpu').model
-  assert {c.total_steps for c in points.values()} == {24_000}
+  assert {c.total_steps for c in points.values()} == {babi.SWEEP_STEPS}
   for name, config in points.items():
     assert any(config.report.values()) == (name == 'baseline')
+
+
+def test_parts_of_the_recipe_ask_all_tasks():
+  parts = [babi.get_config(f'cpu,part={number}') for number in babi.PARTS]
+  for config in parts:
+    task.make_task(config)  # a weight of each task
+    assert min(config.data.task_weights) > 0
+    assert config.model == parts[0].model
+  with pytest.raises(UserError, match='part=4: 1, 2 or 3 expected'):
+    babi.get_config('cpu,part=4')
 
 
 def test_short_stories_come_first():
