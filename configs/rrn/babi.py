@@ -96,6 +96,7 @@ def get_config(arg: str | None = None):
   config.model.graph_sizes = (20,)
   config.data.source = 'official'  # 'partial' or 'generated'
   config.data.curriculum = ()  # see rrn.babi.task.share_of_questions; (): none
+  config.data.renaming = False  # of people and places, see rrn.babi.renaming
   config.data.task_weights = ()  # how often each is asked; (): all as often
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.evals.every = 10_000  # updates

@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn.babi import builder, data, plots
+from rrn.babi import builder, data, plots, renaming
 from rrn.babi.model import BabiNetwork, ModelConfig
 
 FAILED_ABOVE = 0.05  # error of a task
@@ -116,11 +116,15 @@ class BabiTask:
     if groups > 1 and size % groups == 0:
       num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
       order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
-      row, offset = row[order], offset[order]
-    return {
+      task, row, offset = (x[order] for x in (task, row, offset))
+    columns = {
       name: arrays[name][row].astype(jnp.int32)
       for name in ('facts', 'question', 'answer')
-    } | {'offset': offset}
+    }
+    if self.data.renaming:
+      numbers = jnp.array(self.tasks)[task]
+      columns = renaming.rename(jax.random.fold_in(key, 3), numbers, columns)
+    return columns | {'offset': offset}
 
   def loss(
     self, model: BabiNetwork, batch: Batch, key: jax.Array
