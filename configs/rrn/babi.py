@@ -3,13 +3,13 @@
   uv run main.py --config=configs/rrn/babi.py:cpu --workdir=runs/babi_1
   uv run main.py --config=configs/rrn/babi.py:cpu,part=2 --workdir=runs/babi_2 \
     --config.init_weights=runs/babi_1
-  uv run main.py --config=configs/rrn/babi.py:cpu,part=3 --workdir=runs/babi_3 \
-    --config.init_weights=runs/babi_2
+
+and so on to part 4.
 
 bare    the paper: all 20 tasks, 10k, 3 steps, Adam 2e-4, batch 512, 5,000,000
         updates.
 :cpu    ours, for CPUs: functions of one ReLU layer, Muon, batch 1024, short
-        stories first. In three parts, see `PARTS`: each starts from the
+        stories first. In four parts, see `PARTS`: each starts from the
         weights of the one before, and asks the tasks that are still open more
         often. The first has half of the tasks after 11 minutes on one core.
 :smoke  a small network on generated stories like those of task 1, without a
@@ -34,12 +34,14 @@ class Part:
     task_weights: how often each task is asked, 1 to 20.
     curriculum: see `rrn.babi.task.share_of_questions`.
     schedule: of the learning rate.
+    renaming: see `rrn.babi.renaming`.
   """
 
   updates: int
   task_weights: tuple[float, ...]
   curriculum: tuple[float, ...] = ()
   schedule: str = 'constant'
+  renaming: bool = False
 
 
 # What is learned late, two facts that match by a word, is learned sooner if it
@@ -58,10 +60,16 @@ PARTS = {
     curriculum=(0, 700, 0.67),
   ),
   3: Part(
-    5600,
+    1800,
     (0.3, 3, 0.8, 0.3, 0.8, 0.4, 0.7, 0.9, 0.3, 0.5)
     + (0.4, 0.3, 0.3, 0.4, 0.4, 5, 2, 1.5, 0.8, 0.2),
+  ),
+  4: Part(
+    3000,
+    (0.5, 2.5, 3, 0.3, 1, 0.5, 0.7, 0.8, 0.4, 0.5)
+    + (0.5, 0.4, 0.5, 0.6, 0.8, 4, 1.2, 1, 0.6, 0.3),
     schedule='cosine',
+    renaming=True,
   ),
 }
 SWEEP_STEPS = 600  # updates of each row of `:cpu`
@@ -71,7 +79,7 @@ def get_config(arg: str | None = None):
   """Builds the config.
 
   Args:
-    arg: 'cpu' with `part=1`, 2 or 3; 'smoke'; the paper's ablations
+    arg: 'cpu' with `part=1` to 4; 'smoke'; the paper's ablations
       `linear_pre` (a linear layer for the MLP before the network),
       `no_question_in_facts` (the question is on the edges only) and
       `no_dropout`.
@@ -158,13 +166,14 @@ def _recipe(config):
 
 def _cpu(config, number):
   if number not in PARTS:
-    raise UserError(f'config argument part={number}: 1, 2 or 3 expected')
+    raise UserError(f'config argument part={number}: 1 to 4 expected')
   part = PARTS[number]
   _recipe(config)
   if config.model.dropout:
     config.model.dropout = 0.1
   config.data.curriculum = part.curriculum
   config.data.task_weights = part.task_weights
+  config.data.renaming = part.renaming
   config.total_steps = part.updates
   config.batch_size = 1024
   config.steps_per_call = 10

@@ -1,0 +1,65 @@
+"""Renamed stories are stories of the same task, with renamed answers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from configs.rrn import babi
+from rrn.babi import data, renaming, task
+
+WORDS = list(data.vocabulary())
+GROUPS = 'daniel mary yann', 'park kitchen', 'swan rhino', 'white gray'
+
+
+def rename_all(tasks, seed=0):
+  """The new index of every word, for a question of each task."""
+  words = jnp.tile(jnp.arange(len(WORDS)), (len(tasks), 1))
+  new = renaming.rename(
+    jax.random.key(seed), jnp.array(tasks), {'words': words}
+  )
+  return np.asarray(new['words'])
+
+
+def reached(new, word):
+  return {WORDS[index] for index in new[:, WORDS.index(word)]}
+
+
+def test_words_are_exchanged_with_their_like():
+  new = rename_all([1] * 300)
+  np.testing.assert_array_equal(np.sort(new), np.tile(np.arange(177), (300, 1)))
+  for group in map(str.split, GROUPS):
+    assert reached(new, group[0]) == reached(new, group[-1])
+    assert set(group) <= reached(new, group[0])
+  sizes = [len(reached(new, group.split()[0])) for group in GROUPS]
+  assert sizes == [21, 9, 4, 4]
+  is_kept = (new == np.arange(177)).all(0)
+  assert is_kept.sum() == 177 - sum(sizes)
+  assert len(np.unique(new, axis=0)) > 290
+
+
+def test_places_of_motives_are_kept():
+  new = rename_all([20] * 300)
+  assert reached(new, 'kitchen') == {'kitchen'}
+  assert len(reached(new, 'yann')) == 21
+  both = rename_all([20, 1])
+  assert (both[0] != np.arange(177)).sum() < (both[1] != np.arange(177)).sum()
+
+
+def test_answers_are_renamed_as_their_stories():
+  config = babi.get_config('smoke')
+  config.data.renaming = True
+  made = task.make_task(config)
+  arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
+  batch = made.batch(
+    jax.random.key(0), arrays, size=256, step=jnp.asarray(1000)
+  )
+  batch = jax.tree.map(np.asarray, batch)
+  people = set()
+  for facts, question, answer in zip(
+    batch['facts'], batch['question'], batch['answer'], strict=True
+  ):
+    person = question[question > 0][-1]  # where is he or she?
+    people.add(WORDS[person])
+    (last,) = [fact[fact > 0] for fact in facts if fact[0] == person][-1:]
+    assert answer == last[-1]
+  assert len(people) == 21
