@@ -116,7 +116,7 @@ def report(folder) -> str:
 
 
 def _report_run(run: _Run) -> str:
-  names = list(run.paper)
+  names = sorted(run.paper, key=plots.natural)
   if not run.results.keys() & names:
     # Not evaluated yet, or nothing to compare: all that training measured.
     names += [
@@ -144,7 +144,9 @@ def _report_run(run: _Run) -> str:
 
 
 def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
-  names = list(dict.fromkeys(name for run in runs for name in run.paper))
+  names = sorted(
+    {name for run in runs for name in run.paper}, key=plots.natural
+  )
   short = plots.shortest_names(names)
   paper = runs[0].paper
   # One row for the paper if its values are the same at all points.

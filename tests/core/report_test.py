@@ -205,6 +205,16 @@ def test_points_are_in_the_order_of_their_numbers(tmp_path):
   assert list(table_rows(report.report(tmp_path))) == list(names)
 
 
+def test_measures_are_in_the_order_of_their_numbers(tmp_path):
+  values = {'length_16': 0.1, 'length_4': 0.2}
+  results = {name: {'value': value} for name, value in values.items()}
+  paper = dict.fromkeys(values, '')
+  make_run(tmp_path / 'point', paper=paper, results=results)
+  assert table_rows(report.report(tmp_path)) == {'point': ['0.2', '0.1']}
+  rows = table_rows(report.report(tmp_path / 'point'))
+  assert list(rows) == ['`length_4`', '`length_16`']
+
+
 def test_sweep_of_points_with_their_own_paper_values(tmp_path):
   for name, value in (('n=5', '94 %'), ('n=10', '57 %')):
     make_run(tmp_path / name, paper={'validation/solved': value})
