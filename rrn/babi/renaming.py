@@ -1,8 +1,9 @@
 """Other names for people, places, animals and colours in a question (ours).
 
-What is asked depends on which words are the same, not on which they are; so a
-story with its words renamed is another one with the same solution. It is for
-training only: without it, that two facts match must be learned for each name.
+What a question asks depends on which words are the same, hardly ever on which
+they are; so a story with its words renamed is another one of the same task, and
+that two facts match by a word is learned of all its like at once. A pronoun may
+no longer fit its name: it means the last one named, whoever that is.
 """
 
 import jax
@@ -12,15 +13,14 @@ from jaxtyping import Array, Int
 
 from rrn.babi import data
 
-_GROUPS = (
-  'antoine bernhard bill brian daniel emily fred gertrude greg jason jeff'
-  ' jessica john julie julius lily mary sandra sumit winona yann',
-  'bathroom bedroom cinema garden hallway kitchen office park school',
-  'frog lion rhino swan',  # of task 16; those of task 15 have plurals
-  'gray green white yellow',
-)
-# Where the tired go is always the same place.
-_FIXED_PLACES_TASK = 20
+_GROUPS = {
+  'people': 'antoine bernhard bill brian daniel emily fred gertrude greg jason'
+  ' jeff jessica john julie julius lily mary sandra sumit winona yann',
+  'places': 'bathroom bedroom cinema garden hallway kitchen office park school',
+  'animals': 'frog lion rhino swan',  # of task 16: those of 15 have plurals
+  'colours': 'gray green white yellow',  # of task 16
+}
+_MOTIVES_TASK = 20  # where the tired go is always the same place
 
 
 def rename(
@@ -28,27 +28,27 @@ def rename(
   task: Int[Array, ' B'],
   columns: dict[str, Int[Array, 'B ...']],
 ) -> dict[str, Int[Array, 'B ...']]:
-  """Renames each question's words by a permutation within their groups.
+  """Permutes the words of each group, of each question by another draw.
 
   Args:
-    key: of the draw.
+    key: of the draws.
     task: of each question, from 1.
     columns: indices of words.
   """
   words = list(data.vocabulary())
-  group = np.zeros(len(words), np.int32)
-  for number, names in enumerate(_GROUPS, 1):
-    group[[words.index(name) for name in names.split()]] = number
-  groups = np.stack([group, np.where(group == 2, 0, group)])
-  kept = np.arange(len(words)) / len(words)  # in their order
-  place = np.argsort(np.argsort(groups + kept))  # among all, sorted by group
+  groups = {
+    name: np.array([words.index(word) for word in group.split()])
+    for name, group in _GROUPS.items()
+  }
 
   def one(key, task, columns):
-    fixed = (task == _FIXED_PLACES_TASK).astype(int)
-    group = jnp.array(groups)[fixed]
-    drawn = jax.random.uniform(key, (len(words),))
-    order = jnp.argsort(group + jnp.where(group > 0, drawn, kept))
-    new = order[jnp.array(place)[fixed]]
+    new = jnp.arange(len(words))
+    keys = jax.random.split(key, len(groups))
+    for key, (name, group) in zip(keys, groups.items(), strict=True):
+      drawn = jax.random.permutation(key, group)
+      if name == 'places':
+        drawn = jnp.where(task == _MOTIVES_TASK, group, drawn)
+      new = new.at[group].set(drawn)
     return jax.tree.map(lambda column: new[column], columns)
 
   return jax.vmap(one)(jax.random.split(key, len(task)), task, columns)

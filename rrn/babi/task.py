@@ -94,7 +94,7 @@ class BabiTask:
     step: jax.Array,
   ) -> Batch:
     """Draws tasks, a question of each, and the position of its first fact."""
-    task_key, row_key, offset_key = jax.random.split(key, 3)
+    task_key, row_key, offset_key, name_key = jax.random.split(key, 4)
     weights = np.array(self.data.task_weights)
     task = jax.random.choice(
       task_key,
@@ -107,24 +107,23 @@ class BabiTask:
     first = arrays['first'][task]
     end = arrays['end'][first + count[task] - 1]
     row = jax.random.randint(row_key, (size,), first, end)
-    offset = jax.random.randint(
+    batch = {
+      name: arrays[name][row].astype(jnp.int32)
+      for name in ('facts', 'question', 'answer')
+    }
+    if self.data.renaming:
+      batch = renaming.rename(name_key, jnp.array(self.tasks)[task], batch)
+    batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
     # Stories of like size into one micro-batch, which `core.step` takes from
     # all devices: every n-th example, n being the number of micro-batches.
     groups = size // (self.microbatch * jax.device_count() or size)
     if groups > 1 and size % groups == 0:
-      num_facts = (arrays['facts'][row, :, 0] > 0).sum(-1)
+      num_facts = (batch['facts'][..., 0] > 0).sum(-1)
       order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
-      task, row, offset = (x[order] for x in (task, row, offset))
-    columns = {
-      name: arrays[name][row].astype(jnp.int32)
-      for name in ('facts', 'question', 'answer')
-    }
-    if self.data.renaming:
-      numbers = jnp.array(self.tasks)[task]
-      columns = renaming.rename(jax.random.fold_in(key, 3), numbers, columns)
-    return columns | {'offset': offset}
+      batch = jax.tree.map(lambda x: x[order], batch)
+    return batch
 
   def loss(
     self, model: BabiNetwork, batch: Batch, key: jax.Array
@@ -250,10 +249,11 @@ def share_of_questions(
   """
   if not curriculum:
     return jnp.ones(())
-  if len(curriculum) != 3 or not curriculum[0] < curriculum[1]:
+  is_known = len(curriculum) == 3 and curriculum[0] < curriculum[1]
+  if not is_known or not 0 < curriculum[2] <= 1:
     raise UserError(
       f'config.data.curriculum={tuple(curriculum)}: its first update, its last'
-      ' and the share of questions at the first expected'
+      ' and the share of questions at the first, in (0, 1], expected'
     )
   first, last, share = curriculum
   done = jnp.clip((step - first) / (last - first), 0, 1)

@@ -41,8 +41,28 @@ def test_places_of_motives_are_kept():
   new = rename_all([20] * 300)
   assert reached(new, 'kitchen') == {'kitchen'}
   assert len(reached(new, 'yann')) == 21
-  both = rename_all([20, 1])
-  assert (both[0] != np.arange(177)).sum() < (both[1] != np.arange(177)).sum()
+
+
+def test_a_batch_renames_by_the_number_of_its_task():
+  config = babi.get_config()
+  config.data.task_weights = (0,) * 19 + (1,)
+  config.data.renaming = True
+  made = task.make_task(config)
+  kitchen = WORDS.index('kitchen')
+  arrays = {
+    'facts': np.full((20, 20, 11), kitchen, np.uint8),
+    'question': np.full((20, 11), WORDS.index('yann'), np.uint8),
+    'answer': np.full(20, kitchen, np.uint8),
+    'end': np.arange(1, 21, dtype=np.int32),
+    'first': np.arange(20, dtype=np.int32),
+    'count': np.ones(20, np.int32),
+  }
+  arrays = jax.tree.map(jnp.asarray, arrays)
+  step = jnp.asarray(0)
+  batch = made.batch(jax.random.key(0), arrays, size=64, step=step)
+  assert (batch['facts'] == kitchen).all()
+  assert (batch['answer'] == kitchen).all()
+  assert len(np.unique(batch['question'])) > 10
 
 
 def test_answers_are_renamed_as_their_stories():

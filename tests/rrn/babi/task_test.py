@@ -90,8 +90,10 @@ def test_micro_batches_hold_stories_of_like_size():
 
 
 def test_any_number_of_micro_batches_gets_the_same_examples():
+  options = babi.get_config().data.to_dict() | {'renaming': True}
+
   def examples(microbatch):
-    batch = draw(128, microbatch=microbatch)
+    batch = draw(128, microbatch=microbatch, data=options)
     return sorted(zip(batch['answer'], batch['offset'], strict=True))
 
   # One micro-batch, which is not sorted; two, four and sixteen.
@@ -253,8 +255,13 @@ def test_parts_of_the_recipe_ask_all_tasks():
     task.make_task(config)  # a weight of each task
     assert min(config.data.task_weights) > 0
     assert config.model == parts[0].model
-  with pytest.raises(UserError, match='part=5: 1 to 4 expected'):
-    babi.get_config('cpu,part=5')
+    assert config.total_steps % config.steps_per_call == 0
+  assert babi.SWEEP_STEPS % parts[0].steps_per_call == 0
+  for arg in 'cpu,part=5', 'part=2', 'smoke,part=0':
+    with pytest.raises(UserError, match='1 to 4, of cpu, expected'):
+      babi.get_config(arg)
+  with pytest.raises(UserError, match='of the first part'):
+    babi.sweep('cpu,part=2')
 
 
 def test_short_stories_come_first():
@@ -264,7 +271,7 @@ def test_short_stories_come_first():
   ]
   np.testing.assert_allclose(shares, [0.2, 0.2, 0.6, 1, 1])
   assert task.share_of_questions(jnp.asarray(0), ()) == 1
-  for curriculum in (100, 200), (200, 200, 0.2):
+  for curriculum in (100, 200), (200, 200, 0.2), (100, 200, 0), (1, 2, 1.5):
     with pytest.raises(UserError, match='its first update, its last'):
       task.share_of_questions(jnp.asarray(0), curriculum)
   config = babi.get_config('smoke')
@@ -280,8 +287,28 @@ def test_short_stories_come_first():
   assert most == {0: 2, 200: 10}
 
 
-def test_all_stories_that_are_as_short_come_together():
-  # Of 5, 100 and 20 questions a twentieth; all of a task have as many facts.
+def test_all_stories_that_are_as_short_come_together(monkeypatch):
+  rng = np.random.default_rng(0)
+  columns = {
+    'task': np.repeat([3, 7], [60, 40]).astype(np.uint8),
+    'num_facts': rng.integers(1, 30, 100).astype(np.int32),
+    'answer': np.arange(100),
+    'facts': np.zeros((100, 20, 11)),
+    'question': np.zeros((100, 11)),
+  }
+  monkeypatch.setattr(task.builder, 'load', lambda *args, **options: columns)
+  arrays = task.make_task(babi.get_config()).arrays('train')
+  sizes = columns['num_facts'][arrays['answer']]
+  for first, count in zip(arrays['first'], arrays['count'], strict=True):
+    rows = np.arange(first, first + count)
+    for row in rows:
+      alike = rows[sizes[rows] <= sizes[row]]
+      assert arrays['end'][row] == alike[-1] + 1
+      assert (sizes[first : alike[-1] + 1] <= sizes[row]).all()
+
+
+def test_questions_of_the_shortest_length_are_drawn():
+  # A twentieth of 5, 100 and 20 questions; all of a task have as many facts.
   config = babi.get_config().data.to_dict()
   batch = draw(6000, data=config | {'curriculum': (20_000, 30_000, 0.05)})
   assert set(batch['answer']) == set(range(125))
