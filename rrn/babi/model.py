@@ -60,7 +60,7 @@ class ModelConfig:
   dropout: float = 0.5
   embedding_std: float = 0.0
   tied_start: bool = False
-  forget_biases: Sequence[int] = (1, 1)
+  forget_biases: tuple[int, int] = (1, 1)
   num_offsets: int = 20
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
 
@@ -89,8 +89,9 @@ class BabiNetwork(nnx.Module):
     self.fact_lstm = layers.LSTM(sentence_width, rngs=rngs)
     self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)
     forget = slice(2 * sentence_width, 3 * sentence_width)
+    first, last = config.forget_biases
     for lstm in self.fact_lstm, self.question_lstm:  # which add 1 themselves
-      biases = jnp.linspace(*config.forget_biases, sentence_width) - 1
+      biases = jnp.linspace(first, last, sentence_width) - 1
       lstm.bias[...] = lstm.bias[...].at[forget].set(biases)
     if config.tied_start:
       self.question_lstm.kernel[...] = self.fact_lstm.kernel[...]
