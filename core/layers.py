@@ -69,6 +69,36 @@ class Linear(nnx.Linear):
     return y.reshape(*x.shape[:-1], -1)
 
 
+class Conv(nnx.Conv):
+  """A convolution of images, padded to 'SAME', that is fast in loops on CPUs.
+
+  In a loop, and every update is in one, XLA's own is 14 times as slow there as
+  outside. Here patches are gathered by slices, and one product does the rest.
+  """
+
+  def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
+    """Applies the layer."""
+    bias = self.bias[...] if self.use_bias else None
+    x, kernel, bias = self.promote_dtype(
+      (x, self.kernel[...], bias), dtype=self.dtype
+    )
+    rows, columns, *_ = kernel.shape
+    size, strides = x.shape[1:3], (self.strides, self.strides)
+    pads = jax.lax.padtype_to_pads(size, (rows, columns), strides, 'SAME')
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = (-(-n // self.strides) * self.strides for n in size)
+    patches = jnp.concatenate(
+      [
+        x[:, i : i + height : self.strides, j : j + width : self.strides]
+        for i in range(rows)
+        for j in range(columns)
+      ],
+      -1,
+    )
+    y = patches @ kernel.reshape(-1, kernel.shape[-1])
+    return y if bias is None else y + bias
+
+
 class LSTM(nnx.Module):
   """The recurrent cell: one kernel for input and state, forget bias + 1.
 

@@ -153,7 +153,7 @@ class PixelNetwork(nnx.Module):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     widths = config.conv_widths
     self.conv = nnx.List(
-      nnx.Conv(a, b, (3, 3), strides=2, dtype=dtype, rngs=rngs)
+      layers.Conv(a, b, (3, 3), strides=2, dtype=dtype, rngs=rngs)
       for a, b in zip((3, *widths[:-1]), widths, strict=True)
     )
     self.answer = _make_answer_network(

@@ -20,6 +20,7 @@ LOW, HIGH = -0.1, 1.1  # of both axes of the picture
 _POINT = 100 / 72  # pixels, at matplotlib's 100 dots an inch
 MARKER = 6 * _POINT
 _LINE = 1.0 * _POINT  # the border's width, in the colour of the face
+_WINDOW = 16  # pixels a side that hold a marker, wherever it lies
 # matplotlib's b g r c m y k gray.
 RGB = np.array(
   [
@@ -40,17 +41,29 @@ def render(
   positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
 ) -> Float[Array, 'B H W 3']:
   """Pictures of scenes on white, channels from 0 to 1; object k has shape k."""
-  pixels = (jnp.arange(SIZE) + 0.5) / SIZE * (HIGH - LOW) + LOW
   scale = SIZE / (HIGH - LOW)
-  image = jnp.ones((len(positions), SIZE, SIZE, 3))
+  centres = (positions - LOW) * scale
   paint = jax.nn.one_hot(colours, len(RGB)) @ RGB
-  for k, distance in enumerate(_MARKERS):
-    centre = positions[:, k, :, None, None]
-    x = (pixels[None, None, :] - centre[:, 0]) * scale
-    y = (pixels[None, ::-1, None] - centre[:, 1]) * scale
-    share = jnp.clip(0.5 + _LINE / 2 - distance(x, y), 0, 1)[..., None]
-    image = image * (1 - share) + paint[:, k, None, None] * share
-  return image
+
+  def draw(centres, paint):
+    image = jnp.ones((SIZE, SIZE, 3))  # its first row is the lowest
+    for k, distance in enumerate(_MARKERS):
+      # Only the window of pixels about a marker is touched.
+      corner = jnp.clip(centres[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
+      column, row = corner.astype(jnp.int32)
+      x, y = (
+        start + 0.5 + jnp.arange(_WINDOW) - centre
+        for start, centre in zip((column, row), centres[k], strict=True)
+      )
+      share = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
+      share = jnp.clip(share, 0, 1)[..., None]
+      place = row, column, 0
+      window = jax.lax.dynamic_slice(image, place, (_WINDOW, _WINDOW, 3))
+      window = window * (1 - share) + paint[k] * share
+      image = jax.lax.dynamic_update_slice(image, window, place)
+    return image[::-1]
+
+  return jax.vmap(draw)(centres, paint)
 
 
 def _disc(x, y):

@@ -170,7 +170,7 @@ class ConvolutionalNetwork(nnx.Module):
     self.side = config.box_height * config.box_width
     widths = [self.side + 1, *[config.width] * self.NUM_LAYERS]
     self.convolutions = nnx.List(
-      nnx.Conv(a, b, (3, 3), use_bias=False, dtype=dtype, rngs=rngs)
+      layers.Conv(a, b, (3, 3), use_bias=False, dtype=dtype, rngs=rngs)
       for a, b in zip(widths[:-1], widths[1:], strict=True)
     )
     self.norms = nnx.List(nnx.LayerNorm(b, rngs=rngs) for b in widths[1:])

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from flax import nnx
 
 from core import layers
@@ -67,3 +68,17 @@ def test_mlp_drops_hidden_layers_with_a_key_only():
   x = jnp.ones((1, 4))
   np.testing.assert_array_equal(mlp(x), mlp(x))
   assert (mlp(x) != mlp(x, jax.random.key(0))).any()
+
+
+@pytest.mark.parametrize('strides', [1, 2, 3])
+@pytest.mark.parametrize('kernel', [(3, 3), (2, 5)])
+@pytest.mark.parametrize('use_bias', [True, False])
+def test_convolution_is_flax_s(strides, kernel, use_bias):
+  options = {'strides': strides, 'use_bias': use_bias}
+  ours, plain = (
+    kind(3, 5, kernel, rngs=nnx.Rngs(0), **options)
+    for kind in (layers.Conv, nnx.Conv)
+  )
+  for size in (9, 9), (8, 7):
+    x = jax.random.normal(jax.random.key(1), (2, *size, 3))
+    np.testing.assert_allclose(ours(x), plain(x), atol=1e-5)
