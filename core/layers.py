@@ -188,6 +188,13 @@ def cross_entropy(
   return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
 
 
+def binary_cross_entropy(
+  logits: Float[Array, '...'], targets: Bool[Array, '...']
+) -> Float[Array, '...']:
+  """-log p(target), in nats, of yes or no."""
+  return jax.nn.softplus(jnp.where(targets, -logits, logits))
+
+
 def symmetric_uniform(scale: float):
   """An initialiser: uniformly within +- `scale`."""
 

@@ -47,6 +47,7 @@ def get_config(arg: str | None = None):
   config.model.distance_scale = 1.0
   config.model.pixels = args.pixels
   config.model.conv_widths = (32, 64, 128, 256, 512)  # of the early code
+  config.model.object_loss = 0.0
   config.data.num_scenes = 100_000  # 0: a fresh scene for each example
   config.data.questions_per_scene = 1  # in a batch
   config.data.augment = not args.pixels  # scale and turn the positions

@@ -26,6 +26,7 @@ _SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
 _QUESTION = _SYMBOLS + data.MAX_JUMPS + 1
 _NUM_CONVOLUTIONS = 5
 _GRID = render.SIZE // 2**_NUM_CONVOLUTIONS  # cells a side that they leave
+_he = nnx.initializers.he_normal()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +44,8 @@ class ModelConfig:
       features.
     pixels: see pictures in place of positions, colours and shapes.
     conv_widths: of the five layers of the encoder of pictures.
+    object_loss: weight of a second loss (ours), see `PixelNetwork.object_loss`;
+      0: the paper's loss alone.
   """
 
   network: str = 'recurrent_relational_network'
@@ -52,6 +55,7 @@ class ModelConfig:
   distance_scale: float = 1.0
   pixels: bool = False
   conv_widths: Sequence[int] = (32, 64, 128, 256, 512)
+  object_loss: float = 0.0
 
   def __post_init__(self):
     if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
@@ -153,12 +157,21 @@ class PixelNetwork(nnx.Module):
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     widths = config.conv_widths
     self.conv = nnx.List(
-      layers.Conv(a, b, (3, 3), strides=2, dtype=dtype, rngs=rngs)
+      layers.Conv(
+        a, b, (3, 3), strides=2, kernel_init=_he, dtype=dtype, rngs=rngs
+      )
       for a, b in zip((3, *widths[:-1]), widths, strict=True)
     )
     self.answer = _make_answer_network(
       config, widths[-1] + 2, _GRID**2, dtype=dtype, rngs=rngs
     )
+    # Else the states of 16 nodes would explode with the steps.
+    last = self.answer.network.message.layers[-1].kernel
+    last[...] = last[...] / _GRID**2
+    if config.object_loss:
+      self.object_output = layers.Linear(
+        widths[-1], _OBJECTS * (1 + _OBJECTS + 2), dtype=dtype, rngs=rngs
+      )
 
   def __call__(
     self,
@@ -171,21 +184,76 @@ class PixelNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
     """As `StateNetwork`, of the picture of the scene."""
-    x = render.render(positions, colours)
+    cells = self.see(positions, colours)
+    return self.tell(cells, anchors, jumps, num_steps=num_steps, key=key)
+
+  def see(
+    self, positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+  ) -> Float[Array, 'B N2 F']:
+    """The encoder's cells of a picture, row by row from the top."""
+    x = 1 - render.render(positions, colours)  # what is empty is 0
     for layer in self.conv:
       x = jax.nn.relu(layer(x))
+    return x.reshape(len(x), _GRID**2, -1).astype(jnp.float32)
+
+  def tell(
+    self,
+    cells: Float[Array, 'B N F'],
+    anchors: Int[Array, 'B Q'],
+    jumps: Int[Array, 'B Q'],
+    *,
+    num_steps: int,
+    key: jax.Array | None = None,
+  ) -> Float[Array, 'T B Q C']:
+    """As called, of what `see` returned."""
     middles = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
-    cells = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
-    places = jnp.asarray(cells, jnp.float32)
-    x = x.reshape(len(x), len(places[0]), -1).astype(jnp.float32)
-    x = jnp.concatenate([x, jnp.tile(places, (len(x), 1, 1))], -1)
+    places = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
+    places = jnp.asarray(places, jnp.float32)
+    cells = jnp.concatenate(
+      [cells, jnp.tile(places, (len(cells), 1, 1))], axis=-1
+    )
     logits = self.answer(
-      _ask(x, anchors, jumps),
+      _ask(cells, anchors, jumps),
       num_steps=num_steps,
       edges=_distances(places, self.answer.graph.senders),
       key=key,
     )
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
+
+  def object_loss(
+    self,
+    cells: Float[Array, 'B M F'],
+    positions: Float[Array, 'B N 2'],
+    colours: Int[Array, 'B N'],
+  ) -> tuple[Float[Array, ''], Float[Array, ' B']]:
+    """What the encoder does not yet see: a loss of each cell (ours).
+
+    A cell has to tell which shapes have their middles in it, in nats, and of
+    those the colour, in nats, and where, as a squared distance in cells.
+
+    Returns:
+      Its mean over the objects, and the share of each scene's objects whose
+      cell tells its shape and its colour.
+    """
+    told = self.object_output(cells).astype(jnp.float32)
+    told = told.reshape(*cells.shape[:2], _OBJECTS, 1 + _OBJECTS + 2)
+    is_told, colour_told, place_told = (
+      told[..., 0],
+      told[..., 1:-2],
+      told[..., -2:],
+    )
+    place = (positions - render.LOW) / (render.HIGH - render.LOW) * _GRID
+    place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
+    corner = jnp.floor(place)
+    cell = corner[..., 0] + _GRID * corner[..., 1]
+    is_here = cell[:, None] == np.arange(_GRID**2)[:, None]  # [B, M, N]
+    colours = colours[:, None]
+    seen = layers.binary_cross_entropy(is_told, is_here)
+    colour = layers.cross_entropy(colour_told, colours)
+    gap = place_told - (place - corner)[:, None]
+    losses = seen + is_here * (colour + jnp.square(gap).sum(-1))
+    is_right = is_here & (is_told > 0) & (colour_told.argmax(-1) == colours)
+    return losses.sum() / colours.size, is_right.sum((1, 2)) / _OBJECTS
 
 
 def _make_answer_network(

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from core.errors import UserError
 from core.lines import answer_lines
+from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import answer
 from rrn.pretty_clevr import data, plots, scenes
@@ -77,12 +78,27 @@ class PrettyClevrTask:
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy, averaged over steps and questions."""
-    steps = self.model_config.num_steps
-    logits = _run(model, batch, num_steps=steps, key=key)
-    return answer.loss(
+    """Cross-entropy, averaged over steps and questions.
+
+    With an `object_loss`, that is added: see `PixelNetwork.object_loss`.
+    """
+    steps, weight = self.model_config.num_steps, self.model_config.object_loss
+    if not weight:
+      logits = _run(model, batch, num_steps=steps, key=key)
+    else:
+      cells = model.see(batch['positions'], batch['colours'])
+      questions = batch['anchors'], batch['jumps']
+      logits = model.tell(cells, *questions, num_steps=steps, key=key)
+    loss, metrics = answer.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
+    if weight:
+      objects, told = model.object_loss(
+        cells, batch['positions'], batch['colours']
+      )
+      loss += weight * objects
+      metrics['objects'] = Metric.mean(told)
+    return loss, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval; all questions a scene."""
