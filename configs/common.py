@@ -82,6 +82,7 @@ def default_config() -> ml_collections.ConfigDict:
   config.steps_per_call = 1  # updates in one jitted call
   config.dtype = 'float32'  # or 'bfloat16': products of rrn and hinting
   config.init_weights = ''  # folder with weights to start from
+  config.init_new = ''  # paths of parameters that these may lack, a regex
   config.model = ml_collections.ConfigDict()
   config.data = ml_collections.ConfigDict()
   config.evals = ml_collections.ConfigDict()

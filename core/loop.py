@@ -166,7 +166,10 @@ def _is_due(every: int, previous: int, done: int, total: int) -> bool:
 
 
 def _initial_state(program: step.Program, config) -> step.TrainState:
-  """A new state; its parameters from `config.init_weights` where given."""
+  """A new state; its parameters from `config.init_weights` where given.
+
+  Those that match `config.init_new` may be missing there.
+  """
   state = program.init()
   if not config.init_weights:
     return state
@@ -176,11 +179,18 @@ def _initial_state(program: step.Program, config) -> step.TrainState:
     of_one_seed = jax.eval_shape(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
-  loaded = weights.load_weights(config.init_weights, of_one_seed)
-  params = sharding.put(
+  loaded = weights.load_weights(
+    config.init_weights, of_one_seed, new=config.init_new
+  )
+
+  def place(value, to, new):
+    if value is None:
+      return new
     # All seeds start from the same.
-    jax.tree.map(lambda x, to: np.broadcast_to(x, to.shape), loaded, like),
-    jax.tree.map(lambda x: x.sharding, like),
+    return sharding.put(np.broadcast_to(value, to.shape), to.sharding)
+
+  params = jax.tree.map(
+    place, loaded, like, state.params, is_leaf=lambda x: x is None
   )
   # A copy, since the state's buffers are donated one by one.
   average = state.average and jax.tree.map(jnp.copy, params)

@@ -54,7 +54,7 @@ def check(config: ConfigDict):
     if isinstance(value, tuple) and name != 'evals.paper':
       _check_tuple(name, value)
   check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
-  for name in 'optim.muon_paths', 'optim.l2_paths':
+  for name in 'optim.muon_paths', 'optim.l2_paths', 'init_new':
     try:
       re.compile(leaves.get(name, ''))
     except re.error as error:

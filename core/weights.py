@@ -1,6 +1,7 @@
 """Trained parameters as a safetensors file, in a folder with their config."""
 
 import pathlib
+import re
 from typing import Any
 
 import jax
@@ -48,10 +49,13 @@ def outcome(folder) -> list[pathlib.Path]:
   return [path for path in paths if path.exists()]
 
 
-def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
+def load_weights(
+  folder, like_params: dict[str, Any], *, new: str = ''
+) -> dict[str, Any]:
   """Loads the weights of a folder as a nested dict of NumPy arrays.
 
   `like_params` is such a dict of anything with the expected shapes and types.
+  Parameters that the file lacks are None if their paths match `new`.
 
   Raises:
     UserError: no such folder, a damaged file, or another model's weights.
@@ -72,7 +76,9 @@ def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
       f'{path} is damaged ({error}); copy it again from where it came'
     ) from error
   wanted = flatten(like_params)
-  mismatch = difference('file', describe(tensors), describe(wanted))
+  absent = {k for k in wanted if k not in tensors and re.fullmatch(new, k)}
+  expected = {k: leaf for k, leaf in wanted.items() if k not in absent}
+  mismatch = difference('file', describe(tensors), describe(expected))
   if mismatch:
     raise UserError(
       f'{path} is of another model: {mismatch}; use {path.parent}/config.json'
@@ -83,7 +89,7 @@ def load_weights(folder, like_params: dict[str, Any]) -> dict[str, Any]:
         f'{path} is damaged: {name} is not finite; copy it again from where it'
         ' came'
       )
-  leaves = [tensors[name] for name in wanted]
+  leaves = [tensors.get(name) for name in wanted]
   return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
 
 

@@ -112,6 +112,8 @@ def _recipe(config):
   )
   if config.model.pixels:
     config.model.conv_widths = (16, 32, 64, 128, 128)
+    config.model.distance_scale = 1.0  # of cells; objects' have to be seen
+    config.model.object_loss = 1.0
     config.data.questions_per_scene = 8
 
 
@@ -125,6 +127,11 @@ def _cpu(config):
   config.evals.every = 2000
   config.evals.num_scenes = 100
   config.checkpoint.every = 1000
+  if config.model.pixels:
+    config.total_steps = 18_000
+    config.batch_size = 16
+    config.microbatch = 0
+    config.data.curriculum = (3000, 2000)
 
 
 def _smoke(config):

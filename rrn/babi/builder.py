@@ -102,7 +102,7 @@ def tasks(source: str) -> range:
 class RrnBabi(tfds.core.GeneratorBasedBuilder):
   """Encoded questions; `make_splits()` gives the columns of each split."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('1.1.0')
   code_path = None  # see `core.datasets`
 
   def __init__(

@@ -26,6 +26,7 @@ COLUMNS = {
   'question': ((MAX_WORDS,), np.uint8),
   'answer': ((), np.uint8),
   'num_facts': ((), np.int32),  # before the cut to the last ones
+  'supports': ((MAX_FACTS,), np.bool_),
   'is_supported': ((), np.bool_),
 }
 
@@ -43,13 +44,15 @@ class Question(NamedTuple):
     facts: the last `MAX_FACTS` before it, oldest first.
     answer: '' where the line gives none.
     num_facts: all before it.
-    is_supported: whether `facts` has all those that the line cites as support.
+    supports: whether the line cites each of `facts` as support.
+    is_supported: whether `facts` has all those that it cites.
   """
 
   words: Words
   facts: Sequence[Words]
   answer: str = ''
   num_facts: int = 0
+  supports: Sequence[bool] = ()
   is_supported: bool = True
 
 
@@ -106,6 +109,7 @@ class Story:
       tuple(kept.values()),
       answer,
       len(self.facts),
+      tuple(str(number) in support for number in kept),
       support <= set(map(str, kept)),
     )
 
@@ -148,6 +152,7 @@ def encode(questions: Sequence[Question]) -> dict[str, np.ndarray]:
     columns['question'][row] = indices(question.words)
     columns['answer'][row] = vocabulary().get(question.answer, 0)
     columns['num_facts'][row] = question.num_facts
+    columns['supports'][row, : len(question.supports)] = question.supports
     columns['is_supported'][row] = question.is_supported
   return columns
 

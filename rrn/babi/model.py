@@ -46,6 +46,8 @@ class ModelConfig:
       the others lie evenly between. Unlike ones (ours) let some units hold the
       first word to the end of the sentence, and others tell the words apart.
     num_offsets: positions of facts start at 0 ... num_offsets - 1.
+    support_loss: weight of a second loss (ours), of which facts support the
+      answer; 0: the paper's loss alone.
     graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
       graph that holds its facts. Several: for small batches, on CPUs.
   """
@@ -62,6 +64,7 @@ class ModelConfig:
   tied_start: bool = False
   forget_biases: tuple[int, int] = (1, 1)
   num_offsets: int = 20
+  support_loss: float = 0.0
   graph_sizes: Sequence[int] = (data.MAX_FACTS,)
 
   def __post_init__(self):
@@ -114,6 +117,8 @@ class BabiNetwork(nnx.Module):
       dtype=dtype,
       rngs=rngs,
     )
+    if config.support_loss:
+      self.support_output = layers.Linear(width, 1, dtype=dtype, rngs=rngs)
     self.num_steps = config.num_steps
     self.question_in_facts = config.question_in_facts
     self.graph_sizes = tuple(config.graph_sizes)
@@ -135,22 +140,46 @@ class BabiNetwork(nnx.Module):
       offset: position of the oldest fact, below `num_offsets`.
       key: for dropout; None: without.
     """
+    (sums,) = self._read(_sum, facts, question, offset)
+    return self.output(sums, key).astype(jnp.float32)
+
+  def find_support(
+    self,
+    facts: Int[Array, 'B N L'],
+    question: Int[Array, 'B L'],
+    offset: Int[Array, ' B'],
+    *,
+    key: jax.Array | None = None,
+  ) -> tuple[Float[Array, 'T B V'], Float[Array, 'T B N']]:
+    """As called, and the logits of whether each fact supports the answer.
+
+    They are learned by a `support_loss`.
+    """
+
+    def read(states):
+      support = self.support_output(states)[..., 0].astype(jnp.float32)
+      rest = facts.shape[1] - support.shape[2]  # alike, whatever the graph
+      return *_sum(states), jnp.pad(support, ((0, 0), (0, 0), (0, rest)))
+
+    sums, support = self._read(read, facts, question, offset)
+    return self.output(sums, key).astype(jnp.float32), support
+
+  def _read(self, read, facts, question, offset):
+    """`read(states)`, on the smallest graph that holds the batch's facts."""
     sizes = self.graph_sizes
     num_facts = (facts > 0).any(-1).sum(-1).max()
 
     def run(size):
-      return lambda: self._sum_nodes(facts[:, :size], question, offset)
+      return lambda: read(self._states(facts[:, :size], question, offset))
 
     if len(sizes) == 1:
-      sums = run(facts.shape[1])()
-    else:
-      index = (num_facts > jnp.array(sizes)).sum()
-      # Else the backward pass would store what all of the graphs have to.
-      sums = jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
-    return self.output(sums, key).astype(jnp.float32)
+      return run(facts.shape[1])()
+    index = (num_facts > jnp.array(sizes)).sum()
+    # Else the backward pass would store what all of the graphs have to.
+    return jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
 
-  def _sum_nodes(self, facts, question, offset) -> Float[Array, 'T B D']:
-    """The sum of the states of all facts, after each step."""
+  def _states(self, facts, question, offset) -> Float[Array, 'T B N D']:
+    """The states of the facts after each step; 0 where there is none."""
     batch, num_nodes, _ = facts.shape
     exists = (facts > 0).any(-1)
     asked = encode(self.question_lstm, self.embedding[...], question)
@@ -169,7 +198,12 @@ class BabiNetwork(nnx.Module):
       edges=asked[:, None, None],
       mask=exists[:, None],
     )
-    return jnp.where(exists[..., None], states, 0).sum(2)
+    return jnp.where(exists[..., None], states, 0)
+
+
+def _sum(states: Float[Array, 'T B N D']) -> tuple[Float[Array, 'T B D']]:
+  """What the answer is read from."""
+  return (states.sum(2),)
 
 
 def encode(

@@ -20,7 +20,10 @@ _GROUPS = {
   'animals': 'frog lion rhino swan',  # of task 16: those of 15 have plurals
   'colours': 'gray green white yellow',  # of task 16
 }
-_MOTIVES_TASK = 20  # where the tired go is always the same place
+_KEPT = {
+  'places': 20,  # of motives: where the tired go is always the same place
+  'people': 16,  # of induction: of 21 names the match of facts was not found
+}
 
 
 def rename(
@@ -46,8 +49,7 @@ def rename(
     keys = jax.random.split(key, len(groups))
     for key, (name, group) in zip(keys, groups.items(), strict=True):
       drawn = jax.random.permutation(key, group)
-      if name == 'places':
-        drawn = jnp.where(task == _MOTIVES_TASK, group, drawn)
+      drawn = jnp.where(task == _KEPT.get(name, 0), group, drawn)
       new = new.at[group].set(drawn)
     return jax.tree.map(lambda column: new[column], columns)
 

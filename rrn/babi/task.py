@@ -66,9 +66,9 @@ class BabiTask:
   def arrays(self, split: str) -> dict[str, np.ndarray]:
     """Encoded questions [rows, ...], and each task's 'first' row and 'count'.
 
-    Columns are 'facts', 'question' and 'answer', as `data.encode` makes them;
-    those of a task are sorted by the number of facts. 'end' is the row after
-    the task's last question with no more facts than this one has.
+    Columns are 'facts', 'question', 'answer' and 'supports', as `data.encode`
+    makes them; those of a task are sorted by the number of facts. 'end' is the
+    row after the task's last question with no more facts than this one has.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
     order = np.lexsort((columns['num_facts'], columns['task']))
@@ -79,7 +79,8 @@ class BabiTask:
     num_facts = columns['num_facts']
     rank = columns['task'] * (num_facts.max() + 1) + num_facts
     end = np.searchsorted(rank, rank, side='right')
-    return {name: columns[name] for name in ('facts', 'question', 'answer')} | {
+    names = 'facts', 'question', 'answer', 'supports'
+    return {name: columns[name] for name in names} | {
       'end': end.astype(np.int32),
       'first': first.astype(np.int32),
       'count': count.astype(np.int32),
@@ -113,6 +114,7 @@ class BabiTask:
     }
     if self.data.renaming:
       batch = renaming.rename(name_key, jnp.array(self.tasks)[task], batch)
+    batch['supports'] = arrays['supports'][row]
     batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
@@ -128,10 +130,24 @@ class BabiTask:
   def loss(
     self, model: BabiNetwork, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy of the answers, averaged over steps and questions."""
-    logits = model(batch['facts'], batch['question'], batch['offset'], key=key)
+    """Cross-entropy of the answers, averaged over steps and questions.
+
+    With a `support_loss` (ours), that of which facts support the answer, summed
+    over the facts, is added.
+    """
+    story = batch['facts'], batch['question'], batch['offset']
+    weight, metrics = self.model_config.support_loss, {}
+    if weight:
+      logits, support = model.find_support(*story, key=key)
+      exists = (batch['facts'] > 0).any(-1)
+      losses = layers.binary_cross_entropy(support, batch['supports'])
+      of_support = weight * jnp.where(exists, losses, 0).sum(-1).mean()
+      right = ((support[-1] > 0) == batch['supports']) | ~exists
+      metrics['support'] = Metric.mean(right.all(-1))
+    else:
+      logits, of_support = model(*story, key=key), 0.0
     losses = layers.cross_entropy(logits, batch['answer'])
-    return losses.mean(), {
+    return losses.mean() + of_support, metrics | {
       'last_loss': Metric.mean(losses[-1]),
       'error': Metric.mean(logits[-1].argmax(-1) != batch['answer']),
     }

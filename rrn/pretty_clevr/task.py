@@ -83,22 +83,21 @@ class PrettyClevrTask:
     With an `object_loss`, that is added: see `PixelNetwork.object_loss`.
     """
     steps, weight = self.model_config.num_steps, self.model_config.object_loss
-    if not weight:
-      logits = _run(model, batch, num_steps=steps, key=key)
-    else:
-      cells = model.see(batch['positions'], batch['colours'])
+    if weight:
+      scene = batch['positions'], batch['colours']
       questions = batch['anchors'], batch['jumps']
+      cells = model.see(*scene)
       logits = model.tell(cells, *questions, num_steps=steps, key=key)
+      of_objects, told = model.object_loss(cells, *scene)
+    else:
+      logits = _run(model, batch, num_steps=steps, key=key)
+      of_objects, told = 0.0, None
     loss, metrics = answer.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
-    if weight:
-      objects, told = model.object_loss(
-        cells, batch['positions'], batch['colours']
-      )
-      loss += weight * objects
+    if told is not None:
       metrics['objects'] = Metric.mean(told)
-    return loss, metrics
+    return loss + weight * of_objects, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval; all questions a scene."""

@@ -35,6 +35,7 @@ from tests.core import toy_task
     ('evals.givens', (5, 4), 'the least and the most'),
     ('dtype', 'float23', 'float32, bfloat16'),
     ('optim.muon_paths', '(', 'no regular expression'),
+    ('init_new', '(', 'no regular expression'),
   ],
 )
 def test_settings_that_cannot_be(name, value, message):

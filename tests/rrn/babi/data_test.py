@@ -27,7 +27,8 @@ def test_a_story_read_by_hand():
   mary = ('mary', 'moved', 'to', 'the', 'bathroom')
   john = ('john', 'went', 'to', 'the', 'hallway')
   fred = ('fred', 'got', 'the', 'milk', 'there')
-  assert first == (('where', 'is', 'mary'), (mary, john), 'bathroom', 2, True)
+  asked = ('where', 'is', 'mary'), (mary, john), 'bathroom', 2
+  assert first == (*asked, (True, False), True)
   assert second.facts == (mary, john, fred)  # the question is no fact
   assert second.answer == 'milk,football'  # a list is one class
   sandra = ('sandra', 'travelled', 'to', 'the', 'office')
@@ -57,6 +58,8 @@ def test_only_the_last_facts_are_kept():
     place for _, place in numbered(25)
   ][5:]
   assert first.is_supported and not second.is_supported
+  supports = data.encode([first, second])['supports']
+  assert [np.flatnonzero(row).tolist() for row in supports] == [[0, 19], []]
 
 
 def numbered(count):
@@ -129,7 +132,9 @@ def test_reads_what_was_written(stories):
         lines.append(f'{number} {sentence}? \tYes\t1')
         supported = len(facts) <= data.MAX_FACTS
         kept = tuple(facts[-data.MAX_FACTS :])
-        expected.append((tuple(words), kept, 'yes', len(facts), supported))
+        cited = (supported, *[False] * (len(kept) - 1))
+        asked = tuple(words), kept, 'yes', len(facts)
+        expected.append((*asked, cited, supported))
       else:
         lines.append(f'{number} {sentence}.')
         facts.append(tuple(words))
@@ -166,4 +171,7 @@ def test_generated_stories_answer_their_questions():
     places = [fact[-1] for fact in question.facts if fact[0] == person]
     assert question.answer == places[-1]
     assert question.is_supported
+    cited = zip(question.facts, question.supports, strict=True)
+    (fact,) = [fact for fact, is_cited in cited if is_cited]
+    assert (fact[0], fact[-1]) == (person, question.answer)
   assert lines == data.generate(np.random.default_rng(0), 20)

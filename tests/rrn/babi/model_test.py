@@ -215,3 +215,19 @@ def test_longest_story_fits():
   assert model.num_positions == positions
   logits = apply(model, facts, question, np.array([SMALL.num_offsets - 1]))
   assert logits.shape == (3, 1, 177) and np.isfinite(logits).all()
+
+
+@pytest.mark.parametrize('graph_sizes', [(20,), (3, 20)])
+def test_support_is_read_from_each_fact(graph_sizes):
+  """By the head of the paper's sum, which stays as it is."""
+  config = dataclasses.replace(SMALL, support_loss=1.0, graph_sizes=graph_sizes)
+  model = nnx.merge(*perturbed.split(make(config)))
+  story = batch(num_nodes=20)
+  logits, support = model.find_support(*map(jnp.asarray, story))
+  np.testing.assert_allclose(logits, apply(model, *story), atol=1e-5)
+  assert support.shape == (3, 3, 20)
+  # Without a fact there is only the bias, or nothing on a smaller graph.
+  bias = model.support_output.bias[0] * (graph_sizes == (20,))
+  missing = np.arange(20) >= np.array(COUNTS)[:, None]
+  np.testing.assert_allclose(support[:, missing & (np.arange(20) > 2)], bias)
+  assert len(np.unique(support[:, ~missing])) == 3 * sum(COUNTS)

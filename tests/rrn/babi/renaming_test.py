@@ -37,10 +37,13 @@ def test_words_are_exchanged_with_their_like():
   assert len(np.unique(new, axis=0)) > 290
 
 
-def test_places_of_motives_are_kept():
+def test_places_of_motives_and_people_of_induction_are_kept():
   new = rename_all([20] * 300)
   assert reached(new, 'kitchen') == {'kitchen'}
   assert len(reached(new, 'yann')) == 21
+  new = rename_all([16] * 300)
+  assert reached(new, 'yann') == {'yann'}
+  assert len(reached(new, 'kitchen')) == 9
 
 
 def test_a_batch_renames_by_the_number_of_its_task():
@@ -53,6 +56,7 @@ def test_a_batch_renames_by_the_number_of_its_task():
     'facts': np.full((20, 20, 11), kitchen, np.uint8),
     'question': np.full((20, 11), WORDS.index('yann'), np.uint8),
     'answer': np.full(20, kitchen, np.uint8),
+    'supports': np.zeros((20, 20), bool),
     'end': np.arange(1, 21, dtype=np.int32),
     'first': np.arange(20, dtype=np.int32),
     'count': np.ones(20, np.int32),

@@ -29,6 +29,7 @@ def uneven(counts=(5, 100, 20)):
     'facts': facts,
     'question': np.ones((rows, 11), np.uint8),
     'answer': np.arange(rows, dtype=np.uint8),
+    'supports': facts[:, :, 0] > 0,
     'end': np.repeat(np.cumsum(counts), counts).astype(np.int32),
     'first': np.cumsum([0, *counts[:-1]], dtype=np.int32),
     'count': np.array(counts, np.int32),
@@ -100,6 +101,34 @@ def test_any_number_of_micro_batches_gets_the_same_examples():
   whole, *others = (examples(microbatch) for microbatch in (0, 8, 4, 1))
   assert len(set(whole)) > 100
   assert all(other == whole for other in others)
+
+
+@pytest.mark.parametrize('weight', [0.5, 2.0])
+def test_loss_of_support_is_of_the_facts_there_are(weight):
+  config = babi.get_config('smoke')
+  arrays = uneven((4, 4, 4))
+  columns = {name: arrays[name] for name in ('facts', 'question', 'answer')}
+  story = jax.tree.map(lambda x: jnp.asarray(x, int), columns)
+  story['offset'] = jnp.zeros(12, int)
+  losses = {}
+  for config.model.support_loss in 0.0, weight:
+    made = task.make_task(config)
+    for supports in 'all', 'none':
+      # What is no fact is none in both.
+      story['supports'] = (story['facts'][..., 0] > 0) & (supports == 'all')
+      model = made.make_model(nnx.Rngs(0))
+      if config.model.support_loss:
+        model.support_output.kernel[...] *= 0
+        model.support_output.bias[...] = jnp.log(jnp.array([3.0]))
+      losses[config.model.support_loss, supports], metrics = made.loss(
+        model, story, jax.random.key(0)
+      )
+  assert losses[0.0, 'all'] == losses[0.0, 'none']
+  # On average two facts, each of which is told to support by 3 : 1.
+  for supports, nats in ('all', np.log(4 / 3)), ('none', np.log(4)):
+    extra = losses[weight, supports] - losses[0.0, supports]
+    np.testing.assert_allclose(extra, weight * 2 * nats, rtol=1e-4)
+  assert metrics['support'].result() == 0
 
 
 class Oracle(BabiNetwork):
@@ -295,6 +324,7 @@ def test_all_stories_that_are_as_short_come_together(monkeypatch):
     'answer': np.arange(100),
     'facts': np.zeros((100, 20, 11)),
     'question': np.zeros((100, 11)),
+    'supports': np.zeros((100, 20)),
   }
   monkeypatch.setattr(task.builder, 'load', lambda *args, **options: columns)
   arrays = task.make_task(babi.get_config()).arrays('train')

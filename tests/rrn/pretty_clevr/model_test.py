@@ -107,3 +107,27 @@ def test_turning_a_scene_changes_positions_not_distances():
 def test_mistakes_name_what_to_change(options, message):
   with pytest.raises(UserError, match=message):
     make(**options)
+
+
+def test_object_loss_is_that_of_its_definition():
+  model = make(**SMALL, pixels=True, object_loss=1.0)
+  # Middles of cells: objects 0 and 1 are in the first, at its upper left.
+  middles = (np.arange(4) + 0.5) / 4 * 1.2 - 0.1
+  positions = np.stack(np.broadcast_arrays(middles, middles[::-1, None]), -1)
+  positions = positions.reshape(1, 16, 2)[:, [0, 0, 1, 5, 6, 10, 13, 15]]
+  positions = jnp.asarray(positions, jnp.float32)
+  colours = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
+  model.object_output.kernel[...] *= 0
+  for is_here, colour, gap in (0, 0, 0.5), (2, 5, 0.25):
+    bias = np.zeros((8, 11))
+    bias[:, 0] = is_here
+    bias[:, 1] = colour  # of all shapes, the first colour
+    bias[:, -2:] = 0.5 + gap
+    model.object_output.bias[...] = jnp.asarray(bias.ravel())
+    cells = model.see(positions, colours)
+    loss, told = model.object_loss(cells, positions, colours)
+    seen = np.logaddexp(0, -is_here) + 15 * np.logaddexp(0, is_here)
+    named = np.log(7 + np.exp(colour)) - colour / 8
+    np.testing.assert_allclose(loss, seen + named + 2 * gap**2, rtol=1e-5)
+    # One object has the first colour.
+    np.testing.assert_allclose(told, [1 / 8 if is_here else 0])
