@@ -1,7 +1,7 @@
-"""What all systems are built from: an MLP, an LSTM, and their loss.
+"""What all systems are built from: an MLP, convolutions, an LSTM, their losses.
 
 Axes: B batch, T steps, D width, F features of the input, C classes, V rows of a
-table.
+table, H and W pixels.
 """
 
 from collections.abc import Sequence
@@ -73,29 +73,35 @@ class Conv(nnx.Conv):
   """A convolution of images, padded to 'SAME', that is fast in loops on CPUs.
 
   In a loop, and every update is in one, XLA's own is 14 times as slow there as
-  outside. Here patches are gathered by slices, and one product does the rest.
+  outside. So there patches are gathered by slices, and one product does the
+  rest. Strides are one number; of nnx.Conv's other options there is `use_bias`.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
     """Applies the layer."""
+    return jax.lax.platform_dependent(
+      x, cpu=self._by_patches, default=super().__call__
+    )
+
+  def _by_patches(self, x):
     bias = self.bias[...] if self.use_bias else None
     x, kernel, bias = self.promote_dtype(
       (x, self.kernel[...], bias), dtype=self.dtype
     )
     rows, columns, *_ = kernel.shape
-    size, strides = x.shape[1:3], (self.strides, self.strides)
-    pads = jax.lax.padtype_to_pads(size, (rows, columns), strides, 'SAME')
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    height, width = (-(-n // self.strides) * self.strides for n in size)
-    patches = jnp.concatenate(
-      [
-        x[:, i : i + height : self.strides, j : j + width : self.strides]
-        for i in range(rows)
-        for j in range(columns)
-      ],
-      -1,
+    size, stride = x.shape[1:3], self.strides
+    pads = jax.lax.padtype_to_pads(
+      size, (rows, columns), (stride, stride), 'SAME'
     )
-    y = patches @ kernel.reshape(-1, kernel.shape[-1])
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    height, width = (-(-n // stride) * stride for n in size)
+    patches = [
+      x[:, i : i + height : stride, j : j + width : stride]
+      for i in range(rows)
+      for j in range(columns)
+    ]
+    kernel = kernel.reshape(-1, kernel.shape[-1])
+    y = jnp.concatenate(patches, -1) @ kernel
     return y if bias is None else y + bias
 
 
@@ -186,13 +192,6 @@ def cross_entropy(
   """
   chosen = jax.nn.one_hot(targets, logits.shape[-1])
   return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
-
-
-def binary_cross_entropy(
-  logits: Float[Array, '...'], targets: Bool[Array, '...']
-) -> Float[Array, '...']:
-  """-log p(target), in nats, of yes or no."""
-  return jax.nn.softplus(jnp.where(targets, -logits, logits))
 
 
 def symmetric_uniform(scale: float):

@@ -205,7 +205,8 @@ def _cpu(config, number):
   config.data.task_weights = part.task_weights
   config.data.renaming = part.renaming
   config.model.support_loss = part.support_loss
-  config.init_new = 'support_output/.*'  # part 4 has none
+  if number == 5:
+    config.init_new = 'support_output/.*'  # part 4 has none
   config.total_steps = part.updates
   config.batch_size = 1024
   config.steps_per_call = 10

@@ -46,7 +46,7 @@ class ModelConfig:
       the others lie evenly between. Unlike ones (ours) let some units hold the
       first word to the end of the sentence, and others tell the words apart.
     num_offsets: positions of facts start at 0 ... num_offsets - 1.
-    support_loss: weight of a second loss (ours), of which facts support the
+    support_loss: weight of an auxiliary loss (ours), of which facts support the
       answer; 0: the paper's loss alone.
     graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
       graph that holds its facts. Several: for small batches, on CPUs.
@@ -140,7 +140,7 @@ class BabiNetwork(nnx.Module):
       offset: position of the oldest fact, below `num_offsets`.
       key: for dropout; None: without.
     """
-    (sums,) = self._read(_sum, facts, question, offset)
+    sums = self._read(lambda states: states.sum(2), facts, question, offset)
     return self.output(sums, key).astype(jnp.float32)
 
   def find_support(
@@ -153,13 +153,13 @@ class BabiNetwork(nnx.Module):
   ) -> tuple[Float[Array, 'T B V'], Float[Array, 'T B N']]:
     """As called, and the logits of whether each fact supports the answer.
 
-    They are learned by a `support_loss`.
+    Only with a `support_loss`; those of absent facts mean nothing.
     """
 
     def read(states):
       support = self.support_output(states)[..., 0].astype(jnp.float32)
       rest = facts.shape[1] - support.shape[2]  # alike, whatever the graph
-      return *_sum(states), jnp.pad(support, ((0, 0), (0, 0), (0, rest)))
+      return states.sum(2), jnp.pad(support, ((0, 0), (0, 0), (0, rest)))
 
     sums, support = self._read(read, facts, question, offset)
     return self.output(sums, key).astype(jnp.float32), support
@@ -199,11 +199,6 @@ class BabiNetwork(nnx.Module):
       mask=exists[:, None],
     )
     return jnp.where(exists[..., None], states, 0)
-
-
-def _sum(states: Float[Array, 'T B N D']) -> tuple[Float[Array, 'T B D']]:
-  """What the answer is read from."""
-  return (states.sum(2),)
 
 
 def encode(

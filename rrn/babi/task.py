@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
@@ -140,7 +141,7 @@ class BabiTask:
     if weight:
       logits, support = model.find_support(*story, key=key)
       exists = (batch['facts'] > 0).any(-1)
-      losses = layers.binary_cross_entropy(support, batch['supports'])
+      losses = optax.sigmoid_binary_cross_entropy(support, batch['supports'])
       of_support = weight * jnp.where(exists, losses, 0).sum(-1).mean()
       right = ((support[-1] > 0) == batch['supports']) | ~exists
       metrics['support'] = Metric.mean(right.all(-1))

@@ -4,8 +4,8 @@ A recurrent relational network whose nodes are the objects; the relation
 network, which is one step of it; a plain MLP; and, for pictures, the first with
 a convolutional encoder whose 4 x 4 cells are the nodes.
 
-Axes: B scenes, Q questions about each, T steps, N nodes, K neighbours,
-F features, C classes (the 16 symbols).
+Axes: B scenes, Q questions about each, T steps, N nodes, K neighbours, M cells
+of a picture, F features, C classes (the 16 symbols).
 """
 
 import dataclasses
@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
@@ -40,12 +41,12 @@ class ModelConfig:
     width: of messages and states.
     dropout: rate before the last layer.
     distance_scale: of the message function's first weights of the distance at
-      initialisation (ours): distances are small, and seen late, beside one-hot
-      features.
+      initialisation (ours), without pixels: distances are small, and seen late,
+      beside one-hot features.
     pixels: see pictures in place of positions, colours and shapes.
     conv_widths: of the five layers of the encoder of pictures.
-    object_loss: weight of a second loss (ours), see `PixelNetwork.object_loss`;
-      0: the paper's loss alone.
+    object_loss: weight of an auxiliary loss (ours) of pixels, see
+      `PixelNetwork.object_loss`; 0: the paper's loss alone.
   """
 
   network: str = 'recurrent_relational_network'
@@ -62,6 +63,11 @@ class ModelConfig:
       raise UserError(
         f'config.model.network={self.network} has one step: ask for it by'
         f' --config=configs/rrn/pretty_clevr.py:network={self.network}'
+      )
+    if self.object_loss and not self.pixels:
+      raise UserError(
+        f'config.model.object_loss={self.object_loss}: of pixels, ask for them'
+        ' by --config=configs/rrn/pretty_clevr.py:pixels; else 0 expected'
       )
     if len(self.conv_widths) != _NUM_CONVOLUTIONS:
       raise UserError(
@@ -156,7 +162,7 @@ class PixelNetwork(nnx.Module):
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     widths = config.conv_widths
-    self.conv = nnx.List(
+    self.encoder = nnx.List(
       layers.Conv(
         a, b, (3, 3), strides=2, kernel_init=_he, dtype=dtype, rngs=rngs
       )
@@ -184,28 +190,28 @@ class PixelNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
     """As `StateNetwork`, of the picture of the scene."""
-    cells = self.see(positions, colours)
-    return self.tell(cells, anchors, jumps, num_steps=num_steps, key=key)
+    cells = self.encode(positions, colours)
+    return self.answer_from(cells, anchors, jumps, num_steps=num_steps, key=key)
 
-  def see(
+  def encode(
     self, positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
-  ) -> Float[Array, 'B N2 F']:
-    """The encoder's cells of a picture, row by row from the top."""
+  ) -> Float[Array, 'B M F']:
+    """What the encoder makes of each cell, row by row from the top."""
     x = 1 - render.render(positions, colours)  # what is empty is 0
-    for layer in self.conv:
+    for layer in self.encoder:
       x = jax.nn.relu(layer(x))
     return x.reshape(len(x), _GRID**2, -1).astype(jnp.float32)
 
-  def tell(
+  def answer_from(
     self,
-    cells: Float[Array, 'B N F'],
+    cells: Float[Array, 'B M F'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """As called, of what `see` returned."""
+    """As called, of what `encode` returned."""
     middles = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
     places = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
     places = jnp.asarray(places, jnp.float32)
@@ -226,33 +232,29 @@ class PixelNetwork(nnx.Module):
     positions: Float[Array, 'B N 2'],
     colours: Int[Array, 'B N'],
   ) -> tuple[Float[Array, ''], Float[Array, ' B']]:
-    """What the encoder does not yet see: a loss of each cell (ours).
+    """An auxiliary loss (ours): what each cell predicts of the objects in it.
 
-    A cell has to tell which shapes have their middles in it, in nats, and of
-    those the colour, in nats, and where, as a squared distance in cells.
+    It predicts which shapes have their middles in it, in nats, and of those the
+    colour, in nats, and where, as a squared distance in cells.
 
     Returns:
-      Its mean over the objects, and the share of each scene's objects whose
-      cell tells its shape and its colour.
+      The loss, as a mean over the objects, and the share of each scene's
+      objects whose cell predicts its shape and its colour.
     """
-    told = self.object_output(cells).astype(jnp.float32)
-    told = told.reshape(*cells.shape[:2], _OBJECTS, 1 + _OBJECTS + 2)
-    is_told, colour_told, place_told = (
-      told[..., 0],
-      told[..., 1:-2],
-      told[..., -2:],
-    )
+    x = self.object_output(cells).astype(jnp.float32)
+    x = x.reshape(*cells.shape[:2], _OBJECTS, -1)
+    shape, colour, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
     place = (positions - render.LOW) / (render.HIGH - render.LOW) * _GRID
     place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
     corner = jnp.floor(place)
     cell = corner[..., 0] + _GRID * corner[..., 1]
     is_here = cell[:, None] == np.arange(_GRID**2)[:, None]  # [B, M, N]
     colours = colours[:, None]
-    seen = layers.binary_cross_entropy(is_told, is_here)
-    colour = layers.cross_entropy(colour_told, colours)
-    gap = place_told - (place - corner)[:, None]
-    losses = seen + is_here * (colour + jnp.square(gap).sum(-1))
-    is_right = is_here & (is_told > 0) & (colour_told.argmax(-1) == colours)
+    of_object = layers.cross_entropy(colour, colours)
+    of_object += jnp.square(offset - (place - corner)[:, None]).sum(-1)
+    losses = optax.sigmoid_binary_cross_entropy(shape, is_here)
+    losses += is_here * of_object
+    is_right = is_here & (shape > 0) & (colour.argmax(-1) == colours)
     return losses.sum() / colours.size, is_right.sum((1, 2)) / _OBJECTS
 
 

@@ -86,17 +86,17 @@ class PrettyClevrTask:
     if weight:
       scene = batch['positions'], batch['colours']
       questions = batch['anchors'], batch['jumps']
-      cells = model.see(*scene)
-      logits = model.tell(cells, *questions, num_steps=steps, key=key)
-      of_objects, told = model.object_loss(cells, *scene)
+      cells = model.encode(*scene)
+      logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
+      of_objects, right = model.object_loss(cells, *scene)
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
-      of_objects, told = 0.0, None
+      of_objects, right = 0.0, None
     loss, metrics = answer.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
-    if told is not None:
-      metrics['objects'] = Metric.mean(told)
+    if right is not None:
+      metrics['objects'] = Metric.mean(right)
     return loss + weight * of_objects, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:

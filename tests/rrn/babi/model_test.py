@@ -219,7 +219,7 @@ def test_longest_story_fits():
 
 @pytest.mark.parametrize('graph_sizes', [(20,), (3, 20)])
 def test_support_is_read_from_each_fact(graph_sizes):
-  """By the head of the paper's sum, which stays as it is."""
+  """Beside the answer, whose logits stay the same."""
   config = dataclasses.replace(SMALL, support_loss=1.0, graph_sizes=graph_sizes)
   model = nnx.merge(*perturbed.split(make(config)))
   story = batch(num_nodes=20)

@@ -1,5 +1,7 @@
 """Tasks are drawn alike often; measures count; answers come in order."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -123,12 +125,13 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
       losses[config.model.support_loss, supports], metrics = made.loss(
         model, story, jax.random.key(0)
       )
+      if config.model.support_loss:
+        assert metrics['support'].result() == (supports == 'all')
   assert losses[0.0, 'all'] == losses[0.0, 'none']
   # On average two facts, each of which is told to support by 3 : 1.
   for supports, nats in ('all', np.log(4 / 3)), ('none', np.log(4)):
     extra = losses[weight, supports] - losses[0.0, supports]
     np.testing.assert_allclose(extra, weight * 2 * nats, rtol=1e-4)
-  assert metrics['support'].result() == 0
 
 
 class Oracle(BabiNetwork):
@@ -283,11 +286,18 @@ def test_parts_of_the_recipe_ask_all_tasks():
   for config in parts:
     task.make_task(config)  # a weight of each task
     assert min(config.data.task_weights) > 0
-    assert config.model == parts[0].model
+    assert config.model.to_dict() == parts[0].model.to_dict() | {
+      'support_loss': config.model.support_loss
+    }
     assert config.total_steps % config.steps_per_call == 0
   assert babi.SWEEP_STEPS % parts[0].steps_per_call == 0
-  for arg in 'cpu,part=5', 'part=2', 'smoke,part=0':
-    with pytest.raises(UserError, match='1 to 4, of cpu, expected'):
+  losses = [config.model.support_loss for config in parts]
+  # Where the weights of the part before have no head of the support.
+  assert [bool(config.init_new) for config in parts] == [
+    now > before == 0 for before, now in itertools.pairwise([0, *losses])
+  ]
+  for arg in 'cpu,part=7', 'part=2', 'smoke,part=0':
+    with pytest.raises(UserError, match='1 to 6, of cpu, expected'):
       babi.get_config(arg)
   with pytest.raises(UserError, match='of the first part'):
     babi.sweep('cpu,part=2')

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
+from rrn.pretty_clevr import render
 from rrn.pretty_clevr.model import ModelConfig, make_model
 from tests.rrn import perturbed
 
@@ -101,6 +102,7 @@ def test_turning_a_scene_changes_positions_not_distances():
     ({'network': 'mlp', 'pixels': True}, 'relation_network or'),
     ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
     ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
+    ({'object_loss': 1.0}, 'object_loss=1.0: of pixels'),
     ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): 5 numbers'),
   ],
 )
@@ -110,24 +112,47 @@ def test_mistakes_name_what_to_change(options, message):
 
 
 def test_object_loss_is_that_of_its_definition():
+  """Of a network that says the same of each cell."""
   model = make(**SMALL, pixels=True, object_loss=1.0)
-  # Middles of cells: objects 0 and 1 are in the first, at its upper left.
-  middles = (np.arange(4) + 0.5) / 4 * 1.2 - 0.1
-  positions = np.stack(np.broadcast_arrays(middles, middles[::-1, None]), -1)
-  positions = positions.reshape(1, 16, 2)[:, [0, 0, 1, 5, 6, 10, 13, 15]]
-  positions = jnp.asarray(positions, jnp.float32)
-  colours = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
   model.object_output.kernel[...] *= 0
-  for is_here, colour, gap in (0, 0, 0.5), (2, 5, 0.25):
+  colours = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
+  # All in the middle of a cell; two are in the same one.
+  places = np.array([0, 0, 1, 5, 6, 10, 13, 15])
+  positions = (np.stack([places % 4, places // 4], -1) + 0.5) / 4 * 1.2 - 0.1
+  positions = jnp.asarray(positions[None], jnp.float32)
+  for shape, colour, gap in (0, 0, 0.5), (2, 5, 0.25):
     bias = np.zeros((8, 11))
-    bias[:, 0] = is_here
+    bias[:, 0] = shape
     bias[:, 1] = colour  # of all shapes, the first colour
     bias[:, -2:] = 0.5 + gap
     model.object_output.bias[...] = jnp.asarray(bias.ravel())
-    cells = model.see(positions, colours)
-    loss, told = model.object_loss(cells, positions, colours)
-    seen = np.logaddexp(0, -is_here) + 15 * np.logaddexp(0, is_here)
-    named = np.log(7 + np.exp(colour)) - colour / 8
-    np.testing.assert_allclose(loss, seen + named + 2 * gap**2, rtol=1e-5)
-    # One object has the first colour.
-    np.testing.assert_allclose(told, [1 / 8 if is_here else 0])
+    cells = model.encode(positions, colours)
+    loss, right = model.object_loss(cells, positions, colours)
+    of_shape = np.logaddexp(0, -shape) + 15 * np.logaddexp(0, shape)
+    of_colour = np.log(7 + np.exp(colour)) - colour / 8
+    expected = of_shape + of_colour + 2 * gap**2
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    np.testing.assert_allclose(right, [1 / 8 if shape else 0])
+
+
+def test_objects_are_asked_of_the_cells_of_the_picture_that_show_them():
+  sizes = SMALL | {'conv_widths': (4, 4, 4, 4, 16)}
+  model = make(**sizes, pixels=True, object_loss=1.0)
+  positions = np.random.default_rng(0).uniform(size=(8, 2))
+  colours = np.array([3, 1, 0, 2, 7, 5, 6, 4])
+  kernel = np.zeros((16, 8, 11))  # of cells whose features are their numbers
+  kernel[..., 0] = -20
+  picture = render.render(jnp.asarray(positions)[None], jnp.array([colours]))
+  ink = 1 - np.asarray(picture)[0].min(-1)
+  for shape, (x, y) in enumerate((positions + 0.1) / 1.2 * 4):
+    row, column = int(4 - y), int(x)
+    where = kernel[4 * row + column, shape]
+    where[[0, 1 + colours[shape]]] = 20
+    where[-2:] = x - column, 4 - y - row
+    patch = ink[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
+    assert patch[int(where[-1] * 32), int(where[-2] * 32)] > 0.4
+  model.object_output.kernel[...] = jnp.asarray(kernel.reshape(16, -1))
+  loss, right = model.object_loss(
+    jnp.eye(16)[None], jnp.asarray(positions)[None], jnp.array([colours])
+  )
+  assert loss < 1e-4 and right == 1
