@@ -35,6 +35,7 @@ def questions(config):
   return {
     'facts': ((40, 20, 11), np.uint8),
     'question': ((40, 11), np.uint8),
+    'supports': ((40, 20), np.bool_),
     'answer': ((40,), np.uint8),
     'end': ((40,), np.int32),
     'first': ((tasks,), np.int32),
