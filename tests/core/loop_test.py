@@ -14,18 +14,9 @@ import time
 import jax
 import numpy as np
 import pytest
-import safetensors.numpy
 
 from configs.rrn import sudoku
-from core import (
-  checkpoints,
-  experiment,
-  loop,
-  runtime,
-  sharding,
-  step,
-  weights,
-)
+from core import checkpoints, experiment, loop, runtime, sharding, step
 from core.errors import UserError
 from tests.core import toy_task
 
@@ -257,20 +248,6 @@ def test_weights_of_another_model(unbroken, tmp_path):
   task = toy_task.ToyTask(width=5)
   with pytest.raises(UserError, match=r'kernel is float32\[4, 1\] in the file'):
     train(tmp_path, task, init_weights=str(unbroken))
-
-
-def test_starts_from_weights_that_lack_what_is_new(unbroken, tmp_path):
-  tensors = safetensors.numpy.load_file(unbroken / weights.NAME)
-  kernel = tensors['kernel']
-  (tmp_path / 'old').mkdir()
-  weights.save_weights(tmp_path / 'old', {'kernel': kernel}, step=1)
-  changes = {'init_weights': str(tmp_path / 'old'), 'optim.learning_rate': 0.0}
-  with pytest.raises(UserError, match='bias is missing in the file'):
-    train(tmp_path / 'new', **changes, init_new='kernel')
-  assert train(tmp_path / 'new', **changes, init_new='bi.*')
-  tensors = safetensors.numpy.load_file(tmp_path / 'new' / weights.NAME)
-  np.testing.assert_array_equal(tensors['kernel'], kernel)
-  np.testing.assert_array_equal(tensors['bias'], [0])  # as every new model's
 
 
 def test_total_steps_are_whole_calls(tmp_path):

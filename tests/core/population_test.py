@@ -13,7 +13,16 @@ from jax.sharding import PartitionSpec as P
 from configs.hinting import sorting as list_sorting
 from configs.rrn import pretty_clevr
 from configs.seq2set import sorting as set_sorting
-from core import evaluation, experiment, loop, report, runtime, sharding, step
+from core import (
+  evaluation,
+  experiment,
+  loop,
+  report,
+  runtime,
+  sharding,
+  step,
+  weights,
+)
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Evaluator
@@ -299,6 +308,19 @@ def test_all_seeds_start_from_weights(tmp_path, run):
   still['init_weights'] = str(tmp_path / 'all')
   with pytest.raises(UserError, match=r'float32\[3, 1\] in the file'):
     run(tmp_path / 'again', **still)
+
+
+def test_starts_from_weights_that_lack_what_is_new(tmp_path, run):
+  old = {'kernel': np.arange(4, dtype=np.float32)[:, None]}
+  weights.save_weights(tmp_path, old, step=1)
+  still = {'optim.learning_rate': 0.0, 'init_weights': str(tmp_path)}
+  with pytest.raises(UserError, match='bias is missing in the file'):
+    run(tmp_path / 'new', **still, init_new='kernel')
+  assert run(tmp_path / 'new', **still, init_new='bi.*')
+  params = experiment.load(str(tmp_path / 'new'), {}).params
+  assert_close(
+    params, {'kernel': np.stack([old['kernel']] * 3), 'bias': np.zeros((3, 1))}
+  )
 
 
 def test_eval_measures_all_seeds(tmp_path, run):
