@@ -72,9 +72,9 @@ class Linear(nnx.Linear):
 class Conv(nnx.Conv):
   """A convolution of images, padded to 'SAME', that is fast in loops on CPUs.
 
-  In a loop, and every update is in one, XLA's own is 14 times as slow there as
-  outside. So there patches are gathered by slices, and one product does the
-  rest. Strides are one number; of nnx.Conv's other options there is `use_bias`.
+  In a loop, and every update is in one, XLA's own takes 14 times as long there
+  as this: patches gathered by slices, and one product. Strides are one number;
+  of nnx.Conv's other options there is `use_bias`.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:

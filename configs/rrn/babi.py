@@ -37,6 +37,7 @@ class Part:
     schedule: of the learning rate.
     renaming: see `rrn.babi.renaming`.
     support_loss: see `rrn.babi.model.ModelConfig`.
+    new: parameters that the weights of the part before lack, a regex.
   """
 
   updates: int
@@ -45,6 +46,7 @@ class Part:
   schedule: str = 'constant'
   renaming: bool = False
   support_loss: float = 0.0
+  new: str = ''
 
 
 # That facts match by a word is learned late, and sooner where more of a batch
@@ -80,6 +82,7 @@ PARTS = {
     (1,) * 15 + (19,) + (1,) * 4,
     renaming=True,
     support_loss=1.0,
+    new='support_output/.*',
   ),
   6: Part(
     1500,
@@ -205,8 +208,7 @@ def _cpu(config, number):
   config.data.task_weights = part.task_weights
   config.data.renaming = part.renaming
   config.model.support_loss = part.support_loss
-  if number == 5:
-    config.init_new = 'support_output/.*'  # part 4 has none
+  config.init_new = part.new
   config.total_steps = part.updates
   config.batch_size = 1024
   config.steps_per_call = 10

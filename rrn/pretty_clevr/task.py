@@ -83,21 +83,21 @@ class PrettyClevrTask:
     With an `object_loss`, that is added: see `PixelNetwork.object_loss`.
     """
     steps, weight = self.model_config.num_steps, self.model_config.object_loss
+    metrics, of_objects = {}, 0.0
     if weight:
       scene = batch['positions'], batch['colours']
       questions = batch['anchors'], batch['jumps']
       cells = model.encode(*scene)
       logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
-      of_objects, right = model.object_loss(cells, *scene)
+      objects, right = model.object_loss(cells, *scene)
+      metrics['objects'] = Metric.mean(right)
+      of_objects = weight * objects
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
-      of_objects, right = 0.0, None
-    loss, metrics = answer.loss(
+    loss, of_answers = answer.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
-    if right is not None:
-      metrics['objects'] = Metric.mean(right)
-    return loss + weight * of_objects, metrics
+    return loss + of_objects, metrics | of_answers
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval; all questions a scene."""
