@@ -100,7 +100,9 @@ def test_unpacked_folder(small, tmp_path, place):
   check_small(load_all(folder / place))
 
 
-def test_weights_of_the_partial_archive_may_use_the_official_one(tmp_path):
+def test_weights_of_the_partial_archive_may_use_the_official_one(
+  own_cache, tmp_path
+):
   write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', texts())
   with pytest.raises(UserError, match='not found, but .*data.source=official'):
     builder.load('partial', 'test', data_dir=str(tmp_path))
