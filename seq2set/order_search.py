@@ -27,6 +27,7 @@ MODES = (
   'given',
   'uniform',
   'max',
+  'shared',
   'sample',
   'posterior',
   'marginal',
@@ -118,6 +119,7 @@ def loss(
     given       as the data has them
     uniform     at random, each order as likely as any other
     max         the likeliest (the paper's eq. 9), found by trying all of them
+    shared      one for all sets: the likeliest of them together (ours)
     sample      drawn token by token, each in proportion to its probability
                 among those that are left (the paper's)
     posterior   drawn in proportion to its probability (ours)
@@ -178,7 +180,9 @@ def _choose(model, tokens, key, mode, orders, sharpness) -> Int[Array, 'B N']:
   if mode == 'sample' and orders is None:
     return sample_orders(model, tokens, key, sharpness=sharpness)[0]
   log_p = try_orders(model, tokens, orders)
-  if mode == 'max':
+  if mode == 'shared':
+    log_p = jnp.broadcast_to(log_p.sum(0), log_p.shape)
+  if mode in ('max', 'shared'):
     index = log_p.argmax(1)
   else:
     index = jax.random.categorical(key, sharpness * log_p)

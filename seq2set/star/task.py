@@ -74,7 +74,7 @@ class StarTask:
     num = self.data.num_variables
     order = self.model_config.order
     self.mode = 'given' if order in FIXED else order
-    enumerates = 'max', 'posterior', 'marginal'
+    enumerates = 'max', 'shared', 'posterior', 'marginal'
     if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
       raise UserError(
         f'config.model.order={self.mode!r} tries all orders: at most'

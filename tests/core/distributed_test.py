@@ -169,8 +169,7 @@ def test_the_death_of_one_ends_the_others_and_a_restart_resumes(
   for process in processes:
     _, errors = process.communicate(timeout=200)
     if process.returncode == 1:
-      last = errors.splitlines()[-1]
-      assert last.startswith('error: another process was lost')
+      assert '\nerror: another process was lost' in f'\n{errors}'
     else:
       assert process.returncode != 0 and 'task died' in errors
   statuses, _, errors = run_all(run, *overrides(total_steps=12), count=count)
@@ -266,7 +265,8 @@ def test_a_failure_of_one_alone_ends_all(failed):
   other = 1 - failed
   assert processes[failed].returncode == 2
   assert processes[other].returncode == 1
-  assert 'another process was lost' in errors[other].splitlines()[-1]
+  # Not its last line: JAX's threads may speak until the process has ended.
+  assert '\nerror: another process was lost' in f'\n{errors[other]}'
 
 
 def test_processes_with_different_configs_are_refused(tmp_path):

@@ -58,7 +58,7 @@ def test_marginal_is_above_max_is_above_any():
     for mode in order_search.MODES
   }
   assert (losses['marginal'] <= losses['max']).all()
-  for mode in 'given', 'uniform', 'sample', 'posterior':
+  for mode in 'given', 'uniform', 'shared', 'sample', 'posterior':
     assert (losses['max'] <= losses[mode] + 1e-5).all()
   np.testing.assert_allclose(
     losses['given'], -model.log_p(TOKENS).sum(1), atol=1e-5
@@ -201,7 +201,19 @@ def test_drawn_estimates_are_near_the_enumerated_values(monkeypatch):
   np.testing.assert_array_equal(drawn[2], exact[2])
 
 
-SEARCHES = 'uniform', 'max', 'sample', 'posterior', 'marginal'
+def test_shared_is_the_likeliest_of_all_sets_together():
+  model = make_model()
+  log_p = brute_force(model)
+  best = log_p.argmax(1)
+  assert best[0] != best[1]  # 'max' would take two
+  _, chosen = order_search.loss(
+    model, TOKENS, jax.random.key(0), mode='shared'
+  )
+  expected = order_search.all_orders(4)[log_p.sum(0).argmax()]
+  np.testing.assert_array_equal(chosen, [expected] * 2)
+
+
+SEARCHES = 'uniform', 'max', 'shared', 'sample', 'posterior', 'marginal'
 
 
 @pytest.mark.parametrize('mode', SEARCHES)
