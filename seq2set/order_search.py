@@ -119,7 +119,7 @@ def loss(
     given       as the data has them
     uniform     at random, each order as likely as any other
     max         the likeliest (the paper's eq. 9), found by trying all of them
-    shared      one for all sets: the likeliest of them together (ours)
+    shared      one for all sets: the likeliest of a few together (ours)
     sample      drawn token by token, each in proportion to its probability
                 among those that are left (the paper's)
     posterior   drawn in proportion to its probability (ours)
@@ -136,7 +136,7 @@ def loss(
     orders: int [O, N], those that are searched; None: all, as 'given' and
       'importance' always do. Of a few, 'sample' draws one in proportion to its
       probability.
-    num_draws: K of 'importance'.
+    num_draws: K of 'importance'; of 'shared' the first so many sets choose.
     sharpness: power of the probabilities that 'sample' and 'posterior' draw by
       (ours); 1: the paper's. Above it likely orders are trained more often.
     is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
@@ -161,7 +161,7 @@ def loss(
 
     return jax.lax.cond(is_uniform, of_uniform, weigh)
   choose = functools.partial(
-    _choose, model, tokens, key, mode, orders, sharpness
+    _choose, model, tokens, key, mode, orders, num_draws, sharpness
   )
   if is_uniform is None:
     chosen = choose()
@@ -170,7 +170,9 @@ def loss(
   return _loss_of(model, tokens, chosen), chosen
 
 
-def _choose(model, tokens, key, mode, orders, sharpness) -> Int[Array, 'B N']:
+def _choose(
+  model, tokens, key, mode, orders, num_draws, sharpness
+) -> Int[Array, 'B N']:
   """One order of each set, by a mode that weighs none."""
   count, model = tokens.shape[1], _frozen(model)
   if mode == 'given':
@@ -179,12 +181,13 @@ def _choose(model, tokens, key, mode, orders, sharpness) -> Int[Array, 'B N']:
     return uniform_orders(key, tokens.shape, orders)
   if mode == 'sample' and orders is None:
     return sample_orders(model, tokens, key, sharpness=sharpness)[0]
-  log_p = try_orders(model, tokens, orders)
   if mode == 'shared':
-    log_p = jnp.broadcast_to(log_p.sum(0), log_p.shape)
-  if mode in ('max', 'shared'):
-    index = log_p.argmax(1)
+    log_p = try_orders(model, tokens[:num_draws], orders).sum(0)
+    index = jnp.broadcast_to(log_p.argmax(), len(tokens))
+  elif mode == 'max':
+    index = try_orders(model, tokens, orders).argmax(1)
   else:
+    log_p = try_orders(model, tokens, orders)
     index = jax.random.categorical(key, sharpness * log_p)
   return _all_or(orders, count)[index]
 

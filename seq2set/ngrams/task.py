@@ -41,7 +41,7 @@ class ModelConfig:
     mode: one of `order_search.MODES`; 'given' and 'importance' take 'hard'
       orders, all of them, alone.
     uniform_steps: updates in which the mode is 'uniform'.
-    num_draws: of the mode 'importance'.
+    num_draws: see `order_search.loss`.
     sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
   """
 

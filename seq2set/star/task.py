@@ -37,7 +37,7 @@ class ModelConfig:
     order: 'head_first', 'head_last', or how to search for one, a mode of
       `order_search.MODES`.
     uniform_steps: updates in which a mode that searches is 'uniform'.
-    num_draws: of the mode 'importance'.
+    num_draws: see `order_search.loss`.
     sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
   """
 
