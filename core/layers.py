@@ -4,6 +4,7 @@ Axes: B batch, T steps, D width, F features of the input, C classes, V rows of a
 table, H and W pixels.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -168,19 +169,74 @@ class LSTM(nnx.Module):
   ) -> tuple[Float[Array, '*B T D'], State]:
     """As `scan`, from what `gates` returned."""
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
-
-    def step(state, now):
-      gates, is_input = now
-      new = self.step_gates(gates, state)
-      if is_input is not None:
-        new = jax.tree.map(
-          lambda new, old: jnp.where(is_input, new, old), new, state
-        )
-      return new, new[0]
-
-    steps = jnp.moveaxis(gates, -2, 0), is_input
-    end, hidden = jax.lax.scan(step, start, steps)
+    hidden, end = recur(
+      self._update_inputs,
+      self.kernel[...][-start[0].shape[-1] :],
+      jnp.moveaxis(gates, -2, 0),
+      start,
+      is_input,
+    )
     return jnp.moveaxis(hidden, 0, -2), end
+
+  @classmethod
+  def _update_inputs(cls, state, gates, is_input, given):
+    """As `update`; the state stays where `is_input`, if it is given, is not."""
+    del given
+    new = cls.update(gates, state[1])
+    if is_input is None:
+      return new
+    return tuple(map(functools.partial(jnp.where, is_input), new, state))
+
+
+def _recur_plainly(step, kernel, gates, start, inputs, given):
+  def body(state, now):
+    gates, inputs = now
+    state = step(state, gates + state[0] @ kernel, inputs, given)
+    return state, state[0]
+
+  end, states = jax.lax.scan(body, start, (gates, inputs))
+  return states, end
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def recur(step, kernel, gates, start, inputs=None, given=None):
+  """A scan whose gates see its state by a kernel, fast to train.
+
+  The gradient of the kernel is one product for all steps; JAX's own adds up a
+  small one a step.
+
+  Args:
+    step: (state, gates, inputs, given) -> state; it closes over no arrays.
+    kernel: [D, G].
+    gates: 'T *B G', to which the first array of the state, '*B D', times
+      `kernel` is added.
+    start: the first state, a tuple of arrays.
+    inputs: more arrays 'T ...' with a part for each step.
+    given: arrays that all steps see.
+
+  Returns:
+    The first array of the state after each step, 'T *B D', and the last state.
+  """
+  return _recur_plainly(step, kernel, gates, start, inputs, given)
+
+
+def _recur_forward(step, kernel, gates, start, inputs=None, given=None):
+  (states, end), pull_back = jax.vjp(
+    functools.partial(_recur_plainly, step, kernel), gates, start, inputs, given
+  )
+  before = jnp.concatenate([start[0][None], states])[:-1]
+  return (states, end), (before, pull_back)
+
+
+def _recur_backward(step, residuals, cotangent):
+  del step
+  before, pull_back = residuals
+  of_gates, *of_rest = pull_back(cotangent)
+  of_kernel = jnp.einsum('...d,...g->dg', before, of_gates)
+  return of_kernel, of_gates, *of_rest
+
+
+recur.defvjp(_recur_forward, _recur_backward)
 
 
 def cross_entropy(

@@ -71,22 +71,33 @@ class Process(nnx.Module):
 
     After 0 steps it is 0, whatever the set.
     """
-    keys = self.attention.keys(memories)
+    graphdef, params = nnx.split(self.attention)
 
-    def step(carry, _):
-      state, cell, reading = carry
-      seen = {'q': state, 'r': reading}
-      gates = jnp.concatenate([seen[name] for name in self.form], -1)
-      gates = gates @ self.lstm.kernel[...] + self.lstm.bias[...]
-      state, cell = self.lstm.update(gates, cell)
-      scores = self.attention(keys, state[:, None])
-      return (state, cell, attend.read(scores, memories, mask)[:, 0]), None
+    def step(state, gates, inputs, given):
+      del inputs
+      params, keys, memories, mask = given
+      state, cell = layers.LSTM.update(gates, state[1])
+      scores = nnx.merge(graphdef, params)(keys, state[:, None])
+      reading = attend.read(scores, memories, mask)[:, 0]
+      return jnp.concatenate([state, reading], -1), cell
 
-    zeros = jnp.zeros((len(memories), memories.shape[-1]))
-    (state, _, reading), _ = jax.lax.scan(
-      step, (zeros, zeros, zeros), length=num_steps
+    batch, _, width = memories.shape
+    bias = self.lstm.bias[...]
+    gates = jnp.broadcast_to(bias, (num_steps, batch, *bias.shape))
+    start = jnp.zeros((batch, 2 * width)), jnp.zeros((batch, width))
+    given = params, self.attention.keys(memories), memories, mask
+    _, (summary, _) = layers.recur(
+      step, self._kernel(), gates, start, None, given
     )
-    return jnp.concatenate([state, reading], -1)
+    return summary
+
+  def _kernel(self) -> Float[Array, 'D2 D4']:
+    """The rows of the LSTM's kernel by what they see, q and then r."""
+    rows = jnp.split(self.lstm.kernel[...], len(self.form))
+    named = list(zip(self.form, rows, strict=True))
+    return jnp.concatenate(
+      [sum(rows for name, rows in named if name == seen) for seen in 'qr']
+    )
 
 
 class Write(nnx.Module):

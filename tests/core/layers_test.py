@@ -41,6 +41,55 @@ def test_masked_inputs_leave_the_state():
   np.testing.assert_array_equal(end[1], 0)
 
 
+def test_recurrence_has_the_gradient_of_a_plain_loop():
+  keys = jax.random.split(jax.random.key(2), 6)
+  shapes = (4, 6), (3, 2, 6), (2, 4), (2, 1), (3, 2, 1), (2, 6)
+  arrays = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
+
+  def step(state, gates, inputs, given):
+    hidden, count = state
+    gates = jnp.tanh(gates * given) + inputs
+    return gates[:, :4] * hidden, count + gates[:, 4:].sum(1, keepdims=True)
+
+  def ours(kernel, gates, hidden, count, inputs, given):
+    return layers.recur(step, kernel, gates, (hidden, count), inputs, given)
+
+  def plain(kernel, gates, hidden, count, inputs, given):
+    state, hiddens = (hidden, count), []
+    for t in range(len(gates)):
+      of_step = gates[t] + state[0] @ kernel
+      state = step(state, of_step, inputs[t], given)
+      hiddens.append(state[0])
+    return jnp.stack(hiddens), state
+
+  def weighed(function):
+    def loss(*arrays):
+      hiddens, (hidden, count) = function(*arrays)
+      return (jnp.sin(hiddens).sum() + (hidden * count).sum()) ** 2
+
+    return loss
+
+  results = [jax.value_and_grad(weighed(f), range(6)) for f in (ours, plain)]
+  ours, expected = (jax.jit(f)(*arrays) for f in results)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours, expected
+  )
+
+
+def test_recurrence_of_no_steps():
+  lstm = make()
+
+  def end(kernel, gates):
+    layer = make()
+    layer.kernel[...] = kernel
+    hidden, (end, _) = layer.scan_gates(gates, lstm.zeros(2))
+    assert hidden.shape == (2, 0, WIDTH)
+    return end.sum() + kernel.sum()
+
+  value = jax.grad(end)(lstm.kernel[...], jnp.zeros((2, 0, 4 * WIDTH)))
+  np.testing.assert_array_equal(value, 1)
+
+
 def test_one_step_by_hand():
   lstm = make()
   x, h, c = np.ones(FEATURES), np.full(WIDTH, 0.5), np.full(WIDTH, -0.3)

@@ -100,6 +100,22 @@ def test_no_step_sees_nothing_and_the_first_has_one_query():
   np.testing.assert_allclose(state, state[:1].repeat(BATCH, 0), atol=1e-6)
 
 
+@pytest.mark.parametrize('form, sees', [('A', 'qr'), ('B', 'qrq'), ('C', 'rq')])
+def test_process_by_its_equations(form, sees):
+  process, memories = make_process(form=form), sets()
+  state = cell = reading = jnp.zeros((BATCH, WIDTH))
+  for _ in range(3):
+    seen = {'q': state, 'r': reading}
+    gates = jnp.concatenate([seen[name] for name in sees], 1)
+    gates = gates @ process.lstm.kernel[...] + process.lstm.bias[...]
+    state, cell = process.lstm.update(gates, cell)
+    weights = jax.nn.softmax(jnp.einsum('bnd,bd->bn', memories, state))
+    reading = jnp.einsum('bn,bnd->bd', weights, memories)
+  expected = jnp.concatenate([state, reading], 1)
+  summary = process(memories, num_steps=3)
+  np.testing.assert_allclose(summary, expected, atol=1e-5)
+
+
 def test_forms_span_the_same_functions():
   """B's second kernel for q adds to the first; C has the rows of A swapped."""
   a, b, c = (make_process(form=form) for form in 'ABC')
