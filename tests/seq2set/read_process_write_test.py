@@ -116,18 +116,6 @@ def test_process_by_its_equations(form, sees):
   np.testing.assert_allclose(summary, expected, atol=1e-5)
 
 
-def test_forms_span_the_same_functions():
-  """B's second kernel for q adds to the first; C has the rows of A swapped."""
-  a, b, c = (make_process(form=form) for form in 'ABC')
-  kernel = b.lstm.kernel[...]
-  q, r, q2 = jnp.split(kernel, 3)
-  a.lstm.kernel[...] = jnp.concatenate([q + q2, r])
-  c.lstm.kernel[...] = jnp.concatenate([r, q + q2])
-  expected = b(sets(), num_steps=4)
-  for other in a, c:
-    np.testing.assert_allclose(other(sets(), num_steps=4), expected, atol=1e-5)
-
-
 def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
   """What `torch_geometric.nn.Set2Set` computes, for one set [N, D]."""
   width = memories.shape[1]
