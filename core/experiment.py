@@ -5,7 +5,7 @@ import importlib
 import io
 import pathlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -54,6 +54,17 @@ def sweep_figures(
   (config, _), *_ = points.values()
   draw = getattr(_module(config), 'sweep_figures', lambda points: {})
   return draw(points)
+
+
+def training_figures(
+  config: ConfigDict, lines: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Figure]:
+  """Pictures of a run's course, by file name, if its task's module draws any.
+
+  `lines` are those of metrics.jsonl.
+  """
+  draw = getattr(_module(config), 'training_figures', lambda lines: {})
+  return draw(lines)
 
 
 def _module(config: ConfigDict):

@@ -130,6 +130,7 @@ def _report_run(run: _Run) -> str:
   ]
   if run.lines:
     figures = {'training': plots.training_curves(run.lines)}
+    figures |= experiment.training_figures(run.config, run.lines)
     if run.is_provisional:  # else `--mode=eval` has drawn them
       figures |= experiment.make_task(run.config).figures(run.values)
     plots.save(figures, run.folder / 'plots')

@@ -56,6 +56,7 @@ def get_config(arg: str | None = None):
   if args.size == 'cpu':
     config.model.width = 128
     config.data.vocabulary_size = 2000
+    config.evals.every = 500
     config.evals.num_examples = 2000
     config.total_steps = 6000
     config.optim.schedule = 'cosine'

@@ -1,4 +1,4 @@
-"""The figure of 5-grams: the orders that a model finds."""
+"""The figures of 5-grams: the orders that a model finds, and when."""
 
 from collections.abc import Sequence
 
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from core import plots
 
 _SHOWN = 12
+_NAMED = 5
 
 
 @plots.style()
@@ -19,7 +20,7 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
     shares: [O], of the 5-grams that are likeliest in each.
   """
   ranked = np.argsort(shares)[::-1][:_SHOWN]
-  names = [' '.join(str(1 + k) for k in orders[row]) for row in ranked]
+  names = [_name(orders[row]) for row in ranked]
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
   axes.set_title('5-grams, by the order in which they are likeliest')
@@ -29,3 +30,40 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
   )
   axes.set_xlim(0, 1)
   return figure
+
+
+@plots.style()
+def share_by_update(
+  orders: np.ndarray, updates: Sequence[int], shares: np.ndarray
+) -> Figure:
+  """Plots how the share of each order changes in training, stacked.
+
+  Args:
+    orders: int [O, 5], positions from 0.
+    updates: [T], after which the shares were measured.
+    shares: [T, O]; the orders that are commonest at the end have a colour each,
+      all others one together.
+  """
+  others, ranked = np.split(np.argsort(shares[-1]), [-_NAMED])
+  ranked = ranked[::-1]
+  names = [*(_name(orders[row]) for row in ranked), 'all others']
+  figure = Figure(figsize=(6.4, 3.6))
+  axes = figure.subplots()
+  axes.set_title('5-grams, by the order in which they are likeliest')
+  axes.stackplot(
+    updates,
+    *shares[:, ranked].T,
+    shares[:, others].sum(1),
+    labels=names,
+    colors=[*plots.PALETTE[:_NAMED], '#DDDDDD'],
+  )
+  axes.set_xlim(updates[0], updates[-1])
+  axes.set_ylim(0, 1)
+  axes.set_xlabel('updates')
+  figure.legend(loc='outside right upper', labelcolor=plots.INK)
+  return figure
+
+
+def _name(order: np.ndarray) -> str:
+  """Positions from 1, as in the paper's table."""
+  return ' '.join(str(1 + k) for k in order)

@@ -67,6 +67,19 @@ def make_task(config: ml_collections.ConfigDict) -> 'NgramsTask':
   return NgramsTask(config)
 
 
+def training_figures(
+  lines: Iterable[Mapping[str, Any]],
+) -> dict[str, Figure]:
+  """When a search over all orders chose which, if it was evaluated twice."""
+  name = 'eval/validation/share_by_order'
+  found = {line['step']: line[name] for line in lines if name in line}
+  if len(found) < 2:
+    return {}
+  orders = order_search.all_orders(data.N)
+  shares = np.array(list(found.values()))
+  return {'share_by_update': plots.share_by_update(orders, [*found], shares)}
+
+
 class NgramsTask:
   """Vinyals et al. 2016, section 5.2.1. Implements `core.task.Task`."""
 

@@ -52,6 +52,11 @@ def task(monkeypatch):
 
   monkeypatch.setattr(report.experiment, 'make_task', lambda config: Task())
   monkeypatch.setattr(report.experiment, 'sweep_figures', sweep_figures)
+  monkeypatch.setattr(
+    report.experiment,
+    'training_figures',
+    lambda config, lines: {f'lines_{len(lines)}': Figure()},
+  )
 
 
 def make_run(folder, *, paper, lines=LINES, results=None, seed=3, num_seeds=1):
@@ -136,9 +141,8 @@ def test_figures_are_drawn_and_shown(tmp_path):
   (folder / 'plots').mkdir()
   (folder / 'plots' / 'of_eval.png').touch()
   text = report.report(folder)
-  assert (
-    '![of_eval](plots/of_eval.png)\n![training](plots/training.png)' in text
-  )
+  names = f'lines_{len(LINES)}', 'of_eval', 'training'
+  assert '\n'.join(f'![{name}](plots/{name}.png)' for name in names) in text
   png = (folder / 'plots' / 'training.png').read_bytes()
   assert png.startswith(b'\x89PNG')
 

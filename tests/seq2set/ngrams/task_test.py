@@ -110,6 +110,25 @@ def test_refusals(tmp_path):
     make(f'smoke,source={path}').arrays('train')
 
 
+def test_shares_over_training_are_stacked():
+  name = 'eval/validation/share_by_order'
+  early, late = np.full(120, 1 / 120), np.zeros(120)
+  late[[119, 0]] = 0.75, 0.25
+  lines = [
+    {'step': 500, name: early.tolist()},
+    {'step': 600, 'train/loss': 1.0},
+    {'step': 1000, name: late.tolist()},
+  ]
+  (axes,) = task.training_figures(lines)['share_by_update'].axes
+  first, second, *_, others = axes.collections
+  assert [x.get_label() for x in (first, second, others)] == [
+    *('5 4 3 2 1', '1 2 3 4 5', 'all others')
+  ]
+  tops = [x.get_paths()[0].vertices[:, 1].max() for x in (first, second)]
+  np.testing.assert_allclose(tops, [0.75, 1])
+  assert task.training_figures(lines[:2]) == {}
+
+
 def test_predict():
   made = make('smoke,orders=easy')
   model = made.make_model(nnx.Rngs(0))
