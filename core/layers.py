@@ -35,7 +35,7 @@ class MLP(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.layers = nnx.List(
-      nnx.Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
+      Linear(a, b, kernel_init=glorot, dtype=dtype, rngs=rngs)
       for a, b in zip(widths[:-1], widths[1:], strict=True)
     )
     self.dropout = tuple(dropout)
