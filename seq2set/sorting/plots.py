@@ -56,4 +56,5 @@ def accuracy_by_size(
     for name, share in accuracy.items()
   }
   plots.draw_lines(axes, curves, plots.colours(list(curves)))
+  axes.xaxis.get_major_locator().set_params(integer=True)
   return figure
