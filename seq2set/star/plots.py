@@ -41,9 +41,9 @@ def head_first_less_head_last(
   if not gaps:
     return None
   sizes, counts, betas = (sorted(set(axis)) for axis in zip(*gaps, strict=True))
-  limit = max(map(abs, gaps.values())) or 1.0
+  limit = 1.5 * max(map(abs, gaps.values())) or 1.0  # no cell too dark to read
   figure = Figure(figsize=(1.2 + 2.6 * len(sizes), 1.4 + 0.5 * len(counts)))
-  figure.suptitle('Head first less head last, nats beyond the true model')
+  figure.suptitle('Excess nats, head first less head last')
   for axes, size in zip(
     figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True
   ):
