@@ -25,7 +25,8 @@ INK, MUTED = '#222222', '#767676'
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
 # How training goes on, not what it reaches: drawn last, never a share.
 _SPEED = '(norm|rate|per_second)$'
-_NAMES_A_ROW = 14  # of panels: more in one column of a legend are too high
+_NAMES_A_ROW = 11  # of panels: more in one column of a legend are too high
+_MOST_RUNS = 33  # whose lines can be told apart
 
 # Use as `@style()`: artists take their looks when they are made.
 style = functools.partial(
@@ -79,9 +80,11 @@ def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
     runs: name -> lines of metrics.jsonl.
 
   Returns:
-    None if no run was evaluated in training.
+    None if no run was evaluated in training, or there are too many of them.
   """
   panels = {}
+  if len(runs) > _MOST_RUNS:
+    return None
   for name, lines in runs.items():
     for tag, curve in _curves(lines).items():
       place, _, measure = tag.partition('/')
@@ -100,7 +103,8 @@ def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
   columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
   lists = math.ceil(len(names) / (_NAMES_A_ROW * rows)) if len(names) > 1 else 0
-  figure = Figure(figsize=(3.6 * columns + 1.8 * lists, 2.5 * rows))
+  list_width = 0.5 + 0.07 * max(map(len, names))  # inches
+  figure = Figure(figsize=(3.6 * columns + list_width * lists, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()

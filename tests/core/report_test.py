@@ -290,3 +290,15 @@ def test_sweep_curves_have_a_line_a_run():
   (legend,) = figure.legends
   assert [text.get_text() for text in legend.texts] == ['n=5', 'n=10']
   assert plots.sweep_curves({'new': lines({})}) is None
+
+
+def test_sweep_curves_leave_room_for_long_names_and_are_not_of_too_many():
+  lines = [{'step': 100, 'seconds': 1, 'eval/validation/solved': 0.5}]
+  runs = {f'a_point_with_quite_a_long_name_{k:02}': lines for k in range(33)}
+  figure = plots.sweep_curves(runs)
+  figure.draw_without_rendering()
+  (axes,), (legend,) = figure.axes, figure.legends
+  box = legend.get_window_extent()
+  assert axes.get_window_extent().x1 < box.x0
+  assert box.x1 <= figure.bbox.x1
+  assert plots.sweep_curves(runs | {'one more': lines}) is None
