@@ -67,7 +67,7 @@ class Linear(nnx.Linear):
     )
     y = x.reshape(-1, x.shape[-1]) @ kernel
     y = y if bias is None else y + bias
-    return y.reshape(*x.shape[:-1], -1)
+    return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class Conv(nnx.Conv):
@@ -203,7 +203,7 @@ def recur(step, kernel, gates, start, inputs=None, given=None):
   """A scan whose gates see its state by a kernel, fast to train.
 
   The gradient of the kernel is one product for all steps; JAX's own adds up a
-  small one a step.
+  small one a step. There are no forward-mode derivatives (`jax.jvp`).
 
   Args:
     step: (state, gates, inputs, given) -> state; it closes over no arrays.

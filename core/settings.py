@@ -17,10 +17,11 @@ _LEAST = {
 }
 # All others may be 0, but these.
 _POSITIVE = re.compile(
-  r'model\.(?!edge_)\w*(width|height|heads)'
+  r'model\.(?!edge_)\w*(width|height|heads)|model\.num_draws'
   r'|model\.(num_steps|num_layers|message_layers|node_layers)'
   r'|evals\.(batch_size|num_\w+|boards_per_givens)'
-  r'|data\.(num_variables|num_examples|questions_per_scene)'
+  r'|data\.(num_variables|num_examples|num_sets|num_generated|length)'
+  r'|data\.questions_per_scene'
 )
 # Tuples of so many numbers, ...
 _COUNTS = {

@@ -53,6 +53,11 @@ class Attention(nnx.Module):
     return scores
 
 
+def present(x: Float[Array, 'B N D'], mask: Mask | None) -> Array:
+  """Zeros where the mask is False, whatever stands there."""
+  return x if mask is None else jnp.where(mask[..., None], x, 0)
+
+
 def read(
   scores: Float[Array, 'B Q N'],
   memories: Float[Array, 'B N D'],

@@ -54,9 +54,9 @@ class Process(nnx.Module):
     rngs: nnx.Rngs,
   ):
     check_choice('form', form, PROCESS_FORMS)
-    self.form = PROCESS_FORMS[form]
+    self.sees = PROCESS_FORMS[form]
     # An LSTM whose input is all that the gates see beside its own state.
-    rows = (len(self.form) - 1) * width
+    rows = (len(self.sees) - 1) * width
     self.lstm = layers.LSTM(width, rows, rngs=rngs)
     self.attention = attend.Attention(width, attention, rngs=rngs)
 
@@ -71,6 +71,7 @@ class Process(nnx.Module):
 
     After 0 steps it is 0, whatever the set.
     """
+    memories = attend.present(memories, mask)
     graphdef, params = nnx.split(self.attention)
 
     def step(state, gates, inputs, given):
@@ -93,8 +94,8 @@ class Process(nnx.Module):
 
   def _kernel(self) -> Float[Array, 'D2 D4']:
     """The rows of the LSTM's kernel by what they see, q and then r."""
-    rows = jnp.split(self.lstm.kernel[...], len(self.form))
-    named = list(zip(self.form, rows, strict=True))
+    rows = jnp.split(self.lstm.kernel[...], len(self.sees))
+    named = list(zip(self.sees, rows, strict=True))
     return jnp.concatenate(
       [sum(rows for name, rows in named if name == seen) for seen in 'qr']
     )
@@ -229,6 +230,7 @@ class Write(nnx.Module):
     return outputs.T, total.max(1)
 
   def _with_stop(self, memories, mask):
+    memories = attend.present(memories, mask)
     if self.stop is None:
       return memories, mask
     batch, _, width = memories.shape
@@ -309,7 +311,7 @@ class SetToSequence(nnx.Module):
     self, elements: Float[Array, 'B N F'], mask: Mask | None = None
   ) -> tuple[Float[Array, 'B N D'], layers.State]:
     """Returns the memories and the state in which Write starts."""
-    memories = self.read(elements)
+    memories = self.read(attend.present(elements, mask))
     if self.kind == 'pointer_network':
       zeros = self.encoder.zeros(len(memories))
       return self.encoder.scan(memories, zeros, mask)
@@ -357,7 +359,12 @@ def load_set2set(
     weight_ih: [4 D, 2 D].
     weight_hh: [4 D, D].
     bias_ih, bias_hh: [4 D].
+
+  Raises:
+    ValueError: the Process is of another form or attention.
   """
+  if (process.sees, process.attention.kind) != ('qr', 'dot'):
+    raise ValueError("a Process of form 'A' with dot attention expected")
   width = weight_hh.shape[1]
   kernel = jnp.asarray(weight_ih).at[:, :width].add(weight_hh)
   order = jnp.arange(4 * width).reshape(4, width)[jnp.array([0, 2, 1, 3])]

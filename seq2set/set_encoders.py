@@ -10,6 +10,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from core import layers
+from core.errors import UserError
+from seq2set import attend
 from seq2set.attend import Mask
 
 
@@ -25,17 +27,23 @@ class DeepSets(nnx.Module):
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns the memories as they are, and the summary of the set."""
-    there = memories if mask is None else memories * mask[..., None]
-    return memories, self.mlp(there.sum(1))
+    return memories, self.mlp(attend.present(memories, mask).sum(1))
 
 
 class SetTransformer(nnx.Module):
   """Self-attention twice, then pooling by one learned query: SAB, SAB, PMA.
 
   Lee et al. 2019, section 3; of an empty set the summary is the same for all.
+
+  Raises:
+    UserError: the heads do not divide the width.
   """
 
   def __init__(self, width: int, *, num_heads: int = 4, rngs: nnx.Rngs):
+    if width % num_heads:
+      raise UserError(
+        f'width={width}: a multiple of {num_heads} heads expected'
+      )
     self.blocks = nnx.List(Block(width, num_heads, rngs=rngs) for _ in range(2))
     self.before_pool = layers.MLP([width, width, width], rngs=rngs)
     self.pool = Block(width, num_heads, rngs=rngs)
@@ -47,8 +55,7 @@ class SetTransformer(nnx.Module):
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns memories that have seen each other, and a summary of the set."""
-    if mask is not None:
-      memories *= mask[..., None]
+    memories = attend.present(memories, mask)
     for block in self.blocks:
       memories = block(memories, memories, mask)
     query = jnp.broadcast_to(

@@ -58,7 +58,13 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
 
 
 def vocabulary(sentences: Iterable[Sequence[str]], size: int) -> dict[str, int]:
-  """Indices of `END`, `UNKNOWN` and the most frequent words, in that order."""
+  """Indices of `END`, `UNKNOWN` and the most frequent words, in that order.
+
+  Raises:
+    UserError: `size` leaves no word.
+  """
+  if size < 3:
+    raise UserError(f'config.data.vocabulary_size={size}: at least 3 expected')
   counts = collections.Counter(w for words in sentences for w in words)
   for special in END, UNKNOWN:
     counts.pop(special, None)

@@ -14,7 +14,7 @@ right, or `random`.
 Expect: 80.7 % of 5 points and 93.0 % of their triangles, 22.6 % of 10 and
 81.3 %, none of 50 and 52.8 % (Pointer Networks); by a fixed order of the output
 5 points more than by a random one, or better (the paper). `:cpu` finds 17.7 %
-of 5 points, with encoder=set_transformer 93.9 %.
+of 5 points, with inputs=angle 89.8 % and encoder=set_transformer 93.9 %.
 """
 
 from configs import common

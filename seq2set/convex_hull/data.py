@@ -25,8 +25,11 @@ def read(indices: np.ndarray) -> np.ndarray:
   """The hull of a text's indices.
 
   Raises:
-    UserError: it is not closed.
+    UserError: it is not closed, or has a corner twice.
   """
   if len(indices) < 4 or indices[0] != indices[-1]:
     raise UserError('output: the first corner again at the end expected')
-  return from_lowest(indices[:-1])
+  corners = indices[:-1]
+  if len(set(corners)) < len(corners):
+    raise UserError('output: a corner is there twice')
+  return from_lowest(corners)

@@ -93,10 +93,14 @@ class ConvexHullTask(pointing.PointsTask):
     count = points.shape[1]
     outputs = self.decode(model, batch)
     is_simple = is_simple_polygon(points, outputs)
-    covered = jnp.abs(area(points, outputs)) / area(points, answer)
+    ours, true = (jnp.abs(area(points, x)) for x in (outputs, answer))
     return {
       'accuracy': Metric.mean(same_cycle(outputs, answer, count), weight),
-      'area': Metric.mean(covered, weight * is_simple, is_independent=False),
+      'area': Metric.mean(
+        ours / jnp.where(true > 0, true, 1),
+        weight * is_simple * (true > 0),
+        is_independent=False,
+      ),
       'simple': Metric.mean(is_simple, weight),
     }
 

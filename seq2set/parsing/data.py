@@ -14,7 +14,7 @@ from core.errors import UserError
 # Left out of scores, as EVALB does.
 PUNCTUATION = {',', '.', ':', '``', "''"}
 _WRAPPERS = {'', 'ROOT', 'TOP'}
-_MAX_DEPTH = 200  # all that follows trees calls itself
+MAX_DEPTH = 200  # all that follows trees calls itself
 # Words may hold spaces of other widths, such as thin ones.
 _TOKEN = re.compile(r'[()]|[^ \t\r\n()]+')
 
@@ -61,13 +61,16 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
   def wrong(number: int, what: str) -> UserError:
     return UserError(f'{name}, line {number}: {what}')
 
+  start = 0  # of the tree, its line
   is_label = False  # whether the next word is one
   for number, line in enumerate(lines, start=1):
     for token in _TOKEN.findall(line):
       if token == '(':
+        if not stack:
+          start = number
         stack.append(('', [], []))
-        if len(stack) > _MAX_DEPTH:
-          raise wrong(number, f'more than {_MAX_DEPTH} brackets are open')
+        if len(stack) > MAX_DEPTH:
+          raise wrong(number, f'more than {MAX_DEPTH} brackets are open')
         is_label = True
       elif token == ')':
         if not stack:
@@ -91,7 +94,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
       else:
         stack[-1][2].append(token)
   if stack:
-    raise wrong(number, f"{len(stack)} ')' missing at the end")
+    raise wrong(start, "'(' is never closed")
 
 
 def clean(tree: Tree) -> Tree | None:

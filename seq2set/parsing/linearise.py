@@ -14,7 +14,7 @@ different nodes; empty groups at the end of a level are left out; DONE ends.
 from collections.abc import Iterable, Iterator, Sequence
 
 from core.errors import check_choice
-from seq2set.parsing.data import Tree
+from seq2set.parsing.data import MAX_DEPTH, Tree
 
 ORDERS = 'depth_first', 'breadth_first'
 LEVEL, PARENT, DONE = 'LEV', 'PAR', 'DONE'
@@ -36,7 +36,8 @@ def rebuild(
   Labels that are no tree, or have another number of parts of speech than there
   are words, are repaired: what is open too long is closed, what nothing has
   opened is left out, parts of speech without a word go, and words without one
-  are put at the end. Without `repairs` such labels give None.
+  are put at the end; what is deeper than any tree that is read goes. Without
+  `repairs` such labels give None.
   """
   check_choice('order', order, ORDERS)
   build = _from_depth if order == 'depth_first' else _from_breadth
@@ -90,6 +91,8 @@ def _from_depth(labels: Iterable[str]) -> _Node:
       if any(is_open):
         del stack[len(stack) - 1 - is_open[::-1].index(True) :]
       continue
+    if len(stack) == MAX_DEPTH:
+      continue
     node = _Node(label)
     if root is None:
       root = node
@@ -104,11 +107,12 @@ def _from_breadth(labels: Sequence[str]) -> _Node:
   if not labels or labels[0] in (LEVEL, PARENT, DONE):
     labels = ['S', *labels]
   root = _Node(labels[0])
-  above, level, parent = [root], [], 0
+  above, level, parent, depth = [root], [], 0, 1
   for label in labels[1:]:
-    if label == DONE:
+    if label == DONE or depth > MAX_DEPTH:
       break
     if label == LEVEL:
+      depth += 1
       above, level, parent = level or above, [], 0
     elif label == PARENT:
       parent = min(parent + 1, len(above) - 1)

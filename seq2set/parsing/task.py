@@ -191,10 +191,10 @@ class ParsingTask:
   def _rebuild(self, output, words, *, repairs: bool) -> data.Tree | None:
     end = np.flatnonzero(output == STOP)
     output = output[: end[0] if len(end) else None]
-    # A class that stands for no label is a word that no tree has.
-    labels = [self._labels[k] for k in output if k < len(self._labels)]
-    if not len(end) and not repairs:
-      return None  # it has not come to an end
+    is_label = output < len(self._labels)  # other classes stand for none
+    if not repairs and not (len(end) and is_label.all()):
+      return None  # it has not come to an end, or is none of a tree's
+    labels = [self._labels[k] for k in output[is_label]]
     return linearise.rebuild(labels, words, self.order, repairs=repairs)
 
   def figures(

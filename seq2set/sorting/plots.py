@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from core import plots
@@ -56,5 +57,5 @@ def accuracy_by_size(
     for name, share in accuracy.items()
   }
   plots.draw_lines(axes, curves, plots.colours(list(curves)))
-  axes.xaxis.get_major_locator().set_params(integer=True)
+  axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   return figure

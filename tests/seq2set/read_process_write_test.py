@@ -82,14 +82,14 @@ def test_padding_and_neighbours_change_nothing():
   sizes = np.array([5, 2, 0])
   mask = np.arange(COUNT) < sizes[:, None]
   ours = process(memories, num_steps=3, mask=mask)
-  other = jnp.where(mask[..., None], memories, 1e3)
+  other = jnp.where(mask[..., None], memories, jnp.nan)
   np.testing.assert_array_equal(process(other, num_steps=3, mask=mask), ours)
   alone = process(memories[1:2, :2], num_steps=3)
   np.testing.assert_allclose(alone[0], ours[1], atol=1e-6)
   empty = process(memories[:1, :0], num_steps=3)
   np.testing.assert_allclose(empty[0], ours[2], atol=1e-6)
   assert np.isfinite(
-    jax.grad(lambda x: process(x, num_steps=3, mask=mask).sum())(memories)
+    jax.grad(lambda x: process(x, num_steps=3, mask=mask).sum())(other)
   ).all()
 
 
@@ -102,18 +102,32 @@ def test_no_step_sees_nothing_and_the_first_has_one_query():
 
 @pytest.mark.parametrize('form, sees', [('A', 'qr'), ('B', 'qrq'), ('C', 'rq')])
 def test_process_by_its_equations(form, sees):
-  process, memories = make_process(form=form), sets()
-  state = cell = reading = jnp.zeros((BATCH, WIDTH))
-  for _ in range(3):
-    seen = {'q': state, 'r': reading}
-    gates = jnp.concatenate([seen[name] for name in sees], 1)
-    gates = gates @ process.lstm.kernel[...] + process.lstm.bias[...]
-    state, cell = process.lstm.update(gates, cell)
-    weights = jax.nn.softmax(jnp.einsum('bnd,bd->bn', memories, state))
-    reading = jnp.einsum('bn,bnd->bd', weights, memories)
-  expected = jnp.concatenate([state, reading], 1)
-  summary = process(memories, num_steps=3)
-  np.testing.assert_allclose(summary, expected, atol=1e-5)
+  graphdef, params = nnx.split(make_process(form=form))
+
+  def plain(process, memories):
+    state = cell = reading = jnp.zeros((BATCH, WIDTH))
+    for _ in range(3):
+      seen = {'q': state, 'r': reading}
+      gates = jnp.concatenate([seen[name] for name in sees], 1)
+      gates = gates @ process.lstm.kernel[...] + process.lstm.bias[...]
+      state, cell = process.lstm.update(gates, cell)
+      weights = jax.nn.softmax(jnp.einsum('bnd,bd->bn', memories, state))
+      reading = jnp.einsum('bn,bnd->bd', weights, memories)
+    return jnp.concatenate([state, reading], 1)
+
+  def differentiate(process):
+    def loss(params, memories):
+      summary = process(nnx.merge(graphdef, params), memories)
+      return jnp.sin(summary).sum(), summary
+
+    return jax.grad(loss, (0, 1), has_aux=True)(params, sets())
+
+  ours = differentiate(lambda process, x: process(x, num_steps=3))
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
+    ours,
+    differentiate(plain),
+  )
 
 
 def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
@@ -230,11 +244,23 @@ def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   mask = np.arange(COUNT)[None].repeat(BATCH, 0) < 3
   targets = jnp.array([[1, 0, 2]] * BATCH)
-  other = jnp.where(mask[..., None], elements, 1e3)
+  other = jnp.where(mask[..., None], elements, jnp.nan)
   logits = model(other, targets, mask)
   alone = model(elements[:, :3], targets)
   np.testing.assert_allclose(logits[..., :3], alone, atol=1e-5)
   assert (logits[..., 3:] < -1e30).all()
+  graphdef, params = nnx.split(model)
+  grads = jax.grad(
+    lambda p: nnx.merge(graphdef, p)(other, targets, mask)[..., :3].sum()
+  )(params)
+  assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize('encoder', rpw.ENCODERS)
+def test_a_set_without_elements_has_a_code(encoder):
+  _, state = make_model(encoder=encoder).encode(jnp.zeros((BATCH, 0, 2)))
+  assert state[0].shape == (BATCH, WIDTH)
+  assert all(jnp.isfinite(x).all() for x in state)
 
 
 @pytest.mark.parametrize('has_stop', [False, True])
@@ -383,6 +409,12 @@ def test_avoiding_repeats_sorts_without_training():
     shares[avoid_repeats] = np.mean(right)
   assert shares[False] == 0
   assert shares[True] > 0.4
+
+
+def test_weights_of_set2set_are_of_one_form():
+  for options in {'form': 'C'}, {'form': 'B'}, {'attention': 'additive'}:
+    with pytest.raises(ValueError, match="form 'A' with dot"):
+      rpw.load_set2set(make_process(**options), *[np.zeros((1, 1))] * 4)
 
 
 @pytest.mark.parametrize('option', [{'encoder': 'lstm'}, {'process_form': 'D'}])

@@ -42,6 +42,11 @@ def test_bad_text(tmp_path):
     text.load(str(tmp_path / 'none'), 'train')
 
 
+def test_a_vocabulary_without_words_is_refused():
+  with pytest.raises(UserError, match='vocabulary_size=2: at least 3'):
+    text.vocabulary([['a']], 2)
+
+
 def test_vocabulary_has_the_commonest_words():
   sentences = [['b', 'a', 'a', 'c'], ['b', '<unk>', '<unk>', '<unk>']]
   indices = text.vocabulary(sentences, 4)

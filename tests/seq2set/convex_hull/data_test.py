@@ -24,3 +24,5 @@ def test_hulls_are_read_from_any_corner():
   for text in [0, 1, 2], [0, 1, 0], [0, 1, 2, 3]:
     with pytest.raises(UserError, match='again at the end'):
       data.read(np.array(text))
+  with pytest.raises(UserError, match='twice'):
+    data.read(np.array([0, 1, 2, 1, 0]))

@@ -142,6 +142,18 @@ def test_measures_of_an_oracle():
       assert values['area'] == pytest.approx(1, abs=1e-4)
 
 
+def test_answers_of_a_file_may_be_clockwise_or_without_area():
+  line = np.array([[0, 0], [0.5, 0.5], [1, 1], [0, 1], [0.2, 0.8]], np.float32)
+  answers = (3, 2, 1, 0), (0, 1, 2)
+  batch = {
+    'points': jnp.stack([SQUARE, line]),
+    'answer': jnp.concatenate([outputs(*corners) for corners in answers]),
+    'weight': jnp.ones(2),
+  }
+  area = make().measure(Oracle(), batch)['area']
+  assert area.result() == pytest.approx(1) and area.weight == 1
+
+
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
   path = tmp_path / 'hulls.txt'

@@ -21,7 +21,7 @@ def test_trees_over_several_lines():
 @pytest.mark.parametrize(
   'text, why',
   [
-    ('(S (A b)\n', "line 1: 1 '\\)' missing"),
+    ('(S (A b))\n(S (A b)\n(S (A b))\n', "line 2: '\\(' is never closed"),
     ('(A b)\n)', "line 2: '\\)' without"),
     ('word (A b)', "'word' outside"),
     ('(A b c)', 'either trees or one word'),

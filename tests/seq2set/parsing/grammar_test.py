@@ -1,5 +1,9 @@
 """The grammar's trees: their words, and its own parse as a ceiling."""
 
+import re
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -39,3 +43,14 @@ def test_the_parse_is_a_tree_of_the_sentence_and_often_the_true_one():
 def test_no_parse():
   assert grammar.parse(['nothing', '.']) is None
   assert grammar.parse(['.']) is None
+
+
+def test_the_ceiling_is_printed():
+  result = subprocess.run(
+    [sys.executable, '-m', 'seq2set.parsing.ceiling', '--num_trees=30'],
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  f1 = re.fullmatch(r'F1 ([\d.]+)% of 30 trees\n', result.stdout)
+  assert 80 < float(f1[1]) < 100

@@ -91,6 +91,14 @@ def test_what_no_tree_is_written_as_is_none(labels):
 
 
 @pytest.mark.parametrize('order', linearise.ORDERS)
+def test_outputs_that_are_deeper_than_any_tree_are_repaired(order):
+  labels = ['NP'] * 2000 if order == 'depth_first' else ['NP', 'LEV'] * 2000
+  assert linearise.rebuild(labels, ['w'], order, repairs=False) is None
+  tree = linearise.rebuild(labels, ['w'], order, repairs=True)
+  assert tree.words() == ['w']
+
+
+@pytest.mark.parametrize('order', linearise.ORDERS)
 def test_round_trip_of_real_trees(order):
   folder = pathlib.Path(os.environ.get('LEARNED_ALGORITHMS_DATA', ''))
   paths = sorted(folder.glob('**/craft.*.ptb.xz'))

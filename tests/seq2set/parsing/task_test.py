@@ -27,6 +27,9 @@ def test_columns_can_be_undone(order):
   for labels, tree in zip(columns['labels'], trees, strict=True):
     again = made._rebuild(labels, tree.words(), repairs=False)
     assert again == tree
+    unheard = np.insert(labels, 1, 250)  # a class that stands for no label
+    assert made._rebuild(unheard, tree.words(), repairs=False) is None
+    assert made._rebuild(unheard, tree.words(), repairs=True) == tree
   lengths = (columns['words'] > 0).sum(1)
   assert lengths.max() <= 10 and lengths.min() >= 3
 
