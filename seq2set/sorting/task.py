@@ -166,7 +166,7 @@ class SortingTask:
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Sorts the numbers of each line, any amount of them.
+    """Sorts the numbers of each line, up to 1,000 of them.
 
     No number is taken twice, so that each line's answer has all of its numbers;
     a warning counts the answers that are not in order.
