@@ -206,11 +206,19 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
 
 
 def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
-  """Yields all equations, also inner ones, and how often each is executed."""
+  """Yields all equations, also inner ones, and how often each is executed.
+
+  Of what depends on the platform, those of TPUs.
+  """
   for equation in jaxpr.eqns:
     yield equation, times
-    repeats = equation.params.get('length', 1)  # of a scan
-    for inner in extend.core.jaxprs_in_params(equation.params):
+    params = dict(equation.params)
+    repeats = params.get('length', 1)  # of a scan
+    if platforms := params.get('branches_platforms'):
+      choices = zip(params['branches'], platforms, strict=True)
+      is_used = (b for b, names in choices if names is None or 'tpu' in names)
+      params['branches'] = (next(is_used),)
+    for inner in extend.core.jaxprs_in_params(params):
       yield from _equations(inner, times * repeats)
 
 

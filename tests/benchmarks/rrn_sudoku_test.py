@@ -1,16 +1,14 @@
 """The benchmark compares equals, and counts what its contenders compute."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from jax.extend import core
 
 from benchmarks import rrn_sudoku
 from configs.rrn import sudoku
+from core import compile
 from rrn.sudoku.task import SudokuTask
 
 
@@ -19,20 +17,6 @@ def make_task(kind, message_layers):
   config.model.message_layers = message_layers
   config.model.burn_in = 0
   return kind(config)
-
-
-def count_products(jaxpr) -> int:
-  """The operations of all matrix products, those in loops as often as run."""
-  total = 0
-  for equation in jaxpr.eqns:
-    if equation.primitive.name == 'dot_general':
-      (contracted, _), _ = equation.params['dimension_numbers']
-      shape = equation.invars[0].aval.shape
-      depth = math.prod(shape[axis] for axis in contracted)
-      total += 2 * depth * equation.outvars[0].aval.size
-    for inner in core.jaxprs_in_params(equation.params):
-      total += equation.params.get('length', 1) * count_products(inner)
-  return total
 
 
 @pytest.mark.parametrize(
@@ -54,7 +38,7 @@ def test_counted_operations_are_those_of_the_program(kind, message_layers):
     task.model_config, is_plain=kind is rrn_sudoku.PlainTask
   )
   np.testing.assert_allclose(
-    num_boards * counted, count_products(jaxpr.jaxpr), rtol=0.02
+    num_boards * counted, compile.matmul_flops(jaxpr.jaxpr), rtol=0.02
   )
 
 

@@ -68,6 +68,19 @@ def test_flops_of_a_convolution_and_its_gradient():
   assert 2 * forward <= total <= 4 * forward  # its padding is counted
 
 
+def test_flops_are_those_of_the_platform():
+  def layer(x):
+    return jax.lax.platform_dependent(
+      x, cpu=lambda x: x @ x @ x, default=lambda x: x @ x
+    )
+
+  x = jnp.zeros((4, 4))
+  traced = jax.jit(layer).trace(x)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == 2 * 4**3
+  traced = jax.jit(jax.grad(lambda x: layer(x).sum())).trace(x)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == 3 * 2 * 4**3
+
+
 @pytest.mark.parametrize('name', ['v5e:3x3', 'v4:2x2x1', 'v5e', '', 'v5p:4x4'])
 def test_unknown_topology_lists_the_known(name):
   with pytest.raises(UserError, match=r'--topology=.*v5e:4x4, .*v5p:2x2x1'):
