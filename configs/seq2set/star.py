@@ -4,7 +4,7 @@
 
 bare    30 variables, 2,000 examples, 10,000 updates: the middle of the paper's
         ranges. It gives no sizes of the network; ours is an LSTM of 128.
-:cpu    the same, 3,000 updates: two minutes.
+:cpu    the same, 3,000 updates: a minute.
 :smoke  10 variables and 500 updates of a small network, seconds.
 Arguments: `num_variables=30` (10 to 50), `num_examples=2000` (200 to 20,000),
 `beta=2.0`, from flat (0) to nearly deterministic (8); `order=head_first`,
