@@ -200,36 +200,6 @@ def test_write_starts_from_the_set(encoder):
   assert jnp.abs(hidden[0] - hidden[1]).max() > 1e-2
 
 
-def test_deep_sets_are_an_mlp_of_the_sum():
-  model = make_model(encoder='deep_sets')
-  memories = sets()
-  _, summary = model.encoder(memories)
-  expected = model.encoder.mlp(memories.sum(1))
-  np.testing.assert_allclose(summary, expected, atol=1e-5)
-
-
-def test_set_transformer_attends_as_in_equations_6_and_7():
-  encoder = make_model(encoder='set_transformer').encoder
-  block, memories = encoder.blocks[0], sets()
-  heads = {}
-  for name in 'query', 'key', 'value':
-    layer = getattr(block.attention, name)
-    heads[name] = (
-      jnp.einsum('bnd,dhk->bhnk', memories, layer.kernel[...])
-      + layer.bias[...][None, :, None]
-    )
-  scores = jnp.einsum('bhqk,bhnk->bhqn', heads['query'], heads['key'])
-  weights = jax.nn.softmax(scores / np.sqrt(WIDTH / 4))
-  seen = jnp.einsum('bhqn,bhnk->bqhk', weights, heads['value'])
-  out = block.attention.out
-  seen = jnp.einsum('bqhk,hkd->bqd', seen, out.kernel[...]) + out.bias[...]
-  x = block.norm_1(memories + seen)
-  expected = block.norm_2(x + block.mlp(x))
-  np.testing.assert_allclose(
-    block(memories, memories, None), expected, atol=1e-4
-  )
-
-
 def test_pointer_network_sees_the_order():
   model = make_model(encoder='pointer_network')
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
