@@ -137,9 +137,9 @@ class StarTask:
       sharpness=self.model_config.sharpness,
       is_uniform=is_uniform,
     )
-    if self.mode == 'given':
-      return losses.mean(), {}
-    return losses.mean(), {'head_position': _head_position(orders)}
+    is_last = self.model_config.order == 'head_last'
+    head = self.data.num_variables - 1 if is_last else 0
+    return losses.mean(), {'head_position': _head_position(orders, head)}
 
   def evaluators(self) -> dict[str, Evaluator]:
     """'validation' while training, 'test' by eval."""
@@ -165,7 +165,7 @@ class StarTask:
     return {
       'excess_nats': _mean(log_p - any_order, weight),
       'excess_nats_of_one_order': _mean(log_p - best, weight),
-      'head_position': _head_position(orders, weight),
+      'head_position': _head_position(orders, 0, weight),
     }
 
   def figures(
@@ -204,6 +204,6 @@ class StarTask:
       yield f'{log_p(params, tokens):.4f}'
 
 
-def _head_position(orders: jax.Array, weight=1.0) -> Metric:
-  """The position of the head, the data's first token, in orders [B, T]."""
-  return _mean((orders == 0).argmax(1), weight)
+def _head_position(orders: jax.Array, head: int, weight=1.0) -> Metric:
+  """Where in orders [B, T] the head stands, token `head` of the data."""
+  return _mean((orders == head).argmax(1), weight)

@@ -50,14 +50,16 @@ def test_orders_hold_the_same_examples():
   assert not (a['tokens'][:1000] == first.arrays('test')['tokens']).all()
 
 
-@pytest.mark.parametrize('order', ['head_first', 'head_last'])
-def test_a_fixed_order_has_no_position_to_log(order):
+@pytest.mark.parametrize(
+  'order, position', [('head_first', 0), ('head_last', 9)]
+)
+def test_the_head_of_a_fixed_order_is_where_it_says(order, position):
   made = make(f'smoke,order={order}')
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(jax.random.key(0), arrays, size=4, step=jnp.asarray(0))
   model = made.make_model(nnx.Rngs(0))
   _, metrics = made.loss(model, batch, jax.random.key(1))
-  assert metrics == {}
+  assert metrics['head_position'].result() == position
 
 
 def test_search_begins_after_uniform_orders():
