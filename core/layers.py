@@ -226,7 +226,7 @@ def recur(step, kernel, gates, start, inputs=None, given=None):
   return _recur_plainly(step, kernel, gates, start, inputs, given)
 
 
-def _recur_forward(step, kernel, gates, start, inputs=None, given=None):
+def _recur_forward(step, kernel, gates, start, inputs, given):
   (states, end), pull_back = jax.vjp(
     functools.partial(_recur_plainly, step, kernel), gates, start, inputs, given
   )

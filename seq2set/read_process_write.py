@@ -145,7 +145,7 @@ class Write(nnx.Module):
 
     The memories they are of are M = N, or N + 1 with a stop, which is N.
     """
-    memories, mask = self._with_stop(memories, mask)
+    memories, mask = self._prepare(memories, mask)
     batch, count, width = memories.shape
     # A product, not a look-up: its transpose is no scatter.
     chosen = jax.nn.one_hot(targets[:, :-1], count) @ memories
@@ -179,7 +179,7 @@ class Write(nnx.Module):
     """
     if key is not None and beam > 1:
       raise ValueError(f'beam={beam}: draws keep one prefix')
-    memories, mask = self._with_stop(memories, mask)
+    memories, mask = self._prepare(memories, mask)
     batch, count, width = memories.shape
     keys = self._keys(memories)
     is_stop = jnp.arange(count) >= count - (self.stop is not None)
@@ -229,7 +229,8 @@ class Write(nnx.Module):
     _, outputs = jax.lax.scan(trace, total.argmax(1), steps, reverse=True)
     return outputs.T, total.max(1)
 
-  def _with_stop(self, memories, mask):
+  def _prepare(self, memories, mask):
+    """Zeros for what is not there, and the stop behind the rest."""
     memories = attend.present(memories, mask)
     if self.stop is None:
       return memories, mask
