@@ -89,15 +89,22 @@ def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
 
 
 def state_shardings(abstract_state, mesh: Mesh, num_seeds: int = 1):
-  """The sharding of each leaf of a training state, by its path and shape.
+  """Return the sharding of each leaf of a training state, by path and shape.
 
-  Of several seeds each leaf but 'step' has them on its first axis.
+  With several seeds, each leaf but 'step' has them on its first axis. The task's
+  carry is split like the batch.
   """
   split = seed_axes(mesh, num_seeds)
   free = {axis: size for axis, size in mesh.shape.items() if axis not in split}
 
   def sharding(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
+    if name.startswith('carry/'):
+      axis = int(num_seeds > 1)
+      batch = batch_sharding(mesh, axis=axis, num_seeds=num_seeds).spec
+      return NamedSharding(
+        mesh, P(split or None, *batch[1:]) if axis else batch
+      )
     if num_seeds == 1 or name == 'step':
       return NamedSharding(mesh, _spec(name, leaf.shape, free))
     return NamedSharding(

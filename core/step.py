@@ -34,6 +34,7 @@ class TrainState:
   average: Any  # their exponential moving average, or None
   opt_state: Any  # of the optax chain
   step: jax.Array  # number of completed updates, int32
+  carry: Any = ()  # the task's, examples on the first axis; () for none
 
   @property
   def evaluated(self):
@@ -41,9 +42,10 @@ class TrainState:
     return self.params if self.average is None else self.average
 
 
+_NO_STEP = 2**31 - 1  # no update folds this number into the key
 # Where a population has its seeds.
 # pyrefly: ignore[bad-argument-type]
-_SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None)
+_SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None, carry=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,8 +78,13 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     sharding.batch_sharding, mesh, num_seeds=config.num_seeds
   )
 
-  def loss_fn(params, batch, key):
-    return task.loss(merge(params), batch, key)
+  def loss_fn(params, batch, carry, key):
+    model = merge(params)
+    if not jax.tree.leaves(carry):
+      loss, metrics = task.loss(model, batch, key)
+      return loss, (metrics, carry)
+    loss, metrics, carry = task.loss(model, batch, key, carry)
+    return loss, (metrics, carry)
 
   def update(key, state: TrainState, arrays: Mapping[str, jax.Array]):
     key = jax.random.fold_in(key, state.step)
@@ -92,8 +99,8 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
           f' do not divide into {num_parts} micro-batches, of all devices'
           ' together; change it, config.microbatch or config.mesh'
         )
-    metrics, grads = _gradients(
-      loss_fn, state.params, batch, loss_key, num_micro, split
+    metrics, grads, carry = _gradients(
+      loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
     )
     metrics['learning_rate'] = Metric.mean(schedule(state.step))
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
@@ -107,7 +114,10 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
       young = (1 + state.step) / (10 + state.step)
       decay = jnp.minimum(config.optim.ema_decay, young)
       average = optax.incremental_update(params, average, 1 - decay)
-    return TrainState(params, average, opt_state, state.step + 1), metrics
+    return (
+      TrainState(params, average, opt_state, state.step + 1, carry),
+      metrics,
+    )
 
   update_all = _for_each_seed(
     update, (_SEED_AXES, None), (_SEED_AXES, 0), config, mesh
@@ -153,7 +163,11 @@ def make_init(task: Task, config: ConfigDict, mesh: Mesh):
     has_average = config.optim.ema_decay > 0
     average = jax.tree.map(jnp.copy, params) if has_average else None
     step = jnp.zeros((), jnp.int32)
-    return TrainState(params, average, optimizer.init(params), step)
+    carry = ()
+    if hasattr(task, 'init_carry'):
+      carry_key = jax.random.fold_in(key, _NO_STEP)
+      carry = task.init_carry(carry_key, config.batch_size)
+    return TrainState(params, average, optimizer.init(params), step, carry)
 
   init_all = _for_each_seed(init, (), _SEED_AXES, config, mesh)
   shardings = sharding.state_shardings(
@@ -215,30 +229,42 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
   return on_device // size
 
 
-def _gradients(loss_fn, params, batch: Batch, key, num_micro: int, split):
-  """Metrics (with 'loss') and gradients, averaged over the micro-batches.
+def _gradients(
+  loss_fn, params, batch: Batch, carry, key, num_micro: int, split
+):
+  """Return metrics (with 'loss') and gradients, averaged over micro-batches.
 
-  `split(axis=n)` is the sharding of examples on axis n.
+  The third result is the carry after the update. `split(axis=n)` is the
+  sharding of examples on axis n.
   """
 
-  def one(batch, key):
-    batch = jax.lax.with_sharding_constraint(batch, split())
+  def one(batch, carry, key):
+    batch, carry = jax.lax.with_sharding_constraint((batch, carry), split())
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-    (loss, metrics), grads = grad_fn(params, batch, key)
-    return {'loss': Metric.mean(loss)} | metrics, grads
+    (loss, (metrics, carry)), grads = grad_fn(params, batch, carry, key)
+    return ({'loss': Metric.mean(loss)} | metrics, grads), carry
 
   if num_micro == 1:
-    return one(batch, key)
+    (metrics, grads), carry = one(batch, carry, key)
+    return metrics, grads, carry
   # Each micro-batch takes its share of every device's examples.
   micro = jax.tree.map(
-    lambda x: x.reshape(-1, num_micro, *x.shape[1:]).swapaxes(0, 1), batch
+    lambda x: x.reshape(-1, num_micro, *x.shape[1:]).swapaxes(0, 1),
+    (batch, carry),
   )
   micro = jax.lax.with_sharding_constraint(micro, split(axis=1))
-  inputs = micro, jax.random.split(key, num_micro)
-  shapes = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs))
-  (metrics, grads), _ = jax.lax.scan(
-    lambda sums, xs: (jax.tree.map(jnp.add, sums, one(*xs)), None),
-    optax.tree.zeros_like(shapes),
-    inputs,
+  inputs = *micro, jax.random.split(key, num_micro)
+  shapes, _ = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs))
+
+  def accumulate(sums, inputs):
+    terms, carry = one(*inputs)
+    return jax.tree.map(jnp.add, sums, terms), carry
+
+  (metrics, grads), carry = jax.lax.scan(
+    accumulate, optax.tree.zeros_like(shapes), inputs
   )
-  return metrics, jax.tree.map(lambda g: g / num_micro, grads)
+  carry = jax.tree.map(
+    lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), carry
+  )
+  carry = jax.lax.with_sharding_constraint(carry, split())
+  return metrics, jax.tree.map(lambda g: g / num_micro, grads), carry

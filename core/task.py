@@ -81,7 +81,11 @@ class Task(Protocol):
   def loss(
     self, model: Any, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """The mean loss over the examples, and what to log; `key`: for dropout."""
+    """Return the mean loss over the examples, and what to log.
+
+    `key` is for dropout. A task with a carry takes it as a fourth argument and
+    returns the next one as a third result; see `CarryingTask`.
+    """
     ...
 
   def evaluators(self) -> Mapping[str, Evaluator]:
@@ -101,4 +105,22 @@ class Task(Protocol):
     self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """One answer per input line, in order; a bad line's is what is wrong."""
+    ...
+
+
+class CarryingTask(Task, Protocol):
+  """A task whose examples stay for several updates.
+
+  The carry is part of the training state: sharded like the batch, checkpointed,
+  and restored bit for bit.
+  """
+
+  def init_carry(self, key: jax.Array, size: int) -> Any:
+    """Return the first carry: a pytree of arrays [size, ...]."""
+    ...
+
+  def loss(  # pyrefly: ignore[bad-override]
+    self, model: Any, batch: Batch, key: jax.Array, carry: Any
+  ) -> tuple[jax.Array, Metrics, Any]:
+    """Return the mean loss, what to log, and the carry of the next update."""
     ...
