@@ -33,6 +33,7 @@ from core import layers
 
 _MOST_UNROLLED_NODES = 32  # of a complete graph whose loop is written out
 Mask = Bool[Array | np.ndarray, '... #N K']
+Carry = tuple[Float[Array, 'B N D'], tuple]  # states, and those of the LSTM
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -323,6 +324,47 @@ class RecurrentRelationalNetwork(nnx.Module):
       edges: features of the edges, broadcast to 'B N K E'; None: zeros.
       mask: the edges of the graph that each example has; None: all of them.
     """
+    start = self.init_carry(inputs)
+    if not isinstance(burn_in, int) or burn_in:
+      step = self._make_step(
+        *(jax.lax.stop_gradient(inputs), graph, edges, mask)
+      )
+      start = jax.lax.fori_loop(
+        *(0, burn_in, lambda _, carry: step(carry, None)[0]),
+        jax.lax.stop_gradient(start),
+      )
+      start = jax.lax.stop_gradient(start)
+    return self.advance(
+      inputs, start, graph, num_steps=num_steps, edges=edges, mask=mask
+    )[1]
+
+  def init_carry(self, inputs: Float[Array, 'B N D']) -> Carry:
+    """Return what the first step starts from: the inputs, and an empty LSTM."""
+    zeros = jnp.zeros(inputs.shape, jnp.float32)
+    start = inputs.astype(jnp.float32)
+    return start, ((zeros, zeros) if self.lstm else ())
+
+  def advance(
+    self,
+    inputs: Float[Array, 'B N D'],
+    carry: Carry,
+    graph: Graph,
+    *,
+    num_steps: int,
+    edges: Float[Array, '... #K E'] | None = None,
+    mask: Mask | None = None,
+  ) -> tuple[Carry, Float[Array, 'T B N D']]:
+    """Return the carry after `num_steps` more steps, and their states.
+
+    The other arguments are those of `__call__`.
+    """
+    step = self._make_step(inputs, graph, edges, mask)
+    return jax.lax.scan(
+      jax.checkpoint(step) if self.remat else step, carry, length=num_steps
+    )
+
+  def _make_step(self, inputs, graph: Graph, edges, mask) -> Callable:
+    """Return (carry, _) -> (carry, states): a step."""
     dot = functools.partial(_dot, dtype=self.dtype)
     width = inputs.shape[-1]
     sum_hidden, degree = make_message_sum(
@@ -358,20 +400,7 @@ class RecurrentRelationalNetwork(nnx.Module):
         state = last_node(update).astype(jnp.float32)
       return (state, memory), state
 
-    if self.remat:
-      step = jax.checkpoint(step)
-    zeros = jnp.zeros(inputs.shape, jnp.float32)
-    start = inputs.astype(jnp.float32), (zeros, zeros) if self.lstm else ()
-    if not isinstance(burn_in, int) or burn_in:
-      start = jax.lax.stop_gradient(
-        jax.lax.fori_loop(
-          0,
-          burn_in,
-          lambda _, carry: step(carry, None)[0],
-          jax.lax.stop_gradient(start),
-        )
-      )
-    return jax.lax.scan(step, start, length=num_steps)[1]
+    return step
 
 
 def _dot(x, kernel, dtype):

@@ -2,13 +2,13 @@
 
   uv run main.py --config=configs/rrn/sudoku.py:cpu --workdir=runs/sudoku
 
-bare    the paper: 32 steps, Adam 2e-4, batch 256, 300,000 updates.
-:cpu    ours, for two CPU cores: one-layer messages, all symmetries, a
-        curriculum on the number of givens. Trained by Muon; 16 steps, after up
-        to 32 without gradient. An hour and a half.
+bare    The paper: 32 steps, Adam 2e-4, batch 256, 300,000 updates.
+:cpu    Ours, for two CPU cores: the network on candidates, trained by Muon on
+        states that are carried from update to update. An hour. With
+        network=cells the paper's graph, one-layer messages, and all symmetries.
 :smoke  4x4 boards, half a minute.
-Expect: 96.6 % of the boards with 17 givens after 64 steps (paper); what `:cpu`
-reaches is in rrn/README.md.
+Expect: 96.6 % of the boards with 17 givens after 64 steps (paper); the results
+of `:cpu` are in rrn/README.md.
 """
 
 import dataclasses
@@ -26,10 +26,10 @@ class Board:
   start_givens: tuple[int, int]
 
 
-NETWORK = 'recurrent_relational_network'  # the paper's
+NETWORKS = 'cells', 'candidates'  # recurrent: the paper's, and ours
 # Boards of the paper's test file that its networks solve, by givens.
 PAPER = {
-  NETWORK: {17: '96.6 %'},
+  **dict.fromkeys(NETWORKS, {17: '96.6 %'}),
   'relation_network': {17: '0 %'},
   'graph_relation_network': {17: '0 %'},
   'mlp': {},
@@ -52,22 +52,25 @@ def get_config(arg: str | None = None):
     arg: 'cpu', 'smoke'; `box=2x3`, the boxes of the board (`BOARDS`);
       `source=royle17`, the paper's puzzles, or `generated`: `:cpu` takes the
       first where its file is in the folder $LEARNED_ALGORITHMS_DATA;
-      `network=mlp`, one of `BASELINES` in place of the paper's network.
+      `network=cells`, the paper's, `candidates`, ours, or one of `BASELINES`:
+      `:cpu` and `:smoke` take candidates, the paper's size cells.
   """
-  args = common.parse_arg(arg, box='', source='', network=NETWORK)
-  common.check_known('network', args.network, [NETWORK, *BASELINES])
+  args = common.parse_arg(arg, box='', source='', network='')
+  network = args.network or ('cells' if args.size == 'paper' else 'candidates')
+  common.check_known('network', network, [*NETWORKS, *BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
   board = BOARDS[box]
   config = common.default_config()
   config.task = 'rrn.sudoku'
-  config.model.network = args.network
+  config.model.network = network
   config.model.box_height = board.box_height
   config.model.box_width = board.box_width
   config.model.width = 96
   config.model.embedding_width = 16
   config.model.num_steps = 32
   config.model.burn_in = 0
+  config.model.max_steps = 0  # of a board whose states are carried; 0: none are
   config.model.loss_steps = 'all'  # or 'last': a claim of the paper's
   config.model.pre_layers = 3
   config.model.message_layers = 3
@@ -75,6 +78,9 @@ def get_config(arg: str | None = None):
   config.model.edge_width = 0  # 1: the authors' dead column, 201,194 parameters
   config.model.zero_positions = False
   config.model.remat = True
+  config.model.message_width = 16  # this and the next two: of candidates
+  config.model.hidden_width = 64
+  config.model.groups = 'separate'  # weights of rows, columns, and boxes
   config.data.source = _source(args, box)
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.num_puzzles = 5000  # generated ones
@@ -98,13 +104,15 @@ def get_config(arg: str | None = None):
     _cpu(config, board)
   elif args.size == 'smoke':
     _smoke(config)
-  if args.network != NETWORK:
+  if network == 'candidates':
+    _candidates(config, args.size, board)
+  elif network != 'cells':
     config.model.burn_in = 0
-    BASELINES[args.network](config, args.size)
+    BASELINES[network](config, args.size)
   has_paper = config.data.source == 'royle17'  # tested on the paper's file
-  paper = PAPER[args.network] if has_paper else {}
+  paper = PAPER[network] if has_paper else {}
   report = _report(config, args.size, paper)
-  if has_paper and args.network == NETWORK and args.size != 'smoke':
+  if has_paper and network == 'cells' and args.size != 'smoke':
     report['test/steps_32/solved_17_givens'] = '94.1 %'
     report['test_zero_positions/steps_64/solved_17_givens'] = '96.7 %'
   config.report = report
@@ -120,10 +128,10 @@ def sweep(arg: str | None = None):
   """
   points = {
     name: get_config(f'{arg or ""},network={name}')
-    for name in (NETWORK, *BASELINES)
+    for name in ('cells', *BASELINES)
   }
   size = common.parse_arg(arg, box='', source='', network='').size
-  last = points['loss_at_last_step'] = get_config(arg)
+  last = points['loss_at_last_step'] = get_config(f'{arg or ""},network=cells')
   last.model.loss_steps = 'last'
   last.report = _report(last, size, {})  # the paper: worse, and no number
   if size == 'cpu':
@@ -203,6 +211,40 @@ def _smoke(config):
   config.evals.batch_size = 64
   config.log.every = 20
   config.checkpoint.every = 100
+
+
+def _candidates(config, size: str, board: Board):
+  """Carries states; needs neither augmentation nor a curriculum."""
+  config.model.width = 32
+  config.model.message_width = 32
+  config.model.hidden_width = 64
+  config.model.groups = 'shared'
+  config.model.num_steps = 8
+  config.model.max_steps = 96
+  config.model.burn_in = 0
+  config.model.remat = False
+  config.data.symmetries = 'none'  # the network has them all
+  config.data.givens = config.data.start_givens = board.givens
+  config.data.curriculum_steps = 0
+  config.batch_size = 32
+  config.microbatch = 2
+  common.muon(
+    config,
+    paths='(send|groups|receive|hidden|update).*kernel',
+    learning_rate=4e-3,
+  )
+  config.optim.weight_decay = 0.01
+  config.optim.warmup_steps = 100
+  config.optim.ema_decay = 0.995
+  config.optim.l2 = 0.0
+  if size == 'cpu':
+    config.model.width = 48
+    config.model.hidden_width = 96
+    config.total_steps = 9000
+    config.optim.ema_decay = 0.998
+    config.evals.num_steps = (32, 64, 128)
+  if size == 'smoke':
+    config.model.max_steps = 32
 
 
 def _relation_network(config, size: str):

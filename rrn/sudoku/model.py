@@ -1,7 +1,9 @@
-"""The recurrent relational network on a Sudoku board (Palm et al. 2018, 3.2).
+"""Recurrent relational networks on a Sudoku board.
 
-A cell is a node; cells that share a row, a column or a box exchange messages.
-With one step it is the paper's node-centric relation network.
+`SudokuNetwork` is the paper's (Palm et al. 2018, 3.2): a cell is a node; cells
+that share a row, a column, or a box exchange messages. With one step it is the
+paper's node-centric relation network. In `SudokuCandidates` (ours) a node is a
+digit in a cell.
 
 Axes: B batch, T steps, N cells, D width, K classes (the digits and 0, which
 never is a target: Palm et al.'s parameter count includes it).
@@ -11,13 +13,16 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from core.errors import UserError
-from rrn import network
+from core.errors import UserError, check_choice
+from rrn import candidates, network
 from rrn.sudoku import data
+
+PAPERS_NETWORK = 'cells', 'recurrent_relational_network'  # an earlier name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,14 +37,20 @@ class ModelConfig:
     embedding_width: of each of the digit, row and column embeddings.
     num_steps: message passing steps in training.
     burn_in: most steps without gradient ahead of those in training (ours).
+    max_steps: steps after which a board that is not solved leaves training; its
+      states are carried from update to update until then (ours). 0: every
+      update starts from new boards.
     loss_steps: 'all' or 'last', the steps whose loss counts.
     pre_layers, message_layers, node_layers: ReLU layers before each last one.
     edge_width: 1 adds the authors' dead column to the message function.
     zero_positions: feed zeros in place of the row and column embeddings.
     remat: recompute steps in the backward pass.
+    message_width, hidden_width: of `candidates.CandidateNetwork`.
+    groups: of candidates: 'separate' weights for rows, columns, and boxes, or
+      'shared' ones, which also fit other units.
   """
 
-  network: str = 'recurrent_relational_network'
+  network: str = 'cells'
   box_height: int = 3
   box_width: int = 3
   width: int = 96
@@ -53,6 +64,10 @@ class ModelConfig:
   edge_width: int = 0
   zero_positions: bool = False
   remat: bool = False
+  max_steps: int = 0
+  message_width: int = 16
+  hidden_width: int = 64
+  groups: str = 'shared'
 
   def __post_init__(self):
     if self.network == 'relation_network' and self.num_steps != 1:
@@ -60,8 +75,18 @@ class ModelConfig:
         'a relation_network has one step: set config.model.num_steps=1, or ask'
         ' for it by --config=configs/rrn/sudoku.py:network=relation_network'
       )
-    if self.burn_in and self.network != 'recurrent_relational_network':
+    if self.burn_in and self.network not in PAPERS_NETWORK:
       raise UserError(f'{self.network} has no burn-in: set model.burn_in=0')
+    if self.max_steps and self.network not in (*PAPERS_NETWORK, 'candidates'):
+      raise UserError(
+        f'{self.network} has no states to carry: set config.model.max_steps=0'
+      )
+    if self.max_steps and self.burn_in:
+      raise UserError(
+        f'config.model.burn_in={self.burn_in} and config.model.max_steps='
+        f'{self.max_steps} exclude each other: set one of them to 0'
+      )
+    check_choice('config.model.groups', self.groups, ('separate', 'shared'))
     if self.loss_steps not in ('all', 'last'):
       raise UserError(
         f"model.loss_steps={self.loss_steps!r}: 'all' or 'last' expected"
@@ -145,3 +170,103 @@ class SudokuNetwork(BoardEmbedding):
       self.inputs(puzzles), self.graph, num_steps=num_steps, burn_in=burn_in
     )
     return self.output(states).astype(jnp.float32)
+
+  def init_states(self, puzzles: Int[Array, 'B N']) -> network.Carry:
+    """Return what the first step starts from."""
+    return self.network.init_carry(self.inputs(puzzles))
+
+  def advance(
+    self, puzzles: Int[Array, 'B N'], states: network.Carry, *, num_steps: int
+  ) -> tuple[network.Carry, Float[Array, 'T B N K']]:
+    """Return what follows `num_steps` more steps, and their logits."""
+    states, outputs = self.network.advance(
+      self.inputs(puzzles), states, self.graph, num_steps=num_steps
+    )
+    return states, self.output(outputs).astype(jnp.float32)
+
+
+class SudokuCandidates(nnx.Module):
+  """Passes messages between the candidates of a board, and scores them."""
+
+  def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
+    self.groups = make_groups(
+      data.units(config.box_height, config.box_width),
+      is_shared=config.groups == 'shared',
+    )
+    self.num_digits = config.box_height * config.box_width
+    self.network = candidates.CandidateNetwork(
+      len(self.groups.kinds),
+      width=config.width,
+      message_width=config.message_width,
+      hidden_width=config.hidden_width,
+      dtype=dtype,
+      rngs=rngs,
+    )
+    self.output = nnx.Linear(
+      config.width, 1, use_bias=False, kernel_init=layers.glorot, rngs=rngs
+    )
+
+  def init_states(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N C D']:
+    """Return the states before the first step, of C candidates a cell."""
+    return self.network.init_states(self._given(puzzles))
+
+  def advance(
+    self,
+    puzzles: Int[Array, 'B N'],
+    states: Float[Array, 'B N C D'],
+    *,
+    num_steps: int,
+  ) -> tuple[Float[Array, 'B N C D'], Float[Array, 'T B N K']]:
+    """Return the states after `num_steps` more steps, and their logits."""
+    given = self._given(puzzles).swapaxes(0, 1)
+
+    def step(states, _):
+      states = self.network(states, given, self.groups)
+      return states, self.output(states)[..., 0]
+
+    states, logits = jax.lax.scan(step, states.swapaxes(0, 1), length=num_steps)
+    # 0 is no digit.
+    logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
+    return states.swapaxes(0, 1), logits.swapaxes(1, 2)
+
+  def __call__(
+    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+  ) -> Float[Array, 'T B N K']:
+    """Return the logits of the first `num_steps` steps."""
+    states = self.init_states(puzzles)
+    return self.advance(puzzles, states, num_steps=num_steps)[1]
+
+  def _given(self, puzzles):
+    return jax.nn.one_hot(puzzles - 1, self.num_digits, dtype=bool)
+
+
+def make_groups(
+  units: Int[np.ndarray, 'U n'], *, is_shared: bool
+) -> candidates.Groups:
+  """Return the groups of cells that the units of a board make.
+
+  Besides the units these are their intersections: the cells that two units
+  share, if they share more than one but not all.
+
+  Args:
+    units: the cells of each unit; with `is_shared=False` those of all rows, of
+      all columns, and of all boxes.
+    is_shared: units of all directions are one kind, and intersections another.
+      Otherwise rows, columns, and boxes are three kinds, and the intersections
+      of boxes with rows and with columns are two.
+  """
+  members = np.zeros((len(units), units.max() + 1), bool)
+  np.put_along_axis(members, units, True, axis=1)
+  if is_shared:
+    return candidates.Groups([members, _intersections(members, members)])
+  rows, columns, boxes = np.split(members, 3)
+  parts = [_intersections(lines, boxes) for lines in (rows, columns)]
+  return candidates.Groups([rows, columns, boxes, *parts])
+
+
+def _intersections(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+  """Return the distinct sets of several cells that are in two units."""
+  both = some[:, None] & others
+  size = both.sum(-1)
+  is_part = (size > 1) & (size < some.sum(-1)[:, None])
+  return np.unique(both[is_part], axis=0)

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
@@ -19,11 +20,17 @@ from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn.sudoku import baselines, builder, data, plots
-from rrn.sudoku.model import ModelConfig, SudokuNetwork
+from rrn.sudoku.model import (
+  PAPERS_NETWORK,
+  ModelConfig,
+  SudokuCandidates,
+  SudokuNetwork,
+)
 
 # Each is a function of puzzles [B, N] and num_steps to logits [T, B, N, K].
 NETWORKS = {
-  'recurrent_relational_network': SudokuNetwork,
+  **dict.fromkeys(PAPERS_NETWORK, SudokuNetwork),
+  'candidates': SudokuCandidates,
   'relation_network': SudokuNetwork,
   'graph_relation_network': baselines.GraphRelationNetwork,
   'mlp': baselines.MultilayerPerceptron,
@@ -44,7 +51,8 @@ class SudokuTask:
     self.model_config = ModelConfig(**config.model)
     check_choice('config.model.network', self.model_config.network, NETWORKS)
     check_choice(
-      'config.data.symmetries', config.data.symmetries, ('digits', 'all')
+      *('config.data.symmetries', config.data.symmetries),
+      ('none', 'digits', 'all'),
     )
     if config.data.source == 'generated' and config.data.dir:
       raise UserError(
@@ -93,12 +101,14 @@ class SudokuTask:
       base_key, symmetry_key, count_key, cells_key = jax.random.split(key, 4)
       base = jax.random.randint(base_key, (), 0, len(arrays['puzzle']))
       boards = jnp.stack([arrays['puzzle'][base], arrays['solution'][base]])
-      boards = transform(
-        symmetry_key,
-        boards.astype(jnp.int32),
-        self.box,
-        digits_only=self.data.symmetries == 'digits',
-      )
+      boards = boards.astype(jnp.int32)
+      if self.data.symmetries != 'none':
+        boards = transform(
+          symmetry_key,
+          boards,
+          self.box,
+          digits_only=self.data.symmetries == 'digits',
+        )
       givens = jax.random.randint(count_key, (), low, high + 1)
       puzzle, solution = boards
       puzzle = add_givens(cells_key, puzzle, solution, givens)
@@ -106,17 +116,69 @@ class SudokuTask:
 
     return jax.vmap(example)(jax.random.split(key, size))
 
+  def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
+    """Return `size` boards that are done, and so give way to new ones."""
+    del key
+    most, num_cells = self.model_config.max_steps, math.prod(self.box) ** 2
+    if not most:
+      return {}
+    boards = jnp.zeros((size, num_cells), jnp.int32)
+    states = nnx.eval_shape(
+      lambda: self.make_model(nnx.Rngs(0)).init_states(boards)
+    )
+    return {
+      'puzzle': boards,
+      'solution': boards,
+      'num_steps': jnp.full(size, most),
+      'states': optax.tree.zeros_like(states),
+    }
+
   def loss(
-    self, model: Any, batch: Batch, key: jax.Array
-  ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy over all cells, averaged over steps, boards and cells."""
-    config, options = self.model_config, {}
-    if config.burn_in:
-      options['burn_in'] = jax.random.randint(key, (), 0, config.burn_in + 1)
-    logits = model(batch['puzzle'], num_steps=config.num_steps, **options)
-    losses = layers.cross_entropy(logits, batch['solution'])
-    right = logits[-1].argmax(-1) == batch['solution']
-    counted = losses[-1] if config.loss_steps == 'last' else losses
+    self,
+    model: Any,
+    batch: Batch,
+    key: jax.Array,
+    carry: Mapping[str, Any] | None = None,
+  ):
+    """Cross-entropy over all cells, averaged over steps, boards and cells.
+
+    Of carried boards those that are done are replaced by new ones of the batch.
+    """
+    config = self.model_config
+    if carry is None:
+      options = {}
+      if config.burn_in:
+        options['burn_in'] = jax.random.randint(key, (), 0, config.burn_in + 1)
+      logits = model(batch['puzzle'], num_steps=config.num_steps, **options)
+      return self._loss(logits, batch['solution'])
+    is_done = carry['num_steps'] >= config.max_steps
+    new = batch | {
+      'num_steps': jnp.zeros_like(carry['num_steps']),
+      'states': model.init_states(batch['puzzle']),
+    }
+    carry = jax.tree.map(
+      lambda new, old: jnp.where(
+        is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old
+      ),
+      *(new, dict(carry)),
+    )
+    states, logits = model.advance(
+      carry['puzzle'], carry['states'], num_steps=config.num_steps
+    )
+    loss, metrics = self._loss(logits, carry['solution'])
+    is_solved = (logits[-1].argmax(-1) == carry['solution']).all(-1)
+    num_steps = carry['num_steps'] + config.num_steps
+    carry |= {
+      'num_steps': jnp.where(is_solved, config.max_steps, num_steps),
+      'states': jax.lax.stop_gradient(states),
+    }
+    return loss, metrics | {'new_boards': Metric.mean(is_done)}, carry
+
+  def _loss(self, logits, solution) -> tuple[jax.Array, Metrics]:
+    losses = layers.cross_entropy(logits, solution)
+    right = logits[-1].argmax(-1) == solution
+    is_last = self.model_config.loss_steps == 'last'
+    counted = losses[-1] if is_last else losses
     return counted.mean(), {
       'last_loss': Metric.mean(losses[-1]),
       'cells': Metric.mean(right),
@@ -138,7 +200,7 @@ class SudokuTask:
       )
       for name, period in (('validation', self.evals.every), ('test', 0))
     }
-    if self.model_config.network == 'recurrent_relational_network':
+    if self.model_config.network in PAPERS_NETWORK:
 
       def measure(model, batch):
         model = nnx.clone(model)

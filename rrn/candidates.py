@@ -1,0 +1,135 @@
+"""A recurrent relational network on candidates, which groups constrain (ours).
+
+A puzzle is a set of positions, each of which holds one of K symbols. A node of
+the graph is a *candidate*: symbol k at position n. A group is a set of
+candidates of which exactly one is right: all symbols of a position, or one
+symbol at all positions of a unit, such as a row of a Sudoku. Candidates that
+share a group exchange messages. Palm et al. 2018 (eqs. 1-3) join positions
+instead, and their network has to learn what a symbol means.
+
+The messages depend on the sender and on the kind of group alone. So a group
+sums what its candidates send, once, and transforms the sum: a step costs
+O(nodes), where pairs of nodes would cost O(edges). Nothing depends on the name
+of a symbol or on a position, so permuting them permutes the outputs, and the
+same weights serve any number of positions, symbols, and groups.
+
+Axes: B batch, N positions, K symbols, D width of the states, G groups.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from core import layers
+
+States = Float[Array, 'N B K D']
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Groups:
+  """The positions of each group: the constant graph.
+
+  Attributes:
+    kinds: for each kind, bool [G, N]. Groups of a kind share their weights, and
+      may differ in size.
+  """
+
+  kinds: Sequence[np.ndarray]
+
+
+class CandidateNetwork(nnx.Module):
+  """Passes messages between the candidates that share a group.
+
+  With h a candidate's state and x its input, a step computes
+
+    s_g = mean of relu(A_k h + a_k) over the candidates of group g, of kind k
+    m_k = sum of relu(B_k s_g + b_k) over the groups of kind k of a candidate
+    h'  = norm(h + W relu(V [h, x, m_0, m_1, ...] + v))
+
+  where x says whether the candidate is given, and norm divides a vector by its
+  root mean square. Kind 0 are the positions, whose groups hold all symbols of
+  one position.
+
+  Args:
+    num_kinds: kinds of groups of positions, each with weights of its own.
+    width: D of the states.
+    message_width: M of the messages of each kind.
+    hidden_width: of the hidden layer of the update.
+  """
+
+  def __init__(
+    self,
+    num_kinds: int,
+    *,
+    width: int,
+    message_width: int,
+    hidden_width: int,
+    dtype=jnp.float32,
+    rngs: nnx.Rngs,
+  ):
+    def linear(inputs, outputs, **options):
+      return layers.Linear(
+        inputs,
+        outputs,
+        kernel_init=layers.glorot,
+        dtype=dtype,
+        rngs=rngs,
+        **options,
+      )
+
+    kinds = range(num_kinds + 1)
+    self.width = width
+    self.send = linear(width, len(kinds) * message_width)
+    self.groups = nnx.List(linear(message_width, message_width) for _ in kinds)
+    self.receive = nnx.List(
+      linear(message_width, hidden_width, use_bias=False) for _ in kinds
+    )
+    self.inputs = nnx.Param(  # of candidates that are not given, and given
+      layers.glorot(rngs.params(), (2, hidden_width))
+    )
+    self.hidden = linear(width, hidden_width, use_bias=False)
+    self.update = linear(hidden_width, width)
+
+  def init_states(self, given: Bool[Array, 'N B K']) -> States:
+    """Return the states before the first step: zeros."""
+    return jnp.zeros((*given.shape, self.width))
+
+  def __call__(
+    self,
+    states: States,
+    given: Bool[Array, 'N B K'],
+    groups: Groups,
+  ) -> States:
+    """Return the states after one more step.
+
+    Positions come first, so that a sum over them is one matrix product.
+
+    Args:
+      states: after the step before.
+      given: the candidates that are known to be right.
+      groups: of `num_kinds` kinds.
+    """
+    sent = jax.nn.relu(self.send(states))
+    of_position, *of_kinds = jnp.split(sent, len(self.groups), axis=-1)
+    group = self.groups[0](of_position.mean(2, keepdims=True))
+    hidden = self.hidden(states) + self.receive[0](jax.nn.relu(group))
+    hidden += jnp.where(given[..., None], self.inputs[1], self.inputs[0])
+    for messages, members, transform, receive in zip(
+      of_kinds, groups.kinds, self.groups[1:], self.receive[1:], strict=True
+    ):
+      weights = members / members.sum(1, keepdims=True)
+      means = jnp.tensordot(weights.astype(sent.dtype), messages, 1)
+      group = jax.nn.relu(transform(means))
+      received = jnp.tensordot(members.T.astype(sent.dtype), group, 1)
+      hidden += receive(received)
+    return _normalize(states + self.update(jax.nn.relu(hidden)))
+
+
+def _normalize(x):
+  """Divide vectors by their root mean square."""
+  return x * jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)

@@ -1,0 +1,159 @@
+"""The network on candidates: its equations as written, and its symmetries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from rrn import candidates
+from rrn.sudoku import data, model
+from tests.rrn import perturbed
+
+
+def make(num_kinds):
+  network = candidates.CandidateNetwork(
+    num_kinds, width=8, message_width=4, hidden_width=12, rngs=nnx.Rngs(0)
+  )
+  return perturbed.split(network)
+
+
+def groups_of(box, **options):
+  return model.make_groups(data.units(*box), **options)
+
+
+def inputs(num_positions, num_symbols):
+  """Random states, and candidates that are given, of three puzzles."""
+  shape = num_positions, 3, num_symbols
+  states = jax.random.normal(jax.random.key(0), (*shape, 8))
+  return states, jax.random.bernoulli(jax.random.key(1), 0.3, shape)
+
+
+def step_by_pairs(params, states, given, groups):
+  """The equations of `CandidateNetwork` over all candidates of all groups."""
+  num_positions, batch, num_symbols, width = states.shape
+  nodes = [(n, k) for n in range(num_positions) for k in range(num_symbols)]
+  lists = [[[(n, k) for k in range(num_symbols)] for n in range(num_positions)]]
+  for members in groups.kinds:
+    lists.append(
+      [
+        [(n, k) for n in np.flatnonzero(positions)]
+        for positions in members
+        for k in range(num_symbols)
+      ]
+    )
+
+  def affine(layer, x):
+    return x @ layer['kernel'] + layer.get('bias', 0)
+
+  # [nodes, batch, width]
+  states = states.swapaxes(1, 2).reshape(-1, batch, width)
+  given = given.swapaxes(1, 2).reshape(-1, batch).astype(int)
+  hidden = affine(params['hidden'], states) + params['inputs'][given]
+  for kind, its_groups in enumerate(lists):
+    is_member = np.array([[n in g for n in nodes] for g in its_groups])
+    # Whether a node gets the message of another, [groups, receiver, sender].
+    pairs = is_member[:, :, None] & is_member[:, None]
+    part = slice(4 * kind, 4 * kind + 4)
+    sent = jax.nn.relu(affine(params['send'], states))[..., part]
+    sums = jnp.einsum('grs,sbd->grbd', pairs.astype(np.float32), sent)
+    means = sums / is_member.sum(1)[:, None, None, None]
+    messages = jax.nn.relu(affine(params['groups'][kind], means))
+    messages = jnp.where(is_member[:, :, None, None], messages, 0).sum(0)
+    hidden += affine(params['receive'][kind], messages)
+  x = states + affine(params['update'], jax.nn.relu(hidden))
+  x /= jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
+  return x.reshape(num_positions, num_symbols, batch, width).swapaxes(1, 2)
+
+
+@pytest.mark.parametrize('is_shared', [True, False])
+def test_step_is_what_pairs_of_candidates_say(is_shared):
+  """Values and gradients, on 4x4 boards."""
+  groups = groups_of((2, 2), is_shared=is_shared)
+  graphdef, params = make(len(groups.kinds))
+  states, given = inputs(16, 4)
+  weights = jax.random.normal(jax.random.key(2), states.shape)
+
+  def fast(params, states):
+    return nnx.merge(graphdef, params)(states, given, groups)
+
+  def pairs(params, states):
+    return step_by_pairs(params, states, given, groups)
+
+  def gradients(step):
+    return jax.jit(
+      jax.grad(lambda *args: (step(*args) * weights).sum(), argnums=(0, 1))
+    )(params, states)
+
+  np.testing.assert_allclose(
+    fast(params, states), jax.jit(pairs)(params, states), atol=1e-5
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
+    *(gradients(fast), gradients(pairs)),
+  )
+
+
+def test_kinds_may_be_any_groups_of_positions():
+  """Not only Sudoku's: groups of several sizes; a position may have none."""
+  groups = candidates.Groups([np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)])
+  graphdef, params = make(1)
+  states, given = inputs(4, 2)
+  out = nnx.merge(graphdef, params)(states, given, groups)
+  np.testing.assert_allclose(
+    out, step_by_pairs(params, states, given, groups), atol=1e-5
+  )
+  changed = nnx.merge(graphdef, params)(states.at[1].add(1.0), given, groups)
+  moved = np.abs(changed - out).max((1, 2, 3)) > 1e-6
+  np.testing.assert_array_equal(moved, [True, True, False, False])
+
+
+@pytest.mark.parametrize('is_shared', [True, False])
+@pytest.mark.parametrize('symmetry', ['digits', 'rows', 'bands', 'transpose'])
+def test_symmetries_of_sudoku_permute_the_outputs(symmetry, is_shared):
+  """Of any puzzle, after several steps; transposition needs shared weights."""
+  if symmetry == 'transpose' and not is_shared:
+    pytest.skip('rows and columns have weights of their own')
+  config = model.ModelConfig(
+    network='candidates',
+    width=8,
+    message_width=4,
+    hidden_width=12,
+    groups='shared' if is_shared else 'separate',
+  )
+  network = model.SudokuCandidates(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
+  graphdef, params = perturbed.split(network)
+  solve = jax.jit(lambda x: nnx.merge(graphdef, params)(x, num_steps=4)[-1])
+  rng = np.random.default_rng(0)
+  puzzles = data.generate(rng, 2, 3, 3)[0].astype(np.int32)
+  grid, digits = np.arange(81).reshape(9, 9), np.arange(10)
+  match symmetry:
+    case 'digits':
+      digits = np.array([0, 3, 1, 2, 9, 8, 7, 4, 5, 6])
+    case 'rows':
+      grid = grid[[1, 2, 0, 3, 5, 4, 6, 7, 8]]
+    case 'bands':
+      grid = grid[:, [6, 7, 8, 0, 1, 2, 3, 4, 5]]
+    case 'transpose':
+      grid = grid.T
+  cells = grid.ravel()
+  plain, permuted = solve(puzzles), solve(digits[puzzles][:, cells])
+  np.testing.assert_allclose(permuted[..., digits], plain[:, cells], atol=1e-5)
+  assert np.abs(permuted - plain).max() > 0.01  # it is another board
+
+
+def test_units_and_intersections_of_a_board():
+  groups = groups_of((3, 3), is_shared=False)
+  rows, columns, boxes, row_parts, column_parts = groups.kinds
+  for kind, count, size in (
+    (rows, 9, 9),
+    (columns, 9, 9),
+    (boxes, 9, 9),
+    (row_parts, 27, 3),
+    (column_parts, 27, 3),
+  ):
+    assert kind.shape == (count, 81) and set(kind.sum(1)) == {size}
+  units, parts = groups_of((2, 3), is_shared=True).kinds
+  assert units.shape == (18, 36)
+  # A box shares three cells with each of its rows, two with each column.
+  assert sorted(parts.sum(1)) == [2] * 18 + [3] * 12
