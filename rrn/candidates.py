@@ -27,7 +27,7 @@ from jaxtyping import Array, Bool, Float
 
 from core import layers
 
-States = Float[Array, 'N B K D']
+States = Float[Array, 'B N K D']
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,19 +95,17 @@ class CandidateNetwork(nnx.Module):
     self.hidden = linear(width, hidden_width, use_bias=False)
     self.update = linear(hidden_width, width)
 
-  def init_states(self, given: Bool[Array, 'N B K']) -> States:
+  def init_states(self, given: Bool[Array, 'B N K']) -> States:
     """Return the states before the first step: zeros."""
     return jnp.zeros((*given.shape, self.width))
 
   def __call__(
     self,
     states: States,
-    given: Bool[Array, 'N B K'],
+    given: Bool[Array, 'B N K'],
     groups: Groups,
   ) -> States:
     """Return the states after one more step.
-
-    Positions come first, so that a sum over them is one matrix product.
 
     Args:
       states: after the step before.
@@ -122,12 +120,20 @@ class CandidateNetwork(nnx.Module):
     for messages, members, transform, receive in zip(
       of_kinds, groups.kinds, self.groups[1:], self.receive[1:], strict=True
     ):
-      weights = members / members.sum(1, keepdims=True)
-      means = jnp.tensordot(weights.astype(sent.dtype), messages, 1)
-      group = jax.nn.relu(transform(means))
-      received = jnp.tensordot(members.T.astype(sent.dtype), group, 1)
+      group = jax.nn.relu(
+        transform(_combine(members / members.sum(1, keepdims=True), messages))
+      )
+      received = _combine(members.T, group)
       hidden += receive(received)
     return _normalize(states + self.update(jax.nn.relu(hidden)))
+
+
+def _combine(weights, x):
+  """Return linear combinations, over N, of x 'B N K D': 'B G K D'."""
+  batch, _, num_symbols, width = x.shape
+  weights = jnp.broadcast_to(weights.astype(x.dtype), (batch, *weights.shape))
+  combined = weights @ x.reshape(batch, -1, num_symbols * width)
+  return combined.reshape(batch, -1, num_symbols, width)
 
 
 def _normalize(x):

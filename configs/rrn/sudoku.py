@@ -240,7 +240,7 @@ def _candidates(config, size: str, board: Board):
   if size == 'cpu':
     config.model.width = 48
     config.model.hidden_width = 96
-    config.total_steps = 9000
+    config.total_steps = 7000
     config.optim.ema_decay = 0.998
     config.evals.num_steps = (32, 64, 128)
   if size == 'smoke':

@@ -218,16 +218,16 @@ class SudokuCandidates(nnx.Module):
     num_steps: int,
   ) -> tuple[Float[Array, 'B N C D'], Float[Array, 'T B N K']]:
     """Return the states after `num_steps` more steps, and their logits."""
-    given = self._given(puzzles).swapaxes(0, 1)
+    given = self._given(puzzles)
 
     def step(states, _):
       states = self.network(states, given, self.groups)
       return states, self.output(states)[..., 0]
 
-    states, logits = jax.lax.scan(step, states.swapaxes(0, 1), length=num_steps)
+    states, logits = jax.lax.scan(step, states, length=num_steps)
     # 0 is no digit.
     logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
-    return states.swapaxes(0, 1), logits.swapaxes(1, 2)
+    return states, logits
 
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int

@@ -24,14 +24,14 @@ def groups_of(box, **options):
 
 def inputs(num_positions, num_symbols):
   """Random states, and candidates that are given, of three puzzles."""
-  shape = num_positions, 3, num_symbols
+  shape = 3, num_positions, num_symbols
   states = jax.random.normal(jax.random.key(0), (*shape, 8))
   return states, jax.random.bernoulli(jax.random.key(1), 0.3, shape)
 
 
 def step_by_pairs(params, states, given, groups):
   """The equations of `CandidateNetwork` over all candidates of all groups."""
-  num_positions, batch, num_symbols, width = states.shape
+  batch, num_positions, num_symbols, width = states.shape
   nodes = [(n, k) for n in range(num_positions) for k in range(num_symbols)]
   lists = [[[(n, k) for k in range(num_symbols)] for n in range(num_positions)]]
   for members in groups.kinds:
@@ -46,9 +46,8 @@ def step_by_pairs(params, states, given, groups):
   def affine(layer, x):
     return x @ layer['kernel'] + layer.get('bias', 0)
 
-  # [nodes, batch, width]
-  states = states.swapaxes(1, 2).reshape(-1, batch, width)
-  given = given.swapaxes(1, 2).reshape(-1, batch).astype(int)
+  states = states.reshape(batch, -1, width)
+  given = given.reshape(batch, -1).astype(int)
   hidden = affine(params['hidden'], states) + params['inputs'][given]
   for kind, its_groups in enumerate(lists):
     is_member = np.array([[n in g for n in nodes] for g in its_groups])
@@ -56,14 +55,14 @@ def step_by_pairs(params, states, given, groups):
     pairs = is_member[:, :, None] & is_member[:, None]
     part = slice(4 * kind, 4 * kind + 4)
     sent = jax.nn.relu(affine(params['send'], states))[..., part]
-    sums = jnp.einsum('grs,sbd->grbd', pairs.astype(np.float32), sent)
-    means = sums / is_member.sum(1)[:, None, None, None]
+    sums = jnp.einsum('grs,bsd->bgrd', pairs.astype(np.float32), sent)
+    means = sums / is_member.sum(1)[:, None, None]
     messages = jax.nn.relu(affine(params['groups'][kind], means))
-    messages = jnp.where(is_member[:, :, None, None], messages, 0).sum(0)
+    messages = jnp.where(is_member[..., None], messages, 0).sum(1)
     hidden += affine(params['receive'][kind], messages)
   x = states + affine(params['update'], jax.nn.relu(hidden))
   x /= jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
-  return x.reshape(num_positions, num_symbols, batch, width).swapaxes(1, 2)
+  return x.reshape(batch, num_positions, num_symbols, width)
 
 
 @pytest.mark.parametrize('is_shared', [True, False])
@@ -103,8 +102,8 @@ def test_kinds_may_be_any_groups_of_positions():
   np.testing.assert_allclose(
     out, step_by_pairs(params, states, given, groups), atol=1e-5
   )
-  changed = nnx.merge(graphdef, params)(states.at[1].add(1.0), given, groups)
-  moved = np.abs(changed - out).max((1, 2, 3)) > 1e-6
+  changed = nnx.merge(graphdef, params)(states.at[:, 1].add(1.0), given, groups)
+  moved = np.abs(changed - out).max((0, 2, 3)) > 1e-6
   np.testing.assert_array_equal(moved, [True, True, False, False])
 
 
