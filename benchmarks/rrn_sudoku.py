@@ -1,20 +1,23 @@
-"""How fast the Sudoku network trains on a CPU: ours, its plain form, PyTorch.
+"""How fast the two Sudoku networks train on a CPU: ours, plain form, PyTorch.
 
   uv run python benchmarks/rrn_sudoku.py
   uv run --with torch==2.13.0 python benchmarks/rrn_sudoku.py --output=out.json
 
-Each contender makes whole updates (forward, backward, optimiser) of the same
-model in float32; all take turns, so that what else the machine does hits each
-of them. Products of matrices in the same turns say what the machine can do.
-First, each contender's logits are compared with ours on the same weights.
+Each contender makes whole updates (forward, backward, optimizer) of the same
+model in float32: the paper's network, whose nodes are cells, and ours, whose
+nodes are candidates. All contenders for a network take turns, so that whatever
+else the machine does affects each of them. Matrix products in the same turns
+show what the machine can do. First, the script checks that the logits of all
+contenders are equal on the same weights.
 """
 
+import functools
 import pathlib
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import rich.console
 import rich.table
@@ -23,150 +26,43 @@ from absl import app, flags
 # A script's own folder, not the one it was started in, is where Python looks.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
-from benchmarks import timing
+from benchmarks import sudoku_plain, timing
 from configs.rrn import sudoku
-from core import runtime, sharding, step, storage
-from rrn import plain
+from core import errors, runtime, sharding, step, storage
 from rrn.sudoku import data, model, task
 
 try:
   import torch
-  import torch.nn.functional as F
-except ImportError:
+
+  from benchmarks import torch_twins
+except ModuleNotFoundError:
   torch = None
 
 TOLERANCE = 1e-4  # of logits: other orders of the same float32 sums
 SQUARE = 2048  # side of the large product
 SKINNY_REPEATS = 16  # a single one is too short to be timed
+# By network: name, whether it is the plain form, whether it runs in
+# micro-batches, and the layers of the message function (of cells).
+PROGRAMS = {
+  'cells': (
+    ('plain form', True, False, 3),
+    ('plain form, micro-batches', True, True, 3),
+    ('ours', False, True, 3),
+    ('ours, 1 layer', False, True, 1),
+  ),
+  'candidates': (
+    ('plain form', True, False, 0),
+    ('plain form, micro-batches', True, True, 0),
+    ('ours', False, True, 0),
+  ),
+}
+MICROBATCH = {'cells': 1, 'candidates': 2}  # the fastest on CPUs
 
-Contender = tuple[Callable[[], None], float]  # a call, and its operations
-
-
-class PlainNetwork(model.SudokuNetwork):
-  """The same parameters, in the form of the paper's equations."""
-
-  def __call__(self, puzzles, *, num_steps, burn_in=0):
-    """Returns the logits of every step."""
-    assert not burn_in  # the plain form has none
-    row, column = np.divmod(np.arange(puzzles.shape[1]), 9)
-    position = jnp.concatenate(
-      [self.row_embedding[row], self.column_embedding[column]], -1
-    )
-    position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
-    digits = self.digit_embedding[puzzles]
-    inputs = self.pre(jnp.concatenate([digits, position], -1))
-    states = plain.pass_messages(
-      self.network, inputs, self.graph, num_steps=num_steps
-    )
-    return self.output(states)
-
-
-class PlainTask(task.SudokuTask):
-  """The task with the plain network."""
-
-  def make_model(self, rngs):
-    """Builds the network."""
-    return PlainNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
-
-
-class TorchTwin:
-  """The plain form in eager PyTorch, with an optimiser of its own.
-
-  Args:
-    params: of the network, as nested dicts of arrays.
-    boards: the batch of every update, 'puzzle' and 'solution', int [B, N].
-    num_steps: message passing steps.
-    at_once: boards in one forward and backward pass.
-  """
-
-  def __init__(self, params, boards, *, num_steps: int, at_once: int):
-    self.params = jax.tree.map(
-      lambda x: torch.tensor(np.asarray(x), requires_grad=True), params
-    )
-    self.optimizer = torch.optim.AdamW(jax.tree.leaves(self.params))
-    self.senders = torch.tensor(data.neighbours(3, 3), dtype=torch.int64)
-    self.num_steps = num_steps
-    self.puzzles = torch.tensor(boards['puzzle'])
-    self.solutions = torch.tensor(boards['solution'])
-    self.at_once = at_once
-
-  def update(self):
-    """Makes one update on the whole batch."""
-    self.optimizer.zero_grad()
-    part = self.at_once / len(self.puzzles)
-    for puzzles, solutions in zip(
-      self.puzzles.split(self.at_once),
-      self.solutions.split(self.at_once),
-      strict=True,
-    ):
-      logits = self.logits(puzzles).flatten(0, -2)
-      targets = solutions.flatten().repeat(self.num_steps)
-      (part * F.cross_entropy(logits, targets)).backward()
-    self.optimizer.step()
-
-  def logits(self, puzzles):
-    """Returns the logits [T, B, N, K] of every step."""
-    params = self.params
-    cells = torch.arange(puzzles.shape[1])
-    rows = params['row_embedding'][cells // 9]
-    columns = params['column_embedding'][cells % 9]
-    position = torch.cat([rows, columns], -1).expand(len(puzzles), -1, -1)
-    digits = params['digit_embedding'][puzzles]
-    inputs = self._mlp(params['pre'], torch.cat([digits, position], -1))
-    network = params['network']
-    state, hidden, cell = inputs, *torch.zeros(2, *inputs.shape)
-    outputs = []
-    for _ in range(self.num_steps):
-      sender = state[:, self.senders]
-      receiver = state[:, :, None].expand(sender.shape)
-      edges = torch.cat([sender, receiver], -1)
-      messages = self._mlp(network['message'], edges).sum(2)
-      update = self._mlp(network['node'], torch.cat([messages, inputs], -1))
-      gates = self._linear(network['lstm'], torch.cat([update, hidden], -1))
-      write, candidate, forget, read = gates.chunk(4, -1)
-      cell = torch.sigmoid(forget + 1) * cell
-      cell = cell + torch.sigmoid(write) * torch.tanh(candidate)
-      state = hidden = torch.sigmoid(read) * torch.tanh(cell)
-      outputs.append(self._linear(params['output'], state))
-    return torch.stack(outputs)
-
-  def _mlp(self, params, x):
-    *hidden, last = (layer for _, layer in sorted(params['layers'].items()))
-    for layer in hidden:
-      x = F.relu(self._linear(layer, x))
-    return self._linear(last, x)
-
-  @staticmethod
-  def _linear(layer, x):
-    return F.linear(x, layer['kernel'].T, layer['bias'])
-
-
-def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
-  """Operations of the matrix products in forward and backward on one board.
-
-  A multiplication with its addition counts as two. The backward pass has two
-  products for each of the forward's: one for the inputs' gradient, one for the
-  kernel's. Left out: what is not a matrix product; the digits' embedding; the
-  products of two kernels, which are shared by all boards.
-  """
-  neighbours = data.neighbours(config.box_height, config.box_width)
-  num_nodes, degree = neighbours.shape
-  width, side = config.width, config.box_height * config.box_width
-  square = width**2
-  before = 3 * config.embedding_width * width + config.pre_layers * square
-  if is_plain:
-    messages = degree * (config.message_layers + 2) * square
-    node = (config.node_layers + 2) * square
-  else:
-    before += square  # the part of the node function that is the same each step
-    messages = (2 + degree * (config.message_layers - 1)) * square
-    node = config.node_layers * square
-  each_step = messages + node + 8 * square + width * (side + 1)
-  return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
+Contender = tuple[Callable[[], Any], float]  # a call, and its operations
 
 
 def make_contenders(config, boards) -> dict[str, Contender]:
-  """Builds all contenders, after a comparison of their logits with ours.
+  """Build all contenders, after a comparison of their logits with ours.
 
   Args:
     config: of the recipe, with the micro-batch of those that have one.
@@ -174,44 +70,76 @@ def make_contenders(config, boards) -> dict[str, Contender]:
   """
   mesh = sharding.make_mesh(config.mesh)
   contenders, programs = {}, {}
-  for name, make_task, message_layers, is_split in (
-    ('plain form', PlainTask, 3, False),
-    ('plain form, micro-batches', PlainTask, 3, True),
-    ('ours', task.SudokuTask, 3, True),
-    ('ours, 1 layer', task.SudokuTask, 1, True),
-  ):
+  for name, is_plain, is_split, layers in PROGRAMS[config.model.network]:
     settings = config.copy_and_resolve_references()
-    settings.model.message_layers = message_layers
+    settings.model.message_layers = layers
     settings.microbatch = config.microbatch if is_split else 0
-    made = make_task(settings)
+    made = (sudoku_plain.PlainTask if is_plain else task.SudokuTask)(settings)
     programs[name] = step.make_program(made, settings, mesh)
-    flops = count_flops(made.model_config, is_plain=make_task is PlainTask)
+    flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
     update = make_update(programs[name], boards)
     contenders[name] = update, config.batch_size * flops
   params = _with_biases(programs['ours'].init().params)
-  puzzles, num_steps = boards['puzzle'][:2], config.model.num_steps
   logits = {
-    name: programs[name].merge(params)(puzzles, num_steps=num_steps)
+    name: programs[name].merge(params)(
+      boards['puzzle'], num_steps=config.model.num_steps
+    )
     for name in ('ours', 'plain form')
   }
   if torch is None or jax.default_backend() != 'cpu':
     print('PyTorch is left out: it is not installed, or this is no CPU')
   else:
-    on_devices = config.microbatch * jax.device_count() or config.batch_size
-    for name, at_once in (
-      ('PyTorch eager', config.batch_size),
-      ('PyTorch eager, micro-batches', min(on_devices, config.batch_size)),
-    ):
-      twin = TorchTwin(params, boards, num_steps=num_steps, at_once=at_once)
-      contenders[name] = twin.update, contenders['plain form'][1]
-    with torch.no_grad():
-      logits['PyTorch eager'] = twin.logits(torch.tensor(puzzles)).numpy()
+    twins, their_logits = make_twins(config, params, boards)
+    is_plain = config.model.network == 'cells'
+    flops = contenders['plain form' if is_plain else 'ours'][1]
+    contenders |= {name: (twin.update, flops) for name, twin in twins.items()}
+    logits |= their_logits
   _check_equal(logits)
   return contenders
 
 
+def make_twins(config, params, boards, *, compiler=None):
+  """Build the contenders of PyTorch.
+
+  Args:
+    config, boards: as of `make_contenders`.
+    params: of the network, as nested dicts of arrays.
+    compiler: of the twin of the candidates; None: `torch.compile`
+      for fixed shapes.
+
+  Returns:
+    By name, the twins and their logits of the boards that each takes at once.
+  """
+  on_devices = config.microbatch * jax.device_count() or config.batch_size
+  sizes = {'': config.batch_size}
+  sizes[', micro-batches'] = min(on_devices, config.batch_size)
+  options = {'num_steps': config.model.num_steps}
+  kinds = {'PyTorch eager': {}}
+  make = torch_twins.CellsTwin
+  if config.model.network == 'candidates':
+    make = torch_twins.CandidatesTwin
+    options['groups'] = sudoku_plain.make_groups(
+      model.ModelConfig(**config.model)
+    )
+    compiler = compiler or functools.partial(torch.compile, dynamic=False)
+    kinds['PyTorch compiled'] = {'compiler': compiler}
+  twins, logits = {}, {}
+  for kind, choice in kinds.items():
+    for suffix, at_once in sizes.items():
+      twin = make(params, boards, at_once=at_once, **options, **choice)
+      try:
+        values = twin.logits(twin.puzzles[:at_once]).detach().numpy()
+      except Exception as error:  # of any part of a compiler
+        if not choice:
+          raise
+        print(f'{kind} is left out: {errors.one_line(error)}')
+        break
+      twins[kind + suffix], logits[kind + suffix] = twin, values
+  return twins, logits
+
+
 def make_update(program: step.Program, boards) -> Callable[[], None]:
-  """A call that makes one update and waits for it."""
+  """Return a call that makes one update and waits for it."""
   state = program.init()
 
   def update():
@@ -222,7 +150,7 @@ def make_update(program: step.Program, boards) -> Callable[[], None]:
 
 
 def _with_biases(params):
-  """Adds noise: biases start at 0, which would hide what becomes of them."""
+  """Add noise: biases start at 0, which would hide what becomes of them."""
   leaves, structure = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   return structure.unflatten(
@@ -234,25 +162,27 @@ def _with_biases(params):
 def _check_equal(logits):
   ours = logits.pop('ours')
   for name, others in logits.items():
-    difference = np.abs(others - ours).max()
+    difference = np.abs(others - ours[:, : others.shape[1]]).max()
     if not difference < TOLERANCE:
       raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
     print(f'{name}: logits as ours, to {difference:.0e}')
 
 
 def make_products(config, at_once: int) -> dict[str, Contender]:
-  """Products of float32 matrices, the rows split over all devices.
+  """Return products of float32 matrices, the rows split over all devices.
 
-  The second is a layer of the message function in the plain form: a row for
-  each edge of the boards that are in work at once.
+  The second is as large as the largest layer of the network on the boards that
+  are in work at once: a row for each edge between cells, or for each candidate.
   """
   mesh = sharding.make_mesh(config.mesh)
   side = SQUARE - SQUARE % mesh.size
-  num_edges, width = data.neighbours(3, 3).size, config.model.width
+  num_rows, width = data.neighbours(3, 3).size, config.model.width
+  if config.model.network == 'candidates':
+    num_rows, width = 9**3, config.model.hidden_width
   products = {}
   for rows, columns, repeats in (
     (side, side, 1),
-    (at_once * num_edges, width, SKINNY_REPEATS),
+    (at_once * num_rows, width, SKINNY_REPEATS),
   ):
     left = jax.random.normal(jax.random.key(0), (rows, columns))
     left = jax.device_put(left, sharding.batch_sharding(mesh))
@@ -273,22 +203,38 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
 
 
 def benchmark(
-  batch_size: int, num_steps: int, microbatch: int, rounds: int
-) -> dict[str, dict]:
-  """Measures all contenders and products.
+  network: str,
+  *,
+  batch_size: int,
+  num_steps: int | None,
+  microbatch: int | None,
+  rounds: int,
+) -> tuple[dict[str, int], dict[str, dict]]:
+  """Measure all contenders for a network, and products.
+
+  Args:
+    network: a key of `PROGRAMS`.
+    batch_size: boards an update.
+    num_steps: message passing steps; None: those of `:cpu`.
+    microbatch: boards at once on a device, 0: all of them; None: what is best
+      on CPUs, else 0.
+    rounds: turns of each contender.
 
   Returns:
-    By name: 'seconds' of every call, their 'median' and 'best', its counted
-    'gflop'; and by the median 'gflop_per_second', the 'share' that this is of
-    the fastest product's, and 'puzzles_per_second' (not of products).
+    The sizes, and results by name: 'seconds' of every call, their 'median' and
+    'best', its counted 'gflop'; and by the median 'gflop_per_second', the
+    'share' that this is of the fastest product's, and
+    'board_steps_per_second' (not of products).
 
   Raises:
     UserError: sizes that do not divide.
   """
-  config = sudoku.get_config('cpu,source=generated')  # no file is read
+  config = sudoku.get_config(f'cpu,source=generated,network={network}')
+  if microbatch is None:
+    microbatch = MICROBATCH[network] * (jax.default_backend() == 'cpu')
   config.batch_size, config.microbatch = batch_size, microbatch
-  config.model.num_steps, config.steps_per_call = num_steps, 1
-  config.model.burn_in = 0
+  config.model.num_steps = num_steps = num_steps or config.model.num_steps
+  config.model.burn_in, config.steps_per_call = 0, 1
   rng = np.random.default_rng(0)
   solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
   puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
@@ -311,23 +257,30 @@ def benchmark(
   for result in results.values():
     result['share'] = result['gflop_per_second'] / fastest
   for name in contenders:
-    results[name]['puzzles_per_second'] = batch_size / results[name]['median']
-  return results
+    rate = batch_size * num_steps / results[name]['median']
+    results[name]['board_steps_per_second'] = rate
+  sizes = {
+    'batch_size': batch_size,
+    'num_steps': num_steps,
+    'microbatch': microbatch,
+    'rounds': rounds,
+  }
+  return sizes, results
 
 
 def print_table(title: str, results: Mapping[str, Mapping]):
-  """Prints a row for each result, whose first is the plain form."""
+  """Print a row for each result, whose first is the plain form."""
   options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
   table = rich.table.Table('', title=title, **options)  # 80 columns wide
-  columns = 'puzzles/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
+  columns = 'steps/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
   for column in columns.split('|'):
     table.add_column(column, justify='right')
-  plain_rate = results['plain form']['puzzles_per_second']
+  plain_rate = results['plain form']['board_steps_per_second']
   for name, result in results.items():
-    rate = result.get('puzzles_per_second')
+    rate = result.get('board_steps_per_second')
     table.add_row(
       name,
-      f'{rate:.1f}' if rate else '',
+      f'{rate:.0f}' if rate else '',
       f'{rate / plain_rate:.2f}' if rate else '',
       f'{1e3 * result["median"]:.0f}',
       f'{1e3 * result["best"]:.0f}',
@@ -339,30 +292,36 @@ def print_table(title: str, results: Mapping[str, Mapping]):
 
 
 def main(_):
-  """Measures, prints a table, and writes JSON where --output says so."""
+  """Measure, print a table per network, and write JSON if --output is set."""
   args = flags.FLAGS
   path = timing.start(args.output, args.batch_size)
-  if args.microbatch is None:
-    args.microbatch = 1 if jax.default_backend() == 'cpu' else 0
-  names = 'batch_size', 'num_steps', 'microbatch', 'rounds'
-  sizes = {name: args[name].value for name in names}
-  results = benchmark(**sizes)
-  title = ', '.join(f'{name} {size}' for name, size in sizes.items())
-  print_table(f'{title}, {jax.device_count()} devices', results)
+  runs = {}
+  for network in PROGRAMS if args.network == 'all' else [args.network]:
+    names = 'batch_size', 'num_steps', 'microbatch', 'rounds'
+    sizes, results = benchmark(network, **{n: args[n].value for n in names})
+    title = ', '.join(f'{name} {size}' for name, size in sizes.items())
+    print_table(f'{network}: {title}, {jax.device_count()} devices', results)
+    runs[network] = sizes | {'results': results}
   if args.output:
-    run = runtime.versions() | {'torch': torch and torch.__version__} | sizes
-    storage.write_json(path, run | {'results': results})
+    versions = runtime.versions() | {'torch': torch and torch.__version__}
+    storage.write_json(path, versions | runs)
 
 
 if __name__ == '__main__':
   # Here, so that a test may import several benchmarks with flags alike.
+  flags.DEFINE_enum(
+    'network', 'all', ['all', *PROGRAMS], 'The network that is measured.'
+  )
   flags.DEFINE_integer('batch_size', 32, 'Boards an update.', 1)
-  flags.DEFINE_integer('num_steps', 16, 'Message passing steps.', 1)
+  flags.DEFINE_integer(
+    'num_steps', None, 'Message passing steps. Default: those of :cpu.', 1
+  )
   flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
   flags.DEFINE_integer(
     'microbatch',
     None,
-    'Boards at once on a device; 0: all. Default: 1 on CPUs, else 0.',
+    'Boards at once on a device; 0: all. Default: 1 (cells) or 2 (candidates)'
+    ' on CPUs, else 0.',
     lower_bound=0,
   )
   flags.DEFINE_string('output', None, 'The JSON file to write.')

@@ -6,8 +6,13 @@ from collections.abc import Iterable
 class UserError(Exception):
   """A mistake of the user's; its text is one line that says what to change.
 
-  `main.py` prints it without a traceback and exits with status 2.
+  `main.py` prints it without a traceback and exits with status 2. `line` is the
+  number of the input's line that it is about, where that is known.
   """
+
+  def __init__(self, *args: object, line: int | None = None):
+    super().__init__(*args)
+    self.line = line
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]):

@@ -1,12 +1,13 @@
 """From a config to its task, and from a folder to a trained model in use."""
 
+import contextlib
 import dataclasses
 import importlib
 import io
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import jax.numpy as jnp
@@ -140,32 +141,42 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
 
 
 def predict(trained: Trained, path: str) -> bool:
-  """Prints an answer for each line of a file, '-' standard input.
+  """Prints one line for each answer to the lines of a file, '-' standard input.
 
-  Returns whether all could be read; the others give an error line on stderr.
+  A bad line gives an empty line, and an error with its number on stderr.
+
+  Returns whether all lines could be read.
 
   Raises:
     UserError: no such file.
   """
-  if path == '-' and isinstance(sys.stdin, io.TextIOWrapper):
-    sys.stdin.reconfigure(encoding='utf-8-sig', errors='replace')
-  try:
-    lines = sys.stdin
-    if path != '-':
-      lines = open(path, encoding='utf-8-sig', errors='replace')
-  except OSError as error:
-    raise UserError(f'--input={path}: {error.strerror}') from error
   good = True
-  with lines:
+  with _open_input(path) as file:
+    # Only a newline ends a line: a lone carriage return belongs to it.
+    lines = (line.rstrip('\r\n') for line in file)
     answers = trained.task.predict(trained.model, lines)
-    for number, answer in enumerate(answers, start=1):
+    for count, answer in enumerate(answers, start=1):
       if isinstance(answer, UserError):
+        number = count if answer.line is None else answer.line
         why = ' '.join(str(answer).split())
         print(f'error: line {number}: {why}', file=sys.stderr)
-        good = False
-      else:
-        print(answer, flush=True)
+        answer, good = '', False
+      print(answer or '', flush=True)
   return good
+
+
+def _open_input(path: str) -> contextlib.AbstractContextManager[TextIO]:
+  """Opens a file, or standard input, which stays open: a thread may read it."""
+  if path == '-':
+    if isinstance(sys.stdin, io.TextIOWrapper):
+      sys.stdin.reconfigure(
+        encoding='utf-8-sig', errors='replace', newline='\n'
+      )
+    return contextlib.nullcontext(sys.stdin)
+  try:
+    return open(path, encoding='utf-8-sig', errors='replace', newline='\n')
+  except OSError as error:
+    raise UserError(f'--input={path}: {error.strerror}') from error
 
 
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:

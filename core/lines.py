@@ -1,6 +1,15 @@
-"""Answers to lines of text, many lines in one call of the device."""
+"""Answers to lines of text, many in one call of the device.
 
-import itertools
+A thread reads ahead, so that a call takes the lines that have arrived and no
+answer waits for a line that has not: a program may write one line to a pipe and
+read its answer before it writes the next.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import queue
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -9,43 +18,109 @@ import numpy as np
 
 from core.errors import UserError
 
-_AT_ONCE = 64  # lines in a call
+_AT_ONCE = 64  # questions in a call
+_PAUSE = 0.05  # seconds without a new line after which a call goes ahead
+
+Columns = Mapping[str, np.ndarray]
 
 
 def answer_lines(
   lines: Iterable[str],
   *,
-  parse: Callable[[str], Mapping[str, np.ndarray] | None],
-  solve: Callable[[Mapping[str, np.ndarray]], jax.Array],
+  parse: Callable[[str], Columns | None],
+  solve: Callable[[Columns], jax.Array],
 ) -> Iterator[Any]:
-  """Answers each line, in order.
-
-  Args:
-    lines: of text.
-    parse: the columns of one line, or None where it asks nothing; raises
-      UserError.
-    solve: the answers, [B] or rows [B, ...], to columns with a leading axis B,
-      which is the same in all calls.
+  """Answers each line, in order; see `answer_in_batches`.
 
   Yields:
     For each line its answer (a NumPy number or row), None where it asks
     nothing, or the UserError that says what is wrong with it.
   """
-  lines = iter(lines)
-  while chunk := list(itertools.islice(lines, _AT_ONCE)):
-    parsed = [_parse(parse, line) for line in chunk]
-    asked = [item for item in parsed if isinstance(item, Mapping)]
-    answers = iter(())
-    if asked:
-      asked += [asked[0]] * (_AT_ONCE - len(asked))
+  for _, answer in answer_in_batches(lines, parse=parse, solve=solve):
+    yield answer
+
+
+def answer_in_batches(
+  items: Iterable[Any],
+  *,
+  parse: Callable[[Any], Columns | None],
+  solve: Callable[[Columns], jax.Array],
+) -> Iterator[tuple[Any, Any]]:
+  """Answers items such as lines or puzzles, in order, as they arrive.
+
+  Args:
+    items: read in a thread.
+    parse: returns the columns of one item, or None where it asks nothing;
+      raises UserError.
+    solve: maps columns with a leading axis B to answers, [B] or rows [B, ...].
+      Questions whose columns have the same shapes are answered together. B is
+      64, or 1 for a question that came alone: two compilations for each shape.
+
+  Yields:
+    Each item with its answer (a NumPy number or row), with None where it asks
+    nothing, or with the UserError that says what is wrong with it.
+  """
+  for chunk in _chunks(items):
+    answers = [_parse(parse, item) for item in chunk]
+    places = collections.defaultdict(list)
+    for place, columns in enumerate(answers):
+      if isinstance(columns, Mapping):
+        shapes = tuple((name, x.shape) for name, x in columns.items())
+        places[shapes].append(place)
+    for same in places.values():
+      asked = [answers[place] for place in same]
+      asked += [asked[0]] * (_AT_ONCE - len(asked) if len(asked) > 1 else 0)
       columns = {name: np.stack([x[name] for x in asked]) for name in asked[0]}
-      answers = iter(np.asarray(solve(columns)))
-    for item in parsed:
-      yield next(answers) if isinstance(item, Mapping) else item
+      for place, answer in zip(same, np.asarray(solve(columns)), strict=False):
+        answers[place] = answer
+    yield from zip(chunk, answers, strict=True)
 
 
-def _parse(parse, line: str):
+def _parse(parse, item):
   try:
-    return parse(line)
+    return parse(item)
   except UserError as error:
     return error
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+  error: BaseException | None = None
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+  """Yields lists of up to 64 items; no item waits long for another.
+
+  The thread that reads is a daemon, so that the program can end while standard
+  input is silent.
+  """
+  arrived = queue.Queue(_AT_ONCE)
+  is_wanted = True
+
+  def read():
+    end = _End()
+    try:
+      for item in items:
+        arrived.put(item)
+        if not is_wanted:
+          return
+    except BaseException as error:
+      end = _End(error)
+    arrived.put(end)
+
+  threading.Thread(target=read, daemon=True).start()
+  last = None
+  try:
+    while not isinstance(last, _End):
+      chunk = [last := arrived.get()]
+      with contextlib.suppress(queue.Empty):
+        while not isinstance(last, _End) and len(chunk) < _AT_ONCE:
+          chunk.append(last := arrived.get(timeout=_PAUSE))
+      yield [item for item in chunk if not isinstance(item, _End)]
+    if last.error:
+      raise last.error
+  finally:
+    is_wanted = False
+    with contextlib.suppress(queue.Empty):
+      while True:  # a reader that waits for space sees that it may end
+        arrived.get_nowait()

@@ -37,6 +37,23 @@ PAPER = {
   'convolutional': dict.fromkeys(range(24, 37), '70 % (24 to 36 givens)'),
 }
 SWEEP_STEPS = 500  # updates of each row of `:cpu`
+# Changes to the network on candidates, and updates that take equal minutes.
+LEVERS = {
+  'base': (1500, {}),
+  'width_32': (2000, {'model.width': 32, 'model.hidden_width': 64}),
+  'width_64': (950, {'model.width': 64, 'model.hidden_width': 128}),
+  'messages_16': (1850, {'model.message_width': 16}),
+  'no_intersections': (1900, {'model.intersections': False}),
+  'separate_groups': (1300, {'model.groups': 'separate'}),
+  'segments_of_4': (3000, {'model.num_steps': 4}),
+  'segments_of_16': (750, {'model.num_steps': 16}),
+  'boards_64': (750, {'batch_size': 64}),
+  'adamw': (1500, {'optim.name': 'adamw'}),
+  'learning_rate_2e-3': (1500, {'optim.learning_rate': 2e-3}),
+  'learning_rate_8e-3': (1500, {'optim.learning_rate': 8e-3}),
+  'new_boards': (750, {'model.max_steps': 0, 'model.num_steps': 16}),
+  'burn_in_48': (750, {'model.max_steps': 0, 'model.burn_in': 48}),
+}
 BOARDS = {
   '2x2': Board(2, 2, givens=(4, 10), start_givens=(4, 10)),
   '2x3': Board(2, 3, givens=(8, 18), start_givens=(18, 26)),
@@ -53,9 +70,10 @@ def get_config(arg: str | None = None):
       `source=royle17`, the paper's puzzles, or `generated`: `:cpu` takes the
       first where its file is in the folder $LEARNED_ALGORITHMS_DATA;
       `network=cells`, the paper's, `candidates`, ours, or one of `BASELINES`:
-      `:cpu` and `:smoke` take candidates, the paper's size cells.
+      `:cpu` and `:smoke` take candidates, the paper's size cells;
+      `table=levers`, another table for `--mode=sweep`.
   """
-  args = common.parse_arg(arg, box='', source='', network='')
+  args = _parse(arg)
   network = args.network or ('cells' if args.size == 'paper' else 'candidates')
   common.check_known('network', network, [*NETWORKS, *BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
@@ -78,12 +96,15 @@ def get_config(arg: str | None = None):
   config.model.edge_width = 0  # 1: the authors' dead column, 201,194 parameters
   config.model.zero_positions = False
   config.model.remat = True
-  config.model.message_width = 16  # this and the next two: of candidates
+  config.model.message_width = 16  # this and the next three: of candidates
   config.model.hidden_width = 64
   config.model.groups = 'separate'  # weights of rows, columns, and boxes
+  config.model.intersections = True  # of units are groups, too
   config.data.source = _source(args, box)
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.num_puzzles = 5000  # generated ones
+  config.data.hard_share = 0.0  # of boards that are drawn from hard puzzles
+  config.data.num_hard_puzzles = 20_000  # over all splits
   config.data.givens = board.givens  # fewest and most in a board
   config.data.start_givens = board.givens  # the same, where a curriculum begins
   config.data.curriculum_steps = 0  # updates from there to `givens`; 0: none
@@ -92,6 +113,10 @@ def get_config(arg: str | None = None):
   config.evals.every = 5000  # updates
   config.evals.num_steps = (16, 32, 64)
   config.evals.boards_per_givens = 1000
+  config.evals.boards_per_guesses = 200
+  config.evals.max_steps = 1024  # of predict
+  config.evals.symbols = 'auto'  # of boards over 9x9; see puzzle_text.py
+  config.evals.animation = ''  # file.gif: predict draws its first puzzle
   config.evals.batch_size = 256
   config.total_steps = 300_000
   config.batch_size = 256
@@ -120,24 +145,46 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The rows of the paper's table that learn, and the loss at one step only.
+  """The points of a table: `table=networks` (the default) or `table=levers`.
 
-  Of `:cpu` each row has some minutes: far too little for any to come close to
-  the paper, but the same for all. The rows that do not learn are printed by
-  `python -m rrn.sudoku.belief_propagation`.
+  networks: the rows of the paper's table that learn, the network on candidates,
+  and the loss at one step only. `:cpu` gives each row a few minutes: far too
+  little for any to come close to the paper, but the same for all. The rows that
+  do not learn are printed by `python -m rrn.sudoku.belief_propagation`.
+
+  levers: what makes the network on candidates learn, one change per row, in
+  about equal minutes.
   """
+  args = _parse(arg)
+  common.check_known('table', args.table, ('networks', 'levers'))
+  if args.table == 'levers':
+    return _levers(arg)
   points = {
     name: get_config(f'{arg or ""},network={name}')
-    for name in ('cells', *BASELINES)
+    for name in (*NETWORKS, *BASELINES)
   }
-  size = common.parse_arg(arg, box='', source='', network='').size
   last = points['loss_at_last_step'] = get_config(f'{arg or ""},network=cells')
   last.model.loss_steps = 'last'
-  last.report = _report(last, size, {})  # the paper: worse, and no number
-  if size == 'cpu':
+  last.report = _report(last, args.size, {})  # the paper: worse, and no number
+  if args.size == 'cpu':
     for config in points.values():
       config.total_steps = config.evals.every = SWEEP_STEPS
   return points
+
+
+def _levers(arg: str | None):
+  points = {}
+  for name, (updates, changes) in LEVERS.items():
+    config = points[name] = get_config(f'{arg or ""},network=candidates')
+    config.update_from_flattened_dict(changes)
+    config.total_steps = config.evals.every = updates
+    config.evals.givens = (config.evals.givens[0],) * 2  # the hardest
+    config.report = _report(config, _parse(arg).size, {})
+  return points
+
+
+def _parse(arg: str | None):
+  return common.parse_arg(arg, box='', source='', network='', table='networks')
 
 
 def _report(config, size: str, paper: dict[int, str]) -> dict[str, str]:
@@ -215,12 +262,12 @@ def _smoke(config):
 
 def _candidates(config, size: str, board: Board):
   """Carries states; needs neither augmentation nor a curriculum."""
-  config.model.width = 32
-  config.model.message_width = 32
-  config.model.hidden_width = 64
+  config.model.width = 24 if size == 'smoke' else 48
+  config.model.hidden_width = 2 * config.model.width
+  config.model.message_width = 16 if size == 'smoke' else 32
   config.model.groups = 'shared'
   config.model.num_steps = 8
-  config.model.max_steps = 96
+  config.model.max_steps = 32 if size == 'smoke' else 96
   config.model.burn_in = 0
   config.model.remat = False
   config.data.symmetries = 'none'  # the network has them all
@@ -238,13 +285,14 @@ def _candidates(config, size: str, board: Board):
   config.optim.ema_decay = 0.995
   config.optim.l2 = 0.0
   if size == 'cpu':
-    config.model.width = 48
-    config.model.hidden_width = 96
     config.total_steps = 7000
     config.optim.ema_decay = 0.998
     config.evals.num_steps = (32, 64, 128)
+    config.evals.batch_size = 8
   if size == 'smoke':
-    config.model.max_steps = 32
+    config.total_steps = 200
+    config.optim.ema_decay = 0.98
+    config.evals.every = 50
 
 
 def _relation_network(config, size: str):

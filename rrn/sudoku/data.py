@@ -1,14 +1,20 @@
 """Sudoku in NumPy: rules, an exact solver, a generator, text.
 
-A board of side n has boxes of h x w cells, n = h w. It is an int8 row of
-N = n * n cells in reading order, digits 1..n, 0 = empty; a batch is [B, N].
-`box` is always (h, w); None is the squarest one, lying: 2 x 3 on a 6 x 6 board.
+A board of side n is an int8 row of N = n * n cells in reading order, digits
+1..n, 0 = empty; a batch is [B, N].
+
+A unit is a set of n cells in which every digit occurs exactly once. `units`,
+int [U, n], lists the rows, the columns, the n regions and any further units;
+`variants` has those of other rules. If `units` is None, the regions are boxes
+of h x w cells, n = h w: `box` is (h, w), and None selects the squarest shape
+with h <= w, e.g. 2 x 3 on a 6 x 6 board.
 
 The solver narrows a whole batch at once: bit d of a cell's mask says that digit
 d + 1 is still possible there. Boards lie on the *last* axis, so that each NumPy
 call works on long contiguous runs.
 """
 
+import itertools
 import math
 
 import numpy as np
@@ -17,25 +23,22 @@ from core.errors import UserError
 
 Box = tuple[int, int]
 
-_SYMBOLS = '123456789ABCDEFG'  # the masks have 16 bits
-_FRONTIER = 1024  # boards narrowed at once: their masks stay in a core's cache
+_SYMBOLS = '123456789ABCDEFGHIJKLMNOP'
+_FRONTIER = 1 << 15  # cells narrowed at once: the masks stay in a core's cache
 
 
 def box_shape(num_cells: int, box: Box | None = None) -> Box:
-  """The (height, width) of the boxes of a board of `num_cells` cells.
+  """Return the (height, width) of the boxes of a board of `num_cells` cells.
 
   Raises:
     UserError: no such board, or boxes that do not fit it.
   """
   side = math.isqrt(num_cells)
   if side**2 != num_cells or not 1 < side <= len(_SYMBOLS):
-    raise UserError(
-      f'a board has n * n cells, n from 2 to {len(_SYMBOLS)}; {num_cells} given'
-    )
+    expected = f'n * n cells, n from 2 to {len(_SYMBOLS)}'
+    raise UserError(f'a board has {expected}; {num_cells} given')
   if box is None:
-    height = max(
-      h for h in range(1, side + 1) if side % h == 0 and h**2 <= side
-    )
+    height = max(h for h in range(1, side) if side % h == 0 and h * h <= side)
     return height, side // height
   if box[0] * box[1] != side:
     raise UserError(
@@ -46,7 +49,7 @@ def box_shape(num_cells: int, box: Box | None = None) -> Box:
 
 
 def units(box_height: int, box_width: int) -> np.ndarray:
-  """The cells of each row, then each column, then each box: int [3n, n]."""
+  """Return the cells of all rows, then columns, then boxes: int [3n, n]."""
   side = box_height * box_width
   rows = np.arange(side**2).reshape(side, side)
   boxes = rows.reshape(box_width, box_height, box_height, box_width)
@@ -54,8 +57,15 @@ def units(box_height: int, box_width: int) -> np.ndarray:
   return np.concatenate([rows, rows.T, boxes])
 
 
+def _resolve_units(
+  num_cells: int, box: Box | None, given: np.ndarray | None
+) -> np.ndarray:
+  """Return the given units, else those of the boxes."""
+  return units(*box_shape(num_cells, box)) if given is None else given
+
+
 def neighbours(box_height: int, box_width: int) -> np.ndarray:
-  """The other cells sharing a unit with each cell, sorted: int32 [N, K]."""
+  """Return the cells that share a unit with each cell, sorted: int32 [N, K]."""
   side = box_height * box_width
   shared = np.zeros((side**2, side**2), bool)
   for unit in units(box_height, box_width):
@@ -69,66 +79,75 @@ def is_solution(
   puzzles: np.ndarray | None = None,
   *,
   box: Box | None = None,
+  units: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Tells which boards [B, N] obey the rules and keep the givens.
+  """Return which boards [B, N] obey the rules and keep the givens: bool [B].
 
-  Args:
-    boards: any integers.
-    puzzles: the givens [B, N], 0 = none; None leaves them out.
-    box: see the module.
-
-  Returns:
-    bool [B].
+  The boards may hold any integers; `puzzles` [B, N] has the givens, if any.
   """
-  box = box_shape(boards.shape[-1], box)
-  side = math.prod(box)
-  values = np.sort(boards[..., units(*box)], axis=-1)  # [B, 3n, n]
-  valid = (values == np.arange(1, side + 1)).all((-2, -1))
+  units = _resolve_units(boards.shape[-1], box, units)
+  values = np.sort(boards[..., units], axis=-1)  # [B, U, n]
+  valid = (values == np.arange(1, units.shape[1] + 1)).all((-2, -1))
   if puzzles is not None:
     valid &= ((puzzles == 0) | (puzzles == boards)).all(-1)
   return valid
 
 
-def contradictions(puzzle: np.ndarray, *, box: Box | None = None) -> str | None:
-  """Names the first two givens of a puzzle [N] that clash; None if none do."""
-  box = box_shape(puzzle.size, box)
-  side = math.prod(box)
-  for index, unit in enumerate(units(*box)):
+def contradictions(
+  puzzle: np.ndarray,
+  *,
+  box: Box | None = None,
+  units: np.ndarray | None = None,
+) -> str | None:
+  """Name the first two givens of a puzzle [N] that clash; None if none do."""
+  regions = 'box' if units is None else 'region'
+  units = _resolve_units(puzzle.size, box, units)
+  side = units.shape[1]
+  for index, unit in enumerate(units):
     for digit in range(1, side + 1):
       clash = unit[puzzle[unit] == digit]
       if clash.size > 1:
-        kind = ('row', 'column', 'box')[index // side]
+        group = min(index // side, 3)
+        kind = ('row', 'column', regions, 'extra unit')[group]
         first, second = (f'r{c // side + 1}c{c % side + 1}' for c in clash[:2])
         return (
-          f'digit {_SYMBOLS[digit - 1]} twice in {kind} {index % side + 1}'
+          f'digit {_SYMBOLS[digit - 1]} twice in {kind}'
+          f' {index - group * side + 1}'
           f' (cells {first} and {second})'
         )
   return None
 
 
 def solve(
-  puzzles: np.ndarray, *, limit: int = 2, box: Box | None = None
+  puzzles: np.ndarray,
+  *,
+  limit: int = 2,
+  box: Box | None = None,
+  units: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Solves puzzles exactly.
+  """Solve puzzles exactly.
 
   Args:
     puzzles: [B, N], 0 = empty.
-    limit: solutions of a puzzle after which its search ends.
-    box: see the module.
+    limit: number of solutions after which the search of a puzzle stops.
 
   Returns:
-    A solution each [B, N], zeros where there is none, and the number of
-    solutions [B], at most `limit`: 1 means exactly one.
+    One solution of each puzzle [B, N], zeros where there is none, and the
+    number of solutions [B], at most `limit`: 1 means exactly one.
   """
-  box = box_shape(puzzles.shape[-1], box)
-  return _search(_masks(puzzles, box), limit, box)
+  units = _resolve_units(puzzles.shape[-1], box, units)
+  found, owners, _ = search(candidates(puzzles), limit, units)
+  solutions = np.zeros(puzzles.shape, np.int8)
+  solutions[owners] = found
+  return solutions, np.bincount(owners, minlength=len(puzzles)).clip(max=limit)
 
 
-def _masks(puzzles: np.ndarray, box: Box) -> np.ndarray:
-  """Candidates of puzzles [B, N]: uint16 [N, B]."""
-  side = math.prod(box)
-  table = np.array([(1 << side) - 1, *(1 << d for d in range(side))], np.uint16)
-  return table[puzzles.T]
+def candidates(puzzles: np.ndarray) -> np.ndarray:
+  """Return the bit masks of puzzles [B, N]: uint16 or uint32 [N, B]."""
+  side = math.isqrt(puzzles.shape[1])
+  table = [(1 << side) - 1, *(1 << digit for digit in range(side))]
+  dtype = np.uint16 if side <= 16 else np.uint32
+  return np.array(table, dtype).take(puzzles.T)
 
 
 def _boards(masks: np.ndarray) -> np.ndarray:
@@ -136,121 +155,149 @@ def _boards(masks: np.ndarray) -> np.ndarray:
   return (np.bitwise_count(masks - 1) + 1).T.astype(np.int8)
 
 
-def _search(
-  masks: np.ndarray, limit: int, box: Box
-) -> tuple[np.ndarray, np.ndarray]:
-  """Solves boards of candidates [N, B]; limit and results as in `solve`."""
+def search(
+  masks: np.ndarray, limit: int, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+  """Enumerate the solutions of boards.
+
+  Args:
+    masks: candidates [N, B]; see `candidates`.
+    limit: number of solutions after which the search of a board stops. The last
+      step may find a few more.
+    units: [U, n].
+
+  Returns:
+    Solutions int8 [S, N], the board each one belongs to [S], and the number of
+    guesses for each board [B].
+  """
   num_cells, num_boards = masks.shape
-  solutions = np.zeros((num_boards, num_cells), np.int8)
-  counts = np.zeros(num_boards, np.int64)
-  for start in range(0, num_boards, _FRONTIER):
-    waiting = masks[:, start : start + _FRONTIER]
-    owners = np.arange(start, start + waiting.shape[1])
-    # The newest boards first, as in a depth-first search, and no more at once
-    # than there are puzzles, or puzzles of few givens would fill the memory.
-    width = max(64, owners.size)
-    while owners.size:
-      cut = max(0, owners.size - width)
-      old, owner = waiting[:, cut:], owners[cut:]
-      new, alive, solved = _narrow(old, box)
-      stuck = alive & ~solved & (new == old).all(0)
-      moving = alive & ~solved & ~stuck
-      solutions[owner[solved]] = _boards(new[:, solved])
-      np.add.at(counts, owner[solved], 1)
-      branches, parent = _branch(new[:, stuck])
-      waiting = np.concatenate(
-        [waiting[:, :cut], new[:, moving], branches], axis=1
-      )
-      owners = np.concatenate(
-        [owners[:cut], owner[moving], owner[stuck][parent]]
-      )
-      open_ = counts[owners] < limit
-      waiting, owners = waiting[:, open_], owners[open_]
-  return solutions, counts.clip(max=limit)
+  tables = _tables(units)
+  width = max(64, _FRONTIER // num_cells)
+  waiting, owners, started = masks[:, :0], np.arange(0), 0
+  solutions, solved_owners = [np.zeros((0, num_cells), np.int8)], [owners]
+  counts, guesses = np.zeros((2, num_boards), np.int64)
+  while owners.size or started < num_boards:
+    # The newest boards first, as in a depth-first search: the memory stays
+    # small even if the puzzles have few givens.
+    end = min(num_boards, started + max(0, width - owners.size))
+    waiting = np.concatenate([waiting, masks[:, started:end]], axis=1)
+    owners = np.concatenate([owners, np.arange(started, end)])
+    started = end
+    cut = max(0, owners.size - width)
+    old, owner = waiting[:, cut:], owners[cut:]
+    new, alive, solved = _narrow(old, tables)
+    is_open = alive & ~solved
+    stuck = is_open & (new == old).all(0)
+    solutions.append(_boards(new[:, solved]))
+    solved_owners.append(owner[solved])
+    np.add.at(counts, owner[solved], 1)
+    np.add.at(guesses, owner[stuck], 1)
+    branches, parent = _branch(new[:, stuck])
+    moving = is_open & ~stuck
+    branch_owners = owner[stuck][parent]
+    owners = np.concatenate([owners[:cut], owner[moving], branch_owners])
+    waiting = [waiting[:, :cut], new[:, moving], branches]
+    waiting = np.concatenate(waiting, axis=1)
+    if solved.any():
+      unfinished = counts[owners] < limit
+      waiting, owners = waiting[:, unfinished], owners[unfinished]
+  return np.concatenate(solutions), np.concatenate(solved_owners), guesses
+
+
+def _tables(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Return the cells of units [n, U], the units of cells, padded [K, N]."""
+  contains = np.zeros((len(units), units.max() + 1), bool)
+  np.put_along_axis(contains, units, True, axis=1)
+  count = contains.sum(0)
+  order = (~contains).argsort(0, kind='stable')[: count.max()]
+  order = np.where(np.arange(len(order))[:, None] < count, order, order[0])
+  return np.ascontiguousarray(units.T), order
+
+
+def _where_zero(test: np.ndarray, values: np.ndarray) -> np.ndarray:
+  """Return the values where `test` is 0, else 0; np.where is far slower."""
+  return values & (np.minimum(test, 1) - 1)
 
 
 def _narrow(
-  masks: np.ndarray, box: Box
+  masks: np.ndarray, tables: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Strikes out candidates once, by naked and hidden singles.
-
-  Args:
-    masks: [N, B].
-    box: (height, width).
+  """Strike out candidates [N, B] once, by naked and hidden singles.
 
   Returns:
-    The new masks; bool [B], no contradiction was met; bool [B], the given masks
+    The new masks; bool [B], no contradiction was met; bool [B], the masks given
     are a solution.
   """
-  height, width = box
-  full = np.uint16((1 << height * width) - 1)
-  # [band, row in band, stack, column in stack, board]
-  grid = masks.reshape(width, height, height, width, -1)
-  unit_axes = (2, 3), (0, 1), (1, 3)  # the cells of a row, a column, a box
-  single = np.where(grid & (grid - 1), np.uint16(0), grid)
-  taken = np.uint16(0)
-  for axes in unit_axes:
-    taken = taken | np.bitwise_or.reduce(single, axes, keepdims=True)
-  grid = np.where(single, grid, grid & ~taken)
-  alive = np.asarray(grid.all((0, 1, 2, 3)))
-  repeated, always_repeated = np.uint16(0), full
-  for axes in unit_axes:
-    cells = np.moveaxis(grid, axes, (0, 1))
-    seen = np.zeros(cells.shape[2:], np.uint16)
-    twice = np.zeros_like(seen)
-    for cell in np.ndindex(cells.shape[:2]):
-      twice |= seen & cells[cell]
-      seen |= cells[cell]
-    alive &= (seen == full).all((0, 1))
-    twice = np.expand_dims(twice, axes)
-    repeated, always_repeated = repeated | twice, always_repeated & twice
-  only = grid & ~always_repeated  # digits with no other place in some unit
-  clash = (single & repeated) | (only & (only - 1))
-  alive &= ~clash.any((0, 1, 2, 3))
-  solved = alive & single.all((0, 1, 2, 3))
-  return np.where(only, only, grid).reshape(masks.shape), alive, solved
+  # take() is several times as fast as indexing by an array.
+  unit_cells, cell_units = tables
+  single = _where_zero(masks & (masks - 1), masks)
+  taken = np.bitwise_or.reduce(single.take(unit_cells, 0), 0)  # [U, B]
+  taken = np.bitwise_or.reduce(taken.take(cell_units, 0), 0)  # [N, B]
+  masks = single | (masks & ~taken)
+  alive = masks.all(0)
+  seen = np.zeros((unit_cells.shape[1], masks.shape[1]), masks.dtype)
+  twice = seen.copy()  # digits with several places in a unit [U, B]
+  for cells in unit_cells:
+    cell_masks = masks.take(cells, 0)
+    twice |= seen & cell_masks
+    seen |= cell_masks
+  alive &= (seen == (1 << len(unit_cells)) - 1).all(0)
+  twice = twice.take(cell_units, 0)  # [K, N, B]
+  # Digits with no other place in some unit of the cell.
+  only = masks & ~np.bitwise_and.reduce(twice, 0)
+  clash = single & np.bitwise_or.reduce(twice, 0) | only & (only - 1)
+  alive &= ~clash.any(0)
+  solved = alive & single.all(0)
+  return only | _where_zero(only, masks), alive, solved
 
 
 def _branch(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Tries each candidate of an open cell that has the fewest.
+  """Try each candidate of the first open cell with the fewest.
 
   Args:
     masks: unsolved boards [N, B].
 
   Returns:
-    One board a candidate [N, C], and which board each came from: int [C].
+    One board per candidate [N, C], and the board each comes from: int [C].
   """
   bits = np.bitwise_count(masks)
   cells = np.where(bits > 1, bits, 99).argmin(0)
   options = masks[cells, np.arange(cells.size)]
-  parents, digits = np.nonzero(options[:, None] >> np.arange(16) & 1)
-  branches = masks[:, parents]
+  parents, digits = np.nonzero(options[:, None] >> np.arange(32) & 1)
+  branches = masks.take(parents, 1)
   branches[cells[parents], np.arange(parents.size)] = 1 << digits
   return branches, parents
 
 
-def _random_solutions(
-  rng: np.random.Generator, count: int, box_height: int, box_width: int
+def fill(
+  rng: np.random.Generator,
+  masks: np.ndarray,
+  units: np.ndarray,
+  max_passes: int | None = None,
 ) -> np.ndarray:
-  """Fills `count` empty boards by random guesses: int8 [count, N].
+  """Complete boards of candidates [N, B] by random guesses.
 
-  A board that meets a contradiction starts anew: about 3 % do on 9 x 9.
+  A board that meets a contradiction starts anew: about 3 % of the empty 9 x 9
+  boards do. Boards without a solution would go on forever.
+
+  Returns:
+    int8 [B, N], zeros for boards unfinished after `max_passes`.
   """
-  box = box_height, box_width
-  empty = _masks(np.zeros((1, math.prod(box) ** 2), np.int8), box)
-  masks = np.repeat(empty, count, axis=1)
-  full_boards = np.zeros((0, len(empty)), np.int8)
-  while len(full_boards) < count:
-    new, alive, solved = _narrow(masks, box)
-    full_boards = np.concatenate([full_boards, _boards(new[:, solved])])
+  tables = _tables(units)
+  boards = np.zeros(masks.T.shape, np.int8)
+  start, owners = masks, np.arange(masks.shape[1])
+  for passes in itertools.count():
+    if not owners.size or passes == max_passes:
+      return boards
+    new, alive, solved = _narrow(masks, tables)
+    boards[owners[solved]] = _boards(new[:, solved])
     stuck = np.flatnonzero(alive & ~solved & (new == masks).all(0))
     branches, parents = _branch(new[:, stuck])
     order = rng.permutation(parents.size)
     guess = order[np.unique(parents[order], return_index=True)[1]]
     new[:, stuck] = branches[:, guess]
-    new[:, ~alive | solved] = empty
-    masks = new
-  return full_boards[:count]
+    new[:, ~alive] = start[:, owners[~alive]]
+    masks, owners = new[:, ~solved], owners[~solved]
 
 
 def generate(
@@ -259,36 +306,50 @@ def generate(
   box_height: int,
   box_width: int,
   givens: int | None = None,
+  *,
+  units: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Makes puzzles with exactly one solution each.
+  """Make puzzles with exactly one solution each.
 
-  Takes givens away in random order, each unless that admits a second solution.
-  About 10 ms a minimal 9 x 9 board, but some seconds a 16 x 16 one.
-
-  Args:
-    rng: the source of randomness.
-    count: puzzles.
-    box_height: h.
-    box_width: w.
-    givens: where to stop; a board from which no more can go keeps more. None
-      makes each puzzle minimal.
+  A minimal 9 x 9 puzzle takes about 3 ms. Random guesses fill boards up to
+  16 x 16; for larger ones use `variants.generate`.
 
   Returns:
-    Puzzles and solutions, int8 [count, N] each.
+    Puzzles and solutions, int8 [count, N] each. See `minimize` for `givens`.
   """
   box = box_height, box_width
-  solutions = _random_solutions(rng, count, box_height, box_width)
-  puzzles = solutions.copy()
-  order = rng.permuted(np.tile(np.arange(puzzles.shape[1]), (count, 1)), axis=1)
-  for cells in order.T:
+  units = _resolve_units(math.prod(box) ** 2, box, units)
+  empty = np.zeros((count, units.max() + 1), np.int8)
+  solutions = fill(rng, candidates(empty), units)
+  return minimize(rng, solutions, solutions, givens, units=units), solutions
+
+
+def minimize(
+  rng: np.random.Generator,
+  puzzles: np.ndarray,
+  solutions: np.ndarray,
+  givens: int | None = None,
+  *,
+  units: np.ndarray | None = None,
+) -> np.ndarray:
+  """Take givens away in random order while the solution stays the only one.
+
+  Stops at `givens` givens; None makes each puzzle minimal. The puzzles [B, N],
+  each with exactly one solution, stay as they are; the result is a copy.
+  """
+  puzzles = puzzles.copy()
+  units = _resolve_units(puzzles.shape[1], None, units)
+  order = np.where(puzzles > 0, rng.random(puzzles.shape), 2).argsort(1)
+  for cells in order[:, : (puzzles > 0).sum(1).max(initial=0)].T:
     boards = np.flatnonzero((puzzles > 0).sum(1) > (givens or 0))
-    cells = cells[boards]
-    masks = _masks(puzzles[boards], box)
+    boards = boards[puzzles[boards, cells[boards]] > 0]
+    masks = candidates(puzzles[boards])
     # Any other solution has another digit in the cell to be emptied.
-    masks[cells, np.arange(boards.size)] ^= (1 << math.prod(box)) - 1
-    is_free = _search(masks, 1, box)[1] == 0
-    puzzles[boards[is_free], cells[is_free]] = 0
-  return puzzles, solutions
+    masks[cells[boards], np.arange(boards.size)] ^= (1 << units.shape[1]) - 1
+    owners = search(masks, 1, units)[1]
+    boards = np.delete(boards, np.unique(owners))
+    puzzles[boards, cells[boards]] = 0
+  return puzzles
 
 
 def add_givens(
@@ -297,7 +358,7 @@ def add_givens(
   solutions: np.ndarray,
   count: int | np.ndarray,
 ) -> np.ndarray:
-  """Fills `count` (an int, or [B]) random empty cells of puzzles [B, N]."""
+  """Fill `count` (an int, or [B]) random empty cells of puzzles [B, N]."""
   order = np.where(puzzles == 0, rng.random(puzzles.shape), 2).argsort(1)
   rank = order.argsort(1)  # of a cell among the empty ones; givens come last
   chosen = rank < np.reshape(count, (-1, 1))
@@ -305,16 +366,16 @@ def add_givens(
 
 
 def relabel(solutions: np.ndarray) -> np.ndarray:
-  """Renames digits so that the first row of each solution [B, N] is 1..n."""
+  """Rename digits so that the first row of each solution [B, N] is 1..n."""
   side = math.isqrt(solutions.shape[1])
   names = solutions[:, :side].argsort(1) + 1  # digit d becomes names[d - 1]
   return np.take_along_axis(names, solutions - 1, 1).astype(solutions.dtype)
 
 
 def parse(line: str, num_cells: int, *, box: Box | None = None) -> np.ndarray:
-  """Reads a puzzle of `num_cells` characters: int8 [num_cells].
+  """Read a puzzle of `num_cells` characters: int8 [num_cells].
 
-  0 or . is an empty cell; digits over 9 are letters, A = 10 to G = 16.
+  0 or . is an empty cell; digits over 9 are letters, A = 10 to P = 25.
 
   Raises:
     UserError: wrong length, unknown characters, or givens that clash.
@@ -337,5 +398,5 @@ def parse(line: str, num_cells: int, *, box: Box | None = None) -> np.ndarray:
 
 
 def format_board(board: np.ndarray) -> str:
-  """Writes a board [N] as `parse` reads it, 0 for empty cells."""
+  """Write a board [N] as `parse` reads it, 0 for empty cells."""
   return ''.join(('0' + _SYMBOLS)[digit] for digit in board)

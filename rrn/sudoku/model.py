@@ -10,6 +10,7 @@ never is a target: Palm et al.'s parameter count includes it).
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,8 +22,6 @@ from core import layers
 from core.errors import UserError, check_choice
 from rrn import candidates, network
 from rrn.sudoku import data
-
-PAPERS_NETWORK = 'cells', 'recurrent_relational_network'  # an earlier name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +47,7 @@ class ModelConfig:
     message_width, hidden_width: of `candidates.CandidateNetwork`.
     groups: of candidates: 'separate' weights for rows, columns, and boxes, or
       'shared' ones, which also fit other units.
+    intersections: groups are also the cells that two units share.
   """
 
   network: str = 'cells'
@@ -67,17 +67,21 @@ class ModelConfig:
   max_steps: int = 0
   message_width: int = 16
   hidden_width: int = 64
-  groups: str = 'shared'
+  groups: str = 'separate'
+  intersections: bool = True
 
   def __post_init__(self):
+    if self.network == 'recurrent_relational_network':  # in older folders
+      object.__setattr__(self, 'network', 'cells')
     if self.network == 'relation_network' and self.num_steps != 1:
       raise UserError(
         'a relation_network has one step: set config.model.num_steps=1, or ask'
         ' for it by --config=configs/rrn/sudoku.py:network=relation_network'
       )
-    if self.burn_in and self.network not in PAPERS_NETWORK:
+    is_recurrent = self.network in ('cells', 'candidates')
+    if self.burn_in and not is_recurrent:
       raise UserError(f'{self.network} has no burn-in: set model.burn_in=0')
-    if self.max_steps and self.network not in (*PAPERS_NETWORK, 'candidates'):
+    if self.max_steps and not is_recurrent:
       raise UserError(
         f'{self.network} has no states to carry: set config.model.max_steps=0'
       )
@@ -189,11 +193,10 @@ class SudokuCandidates(nnx.Module):
   """Passes messages between the candidates of a board, and scores them."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
-    self.groups = make_groups(
-      data.units(config.box_height, config.box_width),
-      is_shared=config.groups == 'shared',
+    self.config = config
+    self.groups = self._make_groups(
+      data.units(config.box_height, config.box_width)
     )
-    self.num_digits = config.box_height * config.box_width
     self.network = candidates.CandidateNetwork(
       len(self.groups.kinds),
       width=config.width,
@@ -205,6 +208,12 @@ class SudokuCandidates(nnx.Module):
     self.output = nnx.Linear(
       config.width, 1, use_bias=False, kernel_init=layers.glorot, rngs=rngs
     )
+
+  def for_units(self, units: Int[np.ndarray, 'U n']) -> 'SudokuCandidates':
+    """Return the network with the same weights on a board of other units."""
+    model = nnx.clone(self)
+    model.groups = self._make_groups(units)
+    return model
 
   def init_states(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N C D']:
     """Return the states before the first step, of C candidates a cell."""
@@ -230,23 +239,44 @@ class SudokuCandidates(nnx.Module):
     return states, logits
 
   def __call__(
-    self, puzzles: Int[Array, 'B N'], *, num_steps: int
+    self,
+    puzzles: Int[Array, 'B N'],
+    *,
+    num_steps: int,
+    burn_in: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'T B N K']:
-    """Return the logits of the first `num_steps` steps."""
+    """Return the logits of `num_steps` steps after `burn_in` others.
+
+    The gradient of the first `burn_in` steps is taken as 0.
+    """
     states = self.init_states(puzzles)
+    if not isinstance(burn_in, int) or burn_in:
+      given = self._given(puzzles)
+      states = jax.lax.stop_gradient(
+        jax.lax.fori_loop(
+          *(0, burn_in),
+          lambda _, states: self.network(states, given, self.groups),
+          states,
+        )
+      )
     return self.advance(puzzles, states, num_steps=num_steps)[1]
 
+  def _make_groups(self, units):
+    return make_groups(
+      units,
+      is_shared=self.config.groups == 'shared',
+      intersections=self.config.intersections,
+    )
+
   def _given(self, puzzles):
-    return jax.nn.one_hot(puzzles - 1, self.num_digits, dtype=bool)
+    num_digits = math.isqrt(puzzles.shape[1])
+    return jax.nn.one_hot(puzzles - 1, num_digits, dtype=bool)
 
 
 def make_groups(
-  units: Int[np.ndarray, 'U n'], *, is_shared: bool
+  units: Int[np.ndarray, 'U n'], *, is_shared: bool, intersections: bool = True
 ) -> candidates.Groups:
   """Return the groups of cells that the units of a board make.
-
-  Besides the units these are their intersections: the cells that two units
-  share, if they share more than one but not all.
 
   Args:
     units: the cells of each unit; with `is_shared=False` those of all rows, of
@@ -254,17 +284,20 @@ def make_groups(
     is_shared: units of all directions are one kind, and intersections another.
       Otherwise rows, columns, and boxes are three kinds, and the intersections
       of boxes with rows and with columns are two.
+    intersections: include the sets of cells that are in two units, if these are
+      more than one cell but not all.
   """
   members = np.zeros((len(units), units.max() + 1), bool)
   np.put_along_axis(members, units, True, axis=1)
-  if is_shared:
-    return candidates.Groups([members, _intersections(members, members)])
-  rows, columns, boxes = np.split(members, 3)
-  parts = [_intersections(lines, boxes) for lines in (rows, columns)]
-  return candidates.Groups([rows, columns, boxes, *parts])
+  kinds, crossings = [members], [(members, members)]
+  if not is_shared:
+    rows, columns, boxes = kinds = np.split(members, 3)
+    crossings = [(rows, boxes), (columns, boxes)]
+  parts = [_intersect(*pair) for pair in crossings if intersections]
+  return candidates.Groups([*kinds, *parts])
 
 
-def _intersections(some: np.ndarray, others: np.ndarray) -> np.ndarray:
+def _intersect(some: np.ndarray, others: np.ndarray) -> np.ndarray:
   """Return the distinct sets of several cells that are in two units."""
   both = some[:, None] & others
   size = both.sum(-1)

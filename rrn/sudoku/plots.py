@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import animation
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from core import plots
+from core import plots, storage
 from rrn.sudoku import data
 
+_FRAMES_PER_SECOND = 5
 _GIVEN, _DIGIT, _WRONG = plots.INK, plots.PALETTE[0], plots.PALETTE[1]
 
 
@@ -92,6 +94,43 @@ def digits_by_step(
       y, x = divmod(int(cell), box_height * box_width)
       axes.add_patch(Rectangle((x, y), 1, 1, color=_WRONG, alpha=0.25, lw=0))
   return figure
+
+
+@plots.style()
+def animate_digits(
+  path: str,
+  puzzle: np.ndarray,
+  probabilities: np.ndarray,
+  box_height: int,
+  box_width: int,
+):
+  """Writes a GIF of the digits of one board after each step.
+
+  Args:
+    path: of the file.
+    puzzle: [N], 0 is an empty cell.
+    probabilities: [T, N, K], of 0 (never drawn) and the digits.
+    box_height, box_width: rows and columns of a box.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
+  figure = Figure(figsize=(4.0, 4.3))
+  axes = figure.subplots()
+
+  def draw(step: int):
+    axes.clear()
+    axes.set_axis_off()
+    axes.set_title(f'{step} step{"s" if step > 1 else ""}')
+    _draw_grid(axes, box_height, box_width)
+    _draw_digits(axes, puzzle, probabilities[step - 1], box_height)
+
+  last = len(probabilities)
+  frames = [*range(1, last + 1), *[last] * (2 * _FRAMES_PER_SECOND)]
+  film = animation.FuncAnimation(figure, draw, frames, init_func=lambda: None)
+  writer = animation.PillowWriter(fps=_FRAMES_PER_SECOND)
+  with storage.reported_writes(path):
+    film.save(path, writer=writer, dpi=80)
 
 
 def _draw_grid(axes: Axes, box_height: int, box_width: int):

@@ -16,20 +16,33 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError, check_choice
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn.sudoku import baselines, builder, data, plots
+from rrn.sudoku import (
+  baselines,
+  builder,
+  data,
+  generate,
+  inference,
+  plots,
+)
 from rrn.sudoku.model import (
-  PAPERS_NETWORK,
   ModelConfig,
   SudokuCandidates,
   SudokuNetwork,
 )
 
+# Ranges of the guesses of an exact solver, as measures have them.
+GUESSES = {
+  '0_guesses': (0, 0),
+  '1_to_5_guesses': (1, 5),
+  '6_to_20_guesses': (6, 20),
+  '21_to_50_guesses': (21, 50),
+  'over_50_guesses': (51, 2**31 - 1),
+}
 # Each is a function of puzzles [B, N] and num_steps to logits [T, B, N, K].
 NETWORKS = {
-  **dict.fromkeys(PAPERS_NETWORK, SudokuNetwork),
+  'cells': SudokuNetwork,
   'candidates': SudokuCandidates,
   'relation_network': SudokuNetwork,
   'graph_relation_network': baselines.GraphRelationNetwork,
@@ -71,20 +84,31 @@ class SudokuTask:
     return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'puzzle' and 'solution', int8 [bases, N]."""
+    """'puzzle' and 'solution', int8 [bases, N].
+
+    Training also has 'hard_puzzle' and 'hard_solution' if it draws from them.
+    """
     if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
       logging.warning(
         'training on generated puzzles; for those of the paper get its two'
         ' files, see rrn/README.md, name their folder by --config.data.dir, and'
         ' add source=royle17 to the arguments of the config'
       )
-    return builder.load(
+    columns = builder.load(
       self.data.source,
       split,
       data_dir=self.data.dir,
       box=self.box,
       num_puzzles=self.data.num_puzzles,
     )
+    if self.data.hard_share and split == 'train':
+      hard = self._hard_puzzles(split)
+      columns |= {f'hard_{name}': hard[name] for name in columns}
+    return columns
+
+  def _hard_puzzles(self, split: str) -> dict[str, np.ndarray]:
+    """'puzzle', 'solution', and the 'guesses' that an exact solver needs."""
+    return builder.load('hard', split, num_puzzles=self.data.num_hard_puzzles)
 
   def batch(
     self,
@@ -95,26 +119,9 @@ class SudokuTask:
     step: jax.Array,
   ) -> Batch:
     """Draws bases, symmetries and extra givens; 'puzzle', 'solution' [B, N]."""
-    low, high = givens_range(self.data, step)
-
-    def example(key):
-      base_key, symmetry_key, count_key, cells_key = jax.random.split(key, 4)
-      base = jax.random.randint(base_key, (), 0, len(arrays['puzzle']))
-      boards = jnp.stack([arrays['puzzle'][base], arrays['solution'][base]])
-      boards = boards.astype(jnp.int32)
-      if self.data.symmetries != 'none':
-        boards = transform(
-          symmetry_key,
-          boards,
-          self.box,
-          digits_only=self.data.symmetries == 'digits',
-        )
-      givens = jax.random.randint(count_key, (), low, high + 1)
-      puzzle, solution = boards
-      puzzle = add_givens(cells_key, puzzle, solution, givens)
-      return {'puzzle': puzzle, 'solution': solution}
-
-    return jax.vmap(example)(jax.random.split(key, size))
+    return generate.draw(
+      key, arrays, size=size, step=step, box=self.box, config=self.data
+    )
 
   def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
     """Return `size` boards that are done, and so give way to new ones."""
@@ -200,7 +207,7 @@ class SudokuTask:
       )
       for name, period in (('validation', self.evals.every), ('test', 0))
     }
-    if self.model_config.network in PAPERS_NETWORK:
+    if self.model_config.network == 'cells':
 
       def measure(model, batch):
         model = nnx.clone(model)
@@ -212,7 +219,25 @@ class SudokuTask:
       evaluators['test_zero_positions'] = make(
         arrays=self._hardest_test_set, measure=measure, every=0
       )
+    if self.data.hard_share:
+      for split, period in (('validation', self.evals.every), ('test', 0)):
+        evaluators[f'{split}_hard'] = make(
+          arrays=functools.partial(self._hard_evaluation_set, split),
+          measure=functools.partial(self._measure, split),
+          every=period,
+        )
     return evaluators
+
+  def _hard_evaluation_set(self, split: str) -> dict[str, np.ndarray]:
+    """Up to `evals.boards_per_guesses` boards of each range of guesses."""
+    columns = self._hard_puzzles(split)
+    guesses = columns['guesses']
+    rows = [
+      np.flatnonzero((low <= guesses) & (guesses <= high))
+      for low, high in GUESSES.values()
+    ]
+    rows = np.concatenate([x[: self.evals.boards_per_guesses] for x in rows])
+    return {name: column[rows] for name, column in columns.items()}
 
   def _is_published(self, split: str) -> bool:
     """Whether a split is the paper's test file."""
@@ -248,7 +273,10 @@ class SudokuTask:
     return {'puzzle': puzzle, 'solution': solution}
 
   def _measure(self, split: str, model: Any, batch: Batch) -> Metrics:
-    """Shares of boards, cells and rule-abiding answers, by steps and givens."""
+    """Shares of boards, cells, and rule-abiding answers, by steps and kind.
+
+    The kinds are numbers of givens, or of guesses where the batch has them.
+    """
     puzzle, solution, weight = (
       batch[name] for name in ('puzzle', 'solution', 'weight')
     )
@@ -256,31 +284,48 @@ class SudokuTask:
     answers = logits.argmax(-1)  # [T, B, N]
     right = answers == solution
     solved = right.all(-1)  # [T, B]
-    low, high = self.evals.givens
-    givens = jnp.arange(low, high + 1)
-    has_givens = (puzzle > 0).sum(-1)[:, None] == givens  # [B, G]
-    by_givens = Metric.mean(
-      solved[:, :, None], has_givens * weight[:, None], axis=1
-    )
-    metrics = {'solved_by_step': by_givens}  # [T, G]
+    kinds, is_kind = self._kinds(batch)
+    by_kind = Metric.mean(solved[:, :, None], is_kind * weight[:, None], axis=1)
+    metrics = {'solved_by_step': by_kind}  # [T, kinds]
     # The other sets have each of their puzzles with each number of givens.
-    is_independent = self._is_published(split)
+    is_independent = 'guesses' in batch or self._is_published(split)
     for steps in self.evals.num_steps:
       last = steps - 1
       name = f'steps_{steps}'
-      valid = is_valid(answers[last], puzzle, self.box)
-      for measure, share in (('solved', solved[last]), ('valid', valid)):
+      units = data.units(*self.box)
+      valid = inference.is_valid(answers[last], puzzle, units)
+      for measure, share in (
+        ('solved', solved[last]),
+        ('valid', valid),
+        # Solved at an earlier step, and not at this one.
+        ('lost', solved[:last].any(0) & ~solved[last]),
+      ):
         metrics[f'{name}/{measure}'] = Metric.mean(
           share, weight, is_independent=is_independent
         )
       metrics[f'{name}/cells'] = Metric.mean(
         right[last], weight[:, None], is_independent=False
       )
-      for column, count in enumerate(range(low, high + 1)):
-        metrics[f'{name}/solved_{count}_givens'] = jax.tree.map(
-          lambda x, last=last, column=column: x[last, column], by_givens
+      for column, kind in enumerate(kinds):
+        metrics[f'{name}/solved_{kind}'] = jax.tree.map(
+          lambda x, last=last, column=column: x[last, column], by_kind
         )
     return metrics
+
+  def _kinds(self, batch: Batch) -> tuple[list[str], jax.Array]:
+    """Names of kinds, and which board is of which: bool [B, kinds]."""
+    if 'guesses' in batch:
+      return list(GUESSES), jnp.stack(
+        [
+          (low <= batch['guesses']) & (batch['guesses'] <= high)
+          for low, high in GUESSES.values()
+        ],
+        axis=-1,
+      )
+    low, high = self.evals.givens
+    givens = jnp.arange(low, high + 1)
+    is_kind = (batch['puzzle'] > 0).sum(-1)[:, None] == givens
+    return [f'{count}_givens' for count in range(low, high + 1)], is_kind
 
   def figures(
     self, values: Mapping[str, Any], model: Any = None
@@ -293,7 +338,7 @@ class SudokuTask:
         plots.solved_by_step(curve, range(low, high + 1), trained)
       )
       for name, curve in values.items()
-      if name.endswith('/solved_by_step')
+      if name.endswith('/solved_by_step') and '_hard/' not in name
     }
     if model is not None:
       columns = self._evaluation_set('validation')
@@ -314,95 +359,6 @@ class SudokuTask:
 
   def predict(
     self, model: Any, lines: Iterable[str]
-  ) -> Iterator[str | UserError]:
-    """Solves one puzzle a line; warns of answers that break the rules."""
-    graphdef, params = nnx.split(model)
-    steps, box = max(self.evals.num_steps), self.box
-
-    @jax.jit
-    def solve(params, columns):
-      puzzles = columns['puzzle']
-      logits = nnx.merge(graphdef, params)(puzzles, num_steps=steps)
-      answers = logits[-1].argmax(-1)
-      # Rows of a board, and whether it obeys the rules.
-      return jnp.column_stack([answers, is_valid(answers, puzzles, box)])
-
-    def parse(line):
-      return {'puzzle': data.parse(line, math.prod(box) ** 2, box=box)}
-
-    wrong = total = 0
-    for row in answer_lines(
-      lines, parse=parse, solve=functools.partial(solve, params)
-    ):
-      if isinstance(row, UserError):
-        yield row
-      else:
-        total += 1
-        wrong += not row[-1]
-        yield data.format_board(row[:-1])
-    if wrong:
-      logging.warning('%d of %d answers break the rules', wrong, total)
-
-
-def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
-  """Bounds of the number of givens at a step: the curriculum (ours).
-
-  They move linearly from `start_givens` to `givens` in `curriculum_steps`
-  updates; the paper's training has `curriculum_steps = 0`.
-  """
-  done = jnp.clip(step / max(config.curriculum_steps, 1), 0, 1)
-  if not config.curriculum_steps:
-    done = 1.0
-  start, end = jnp.array(config.start_givens), jnp.array(config.givens)
-  low, high = jnp.round(start + (end - start) * done).astype(jnp.int32)
-  return low, high
-
-
-def transform(key, boards, box: data.Box, *, digits_only: bool):
-  """Maps boards [..., N] by one random symmetry of Sudoku.
-
-  Digits are relabelled; unless `digits_only`, bands, stacks, the rows and
-  columns inside them are permuted and square boxes may be transposed.
-  """
-  side = math.prod(box)
-  digit_key, row_key, column_key, transpose_key = jax.random.split(key, 4)
-  digits = 1 + jax.random.permutation(digit_key, side)
-  boards = jnp.concatenate([jnp.zeros(1, digits.dtype), digits])[boards]
-  if digits_only:
-    return boards
-  grids = boards.reshape(*boards.shape[:-1], side, side)
-  rows = _permute_lines(row_key, side // box[0], box[0])
-  columns = _permute_lines(column_key, side // box[1], box[1])
-  grids = grids[..., rows, :][..., columns]
-  if box[0] == box[1]:
-    flip = jax.random.bernoulli(transpose_key)
-    grids = jnp.where(flip, grids.swapaxes(-1, -2), grids)
-  return grids.reshape(boards.shape)
-
-
-def _permute_lines(key, groups: int, size: int):
-  """A permutation of lines that permutes groups, and lines inside each."""
-  group_key, line_key = jax.random.split(key)
-  order = jax.random.permutation(group_key, groups)
-  lines = jax.vmap(lambda key: jax.random.permutation(key, size))(
-    jax.random.split(line_key, groups)
-  )
-  return (order[:, None] * size + lines).ravel()
-
-
-def add_givens(key, puzzle, solution, givens):
-  """Fills random empty cells of `puzzle` [N] until it has `givens` of them."""
-  order = jax.random.uniform(key, puzzle.shape)
-  order = jnp.where(puzzle > 0, -1.0, order)  # its own givens come first
-  rank = jnp.argsort(jnp.argsort(order))
-  keep = jnp.maximum(givens, (puzzle > 0).sum())
-  return jnp.where(rank < keep, solution, 0)
-
-
-def is_valid(answers, puzzles, box: data.Box):
-  """Whether each answer [B, N] solves its puzzle by the rules: bool [B]."""
-  side = math.prod(box)
-  counts = jax.nn.one_hot(answers - 1, side)[:, data.units(*box)]
-  complete = (counts.sum(2) == 1).all((1, 2))
-  agrees = ((puzzles == 0) | (puzzles == answers)).all(1)
-  return complete & agrees
+  ) -> Iterator[str | UserError | None]:
+    """Solves the puzzles of a text; see `inference.answer`."""
+    return inference.answer(model, lines, box=self.box, evals=self.evals)

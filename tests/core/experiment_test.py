@@ -1,7 +1,9 @@
 """What is refused of a config, and how far the weights of a folder are."""
 
+import io
 import json
 import sys
+import types
 
 import pytest
 
@@ -176,3 +178,51 @@ def test_a_folder_that_holds_only_an_outcome_is_not_trained_in(
   with pytest.raises(UserError, match='no checkpoint to go on from'):
     loop.run(toy_task.make_config(), str(tmp_path))
   assert (tmp_path / name).read_text() == 'kept'
+
+
+class Echo:
+  """A task that answers lines with themselves, and errs on some."""
+
+  def predict(self, model, lines):
+    for line in lines:
+      if line.startswith('bad'):
+        number = int(line[4:]) if line[4:] else None
+        yield UserError('of\ntwo lines', line=number)
+      else:
+        yield None if line == 'none' else line
+
+
+TEXT = 'a\r\n\nbad\nnone\nbad 7\nb\rc\x0bd\u2028e\n\u00e9'
+ANSWERS = ['a', '', '', '', '', 'b\rc\x0bd\u2028e', '\u00e9', '']
+
+
+@pytest.mark.parametrize('is_file', [True, False])
+def test_predict_prints_a_line_for_each_answer(
+  tmp_path, monkeypatch, capsys, is_file
+):
+  path = tmp_path / 'lines'
+  path.write_bytes(TEXT.encode('utf-8-sig'))
+  trained = types.SimpleNamespace(task=Echo(), model=None)
+  with path.open() as stdin:
+    monkeypatch.setattr(sys, 'stdin', stdin)
+    assert not experiment.predict(trained, str(path) if is_file else '-')
+    assert not stdin.closed
+  output = capsys.readouterr()
+  assert output.out.split('\n') == ANSWERS
+  assert output.err.splitlines() == [
+    'error: line 3: of two lines',
+    'error: line 7: of two lines',
+  ]
+
+
+def test_predict_is_content_without_errors(monkeypatch, capsys):
+  monkeypatch.setattr(sys, 'stdin', io.StringIO('a\n\n'))
+  trained = types.SimpleNamespace(task=Echo(), model=None)
+  assert experiment.predict(trained, '-')
+  assert capsys.readouterr() == ('a\n\n', '')
+
+
+def test_predict_without_its_file():
+  trained = types.SimpleNamespace(task=Echo(), model=None)
+  with pytest.raises(UserError, match='--input=none: No such file'):
+    experiment.predict(trained, 'none')

@@ -1,10 +1,13 @@
 """Every line has its answer, in order, whatever the chunks."""
 
+import threading
+import time
+
 import numpy as np
 import pytest
 
+from core import lines
 from core.errors import UserError
-from core.lines import answer_lines
 
 SHAPES = []  # of the columns of each call
 
@@ -22,9 +25,9 @@ def solve(columns):
 
 @pytest.mark.parametrize('count', [0, 1, 63, 64, 65, 200])
 def test_answers_come_in_order(count):
-  lines = [('bad', '', str(n))[n % 3] for n in range(count)]
+  texts = [('bad', '', str(n))[n % 3] for n in range(count)]
   SHAPES.clear()
-  answers = list(answer_lines(lines, parse=parse, solve=solve))
+  answers = list(lines.answer_lines(texts, parse=parse, solve=solve))
   assert len(answers) == count
   for n, answer in enumerate(answers):
     if n % 3 == 0:
@@ -33,10 +36,81 @@ def test_answers_come_in_order(count):
       assert answer is None
     else:
       np.testing.assert_array_equal(answer, [n, 2 * n])
-  assert len(set(SHAPES)) <= 1  # compiled once
+  assert set(SHAPES) <= {(1,), (64,)}  # compiled twice at most
 
 
 def test_nothing_asked_calls_nothing():
   SHAPES.clear()
-  assert list(answer_lines(['', ''], parse=parse, solve=solve)) == [None, None]
+  answers = lines.answer_lines(['', ''], parse=parse, solve=solve)
+  assert list(answers) == [None, None]
   assert not SHAPES
+
+
+def test_a_chunk_is_full_where_the_input_is_fast(monkeypatch):
+  monkeypatch.setattr(lines, '_PAUSE', 30)  # on a busy machine all is slow
+  SHAPES.clear()
+  texts = [str(n) for n in range(128)]
+  assert len(list(lines.answer_lines(texts, parse=parse, solve=solve))) == 128
+  assert SHAPES == [(64,), (64,)]
+
+
+def test_no_answer_waits_for_the_next_line():
+  """A program writes a burst of lines, and reads its answers before the next.
+
+  If an answer waited for a later line, both sides would wait for ever.
+  """
+  answered = threading.Semaphore(0)
+
+  def texts():
+    for burst in (1, 1, 3, 2, 70):
+      for _ in range(burst):
+        yield str(burst)
+      for _ in range(burst):
+        assert answered.acquire(timeout=30)
+
+  count = 0
+  for answer in lines.answer_lines(texts(), parse=parse, solve=solve):
+    answered.release()
+    count += 1
+    assert answer[1] == 2 * answer[0]
+  assert count == 77
+
+
+def test_items_come_back_with_answers_by_shape(monkeypatch):
+  monkeypatch.setattr(lines, '_PAUSE', 30)
+  items = [np.full(size, n) for n, size in enumerate((4, 9, 4, 9, 9, 16))]
+
+  def total(columns):
+    SHAPES.append(columns['x'].shape)
+    return columns['x'].sum(1)
+
+  SHAPES.clear()
+  pairs = list(
+    lines.answer_in_batches(items, parse=lambda x: {'x': x}, solve=total)
+  )
+  assert all(x is item for (x, _), item in zip(pairs, items, strict=True))
+  assert [answer for _, answer in pairs] == [x.sum() for x in items]
+  assert sorted(SHAPES) == [(1, 16), (64, 4), (64, 9)]
+
+
+def test_a_failure_while_reading_reaches_the_caller():
+  def texts():
+    yield '1'
+    raise OSError('the disk')
+
+  answers = lines.answer_lines(texts(), parse=parse, solve=solve)
+  assert next(answers)[0] == 1
+  with pytest.raises(OSError, match='the disk'):
+    next(answers)
+
+
+def test_a_caller_that_stops_ends_the_reader():
+  before = threading.active_count()
+  texts = (str(n) for n in range(1000))
+  answers = lines.answer_lines(texts, parse=parse, solve=solve)
+  next(answers)
+  answers.close()
+  deadline = time.monotonic() + 30
+  while threading.active_count() > before and time.monotonic() < deadline:
+    time.sleep(0.01)
+  assert threading.active_count() == before

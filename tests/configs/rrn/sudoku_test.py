@@ -18,7 +18,7 @@ def test_other_boards_have_no_numbers_of_the_paper(arg):
 
 
 def test_the_papers_boards_have_them():
-  for arg in (None, 'cpu,source=royle17'):
+  for arg in (None, 'cpu,source=royle17,network=cells'):
     report = sudoku.get_config(arg).report
     assert {name: text for name, text in report.items() if text} == {
       'test/steps_64/solved_17_givens': '96.6 %',

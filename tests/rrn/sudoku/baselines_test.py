@@ -34,7 +34,8 @@ def boards(count=6):
 @pytest.mark.parametrize(
   'network, count',
   [
-    ('recurrent_relational_network', 201_098),
+    ('cells', 201_098),
+    ('candidates', 26_592),
     ('relation_network', 201_098),
     ('graph_relation_network', 944_874),
     ('deep_messages', 448 + 32_640 + 2_030 + 3 * 110),
@@ -67,9 +68,7 @@ def test_every_parameter_has_a_gradient_and_none_a_scatter(network):
   assert 'scatter' not in str(jax.make_jaxpr(jax.grad(loss))(params))
 
 
-@pytest.mark.parametrize(
-  'network', sorted({*task.NETWORKS} - {'recurrent_relational_network'})
-)
+@pytest.mark.parametrize('network', sorted({*task.NETWORKS} - {'cells'}))
 def test_smoke_size_learns(network):
   config = sudoku.get_config(f'smoke,network={network}')
   experiment = task.make_task(config)
@@ -194,14 +193,17 @@ def test_givens_do_not_count_for_the_convolutions():
 @pytest.mark.parametrize(
   'overrides, message',
   [
-    ({'network': 'gpt'}, 'one of recurrent_relational_network'),
+    ({'network': 'gpt'}, 'one of cells'),
     ({'network': 'relation_network'}, 'network=relation_network'),
     ({'network': 'mlp', 'burn_in': 3}, 'burn_in=0'),
+    ({'network': 'mlp', 'max_steps': 64}, 'max_steps=0'),
+    ({'burn_in': 8, 'max_steps': 64}, 'set one of them to 0'),
+    ({'groups': 'some'}, 'groups'),
     ({'loss_steps': 'first'}, "'all' or 'last'"),
   ],
 )
 def test_mistakes_name_what_to_change(overrides, message):
-  config = sudoku.get_config('smoke')
+  config = sudoku.get_config('smoke,network=cells')
   config.model.update(overrides)
   with pytest.raises(UserError, match=message):
     task.make_task(config)
@@ -240,7 +242,8 @@ def test_sweep_has_every_row_of_the_table(size):
       for steps in config.evals.num_steps[-1:]
     }
     assert hardest == {
-      'recurrent_relational_network': '96.6 %',
+      'cells': '96.6 %',
+      'candidates': '96.6 %',
       'relation_network': '0 %',
       'graph_relation_network': '0 %',
       'mlp': '',

@@ -9,8 +9,7 @@ from flax import nnx
 from configs.rrn import sudoku
 from core import layers
 from core.errors import UserError
-from rrn.sudoku import data, task
-from rrn.sudoku.model import SudokuNetwork
+from rrn.sudoku import data, generate, task
 
 
 @pytest.fixture(scope='module')
@@ -52,12 +51,63 @@ def test_digit_symmetry_keeps_the_places_of_the_base(bases):
   assert not {tuple(row) for row in moved['puzzle'] > 0} <= places
 
 
+def test_boards_stay_until_they_are_solved_or_too_old(bases):
+  """Solved boards and old ones give way to new ones; others keep theirs."""
+  config = sudoku.get_config('smoke,box=3x3')
+  config.model.num_steps, config.model.max_steps = 2, 6
+  experiment = task.make_task(config)
+  model = experiment.make_model(nnx.Rngs(0))
+  batch = {name: jnp.asarray(x[:4], int) for name, x in bases.items()}
+  carry = experiment.init_carry(jax.random.key(0), 4)
+  step = jax.jit(lambda *args: experiment.loss(model, *args)[1:])
+  metrics, carry = step(batch, jax.random.key(0), carry)
+  assert metrics['new_boards'].result() == 1
+  np.testing.assert_array_equal(carry['puzzle'], batch['puzzle'])
+  np.testing.assert_array_equal(carry['num_steps'], [2] * 4)
+  full = batch['solution'][1]  # its answer is right from the first step on
+  carry['puzzle'] = carry['puzzle'].at[1].set(full)
+  carry['num_steps'] = carry['num_steps'].at[3].set(4)
+  before = carry
+  new = jax.tree.map(lambda x: x[::-1], batch)
+  metrics, carry = step(new, jax.random.key(0), carry)
+  assert metrics['new_boards'].result() == 0
+  _, logits = model.advance(before['puzzle'], before['states'], num_steps=2)
+  solved = (logits[-1].argmax(-1) == before['solution']).all(-1)
+  expected = np.where(solved, 6, [4, 4, 4, 6])
+  np.testing.assert_array_equal(carry['num_steps'], expected)
+  metrics, carry = step(new, jax.random.key(0), carry)
+  is_new = expected == 6
+  assert is_new[3] and not is_new.all()
+  assert metrics['new_boards'].result() == is_new.mean()
+  np.testing.assert_array_equal(
+    carry['puzzle'],
+    np.where(is_new[:, None], new['puzzle'], before['puzzle']),
+  )
+  np.testing.assert_array_equal(
+    carry['num_steps'][is_new], np.full(is_new.sum(), 2)
+  )
+
+
+@pytest.mark.parametrize('network', ['cells', 'candidates'])
+def test_segments_of_steps_are_one_run(network, bases):
+  config = sudoku.get_config(f'smoke,box=3x3,network={network}')
+  model = task.make_task(config).make_model(nnx.Rngs(0))
+  puzzles = jnp.asarray(bases['puzzle'][:2], int)
+  states, parts = model.init_states(puzzles), []
+  for steps in (2, 1, 3):
+    states, logits = model.advance(puzzles, states, num_steps=steps)
+    parts.append(logits)
+  np.testing.assert_allclose(
+    np.concatenate(parts), model(puzzles, num_steps=6), atol=1e-5
+  )
+
+
 def move(boards, box, count):
   """Boards [..., N], each moved by `count` symmetries."""
   boards = jnp.asarray(boards, int)
   keys = jax.random.split(jax.random.key(0), count)
   moved = jax.vmap(
-    lambda key: task.transform(key, boards, box, digits_only=False)
+    lambda key: generate.transform(key, boards, box, digits_only=False)
   )(keys)
   return np.asarray(moved)
 
@@ -86,12 +136,12 @@ def test_curriculum_goes_from_start_to_end():
   config = sudoku.get_config('cpu').data
   config.start_givens, config.givens = (40, 55), (17, 34)
   config.curriculum_steps = 100
-  bounds = [task.givens_range(config, step) for step in (0, 50, 100, 1000)]
+  bounds = [generate.givens_range(config, step) for step in (0, 50, 100, 1000)]
   np.testing.assert_array_equal(
     bounds, [(40, 55), (28, 44), (17, 34), (17, 34)]
   )
   config.curriculum_steps = 0
-  np.testing.assert_array_equal(task.givens_range(config, 0), (17, 34))
+  np.testing.assert_array_equal(generate.givens_range(config, 0), (17, 34))
 
 
 def test_cross_entropy_is_the_negative_log_probability():
@@ -104,17 +154,7 @@ def test_cross_entropy_is_the_negative_log_probability():
     np.testing.assert_allclose(losses[t, b, n], expected, rtol=1e-5)
 
 
-def test_validity_agrees_with_the_rules(bases):
-  puzzles, solutions = bases['puzzle'].copy(), bases['solution'].copy()
-  solutions[0, [0, 1]] = solutions[0, [1, 0]]  # breaks columns
-  cell = np.flatnonzero(puzzles[1])[0]
-  puzzles[1, cell] = puzzles[1, cell] % 9 + 1  # a given not kept
-  valid = task.is_valid(jnp.asarray(solutions), jnp.asarray(puzzles), (3, 3))
-  np.testing.assert_array_equal(valid, data.is_solution(solutions, puzzles))
-  assert not valid[:2].any() and valid[2:].all()
-
-
-class Oracle(SudokuNetwork):
+class Oracle(nnx.Module):
   """Answers by a table until `from_step`, and one digit wrong before."""
 
   def __init__(self, puzzles, solutions, from_step):
@@ -140,6 +180,7 @@ def test_measures_of_an_oracle(smoke):
   values = {name: metric.result() for name, metric in measured.items()}
   assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
   assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
+  assert values['steps_16/lost'] == 0
   np.testing.assert_allclose(values['steps_8/cells'], 15 / 16)
   assert measured['steps_8/solved'].weight == weight.sum()
   assert values['solved_by_step'].shape == (16, 7)
@@ -151,6 +192,21 @@ def test_measures_of_an_oracle(smoke):
   for count in range(4, 11):
     name = f'steps_16/solved_{count}_givens'
     assert measured[name].weight == weight[givens == count].sum()
+
+
+def test_boards_that_were_solved_before_are_lost(smoke):
+  columns = smoke._evaluation_set('validation')
+  columns = {name: jnp.asarray(x[:8], int) for name, x in columns.items()}
+
+  def model(puzzles, *, num_steps):
+    right = jax.nn.one_hot(columns['solution'], 5)
+    is_right = jnp.arange(num_steps)[:, None] < 9  # [T, B]
+    is_right |= jnp.arange(8) < 6
+    return jnp.where(is_right[..., None, None], right, 0 * right)
+
+  measured = smoke._measure('test', model, columns | {'weight': jnp.ones(8)})
+  assert measured['steps_8/lost'].result() == 0
+  assert measured['steps_16/lost'].result() == 2 / 8
 
 
 def test_evaluation_sets_hold_each_number_of_givens(smoke):

@@ -1,0 +1,153 @@
+"""Plain forms of the two networks on Sudoku, and counts of their operations.
+
+The plain forms have the parameters and the values of ours, as one would write
+the equations with messages for single edges. `rrn_sudoku.py` measures what the
+rearrangements of ours save.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rrn import plain
+from rrn.sudoku import data, model, task
+
+
+class PlainCells(model.SudokuNetwork):
+  """The same parameters, in the form of the paper's equations."""
+
+  def __call__(self, puzzles, *, num_steps, burn_in=0):
+    """Return the logits of every step."""
+    assert not burn_in  # the plain form has none
+    row, column = np.divmod(np.arange(puzzles.shape[1]), 9)
+    position = jnp.concatenate(
+      [self.row_embedding[row], self.column_embedding[column]], -1
+    )
+    position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
+    digits = self.digit_embedding[puzzles]
+    inputs = self.pre(jnp.concatenate([digits, position], -1))
+    states = plain.pass_messages(
+      self.network, inputs, self.graph, num_steps=num_steps
+    )
+    return self.output(states)
+
+
+class PlainCandidates(model.SudokuCandidates):
+  """The same parameters; each member of each group sends and gets a message."""
+
+  def advance(self, puzzles, states, *, num_steps):
+    """Return the states after `num_steps` more steps, and their logits."""
+    shape, network = states.shape, self.network
+    given = self._given(puzzles).reshape(len(puzzles), -1)
+    kernels, biases = (
+      jnp.split(x[...], len(network.groups), -1)
+      for x in (network.send.kernel, network.send.bias)
+    )
+
+    def update(states, _):
+      received = [states]
+      for members, kernel, bias, transform in zip(
+        list_members(self.groups), kernels, biases, network.groups, strict=True
+      ):
+        sent = jax.nn.relu(states[:, members] @ kernel + bias)
+        group = jax.nn.relu(transform(sent.mean(2)))
+        zeros = jnp.zeros((*states.shape[:2], group.shape[-1]))
+        received.append(zeros.at[:, members].add(group[:, :, None]))
+      layers = network.hidden, *network.receive
+      kernel = jnp.concatenate([layer.kernel[...] for layer in layers])
+      hidden = jnp.concatenate(received, -1) @ kernel
+      hidden += network.inputs[...][given.astype(int)]
+      states += network.update(jax.nn.relu(hidden))
+      states *= jax.lax.rsqrt(jnp.square(states).mean(-1, keepdims=True) + 1e-6)
+      return states, self.output(states)[..., 0]
+
+    flat = states.reshape(len(puzzles), -1, shape[-1])
+    states, logits = jax.lax.scan(update, flat, length=num_steps)
+    logits = logits.reshape(num_steps, *shape[:-1])
+    # 0 is no digit.
+    logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
+    return states.reshape(shape), logits
+
+
+def list_members(groups, num_symbols: int = 9) -> list[np.ndarray]:
+  """Return the candidates [groups, members] of the groups of each kind."""
+  num_positions = groups.kinds[0].shape[1]
+  candidates = np.arange(num_positions * num_symbols).reshape(-1, num_symbols)
+  lists = [candidates]
+  for kind in groups.kinds:
+    members = [candidates[positions].T for positions in kind]
+    lists.append(np.concatenate(members))
+  return lists
+
+
+PLAIN = {'cells': PlainCells, 'candidates': PlainCandidates}
+
+
+class PlainTask(task.SudokuTask):
+  """The task with the plain form of the network."""
+
+  def make_model(self, rngs):
+    """Build the network."""
+    make = PLAIN[self.model_config.network]
+    return make(self.model_config, dtype=self.dtype, rngs=rngs)
+
+
+def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
+  """Count operations of the matrix products in forward and backward on a board.
+
+  A multiplication with its addition counts as two. The backward pass has two
+  products for each of the forward's: one for the inputs' gradient, one for the
+  kernel's. Left out: what is not a matrix product; the digits' embedding; the
+  products of two kernels, which are shared by all boards.
+  """
+  if config.network == 'candidates':
+    return _count_candidates(config, is_plain=is_plain)
+  neighbours = data.neighbours(config.box_height, config.box_width)
+  num_nodes, degree = neighbours.shape
+  width, side = config.width, config.box_height * config.box_width
+  square = width**2
+  before = 3 * config.embedding_width * width + config.pre_layers * square
+  if is_plain:
+    messages = degree * (config.message_layers + 2) * square
+    node = (config.node_layers + 2) * square
+  else:
+    before += square  # the part of the node function that is the same each step
+    messages = (2 + degree * (config.message_layers - 1)) * square
+    node = config.node_layers * square
+  each_step = messages + node + 8 * square + width * (side + 1)
+  return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
+
+
+def _count_candidates(config, *, is_plain: bool) -> int:
+  """As `count_flops`; sums over groups are products with constants in ours."""
+  groups = make_groups(config)
+  lists = list_members(groups)
+  num_positions, num_symbols = lists[0].shape
+  num_nodes = num_positions * num_symbols
+  width, messages = config.width, config.message_width
+  hidden = config.hidden_width
+  num_senders = num_nodes * len(lists)
+  num_receivers = num_nodes * len(groups.kinds) + num_positions
+  sums = 0
+  if is_plain:
+    num_senders = sum(members.size for members in lists)
+    num_receivers = num_nodes * len(lists)
+  else:
+    sums = 2 * messages * num_symbols * sum(x.size for x in groups.kinds)
+  products = (
+    num_senders * width * messages
+    + sum(map(len, lists)) * messages**2
+    + num_receivers * messages * hidden
+    + num_nodes * (2 * width * hidden + width)
+  )
+  return config.num_steps * 2 * (3 * products + 2 * sums)
+
+
+def make_groups(config: model.ModelConfig):
+  """Return the groups of candidates of a board."""
+  units = data.units(config.box_height, config.box_width)
+  return model.make_groups(
+    units,
+    is_shared=config.groups == 'shared',
+    intersections=config.intersections,
+  )

@@ -1,0 +1,118 @@
+"""Training boards of Sudoku, drawn on the device.
+
+Axes: N cells.
+"""
+
+import math
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from rrn.sudoku import data
+
+
+def draw(
+  key: jax.Array,
+  arrays: Mapping[str, jax.Array],
+  *,
+  size: int,
+  step: jax.Array,
+  box: data.Box,
+  config,
+) -> dict[str, jax.Array]:
+  """Draw puzzles, symmetries, and extra givens.
+
+  Args:
+    key: the source of randomness.
+    arrays: 'puzzle' and 'solution' [bases, N]; also 'hard_puzzle' and
+      'hard_solution', which get no extra givens, if `config.hard_share` > 0.
+    size: number of boards.
+    step: of training, for the curriculum.
+    box: height and width.
+    config: the section `data` of `configs/rrn/sudoku.py`.
+
+  Returns:
+    'puzzle' and 'solution', int32 [size, N].
+  """
+  low, high = givens_range(config, step)
+
+  def base(key, prefix=''):
+    puzzles, solutions = (
+      arrays[prefix + name] for name in ('puzzle', 'solution')
+    )
+    row = jax.random.randint(key, (), 0, len(puzzles))
+    return jnp.stack([puzzles[row], solutions[row]]).astype(jnp.int32)
+
+  def example(key):
+    base_key, symmetry_key, count_key, cells_key = jax.random.split(key, 4)
+    boards = base(base_key)
+    givens = jax.random.randint(count_key, (), low, high + 1)
+    if config.hard_share:
+      hard_key, is_hard_key = jax.random.split(jax.random.fold_in(base_key, 0))
+      is_hard = jax.random.bernoulli(is_hard_key, config.hard_share)
+      boards = jnp.where(is_hard, base(hard_key, 'hard_'), boards)
+      givens = jnp.where(is_hard, 0, givens)
+    if config.symmetries != 'none':
+      is_digits = config.symmetries == 'digits'
+      boards = transform(symmetry_key, boards, box, digits_only=is_digits)
+    puzzle, solution = boards
+    puzzle = add_givens(cells_key, puzzle, solution, givens)
+    return {'puzzle': puzzle, 'solution': solution}
+
+  return jax.vmap(example)(jax.random.split(key, size))
+
+
+def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
+  """Bounds of the number of givens at a step: the curriculum (ours).
+
+  They move linearly from `start_givens` to `givens` in `curriculum_steps`
+  updates; the paper's training has `curriculum_steps = 0`.
+  """
+  done = jnp.clip(step / max(config.curriculum_steps, 1), 0, 1)
+  if not config.curriculum_steps:
+    done = 1.0
+  start, end = jnp.array(config.start_givens), jnp.array(config.givens)
+  low, high = jnp.round(start + (end - start) * done).astype(jnp.int32)
+  return low, high
+
+
+def transform(key, boards, box: data.Box, *, digits_only: bool):
+  """Maps boards [..., N] by one random symmetry of Sudoku.
+
+  Digits are relabelled; unless `digits_only`, bands, stacks, the rows and
+  columns inside them are permuted and square boxes may be transposed.
+  """
+  side = math.prod(box)
+  digit_key, row_key, column_key, transpose_key = jax.random.split(key, 4)
+  digits = 1 + jax.random.permutation(digit_key, side)
+  boards = jnp.concatenate([jnp.zeros(1, digits.dtype), digits])[boards]
+  if digits_only:
+    return boards
+  grids = boards.reshape(*boards.shape[:-1], side, side)
+  rows = _permute_lines(row_key, side // box[0], box[0])
+  columns = _permute_lines(column_key, side // box[1], box[1])
+  grids = grids[..., rows, :][..., columns]
+  if box[0] == box[1]:
+    flip = jax.random.bernoulli(transpose_key)
+    grids = jnp.where(flip, grids.swapaxes(-1, -2), grids)
+  return grids.reshape(boards.shape)
+
+
+def _permute_lines(key, groups: int, size: int):
+  """A permutation of lines that permutes groups, and lines inside each."""
+  group_key, line_key = jax.random.split(key)
+  order = jax.random.permutation(group_key, groups)
+  lines = jax.vmap(lambda key: jax.random.permutation(key, size))(
+    jax.random.split(line_key, groups)
+  )
+  return (order[:, None] * size + lines).ravel()
+
+
+def add_givens(key, puzzle, solution, givens):
+  """Fills random empty cells of `puzzle` [N] until it has `givens` of them."""
+  order = jax.random.uniform(key, puzzle.shape)
+  order = jnp.where(puzzle > 0, -1.0, order)  # its own givens come first
+  rank = jnp.argsort(jnp.argsort(order))
+  keep = jnp.maximum(givens, (puzzle > 0).sum())
+  return jnp.where(rank < keep, solution, 0)

@@ -1,0 +1,194 @@
+"""Runs a network on puzzles until its answers obey the rules.
+
+The rules tell a right answer from a wrong one, so that no solution is needed to
+stop, and boards may take as many steps as they need.
+
+Axes: B batch, N cells, U units, n cells of a unit.
+"""
+
+import collections
+import functools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from flax import nnx
+from jaxtyping import Array, Bool, Int
+
+from core.errors import UserError
+from core.lines import answer_in_batches
+from rrn.sudoku import data, plots, puzzle_text
+from rrn.sudoku.model import SudokuCandidates
+
+_STEPS_AT_ONCE = 16  # between two checks of the rules
+_MOST_FRAMES = 128  # of an animation
+
+
+def answer(
+  model: Any, lines: Iterable[str], *, box: data.Box, evals
+) -> Iterator[str | UserError | None]:
+  """Solve the puzzles of a text, in order, as they arrive.
+
+  Warns of puzzles with several solutions, and of answers that break the rules.
+
+  Args:
+    model: one of `task.NETWORKS`.
+    lines: in any format of `puzzle_text`.
+    box: of the boards that the model was trained on.
+    evals: the config's section, with `max_steps`, `symbols`, and `animation`.
+
+  Yields:
+    The answer to each puzzle, the UserError that says what is wrong with it, or
+    None for a line without a puzzle.
+  """
+  takes_all = isinstance(model, SudokuCandidates)
+  solvers, counts = {}, collections.Counter()
+
+  def units_of(num_cells):
+    is_own = num_cells == math.prod(box) ** 2
+    return data.units(*(box if is_own else data.box_shape(num_cells)))
+
+  def solve(columns):
+    puzzles = columns['puzzle']
+    num_cells = puzzles.shape[1]
+    if num_cells not in solvers:
+      solvers[num_cells] = make_solver(
+        model, units_of(num_cells), max_steps=evals.max_steps
+      )
+    return np.column_stack(solvers[num_cells](puzzles))
+
+  problems = puzzle_text.read_puzzles(
+    lines, box=None if takes_all else box, symbols=evals.symbols
+  )
+  for problem, row in answer_in_batches(problems, parse=_parse, solve=solve):
+    if isinstance(row, UserError | None):
+      yield row
+      continue
+    if evals.animation and not counts['puzzles']:
+      _animate(model, problem, units_of(problem.puzzle.size), evals)
+    counts['puzzles'] += 1
+    yield _judge(problem, row, counts, evals.max_steps)
+  if counts['wrong']:
+    logging.warning(
+      '%d of %d answers break the rules', counts['wrong'], counts['puzzles']
+    )
+  if counts['scored']:
+    logging.warning(
+      '%d of %d answers are the solutions of the input',
+      *(counts['right'], counts['scored']),
+    )
+
+
+def _parse(problem) -> dict[str, np.ndarray] | None:
+  if isinstance(problem, UserError):
+    raise problem
+  return problem and {'puzzle': problem.puzzle}
+
+
+def _judge(
+  problem: puzzle_text.Problem,
+  row: np.ndarray,
+  counts: collections.Counter,
+  max_steps: int,
+) -> str | UserError:
+  """Return the answer as text; count it, and name what is wrong with it."""
+  board, is_valid = row[:-1], row[-1]
+  why = puzzle_text.diagnose(problem)
+  if why == 'no solution':
+    return UserError('the puzzle has no solution', line=problem.line)
+  if why:
+    logging.warning('line %d: the puzzle has %s', problem.line, why)
+  if not is_valid:
+    counts['wrong'] += 1
+    logging.warning(
+      'line %d: the answer breaks the rules after %d steps; try a larger'
+      ' config.evals.max_steps',
+      *(problem.line, max_steps),
+    )
+  if problem.solution is not None:
+    counts['scored'] += 1
+    counts['right'] += np.array_equal(board, problem.solution)
+  return puzzle_text.format_answer(problem, board)
+
+
+def _animate(model, problem: puzzle_text.Problem, units, evals):
+  """Draw a puzzle's digits step by step, until they obey the rules."""
+  if isinstance(model, SudokuCandidates):
+    model = model.for_units(units)
+  puzzle = jnp.asarray(problem.puzzle[None], jnp.int32)
+  logits = model(puzzle, num_steps=min(_MOST_FRAMES, evals.max_steps))[:, 0]
+  valid = is_valid(logits.argmax(-1), puzzle, units)
+  last = int(valid.argmax()) if valid.any() else len(logits) - 1
+  probabilities = np.asarray(jax.nn.softmax(logits[: last + 1]))
+  plots.animate_digits(
+    evals.animation, problem.puzzle, probabilities, *problem.box
+  )
+
+
+def make_solver(
+  model: Any, units: Int[np.ndarray, 'U n'], *, max_steps: int
+) -> Callable[[Int[Array, 'B N']], tuple[np.ndarray, np.ndarray]]:
+  """Return a function from puzzles 'B N' to answers.
+
+  Args:
+    model: any of `task.NETWORKS`. Candidates take boards of any units, the
+      others those that they were trained on.
+    units: the cells of each unit of the board.
+    max_steps: of message passing, at most.
+
+  Returns:
+    A jitted function. It returns the first answer of each board that obeys the
+    rules, or else the last answer, int 'B N'; and whether it obeys them, bool
+    'B'. It stops once all boards of a call are solved.
+  """
+  if isinstance(model, SudokuCandidates):
+    model = model.for_units(units)
+  graphdef, params = nnx.split(model)
+  run = _run_in_segments if hasattr(model, 'advance') else _run_once
+
+  @jax.jit
+  def solve(params, puzzles):
+    puzzles = puzzles.astype(jnp.int32)
+    return run(nnx.merge(graphdef, params), puzzles, units, max_steps)
+
+  return functools.partial(solve, params)
+
+
+def _run_once(model, puzzles, units, max_steps):
+  answers = model(puzzles, num_steps=max_steps)[-1].argmax(-1)
+  return answers, is_valid(answers, puzzles, units)
+
+
+def _run_in_segments(model, puzzles, units, max_steps):
+  def segment(carry):
+    index, states, answers, is_solved = carry
+    states, logits = model.advance(puzzles, states, num_steps=length)
+    new = logits.argmax(-1)  # [T, B, N]
+    valid = jax.vmap(is_valid, (0, None, None))(new, puzzles, units)
+    first = jnp.where(valid.any(0), valid.argmax(0), length - 1)
+    new = jnp.take_along_axis(new, first[None, :, None], 0)[0]
+    answers = jnp.where(is_solved[:, None], answers, new)
+    return index + 1, states, answers, is_solved | valid.any(0)
+
+  length = min(_STEPS_AT_ONCE, max_steps)
+  num_segments = math.ceil(max_steps / length)
+  start = 0, model.init_states(puzzles), puzzles, jnp.zeros(len(puzzles), bool)
+  *_, answers, is_solved = jax.lax.while_loop(
+    lambda carry: (carry[0] < num_segments) & ~carry[-1].all(), segment, start
+  )
+  return answers, is_solved
+
+
+def is_valid(
+  answers: Int[Array, 'B N'],
+  puzzles: Int[Array, 'B N'],
+  units: Int[np.ndarray, 'U n'],
+) -> Bool[Array, ' B']:
+  """Return whether each answer solves its puzzle by the rules."""
+  counts = jax.nn.one_hot(answers - 1, units.shape[1])[:, units]
+  is_complete = (counts.sum(2) == 1).all((1, 2))
+  return is_complete & ((puzzles == 0) | (puzzles == answers)).all(1)

@@ -1,0 +1,398 @@
+"""Sudoku puzzles in the text formats that people have.
+
+A puzzle of side n is one line of n * n symbols, or n lines of n. Formats are
+detected, and one input may mix them:
+
+- One puzzle per line (`.sdm`, benchmark lists), next to other fields such as a
+  rating, and CSV with or without a header and solutions.
+- Grids of n lines, with or without rulers, bars, and blank lines between the
+  bands of boxes; `.sdk`, of which only the section [Puzzle] is read.
+
+An empty cell is one of `0.*_-`, or a space in a line of exactly n * n
+characters. Boards over 9 x 9 have the symbols 1-9A-G, A-P, or 0-9A-F (these are
+of 16 x 16). The whole board tells which; if it does not, that is an error.
+"""
+
+import dataclasses
+import math
+import re
+import statistics
+import string
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from core.errors import UserError, check_choice
+from rrn.sudoku import data
+
+# Named after boards of 16 x 16; a board of side n has the first n symbols.
+ALPHABETS = {
+  '1-G': '123456789' + string.ascii_uppercase,
+  'A-P': string.ascii_uppercase,
+  '0-F': string.digits + string.ascii_uppercase,
+}
+SYMBOLS = 'auto', *ALPHABETS  # values of config.evals.symbols
+
+_SIDES = range(4, 26)
+_EMPTY = frozenset('.*_-')
+_EMPTY_OR_0 = _EMPTY | {'0'}  # 0 can be a symbol
+_SECTION = re.compile(r'\s*\[\s*([A-Za-z]+)\s*\]\s*')
+_HEADER = re.compile(
+  r'(?!.*[\d.*_-]{10}).*\b(puzzle|quiz|question|sudoku|board|grid|problem'
+  r'|solution|answer)(s|zes)?\b',
+  re.IGNORECASE,
+)
+_DAMAGED_ROW = re.compile('[0-9A-Za-z.*_-]{2,25}')
+_SEPARATORS = re.compile('[\\s|,;"\'()\\[\\]\u2502\u2503\u2551]+')
+# Only marks, among them one that no row has, or dashes with dots or stars.
+_RULER = re.compile(
+  r"(?=.*([+=:'\u2500\u2501\u2504-\u2550\u2552-\u257f]|-.*[.*]|[.*].*-))"
+  r"[-+=:'.*|\s\u2500-\u257f]+"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Problem:
+  """A puzzle, and how its input writes it."""
+
+  line: int  # where it begins; the first line is 1
+  puzzle: np.ndarray  # int8 [N], 0 = empty
+  box: data.Box
+  symbols: str  # of the digits 1 to n
+  solution: np.ndarray | None = None  # int8 [N], if the input has it
+
+
+def read_puzzles(
+  lines: Iterable[str], *, box: data.Box | None = None, symbols: str = 'auto'
+) -> Iterator[Problem | UserError | None]:
+  """Reads puzzles, and yields each one as soon as its last line is read.
+
+  Args:
+    lines: of text, with or without line ends.
+    box: the boxes (height, width) of every puzzle. None allows all sizes, with
+      the boxes of `data.box_shape`; a line of 16 symbols is then a 4 x 4 puzzle
+      if these are 1 to 4, else a row, and a line of 25 likewise.
+    symbols: of boards over 9 x 9, one of `SYMBOLS`.
+
+  Yields:
+    A Problem for each puzzle, or a UserError with the number of its line. None
+    for each line that belongs to no puzzle: a comment, a header, a blank line.
+    Rulers, and blank lines inside a grid, yield nothing.
+  """
+  check_choice('config.evals.symbols', symbols, SYMBOLS)
+  reader = _Reader(box, symbols)
+  for number, line in enumerate(lines, start=1):
+    text = line.rstrip('\r\n')
+    yield from reader.read(number, text.removeprefix('\ufeff'))
+  yield from reader.close()
+
+
+def format_answer(problem: Problem, board: np.ndarray) -> str:
+  """Writes a board [N] in one line, with the symbols of its problem."""
+  return ''.join(('.' + problem.symbols)[digit] for digit in board)
+
+
+def diagnose(problem: Problem) -> str | None:
+  """Solves a puzzle exactly to say what is wrong with it.
+
+  Returns:
+    'no solution', 'more than one solution', or None if there is exactly one. It
+    is also None for boards over 12 x 12, where the search can take too long.
+  """
+  if math.prod(problem.box) > 12:
+    return None
+  _, counts = data.solve(problem.puzzle[None], limit=2, box=problem.box)
+  return ('no solution', None, 'more than one solution')[counts[0]]
+
+
+class _Reader:
+  """Reads lines one by one, and keeps the rows of an unfinished grid."""
+
+  def __init__(self, box: data.Box | None, symbols: str):
+    self.box = box
+    self.side = math.prod(box) if box else 0  # 0: any
+    self.symbols = symbols
+    self.is_skipping = False  # inside a section that is not [Puzzle]
+    self.rows = []  # (line, symbols)
+    self.num_above = 0  # rows above the last blank line
+    self.is_lost = False  # whether more bands of a damaged grid may follow
+
+  def read(
+    self, number: int, text: str
+  ) -> Iterator[Problem | UserError | None]:
+    """Takes the next line; yields what `read_puzzles` does."""
+    if section := _SECTION.fullmatch(text):
+      self.is_skipping = section[1].lower() != 'puzzle'
+    if not text.strip():
+      self.is_skipping = False
+      if self._may_be_between_bands():
+        self.num_above = len(self.rows)
+      else:
+        self.is_lost = not self._may_be_rulers()
+        yield from self._give_up()
+        yield None
+    elif section or self.is_skipping or text.lstrip().startswith('#'):
+      yield from self.close()
+      yield None
+    elif not self._is_ruler(text):
+      yield from self._read_symbols(number, text)
+
+  def close(self) -> Iterator[UserError]:
+    """Ends the grid before a line that can be none of its rows."""
+    yield from self._give_up()
+    self.is_lost = False
+
+  def _give_up(self) -> Iterator[UserError]:
+    rows, side = self.rows, self._width()
+    if not self._may_be_rulers():
+      message = f'{len(rows)} rows of length {side} found; {side} rows expected'
+      if len(rows) == 1:
+        message = self._complaint([rows[0][1]])
+      yield UserError(message, line=rows[0][0])
+    self.rows, self.num_above = [], 0
+
+  def _text(self) -> str:
+    return ''.join(cells for _, cells in self.rows)
+
+  def _width(self) -> int:
+    """The usual length of a row, 0 without rows; any row may be damaged."""
+    return statistics.mode([len(cells) for _, cells in self.rows] or [0])
+
+  def _may_be_rulers(self) -> bool:
+    """Whether there are no rows, or dashes that can still be rulers."""
+    return set(self._text()) <= {'-'}
+
+  def _is_band_complete(self) -> bool:
+    """Whether the rows below the last blank line are as many as in a box."""
+    side = self._width()
+    box = self.box if side == self.side else None
+    return len(self.rows) - self.num_above == data.box_shape(side**2, box)[0]
+
+  def _may_be_between_bands(self) -> bool:
+    if self.is_lost or self._may_be_rulers():
+      return False
+    return len(self.rows) == self.num_above or self._is_band_complete()
+
+  def _is_ruler(self, text: str) -> bool:
+    """Tells rulers from rows; dashes may be either."""
+    cells = ''.join(_parts(text))
+    if set(cells) != {'-'}:
+      return bool(_RULER.fullmatch(text))
+    if len(cells) == self.side**2 or len(cells) > _SIDES[-1]:
+      return not _as_board(cells)
+    if not self.rows:  # the first row that has a symbol will tell
+      return len(cells) not in _SIDES
+    empty = set(self._text()) & _EMPTY_OR_0
+    return len(cells) != self._width() or '-' not in (empty or '-')
+
+  def _read_symbols(self, number: int, text: str):
+    """Reads a line that holds a puzzle, a row, a header, or an error."""
+    fields, parts = _fields(text), _parts(text)
+    boards = self._boards(fields, parts)
+    is_header = not boards and _HEADER.match(text)
+    if not is_header and self._is_row(parts, boards):
+      yield from self._add_row(number, ''.join(parts))
+      return
+    yield from self.close()
+    if boards:
+      yield self._line_problem(number, fields, boards)
+    elif is_header:
+      yield None
+    else:
+      yield UserError(self._complaint(fields), line=number)
+
+  def _boards(self, fields: Sequence[str], parts: Sequence[str]) -> list[str]:
+    """The boards in a line: those of the expected size, else the largest."""
+    boards = [board for field in fields if (board := _as_board(field))]
+    joined = _as_board(''.join(parts))
+    # All cells or rows of a board in a line; fewer are a row of a grid.
+    is_divided = {len(part) ** 2 for part in parts} in ({1}, {len(joined)})
+    if not boards and is_divided and len(joined) > _SIDES[-1]:
+      return [joined]
+    sizes = {len(board) for board in boards}
+    size = self.side**2 if self.side**2 in sizes else max(sizes, default=0)
+    return [board for board in boards if len(board) == size]
+
+  def _is_row(self, parts: Sequence[str], boards: Sequence[str]) -> bool:
+    """Whether a line is a row of a grid, not a puzzle or an error."""
+    cells, width = ''.join(parts), self._width()
+    if boards:  # such as 16 symbols: a puzzle of 4 x 4, or a row of 16 x 16
+      is_puzzle = len(parts) > 1 or len(cells) == self.side**2
+      is_dashes = set(cells) == {'-'} and len(cells) in _SIDES
+      return not is_puzzle and (len(cells) in (self.side, width) or is_dashes)
+    if width:
+      return len(cells) == width or bool(_DAMAGED_ROW.fullmatch(cells))
+    is_known = _fits(cells, len(cells)) or len(cells) == self.side
+    return len(cells) in _SIDES and is_known and len({*map(len, parts)}) == 1
+
+  def _add_row(self, number: int, cells: str):
+    """Adds a row to the grid, and yields the puzzle if that completes it."""
+    empty = set(cells) & _EMPTY_OR_0
+    if self._may_be_rulers():
+      if len(cells) != self._width() or '-' not in (empty or '-'):
+        self.rows = []
+    elif self.num_above and self._is_band_complete():
+      band = self.rows[self.num_above :]  # of another grid: no blank line below
+      self.rows = self.rows[: self.num_above]
+      yield from self._give_up()
+      self.rows = band
+    self.rows.append((number, cells))
+    if len(self.rows) >= self._width():
+      yield self._grid_problem()
+      self.rows, self.num_above, self.is_lost = [], 0, False
+
+  def _grid_problem(self) -> Problem | UserError:
+    side = self._width()
+    for index, (line, cells) in enumerate(self.rows, start=1):
+      if len(cells) != side:
+        return UserError(
+          f'row {index} has length {len(cells)}; the other rows have {side}',
+          line=line,
+        )
+    return self._problem(self.rows[0][0], [self._text()])
+
+  def _line_problem(
+    self, line: int, fields: Sequence[str], boards: list[str]
+  ) -> Problem | UserError:
+    """Finds the puzzle, and its solution, among the boards of a line."""
+    num_empty = [sum(cell in _EMPTY_OR_0 for cell in board) for board in boards]
+    if num_empty == [0]:  # perhaps a solution whose puzzle is damaged
+      size = len(boards[0])
+      for field in fields:
+        if len(field) != size < 2 * len(field):
+          return UserError(
+            f'fields of length {size} and {len(field)} found; a puzzle and its'
+            ' solution have the same length',
+            line=line,
+          )
+    boards.insert(0, boards.pop(num_empty.index(max(num_empty))))
+    return self._problem(line, boards)
+
+  def _problem(self, line: int, boards: Sequence[str]) -> Problem | UserError:
+    """Makes a problem from the text of a puzzle and perhaps its solution."""
+    side = math.isqrt(len(boards[0]))
+    try:
+      if self.side not in (0, side):
+        raise UserError(
+          f'a puzzle of side {side} found; {_expected(self.side)}'
+        )
+      box = data.box_shape(side**2, self.box)
+      symbols = _choose_symbols(boards, box, self.symbols)
+      puzzle, *others = (
+        np.array([symbols.find(x) + 1 for x in board.upper()], np.int8)
+        for board in boards
+      )
+      if clash := data.contradictions(puzzle, box=box):
+        row, column = map(int, re.findall(r'r(\d+)c(\d+)', clash)[0])
+        symbol = boards[0][side * (row - 1) + column - 1]
+        clash = re.sub(r'digit \w+', f'digit {symbol}', clash)
+        raise UserError(f'no solution: {clash}')
+      if len(others) > 1 or not all(board.all() for board in others):
+        raise UserError('several puzzles found; a line has one')
+      for solution in others:
+        is_changed = (puzzle > 0) & (puzzle != solution)
+        if is_changed.any() or data.contradictions(solution, box=box):
+          raise UserError(
+            'the solution breaks the rules or changes a given; remove it'
+          )
+    except UserError as error:
+      return UserError(str(error), line=line)
+    return Problem(line, puzzle, box, symbols, *others)
+
+  def _complaint(self, fields: Sequence[str]) -> str:
+    """What is wrong with a line that has no board."""
+    longest = max(fields, key=len)
+    side = math.isqrt(len(longest))
+    is_board = side**2 == len(longest) and side in _SIDES
+    if is_board and self.side in (0, side):
+      return _bad_symbol(longest, side, self.symbols)
+    what = 'longest field' if len(fields) > 1 else 'line'
+    return f'the {what} has length {len(longest)}; {_expected(self.side)}'
+
+
+def _expected(side: int) -> str:
+  area, n = (side**2, side) if side else ('n * n', 'n')
+  lines = f'a puzzle is one line of {area} symbols or {n} lines of {n}'
+  return lines if side else f'{lines}, n from {_SIDES[0]} to {_SIDES[-1]}'
+
+
+def _parts(text: str) -> list[str]:
+  """The symbols of a line, as divided by bars and spaces."""
+  return [part for part in _SEPARATORS.split(text) if part]
+
+
+def _fields(text: str) -> list[str]:
+  """What a line holds: one field if it is a board with spaces."""
+  if _as_board(text):
+    return [text]
+  fields = []
+  for field in re.split('[,;\t]', text):
+    field = field.strip('"\'')
+    fields += [field] if _as_board(field) else re.split(r'[\s:"\']+', field)
+  return fields
+
+
+def _as_board(text: str) -> str:
+  """Returns a board's symbols, with dots for spaces; '' if it is no board."""
+  side = math.isqrt(len(text))
+  if side**2 != len(text) or side not in _SIDES or not text.strip():
+    return ''
+  if not set(text) & _EMPTY_OR_0:
+    text = text.replace(' ', '.')
+  return text if _fits(text, side) else ''
+
+
+def _alphabets(side: int, symbols: str = 'auto') -> dict[str, str]:
+  """The alphabets that a board of a side can have, by name."""
+  names = [symbols] if symbols in ALPHABETS else [*ALPHABETS]
+  names = names if side > 9 else ['1-G']
+  return {name: ALPHABETS[name][:side] for name in names}
+
+
+def _fits(text: str, side: int) -> bool:
+  used = set(text.upper()) - _EMPTY_OR_0
+  is_known = any(used <= set(x) for x in _alphabets(side).values())
+  return is_known and text.isascii()
+
+
+def _bad_symbol(text: str, side: int, symbols: str) -> str:
+  alphabets = _alphabets(side, symbols).values()
+  allowed = _EMPTY_OR_0.union(*alphabets)
+  bad = [i for i, x in enumerate(text) if x.upper() not in allowed] or [
+    0
+  ]  # mixed
+  row, column = divmod(bad[0], side)
+  return (
+    f'character {text[bad[0]]!r} at position {bad[0] + 1} (r{row + 1}'
+    f'c{column + 1}): expected one of {" or ".join(alphabets)}, or one of'
+    ' 0.*_- for an empty cell'
+  )
+
+
+def _choose_symbols(boards: Sequence[str], box: data.Box, symbols: str) -> str:
+  """Returns the one alphabet that fits a puzzle (and its solution)."""
+  side, used = math.prod(box), set(''.join(boards).upper())
+  fitting = {
+    name: alphabet
+    for name, alphabet in _alphabets(side, symbols).items()
+    if used - _EMPTY_OR_0 <= set(alphabet)
+  }
+  if not fitting:
+    raise UserError(_bad_symbol(''.join(boards), side, symbols))
+  if len(boards) > 1:  # a solution has all symbols
+    complete = set(boards[-1].upper())
+    exact = {k: x for k, x in fitting.items() if set(x) == complete}
+    fitting = exact or fitting
+  if '0' in used and '0-F' in fitting and len(fitting) > 1:
+    zeros = np.array([cell == '0' for cell in boards[0]], np.int8)
+    if used & _EMPTY:  # so that 0 is a symbol
+      fitting = {'0-F': fitting['0-F']}
+    elif data.contradictions(zeros, box=box):  # so that 0 is an empty cell
+      del fitting['0-F']
+  if len(fitting) > 1 and used - _EMPTY_OR_0:
+    known = ' or '.join(f'{k} ({x})' for k, x in fitting.items())
+    raise UserError(
+      f'the symbols can be read as {known}; choose one of these with'
+      f' --config.evals.symbols={min(fitting)}'
+    )
+  return next(iter(fitting.values()))
