@@ -28,7 +28,7 @@ def answer_lines(
   lines: Iterable[str],
   *,
   parse: Callable[[str], Columns | None],
-  solve: Callable[[Columns], jax.Array],
+  solve: Callable[[Columns], jax.Array | np.ndarray],
 ) -> Iterator[Any]:
   """Answers each line, in order; see `answer_in_batches`.
 
@@ -44,7 +44,7 @@ def answer_in_batches(
   items: Iterable[Any],
   *,
   parse: Callable[[Any], Columns | None],
-  solve: Callable[[Columns], jax.Array],
+  solve: Callable[[Columns], jax.Array | np.ndarray],
 ) -> Iterator[tuple[Any, Any]]:
   """Answers items such as lines or puzzles, in order, as they arrive.
 

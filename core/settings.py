@@ -19,7 +19,7 @@ _LEAST = {
 _POSITIVE = re.compile(
   r'model\.(?!edge_)\w*(width|height|heads)|model\.num_draws'
   r'|model\.(num_steps|num_layers|message_layers|node_layers)'
-  r'|evals\.(batch_size|num_\w+|boards_per_givens)'
+  r'|evals\.(batch_size|num_\w+|boards_per_\w+|max_steps)'
   r'|data\.(num_variables|num_examples|num_sets|num_generated|length)'
   r'|data\.questions_per_scene'
 )

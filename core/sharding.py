@@ -91,8 +91,8 @@ def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
 def state_shardings(abstract_state, mesh: Mesh, num_seeds: int = 1):
   """Return the sharding of each leaf of a training state, by path and shape.
 
-  With several seeds, each leaf but 'step' has them on its first axis. The task's
-  carry is split like the batch.
+  With several seeds, each leaf but 'step' has them on its first axis. The
+  task's carry is split like the batch.
   """
   split = seed_axes(mesh, num_seeds)
   free = {axis: size for axis, size in mesh.shape.items() if axis not in split}

@@ -7,7 +7,7 @@ module is split once and merged inside the jitted call.
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from core import optim, sharding
 from core.errors import UserError
 from core.metrics import Metric
-from core.task import Batch, Metrics, Task
+from core.task import Batch, CarryingTask, Metrics, Task
 
 
 @jax.tree_util.register_dataclass
@@ -83,7 +83,8 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     if not jax.tree.leaves(carry):
       loss, metrics = task.loss(model, batch, key)
       return loss, (metrics, carry)
-    loss, metrics, carry = task.loss(model, batch, key, carry)
+    carrying = cast(CarryingTask, task)
+    loss, metrics, carry = carrying.loss(model, batch, key, carry)
     return loss, (metrics, carry)
 
   def update(key, state: TrainState, arrays: Mapping[str, jax.Array]):

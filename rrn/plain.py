@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from rrn.network import Graph, Mask, RecurrentRelationalNetwork
+from rrn.graph import Graph, Mask
+from rrn.network import RecurrentRelationalNetwork
 
 
 def pass_messages(

@@ -71,6 +71,7 @@ def get_config(arg: str | None = None):
       first where its file is in the folder $LEARNED_ALGORITHMS_DATA;
       `network=cells`, the paper's, `candidates`, ours, or one of `BASELINES`:
       `:cpu` and `:smoke` take candidates, the paper's size cells;
+      `puzzles=hard`, a larger network that also trains on hard puzzles;
       `table=levers`, another table for `--mode=sweep`.
   """
   args = _parse(arg)
@@ -78,6 +79,10 @@ def get_config(arg: str | None = None):
   common.check_known('network', network, [*NETWORKS, *BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
+  common.check_known('puzzles', args.puzzles, ('', 'hard'))
+  if args.puzzles:
+    common.check_known('network for hard puzzles', network, ['candidates'])
+    common.check_known('box for hard puzzles', box, ['3x3'])
   board = BOARDS[box]
   config = common.default_config()
   config.task = 'rrn.sudoku'
@@ -103,6 +108,7 @@ def get_config(arg: str | None = None):
   config.data.source = _source(args, box)
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.num_puzzles = 5000  # generated ones
+  config.data.num_train = 0  # puzzles that training sees; 0: all
   config.data.hard_share = 0.0  # of boards that are drawn from hard puzzles
   config.data.num_hard_puzzles = 20_000  # over all splits
   config.data.givens = board.givens  # fewest and most in a board
@@ -131,6 +137,8 @@ def get_config(arg: str | None = None):
     _smoke(config)
   if network == 'candidates':
     _candidates(config, args.size, board)
+    if args.puzzles:
+      _hard(config, args.size)
   elif network != 'cells':
     config.model.burn_in = 0
     BASELINES[network](config, args.size)
@@ -184,7 +192,9 @@ def _levers(arg: str | None):
 
 
 def _parse(arg: str | None):
-  return common.parse_arg(arg, box='', source='', network='', table='networks')
+  return common.parse_arg(
+    arg, box='', source='', network='', table='networks', puzzles=''
+  )
 
 
 def _report(config, size: str, paper: dict[int, str]) -> dict[str, str]:
@@ -293,6 +303,15 @@ def _candidates(config, size: str, board: Board):
     config.total_steps = 200
     config.optim.ema_decay = 0.98
     config.evals.every = 50
+
+
+def _hard(config, size: str):
+  """Half of the boards are hard, and may take more steps."""
+  config.data.hard_share = 0.5
+  config.model.max_steps = 256
+  if size == 'cpu':
+    config.model.width, config.model.hidden_width = 64, 128
+    config.total_steps = 20_000
 
 
 def _relation_network(config, size: str):

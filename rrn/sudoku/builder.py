@@ -1,16 +1,19 @@
-"""Sudoku data sets: two public files and a generator, cached as ArrayRecord.
+"""Sudoku data sets, cached as ArrayRecord.
 
-royle17     Gordon Royle's 49,151 puzzles of 17 givens. 'test' are the 8,378
-            whose solution, up to digit names, is one of hard_test's, so that
+royle17     Gordon Royle's 49,151 puzzles with 17 givens. 'test' has the 8,378
+            whose solution, up to digit names, is in hard_test, so that
             'validation' (1,000) and 'train' leak nothing.
 hard_test   The paper's published test file: 18,000 boards, 1,000 with each
             number of givens from 17 to 34.
-generated   Puzzles of our own, for boards of any size.
+generated   Random puzzles for boards of any size and for `variants`.
+hard        Puzzles that need many guesses; see `hard`.
+FILE.csv    The user's own puzzles, in any format that `puzzle_text` reads.
 
 No two splits of a source share a solution, even with its digits renamed.
 """
 
 import functools
+import hashlib
 import lzma
 import math
 import pathlib
@@ -20,15 +23,18 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from core import datasets, files
-from core.errors import UserError
-from rrn.sudoku import data
+from core.errors import UserError, one_line
+from rrn.sudoku import data, hard, puzzle_text, variants
 
 Columns = dict[str, np.ndarray]
 
+_ALL_SPLITS = 'train', 'validation', 'test'
 SPLITS = {
-  'royle17': ('train', 'validation', 'test'),
+  'royle17': _ALL_SPLITS,
   'hard_test': ('test',),
-  'generated': ('train', 'validation', 'test'),
+  'generated': _ALL_SPLITS,
+  'hard': _ALL_SPLITS,
+  'FILE.csv': _ALL_SPLITS,
 }
 _HINT = 'or generate puzzles: --config=configs/rrn/sudoku.py:source=generated'
 # Names and SHA-256 of the files: ours (with solutions), then upstream's.
@@ -69,52 +75,90 @@ def load(
   num_puzzles: int = 5000,
   num_held_out: int = 500,
   seed: int = 0,
+  variant: str = 'standard',
 ) -> Columns:
-  """Loads a split: 'puzzle' and 'solution', int8 [rows, N].
+  """Load a split: 'puzzle' and 'solution', int8 [rows, N].
+
+  'hard' also has 'guesses', int32 [rows]; jigsaw puzzles also have 'regions',
+  int8 [rows, N], 0 for the first.
 
   Args:
-    source: 'royle17', 'hard_test' or 'generated'.
+    source: a key of `SPLITS`, or the path of a file, which has a suffix.
     split: one of `SPLITS[source]`.
     data_dir: folder of the source files; see `files.data_folder`.
-    box: height and width of the boxes; the files have 3 x 3.
-    num_puzzles: generated ones, over all splits.
-    num_held_out: at least so many of them in 'validation', and in 'test'.
+    box: height and width of the boxes; some sources have only 3 x 3.
+    num_puzzles: number of generated or hard puzzles, over all splits.
+    num_held_out: smallest number of them in 'validation', and in 'test'.
     seed: of the generator.
+    variant: of the generated puzzles; see `variants`.
 
   Raises:
     UserError: unknown source, split or board, or a missing or wrong file.
   """
-  if split not in SPLITS.get(source, ()):
-    raise UserError(
-      f'no Sudoku data {source!r} with split {split!r}; there are '
-      + ', '.join(f'{name} ({"/".join(s)})' for name, s in SPLITS.items())
-    )
+  box = tuple(box)
+  _check(source, split, box, variant)
+  num_cells = math.prod(box) ** 2
+  size = f'{box[0]}x{box[1]}'
+  name, extra = source, {}
   if source == 'generated':
-    make = functools.partial(_generated, box, num_puzzles, num_held_out, seed)
-    name = f'{source}_{box[0]}x{box[1]}_{num_puzzles}_{num_held_out}_{seed}'
-  elif tuple(box) != (3, 3):
-    raise UserError(
-      f'{source} has 9 x 9 boards; for boxes of {box[0]} x {box[1]} use'
-      ' source=generated'
-    )
-  else:
     make = functools.partial(
-      _royle17 if source == 'royle17' else _hard_test, data_dir
+      _generated, box, num_puzzles, num_held_out, seed, variant
     )
-    name = source
+    name = f'{source}_{size}_{num_puzzles}_{num_held_out}_{seed}'
+    if variant != 'standard':
+      name = f'{variant}_{name}'
+    if variant == 'jigsaw':
+      extra = {'regions': ((num_cells,), np.int8)}
+  elif source == 'hard':
+    make = functools.partial(_hard, num_puzzles, num_held_out, seed)
+    name = f'{source}_{num_puzzles}_{num_held_out}_{seed}'
+    extra = {'guesses': ((), np.int32)}
+  elif _is_file(source):
+    text = _read_text(source)
+    make = functools.partial(_own, source, text, box)
+    name = f'own_{size}_{hashlib.sha256(text.encode()).hexdigest()[:16]}'
+  else:
+    loaders = {'royle17': _royle17, 'hard_test': _hard_test}
+    make = functools.partial(loaders[source], data_dir)
   return datasets.load(
     RrnSudoku,
     split,
     name=name,
     make_splits=make,
-    num_cells=math.prod(box) ** 2,
+    num_cells=num_cells,
+    extra=extra,
   )
 
 
-class RrnSudoku(tfds.core.GeneratorBasedBuilder):
-  """Boards of `num_cells`; `make_splits()` gives the columns of each split."""
+def _is_file(source: str) -> bool:
+  return bool(pathlib.Path(source).suffix)
 
-  VERSION = tfds.core.Version('1.0.0')
+
+def _check(source: str, split: str, box: data.Box, variant: str):
+  """Raise UserError if there is no such data set."""
+  if split not in SPLITS.get('FILE.csv' if _is_file(source) else source, ()):
+    raise UserError(
+      f'no Sudoku data {source!r} with split {split!r}; there are '
+      + ', '.join(f'{name} ({"/".join(s)})' for name, s in SPLITS.items())
+    )
+  if box != (3, 3) and source in ('royle17', 'hard_test', 'hard'):
+    raise UserError(
+      f'{source} has 9 x 9 boards; for boxes of {box[0]} x {box[1]} use'
+      ' source=generated'
+    )
+  if variant != 'standard' and source != 'generated':
+    raise UserError(
+      f'{source} has no variant {variant!r}; use source=generated'
+    )
+
+
+class RrnSudoku(tfds.core.GeneratorBasedBuilder):
+  """Boards of `num_cells`, and the columns that `extra` declares.
+
+  `make_splits()` returns the columns of each split.
+  """
+
+  VERSION = tfds.core.Version('1.1.0')
   code_path = None  # see `core.datasets`
 
   def __init__(
@@ -122,15 +166,18 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
     *,
     make_splits: Callable[[], dict[str, Columns]],
     num_cells: int,
+    extra: dict[str, tuple[tuple[int, ...], type]],
     **kwargs,
   ):
     self.make_splits = make_splits
-    self.num_cells = num_cells
+    self.columns = dict.fromkeys(
+      ('puzzle', 'solution'), ((num_cells,), np.int8)
+    )
+    self.columns |= extra
     super().__init__(**kwargs)
 
   def _info(self):
-    cells = (self.num_cells,), np.int8
-    return datasets.info(self, {'puzzle': cells, 'solution': cells})
+    return datasets.info(self, self.columns)
 
   def _split_generators(self, dl_manager):
     del dl_manager  # `files.find_file` finds the files
@@ -163,36 +210,72 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
     'validation': rest[part == 0],
     'test': np.flatnonzero(in_test),
   }
-  return _select(puzzles, solutions, rows)
+  return _select({'puzzle': puzzles, 'solution': solutions}, rows)
 
 
 def _hard_test(data_dir: str) -> dict[str, Columns]:
   path = files.find_file(TEST_FILES, data_dir, url=TEST_URL, hint=_HINT)
   puzzles, solutions = _read_csv(path)
-  return _select(puzzles, solutions, {'test': np.arange(len(puzzles))})
+  return {'test': {'puzzle': puzzles, 'solution': solutions}}
 
 
 def _generated(
-  box: data.Box, num_puzzles: int, num_held_out: int, seed: int
+  box: data.Box, num_puzzles: int, num_held_out: int, seed: int, variant: str
 ) -> dict[str, Columns]:
-  """Makes minimal puzzles; above 9 x 9, half of the cells stay given."""
+  """Make minimal puzzles; above 9 x 9, half of the cells stay given."""
   num_cells = math.prod(box) ** 2
   data.box_shape(num_cells, box)
-  puzzles, solutions = data.generate(
+  columns = variants.generate(
     np.random.default_rng(seed),
     num_puzzles,
-    *box,
+    box=box,
+    variant=variant,
     givens=None if num_cells <= 81 else num_cells // 2,
   )
-  part = _parts(solutions, num_held_out).clip(max=2)
+  return _split(columns, num_held_out)
+
+
+def _hard(num_puzzles: int, num_held_out: int, seed: int) -> dict[str, Columns]:
+  return _split(
+    hard.generate(np.random.default_rng(seed), num_puzzles), num_held_out
+  )
+
+
+def _own(source: str, text: str, box: data.Box) -> dict[str, Columns]:
+  """Read the user's puzzles and solve them; hold out 10 % twice."""
+  problems = []
+  for problem in puzzle_text.read_puzzles(text.splitlines(), box=box):
+    if isinstance(problem, UserError):
+      raise UserError(f'{source}, line {problem.line}: {problem}')
+    if problem is not None:
+      problems.append(problem)
+  if not problems:
+    raise UserError(f'{source} has no puzzle')
+  puzzles = np.stack([problem.puzzle for problem in problems])
+  solutions, counts = data.solve(puzzles, box=box)
+  for problem, solution, count in zip(problems, solutions, counts, strict=True):
+    where = f'{source}, line {problem.line}'
+    if count != 1:
+      number = 'no solution' if count == 0 else 'more than one solution'
+      raise UserError(f'{where}: the puzzle has {number}; remove it')
+    if problem.solution is not None and (problem.solution != solution).any():
+      raise UserError(f'{where}: the solution is wrong; remove it')
+  rows = np.random.default_rng(_SPLIT_SEED).permutation(len(puzzles))
+  columns = {'puzzle': puzzles[rows], 'solution': solutions[rows]}
+  return _split(columns, max(1, len(puzzles) // 10))
+
+
+def _split(columns: Columns, num_held_out: int) -> dict[str, Columns]:
+  """Make three splits that share no solution up to digit names."""
+  part = _parts(columns['solution'], num_held_out).clip(max=2)
   names = 'test', 'validation', 'train'
   rows = {name: np.flatnonzero(part == i) for i, name in enumerate(names)}
   if not all(len(r) for r in rows.values()):
     raise UserError(
-      f'{num_puzzles} generated puzzles are too few for three splits with'
-      f' {num_held_out} held out twice; ask for more puzzles'
+      f'{len(part)} puzzles are too few for three splits with {num_held_out}'
+      ' held out twice and no shared solution; use more puzzles'
     )
-  return _select(puzzles, solutions, rows)
+  return _select(columns, rows)
 
 
 def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
@@ -212,11 +295,20 @@ def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
   return before[grids] // size
 
 
-def _select(puzzles, solutions, rows: dict[str, np.ndarray]):
+def _select(
+  columns: Columns, rows: dict[str, np.ndarray]
+) -> dict[str, Columns]:
   return {
-    name: {'puzzle': puzzles[index], 'solution': solutions[index]}
-    for name, index in rows.items()
+    split: {name: column[index] for name, column in columns.items()}
+    for split, index in rows.items()
   }
+
+
+def _read_text(path: str) -> str:
+  try:
+    return pathlib.Path(path).expanduser().read_text()
+  except (OSError, UnicodeDecodeError) as error:
+    raise UserError(f'cannot read puzzles: {one_line(error)}') from error
 
 
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):

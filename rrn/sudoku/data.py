@@ -35,8 +35,7 @@ def box_shape(num_cells: int, box: Box | None = None) -> Box:
   """
   side = math.isqrt(num_cells)
   if side**2 != num_cells or not 1 < side <= len(_SYMBOLS):
-    expected = f'n * n cells, n from 2 to {len(_SYMBOLS)}'
-    raise UserError(f'a board has {expected}; {num_cells} given')
+    raise UserError(f'a board has n * n cells, 1 < n < 26; {num_cells} given')
   if box is None:
     height = max(h for h in range(1, side) if side % h == 0 and h * h <= side)
     return height, side // height
@@ -252,10 +251,7 @@ def _narrow(
 
 
 def _branch(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Try each candidate of the first open cell with the fewest.
-
-  Args:
-    masks: unsolved boards [N, B].
+  """Try each candidate of the first cell with the fewest, of boards [N, B].
 
   Returns:
     One board per candidate [N, C], and the board each comes from: int [C].

@@ -52,35 +52,35 @@ def generate(
   rng: np.random.Generator,
   count: int,
   *,
-  num_chains: int = 512,
-  num_steps: int = 400,
+  num_chains: int | None = None,
+  num_steps: int = 1000,
 ) -> Puzzles:
   """Make minimal puzzles over a wide range of difficulty.
 
   Args:
     rng: the source of randomness.
     count: number of puzzles.
-    num_chains: chains that climb at once; each has one solution.
-    num_steps: proposals of each chain. More of them give harder puzzles.
+    num_chains: number of chains that climb at once, each with one solution.
+      None makes one for every 25 puzzles, at most 512.
+    num_steps: proposals of each chain. More steps give harder puzzles.
 
   Returns:
     'puzzle' and 'solution', int8 [count, 81], and 'guesses', int32 [count]; see
-    `count_guesses`. No two puzzles are the same, even with renamed digits.
-    Puzzles of the same chain are neighbors.
+    `count_guesses`. The puzzles of a chain are distinct and follow each other.
   """
+  num_chains = num_chains or min(512, count // 25 + 1)
   rounds, total = [], 0
   while total < count:
     rounds.append(climb(rng, num_chains, num_steps))
-    total += len(rounds[-1]['guesses'])
-  names = rounds[0]
+    total += len(rounds[-1]['puzzle'])
   return {
     name: np.concatenate([columns[name] for columns in rounds])[:count]
-    for name in names
+    for name in rounds[0]
   }
 
 
 def climb(rng: np.random.Generator, num_chains: int, num_steps: int) -> Puzzles:
-  """Return the distinct puzzles that chains visit, as `generate` does."""
+  """Return all puzzles that the chains visit, as `generate` does."""
   puzzles, solutions = data.generate(rng, num_chains, *_BOX)
   guesses = count_guesses(puzzles)
   sets = _UnavoidableSets(solutions)
@@ -101,16 +101,21 @@ def climb(rng: np.random.Generator, num_chains: int, num_steps: int) -> Puzzles:
     chains.append(np.flatnonzero(accepted))
   chain = np.concatenate(chains)
   order = chain.argsort(kind='stable')
-  solutions = solutions[chain[order]]
-  puzzles = np.concatenate(visited)[order]
+  puzzles, solutions = np.concatenate(visited)[order], solutions[chain[order]]
+  return _finish(rng, puzzles, solutions)
+
+
+def _finish(
+  rng: np.random.Generator, puzzles: np.ndarray, solutions: np.ndarray
+) -> Puzzles:
+  """Minimize puzzles, drop repeated ones, and count guesses."""
   puzzles = data.minimize(rng, puzzles, solutions)
   renamed = np.where(puzzles > 0, data.relabel(solutions), 0)
   first = np.sort(np.unique(renamed, axis=0, return_index=True)[1])
-  puzzles, solutions = puzzles[first], solutions[first]
   return {
-    'puzzle': puzzles,
-    'solution': solutions,
-    'guesses': count_guesses(puzzles).astype(np.int32),
+    'puzzle': puzzles[first],
+    'solution': solutions[first],
+    'guesses': count_guesses(puzzles[first]).astype(np.int32),
   }
 
 

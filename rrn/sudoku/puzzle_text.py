@@ -82,8 +82,7 @@ def read_puzzles(
   check_choice('config.evals.symbols', symbols, SYMBOLS)
   reader = _Reader(box, symbols)
   for number, line in enumerate(lines, start=1):
-    text = line.rstrip('\r\n')
-    yield from reader.read(number, text.removeprefix('\ufeff'))
+    yield from reader.read(number, line.removeprefix('\ufeff').rstrip('\r\n'))
   yield from reader.close()
 
 
@@ -128,7 +127,7 @@ class _Reader:
       if self._may_be_between_bands():
         self.num_above = len(self.rows)
       else:
-        self.is_lost = not self._may_be_rulers()
+        self.is_lost = self._is_grid()
         yield from self._give_up()
         yield None
     elif section or self.is_skipping or text.lstrip().startswith('#'):
@@ -144,7 +143,7 @@ class _Reader:
 
   def _give_up(self) -> Iterator[UserError]:
     rows, side = self.rows, self._width()
-    if not self._may_be_rulers():
+    if self._is_grid():
       message = f'{len(rows)} rows of length {side} found; {side} rows expected'
       if len(rows) == 1:
         message = self._complaint([rows[0][1]])
@@ -161,6 +160,9 @@ class _Reader:
   def _may_be_rulers(self) -> bool:
     """Whether there are no rows, or dashes that can still be rulers."""
     return set(self._text()) <= {'-'}
+
+  def _is_grid(self) -> bool:
+    return len(self.rows) > 1 or not self._may_be_rulers()
 
   def _is_band_complete(self) -> bool:
     """Whether the rows below the last blank line are as many as in a box."""
@@ -350,9 +352,8 @@ def _alphabets(side: int, symbols: str = 'auto') -> dict[str, str]:
 
 
 def _fits(text: str, side: int) -> bool:
-  used = set(text.upper()) - _EMPTY_OR_0
-  is_known = any(used <= set(x) for x in _alphabets(side).values())
-  return is_known and text.isascii()
+  used, alphabets = set(text.upper()) - _EMPTY_OR_0, _alphabets(side).values()
+  return text.isascii() and any(used <= set(x) for x in alphabets)
 
 
 def _bad_symbol(text: str, side: int, symbols: str) -> str:

@@ -101,7 +101,9 @@ class SudokuTask:
       box=self.box,
       num_puzzles=self.data.num_puzzles,
     )
-    if self.data.hard_share and split == 'train':
+    if split == 'train' and self.data.num_train:
+      columns = {k: v[: self.data.num_train] for k, v in columns.items()}
+    if split == 'train' and self.data.hard_share:
       hard = self._hard_puzzles(split)
       columns |= {f'hard_{name}': hard[name] for name in columns}
     return columns

@@ -12,14 +12,14 @@ import string
 import numpy as np
 from scipy import ndimage
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
 from rrn.sudoku import data
 
 VARIANTS = 'standard', 'diagonal', 'windoku', 'jigsaw'
 
 _RANDOM_FILL_SIDE = 16  # random guesses fill empty boards up to this side
-_PUZZLES_PER_REGIONS = 16
-_REGION_SWAPS = 3000  # proposals, of which about one in 20 is possible
+_PUZZLES_PER_REGIONS = 64  # at most
+_REGION_SWAPS = 1000  # proposals
 _FILL_PASSES = 500  # then new regions are drawn: some have no solution
 
 
@@ -60,23 +60,21 @@ def random_regions(rng: np.random.Generator, side: int) -> str:
   """Draw connected regions for `jigsaw_units`: one letter per cell.
 
   Starts with rows as regions. A random cell joins the region of a neighbor,
-  which gives another cell in return, if both regions stay connected.
+  which gives a cell in return, if both regions stay connected.
   """
-  region = np.repeat(np.arange(side), side)
+  region = np.arange(side).repeat(side).reshape(side, side)
   steps = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
   for _ in range(_REGION_SWAPS):
-    cell = rng.integers(side**2)
-    row, column = np.divmod(cell, side) + steps[rng.integers(4)]
-    if not (0 <= row < side and 0 <= column < side):
-      continue
-    ours, theirs = region[cell], region[row * side + column]
-    other = rng.choice(np.flatnonzero(region == theirs))
+    cell = rng.integers(side, size=2)
+    neighbor = (cell + steps[rng.integers(4)]).clip(0, side - 1)
+    ours, theirs = region[tuple(cell)], region[tuple(neighbor)]
+    touching = ndimage.binary_dilation(region == ours) & (region == theirs)
     new = region.copy()
-    new[[cell, other]] = theirs, ours
-    grid = new.reshape(side, side)
-    if all(ndimage.label(grid == name)[1] == 1 for name in (ours, theirs)):
+    new[tuple(rng.choice(np.argwhere(touching)))] = ours
+    new[tuple(cell)] = theirs
+    if all(ndimage.label(new == name)[1] == 1 for name in (ours, theirs)):
       region = new
-  return ''.join(string.ascii_uppercase[name] for name in region)
+  return ''.join(string.ascii_uppercase[name] for name in region.flat)
 
 
 def generate(
@@ -104,9 +102,7 @@ def generate(
     UserError: unknown variant, or a board that the variant does not have.
   """
   side = math.prod(box)
-  if variant not in VARIANTS:
-    names = ', '.join(VARIANTS)
-    raise UserError(f'no Sudoku variant {variant!r}; expected one of {names}')
+  check_choice('variant', variant, VARIANTS)
   if variant == 'windoku' and box != (3, 3):
     raise UserError('windoku puzzles have boxes of 3 x 3')
   if variant != 'standard' and side > _RANDOM_FILL_SIDE:
@@ -155,8 +151,9 @@ def _shuffled_patterns(
   """Make solutions of big boards, which random guesses rarely complete.
 
   Starts from a cyclic pattern with random names of the digits. Then it empties
-  the cells of two digits, N times, and fills them at random, which always
-  succeeds: at worst, the two digits return or change places.
+  the cells of two or three digits, 8 n times, and fills them at random. That
+  makes about as many 2 x 2 Latin squares as random solutions have; the pattern
+  of odd side has none.
 
   Returns:
     int8 [count, N].
@@ -167,8 +164,10 @@ def _shuffled_patterns(
   pattern = (row % height * width + row // height + column) % side
   names = np.tile(np.arange(1, side + 1, dtype=np.int8), (count, 1))
   solutions = rng.permuted(names, axis=1)[:, pattern]
-  for _ in range(side**2):
-    pair = rng.choice(side, 2, replace=False) + 1
-    puzzles = np.where(np.isin(solutions, pair), 0, solutions).astype(np.int8)
-    solutions = data.fill(rng, data.candidates(puzzles), data.units(*box))
+  for _ in range(8 * side):
+    digits = rng.choice(side, rng.integers(2, 4), replace=False) + 1
+    puzzles = np.where(np.isin(solutions, digits), 0, solutions)
+    masks = data.candidates(puzzles)
+    filled = data.fill(rng, masks, data.units(*box), max_passes=50)
+    solutions = np.where(filled.all(1, keepdims=True), filled, solutions)
   return solutions

@@ -1,4 +1,4 @@
-"""What a task carries between updates: on any mesh, through any interruption."""
+"""What a task carries between updates survives any mesh and interruption."""
 
 import dataclasses
 import functools

@@ -1,3 +1,4 @@
+import functools
 import hashlib
 import itertools
 import lzma
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from rrn.sudoku import builder, data
+from rrn.sudoku import builder, data, hard, variants
 
 
 def grids(columns):
@@ -17,7 +18,8 @@ def grids(columns):
 
 def check_splits(splits):
   for columns in splits.values():
-    assert {c.dtype for c in columns.values()} == {np.dtype(np.int8)}
+    for name in ('puzzle', 'solution'):
+      assert columns[name].dtype == np.int8
     assert data.is_solution(columns['solution'], columns['puzzle']).all()
   for one, other in itertools.combinations(splits.values(), 2):
     assert not grids(one) & grids(other)
@@ -43,6 +45,98 @@ def test_generated_splits_share_no_solution(own_cache, box):
   assert sizes['train'] > 150
 
 
+def test_variants_have_their_rules(own_cache):
+  load = functools.partial(
+    builder.load, 'generated', box=(2, 2), num_puzzles=40, num_held_out=5
+  )
+  units = variants.diagonal_units(2, 2)
+  for split in builder.SPLITS['generated']:
+    columns = load(split, variant='diagonal')
+    assert set(columns) == {'puzzle', 'solution'}
+    solution = columns['solution']
+    assert data.is_solution(solution, columns['puzzle'], units=units).all()
+    columns = load(split, box=(1, 5), variant='jigsaw')
+    for puzzle, solution, regions in zip(
+      *(columns[n] for n in ('puzzle', 'solution', 'regions')), strict=True
+    ):
+      units_ = variants.jigsaw_units(''.join('ABCDE'[r] for r in regions))
+      found, counts = data.solve(puzzle[None], units=units_)
+      assert counts == 1
+      np.testing.assert_array_equal(found[0], solution)
+
+
+def test_hard_splits_share_no_solution(own_cache, monkeypatch):
+  generate = functools.partial(hard.generate, num_chains=8, num_steps=15)
+  monkeypatch.setattr(hard, 'generate', generate)
+  splits = {
+    split: builder.load('hard', split, num_puzzles=30, num_held_out=4, seed=3)
+    for split in builder.SPLITS['hard']
+  }
+  check_splits(splits)
+  for columns in splits.values():
+    assert columns['guesses'].dtype == np.int32
+    np.testing.assert_array_equal(
+      columns['guesses'], hard.count_guesses(columns['puzzle'])
+    )
+  sizes = {name: len(c['puzzle']) for name, c in splits.items()}
+  assert sum(sizes.values()) == 30
+  assert min(sizes['validation'], sizes['test']) >= 4
+
+
+@pytest.mark.parametrize('has_solutions', [False, True])
+def test_own_file(own_cache, tmp_path, has_solutions):
+  puzzles, solutions = data.generate(np.random.default_rng(0), 30, 2, 2)
+  rows = zip(puzzles, solutions, strict=True)
+  lines = [','.join(map(data.format_board, row)) for row in rows]
+  if not has_solutions:
+    lines = [line[:16] for line in lines]
+  path = tmp_path / 'mine.csv'
+  header = ['puzzle,solution'] if has_solutions else []
+  path.write_text('\n'.join(header + lines))
+  splits = {
+    split: builder.load(str(path), split, box=(2, 2))
+    for split in builder.SPLITS['FILE.csv']
+  }
+  check_splits(splits)
+  assert min(len(columns['puzzle']) for columns in splits.values()) >= 3
+  loaded = {
+    (p.tobytes(), s.tobytes())
+    for c in splits.values()
+    for p, s in zip(c['puzzle'], c['solution'], strict=True)
+  }
+  assert loaded == {
+    (p.tobytes(), s.tobytes()) for p, s in zip(puzzles, solutions, strict=True)
+  }
+  path.write_text('\n'.join(lines[:12]))  # a new file is a new data set
+  sizes = [
+    len(builder.load(str(path), split, box=(2, 2))['puzzle'])
+    for split in builder.SPLITS['FILE.csv']
+  ]
+  assert sum(sizes) == 12
+
+
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [
+    ('0' * 16, 'line 2: the puzzle has more than one solution'),
+    ('1230000400000000', 'line 2: the puzzle has no solution'),
+    ('1100000000000000', 'line 2: no solution: digit 1 twice in row 1'),
+    ('123', 'line 2: .*length 3'),
+    ('1200' + '0' * 10 + '43,1234341243212143', 'line 2: '),
+  ],
+)
+def test_own_file_names_the_bad_line(own_cache, tmp_path, line, message):
+  path = tmp_path / 'mine.csv'
+  path.write_text(f'1234341200002143\n{line}\n')
+  with pytest.raises(UserError, match=f'mine.csv, {message}'):
+    builder.load(str(path), 'train', box=(2, 2))
+
+
+def test_own_file_must_exist(own_cache, tmp_path):
+  with pytest.raises(UserError, match='cannot read.*none.csv'):
+    builder.load(str(tmp_path / 'none.csv'), 'train')
+
+
 def test_too_few_generated_puzzles(own_cache):
   with pytest.raises(UserError, match='too few'):
     builder.load(
@@ -56,11 +150,17 @@ def test_too_few_generated_puzzles(own_cache):
     ('hard_test', 'train', (3, 3), "'hard_test' with split 'train'"),
     ('nowhere', 'train', (3, 3), 'generated'),
     ('royle17', 'train', (2, 2), 'source=generated'),
+    ('hard', 'train', (2, 2), 'source=generated'),
   ],
 )
 def test_what_is_not_there(source, split, box, message):
   with pytest.raises(UserError, match=message):
     builder.load(source, split, box=box)
+
+
+def test_only_generated_puzzles_have_variants():
+  with pytest.raises(UserError, match="hard has no variant 'diagonal'"):
+    builder.load('hard', 'train', variant='diagonal')
 
 
 def test_missing_file_says_what_to_do(own_cache, tmp_path):

@@ -194,6 +194,29 @@ def test_parse_reads_what_format_writes():
   np.testing.assert_array_equal(dotted, data.parse(ROYLE, 81))
 
 
+def test_25x25_boards_have_25_symbols():
+  row = '123456789ABCDEFGHIJKLMNOP'
+  board = data.parse(row + '0' * 600, 625)
+  np.testing.assert_array_equal(board[:25], np.arange(1, 26))
+  assert data.format_board(board) == row + '0' * 600
+  for size, dtype in ((256, np.uint16), (625, np.uint32)):
+    masks = data.candidates(np.zeros((1, size), np.int8))
+    assert masks.dtype == dtype
+    assert (np.bitwise_count(masks) ** 2 == size).all()
+
+
+def test_minimize_stops_and_keeps_its_arguments():
+  rng = np.random.default_rng(0)
+  solutions = data.generate(rng, 3, 3, 3, givens=81)[1]
+  given = data.add_givens(rng, np.zeros_like(solutions), solutions, 70)
+  copy = given.copy()
+  puzzles = data.minimize(rng, given, solutions, 40)
+  np.testing.assert_array_equal(given, copy)
+  np.testing.assert_array_equal((puzzles > 0).sum(1), 40)
+  assert ((puzzles == 0) | (puzzles == given)).all()
+  assert (data.solve(puzzles)[1] == 1).all()
+
+
 def test_boxes_must_fit_the_board():
   assert data.box_shape(36) == (2, 3)
   assert data.box_shape(144) == (3, 4)
