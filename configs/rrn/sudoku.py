@@ -121,6 +121,7 @@ def get_config(arg: str | None = None):
   config.evals.boards_per_givens = 1000
   config.evals.boards_per_guesses = 200
   config.evals.max_steps = 1024  # of predict
+  config.evals.variant = 'standard'  # of predict; see `variants.units_of`
   config.evals.symbols = 'auto'  # of boards over 9x9; see puzzle_text.py
   config.evals.animation = ''  # file.gif: predict draws its first puzzle
   config.evals.batch_size = 256

@@ -236,9 +236,8 @@ def _generated(
 
 
 def _hard(num_puzzles: int, num_held_out: int, seed: int) -> dict[str, Columns]:
-  return _split(
-    hard.generate(np.random.default_rng(seed), num_puzzles), num_held_out
-  )
+  columns = hard.generate(np.random.default_rng(seed), num_puzzles)
+  return _split(columns, num_held_out)
 
 
 def _own(source: str, text: str, box: data.Box) -> dict[str, Columns]:
@@ -279,7 +278,7 @@ def _split(columns: Columns, num_held_out: int) -> dict[str, Columns]:
 
 
 def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
-  """Numbers rows by parts of `size` or a few more, in order of appearance.
+  """Number rows by parts of `size` or a few more, in order of appearance.
 
   Rows with the same solution, up to digit names, are in the same part.
   """
@@ -289,10 +288,14 @@ def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
     return_inverse=True,
     return_counts=True,
   )
-  order = first.argsort()
-  before = np.empty_like(counts)  # rows of the grids that appeared earlier
-  before[order] = counts[order].cumsum() - counts[order]
-  return before[grids] // size
+  parts = np.zeros_like(counts)
+  part = num_rows = 0
+  for grid in first.argsort():
+    parts[grid] = part
+    num_rows += counts[grid]
+    if num_rows >= size:
+      part, num_rows = part + 1, 0
+  return parts[grids]
 
 
 def _select(

@@ -21,7 +21,7 @@ from jaxtyping import Array, Bool, Int
 
 from core.errors import UserError
 from core.lines import answer_in_batches
-from rrn.sudoku import data, plots, puzzle_text
+from rrn.sudoku import data, plots, puzzle_text, variants
 from rrn.sudoku.model import SudokuCandidates
 
 _STEPS_AT_ONCE = 16  # between two checks of the rules
@@ -39,37 +39,42 @@ def answer(
     model: one of `task.NETWORKS`.
     lines: in any format of `puzzle_text`.
     box: of the boards that the model was trained on.
-    evals: the config's section, with `max_steps`, `symbols`, and `animation`.
+    evals: the config's section.
 
   Yields:
     The answer to each puzzle, the UserError that says what is wrong with it, or
     None for a line without a puzzle.
   """
-  takes_all = isinstance(model, SudokuCandidates)
+  units = None
+  if evals.variant != 'standard':
+    units = variants.units_of(evals.variant, box)
+  is_fixed = units is not None or not isinstance(model, SudokuCandidates)
   solvers, counts = {}, collections.Counter()
 
-  def units_of(num_cells):
-    is_own = num_cells == math.prod(box) ** 2
-    return data.units(*(box if is_own else data.box_shape(num_cells)))
+  def parse(problem):
+    if isinstance(problem, UserError):
+      raise problem
+    if problem is None:
+      return None
+    if problem.puzzle.size not in solvers:
+      solvers[problem.puzzle.size] = make_solver(
+        model, problem.units, max_steps=evals.max_steps
+      )
+    return {'puzzle': problem.puzzle}
 
   def solve(columns):
     puzzles = columns['puzzle']
-    num_cells = puzzles.shape[1]
-    if num_cells not in solvers:
-      solvers[num_cells] = make_solver(
-        model, units_of(num_cells), max_steps=evals.max_steps
-      )
-    return np.column_stack(solvers[num_cells](puzzles))
+    return np.column_stack(solvers[puzzles.shape[1]](puzzles))
 
   problems = puzzle_text.read_puzzles(
-    lines, box=None if takes_all else box, symbols=evals.symbols
+    lines, box=box if is_fixed else None, units=units, symbols=evals.symbols
   )
-  for problem, row in answer_in_batches(problems, parse=_parse, solve=solve):
+  for problem, row in answer_in_batches(problems, parse=parse, solve=solve):
     if isinstance(row, UserError | None):
       yield row
       continue
     if evals.animation and not counts['puzzles']:
-      _animate(model, problem, units_of(problem.puzzle.size), evals)
+      _animate(model, problem, evals)
     counts['puzzles'] += 1
     yield _judge(problem, row, counts, evals.max_steps)
   if counts['wrong']:
@@ -81,12 +86,6 @@ def answer(
       '%d of %d answers are the solutions of the input',
       *(counts['right'], counts['scored']),
     )
-
-
-def _parse(problem) -> dict[str, np.ndarray] | None:
-  if isinstance(problem, UserError):
-    raise problem
-  return problem and {'puzzle': problem.puzzle}
 
 
 def _judge(
@@ -115,13 +114,13 @@ def _judge(
   return puzzle_text.format_answer(problem, board)
 
 
-def _animate(model, problem: puzzle_text.Problem, units, evals):
+def _animate(model, problem: puzzle_text.Problem, evals):
   """Draw a puzzle's digits step by step, until they obey the rules."""
   if isinstance(model, SudokuCandidates):
-    model = model.for_units(units)
+    model = model.for_units(problem.units)
   puzzle = jnp.asarray(problem.puzzle[None], jnp.int32)
   logits = model(puzzle, num_steps=min(_MOST_FRAMES, evals.max_steps))[:, 0]
-  valid = is_valid(logits.argmax(-1), puzzle, units)
+  valid = is_valid(logits.argmax(-1), puzzle, problem.units)
   last = int(valid.argmax()) if valid.any() else len(logits) - 1
   probabilities = np.asarray(jax.nn.softmax(logits[: last + 1]))
   plots.animate_digits(

@@ -58,29 +58,33 @@ class Problem:
   line: int  # where it begins; the first line is 1
   puzzle: np.ndarray  # int8 [N], 0 = empty
   box: data.Box
+  units: np.ndarray  # int [U, n], the cells of each unit
   symbols: str  # of the digits 1 to n
   solution: np.ndarray | None = None  # int8 [N], if the input has it
 
 
 def read_puzzles(
-  lines: Iterable[str], *, box: data.Box | None = None, symbols: str = 'auto'
+  lines: Iterable[str],
+  *,
+  box: data.Box | None = None,
+  units: np.ndarray | None = None,
+  symbols: str = 'auto',
 ) -> Iterator[Problem | UserError | None]:
   """Reads puzzles, and yields each one as soon as its last line is read.
 
   Args:
     lines: of text, with or without line ends.
-    box: the boxes (height, width) of every puzzle. None allows all sizes, with
-      the boxes of `data.box_shape`; a line of 16 symbols is then a 4 x 4 puzzle
-      if these are 1 to 4, else a row, and a line of 25 likewise.
+    box: the boxes of every puzzle. None allows all sizes; a line of 16 symbols
+      is then a 4 x 4 puzzle if these are 1 to 4, else a row; 25 likewise.
+    units: of the board, where they are not those of `box`.
     symbols: of boards over 9 x 9, one of `SYMBOLS`.
 
   Yields:
-    A Problem for each puzzle, or a UserError with the number of its line. None
-    for each line that belongs to no puzzle: a comment, a header, a blank line.
-    Rulers, and blank lines inside a grid, yield nothing.
+    A Problem for each puzzle, or a UserError with its line; None for a line
+    outside of puzzles (comment, header, blank), and nothing for rulers.
   """
   check_choice('config.evals.symbols', symbols, SYMBOLS)
-  reader = _Reader(box, symbols)
+  reader = _Reader(box, units, symbols)
   for number, line in enumerate(lines, start=1):
     yield from reader.read(number, line.removeprefix('\ufeff').rstrip('\r\n'))
   yield from reader.close()
@@ -92,23 +96,21 @@ def format_answer(problem: Problem, board: np.ndarray) -> str:
 
 
 def diagnose(problem: Problem) -> str | None:
-  """Solves a puzzle exactly to say what is wrong with it.
+  """Solves a puzzle exactly to say what is wrong with it, or None.
 
-  Returns:
-    'no solution', 'more than one solution', or None if there is exactly one. It
-    is also None for boards over 12 x 12, where the search can take too long.
+  Boards over 12 x 12 give None: their search can take too long.
   """
   if math.prod(problem.box) > 12:
     return None
-  _, counts = data.solve(problem.puzzle[None], limit=2, box=problem.box)
+  _, counts = data.solve(problem.puzzle[None], limit=2, units=problem.units)
   return ('no solution', None, 'more than one solution')[counts[0]]
 
 
 class _Reader:
   """Reads lines one by one, and keeps the rows of an unfinished grid."""
 
-  def __init__(self, box: data.Box | None, symbols: str):
-    self.box = box
+  def __init__(self, box: data.Box | None, units, symbols: str):
+    self.box, self.units = box, units
     self.side = math.prod(box) if box else 0  # 0: any
     self.symbols = symbols
     self.is_skipping = False  # inside a section that is not [Puzzle]
@@ -275,16 +277,15 @@ class _Reader:
     side = math.isqrt(len(boards[0]))
     try:
       if self.side not in (0, side):
-        raise UserError(
-          f'a puzzle of side {side} found; {_expected(self.side)}'
-        )
+        raise UserError(f'the board has side {side}; {_expected(self.side)}')
       box = data.box_shape(side**2, self.box)
       symbols = _choose_symbols(boards, box, self.symbols)
       puzzle, *others = (
         np.array([symbols.find(x) + 1 for x in board.upper()], np.int8)
         for board in boards
       )
-      if clash := data.contradictions(puzzle, box=box):
+      units = data.units(*box) if self.units is None else self.units
+      if clash := data.contradictions(puzzle, units=units):
         row, column = map(int, re.findall(r'r(\d+)c(\d+)', clash)[0])
         symbol = boards[0][side * (row - 1) + column - 1]
         clash = re.sub(r'digit \w+', f'digit {symbol}', clash)
@@ -293,13 +294,13 @@ class _Reader:
         raise UserError('several puzzles found; a line has one')
       for solution in others:
         is_changed = (puzzle > 0) & (puzzle != solution)
-        if is_changed.any() or data.contradictions(solution, box=box):
+        if is_changed.any() or data.contradictions(solution, units=units):
           raise UserError(
             'the solution breaks the rules or changes a given; remove it'
           )
     except UserError as error:
       return UserError(str(error), line=line)
-    return Problem(line, puzzle, box, symbols, *others)
+    return Problem(line, puzzle, box, units, symbols, *others)
 
   def _complaint(self, fields: Sequence[str]) -> str:
     """What is wrong with a line that has no board."""

@@ -23,6 +23,32 @@ _REGION_SWAPS = 1000  # proposals
 _FILL_PASSES = 500  # then new regions are drawn: some have no solution
 
 
+def units_of(variant: str, box: data.Box) -> np.ndarray:
+  """Return the units of a board: int [U, n].
+
+  Args:
+    variant: 'standard', 'diagonal', 'windoku', or the regions of a jigsaw; see
+      `jigsaw_units`.
+    box: height and width of the boxes.
+
+  Raises:
+    UserError: no such variant of a board of this size.
+  """
+  if variant == 'standard':
+    return data.units(*box)
+  if variant == 'diagonal':
+    return diagonal_units(*box)
+  if variant == 'windoku' and box == (3, 3):
+    return windoku_units()
+  num_cells = math.prod(box) ** 2
+  if len(variant) != num_cells:
+    raise UserError(
+      f'config.evals.variant={variant}: standard, diagonal, windoku (9x9 boards'
+      f' only), or the {num_cells} letters of the regions of a jigsaw expected'
+    )
+  return jigsaw_units(variant)
+
+
 def diagonal_units(box_height: int, box_width: int) -> np.ndarray:
   """Return `data.units` and both diagonals: int [3n + 2, n]."""
   side = box_height * box_width

@@ -66,10 +66,10 @@ def test_variants_have_their_rules(own_cache):
 
 
 def test_hard_splits_share_no_solution(own_cache, monkeypatch):
-  generate = functools.partial(hard.generate, num_chains=8, num_steps=15)
+  generate = functools.partial(hard.generate, num_chains=5, num_steps=8)
   monkeypatch.setattr(hard, 'generate', generate)
   splits = {
-    split: builder.load('hard', split, num_puzzles=30, num_held_out=4, seed=3)
+    split: builder.load('hard', split, num_puzzles=16, num_held_out=3, seed=3)
     for split in builder.SPLITS['hard']
   }
   check_splits(splits)
@@ -79,8 +79,8 @@ def test_hard_splits_share_no_solution(own_cache, monkeypatch):
       columns['guesses'], hard.count_guesses(columns['puzzle'])
     )
   sizes = {name: len(c['puzzle']) for name, c in splits.items()}
-  assert sum(sizes.values()) == 30
-  assert min(sizes['validation'], sizes['test']) >= 4
+  assert sum(sizes.values()) == 16
+  assert min(sizes['validation'], sizes['test']) >= 3
 
 
 @pytest.mark.parametrize('has_solutions', [False, True])

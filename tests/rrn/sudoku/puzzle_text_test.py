@@ -165,9 +165,9 @@ ERRORS = [
   (f'{LINE[1:]} puzzle 1', ['1: the longest field has length 80']),
   (f'55{LINE[2:]}', ['1: no solution: digit 5 twice in row 1 (cells r1c1']),
   (f'55{GRID[2:]}\n{LINE}', ['1: no solution: digit 5 twice in row 1', 10]),
-  (f'{SMALL}\n{LINE}', ['1: a puzzle of side 4 found; a puzzle is one', 2]),
-  (f'{PAIR}\n{PAIR}\n{PAIR}\n{LINE}', ['1: a puzzle of side 6 found', 7]),
-  (lay_out(FIVE + 240 * '.', (4, 4)), ['1: a puzzle of side 16 found']),
+  (f'{SMALL}\n{LINE}', ['1: the board has side 4; a puzzle is one', 2]),
+  (f'{PAIR}\n{PAIR}\n{PAIR}\n{LINE}', ['1: the board has side 6', 7]),
+  (lay_out(FIVE + 240 * '.', (4, 4)), ['1: the board has side 16']),
   (f'{GRID[:30]}?{GRID[31:]}\n{LINE}', ["1: character '?' at position 28", 10]),
   # The number of rows is right, so that the next grid is found.
   (f'{GRID[:30]}{GRID[31:]}\n{GRID}', ['4: row 4 has length 8; the other', 10]),
