@@ -232,14 +232,15 @@ def test_sweep_has_every_row_of_the_table(size):
     else:
       assert config.model.network == name
     assert config.total_steps % config.steps_per_call == 0
-    last = f'steps_{max(config.evals.num_steps)}/'
+    steps = config.evals.num_steps
+    last = f'steps_{64 if 64 in steps else max(steps)}/'
     assert all('steps_' in metric for metric in config.report)
     assert any(last in metric for metric in config.report)
   if size != 'smoke':
     hardest = {
       name: config.report[f'test/steps_{steps}/solved_17_givens']
       for name, config in points.items()
-      for steps in config.evals.num_steps[-1:]
+      for steps in [min(64, config.evals.num_steps[-1])]
     }
     assert hardest == {
       'cells': '96.6 %',

@@ -47,9 +47,9 @@ def test_generated_splits_share_no_solution(own_cache, box):
 
 def test_variants_have_their_rules(own_cache):
   load = functools.partial(
-    builder.load, 'generated', box=(2, 2), num_puzzles=40, num_held_out=5
+    builder.load, 'generated', box=(2, 3), num_puzzles=40, num_held_out=5
   )
-  units = variants.diagonal_units(2, 2)
+  units = variants.diagonal_units(2, 3)
   for split in builder.SPLITS['generated']:
     columns = load(split, variant='diagonal')
     assert set(columns) == {'puzzle', 'solution'}
@@ -59,8 +59,8 @@ def test_variants_have_their_rules(own_cache):
     for puzzle, solution, regions in zip(
       *(columns[n] for n in ('puzzle', 'solution', 'regions')), strict=True
     ):
-      units_ = variants.jigsaw_units(''.join('ABCDE'[r] for r in regions))
-      found, counts = data.solve(puzzle[None], units=units_)
+      jigsaw = variants.jigsaw_units(''.join('ABCDE'[r] for r in regions))
+      found, counts = data.solve(puzzle[None], units=jigsaw)
       assert counts == 1
       np.testing.assert_array_equal(found[0], solution)
 
