@@ -19,7 +19,7 @@ from absl import logging
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.lines import answer_in_batches
 from rrn.sudoku import data, plots, puzzle_text, variants
 from rrn.sudoku.model import SudokuCandidates
@@ -123,9 +123,14 @@ def _animate(model, problem: puzzle_text.Problem, evals):
   valid = is_valid(logits.argmax(-1), puzzle, problem.units)
   last = int(valid.argmax()) if valid.any() else len(logits) - 1
   probabilities = np.asarray(jax.nn.softmax(logits[: last + 1]))
-  plots.animate_digits(
-    evals.animation, problem.puzzle, probabilities, *problem.box
-  )
+  path = evals.animation
+  try:
+    plots.animate_digits(path, problem.puzzle, probabilities, *problem.box)
+  except (OSError, ValueError) as error:
+    raise UserError(
+      f'config.evals.animation={path} cannot be written: {one_line(error)};'
+      ' give another path, with the suffix .gif'
+    ) from error
 
 
 def make_solver(

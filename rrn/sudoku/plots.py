@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from core import plots, storage
+from core import plots
 from rrn.sudoku import data
 
 _FRAMES_PER_SECOND = 5
@@ -113,7 +113,7 @@ def animate_digits(
     box_height, box_width: rows and columns of a box.
 
   Raises:
-    UserError: the file cannot be written.
+    OSError: the file cannot be written.
   """
   figure = Figure(figsize=(4.0, 4.3))
   axes = figure.subplots()
@@ -129,8 +129,7 @@ def animate_digits(
   frames = [*range(1, last + 1), *[last] * (2 * _FRAMES_PER_SECOND)]
   film = animation.FuncAnimation(figure, draw, frames, init_func=lambda: None)
   writer = animation.PillowWriter(fps=_FRAMES_PER_SECOND)
-  with storage.reported_writes(path):
-    film.save(path, writer=writer, dpi=80)
+  film.save(path, writer=writer, dpi=80)
 
 
 def _draw_grid(axes: Axes, box_height: int, box_width: int):

@@ -68,7 +68,7 @@ def test_plain_form_equals_ours(network):
       lambda *args, g=graphdef: nnx.merge(g, args[0])(args[1], num_steps=2)
     )
     logits.append(solve(params, boards))
-  np.testing.assert_allclose(*logits, atol=1e-5)
+  np.testing.assert_allclose(*logits, atol=rrn_sudoku.TOLERANCE)
 
 
 @pytest.mark.parametrize('network', NETWORKS)
@@ -85,7 +85,9 @@ def test_twins_equal_ours_and_train(network):
   )
   for name, twin in twins.items():
     values = logits[name]
-    np.testing.assert_allclose(values, ours[:, : values.shape[1]], atol=1e-5)
+    np.testing.assert_allclose(
+      values, ours[:, : values.shape[1]], atol=rrn_sudoku.TOLERANCE
+    )
     twin.update()
     assert np.abs(twin.logits(twin.puzzles).detach() - ours).max() > 1e-4
 

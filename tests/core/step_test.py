@@ -29,7 +29,7 @@ def make_mesh(data=1, fsdp=1, tensor=1):
 
 
 def make_sudoku():
-  config = sudoku.get_config('smoke')
+  config = sudoku.get_config('smoke,network=cells')
   config.model.num_steps = 2
   return sudoku_task.make_task(config), config
 
