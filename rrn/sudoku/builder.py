@@ -170,10 +170,8 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
     **kwargs,
   ):
     self.make_splits = make_splits
-    self.columns = dict.fromkeys(
-      ('puzzle', 'solution'), ((num_cells,), np.int8)
-    )
-    self.columns |= extra
+    cells = (num_cells,), np.int8
+    self.columns = {'puzzle': cells, 'solution': cells, **extra}
     super().__init__(**kwargs)
 
   def _info(self):

@@ -284,7 +284,7 @@ def fill(
   start, owners = masks, np.arange(masks.shape[1])
   for passes in itertools.count():
     if not owners.size or passes == max_passes:
-      return boards
+      break
     new, alive, solved = _narrow(masks, tables)
     boards[owners[solved]] = _boards(new[:, solved])
     stuck = np.flatnonzero(alive & ~solved & (new == masks).all(0))
@@ -294,6 +294,7 @@ def fill(
     new[:, stuck] = branches[:, guess]
     new[:, ~alive] = start[:, owners[~alive]]
     masks, owners = new[:, ~solved], owners[~solved]
+  return boards
 
 
 def generate(

@@ -163,7 +163,7 @@ class _UnavoidableSets:
 
   def free(self, givens: np.ndarray) -> np.ndarray:
     """Return which sets have none of the givens [B, 81]: bool [B, M]."""
-    return ~(self.bits & _pack(givens)[:, None]).any(-1)
+    return ~np.any(self.bits & _pack(givens)[:, None], axis=-1)
 
   def needed(self, givens: np.ndarray) -> np.ndarray:
     """Return the givens [B, 81] that are alone in a set: bool [B, 81]."""
