@@ -121,7 +121,9 @@ def make_twins(config, params, boards, *, compiler=None):
     options['groups'] = sudoku_plain.make_groups(
       model.ModelConfig(**config.model)
     )
-    compiler = compiler or functools.partial(torch.compile, dynamic=False)
+    compiler = compiler or functools.partial(
+      torch.compile, dynamic=False, fullgraph=True
+    )
     kinds['PyTorch compiled'] = {'compiler': compiler}
   twins, logits = {}, {}
   for kind, choice in kinds.items():

@@ -114,6 +114,11 @@ class CandidatesTwin(Twin):
     self.members = [
       torch.tensor(members, dtype=torch.float32) for members in groups.kinds
     ]
+    network = self.params['network']
+    self.transforms, self.receivers = (
+      [network[name][index] for index in sorted(network[name])]
+      for name in ('groups', 'receive')
+    )
     self.step = compiler(self._step)
 
   def logits(self, puzzles):
@@ -124,30 +129,33 @@ class CandidatesTwin(Twin):
     states = torch.zeros(*given.shape, params['output']['kernel'].shape[0])
     outputs = []
     for _ in range(self.num_steps):
-      states = self.step(params['network'], states, given)
+      states = self.step(states, given)
       outputs.append((states @ params['output']['kernel'])[..., 0])
     logits = torch.stack(outputs).transpose(1, 2)
     return F.pad(logits, (1, 0), value=-1e9)  # 0 is no digit
 
-  def _step(self, params, states, given):
+  def _step(self, states, given):
     """Return the states [N, B, K, D] after one more step."""
-    groups, receive = (
-      [layer for _, layer in sorted(params[name].items())]
-      for name in ('groups', 'receive')
-    )
+    params = self.params['network']
     sent = F.relu(_linear(params['send'], states))
-    of_position, *of_kinds = sent.chunk(len(groups), -1)
-    group = F.relu(_linear(groups[0], of_position.mean(2, keepdim=True)))
-    hidden = _linear(params['hidden'], states) + _linear(receive[0], group)
+    of_position, *of_kinds = sent.chunk(len(self.transforms), -1)
+    means = of_position.mean(2, keepdim=True)
+    group = F.relu(_linear(self.transforms[0], means))
+    hidden = _linear(params['hidden'], states)
+    hidden = hidden + _linear(self.receivers[0], group)
     empty, known = params['inputs']
     hidden = hidden + torch.where(given[..., None], known, empty)
-    for messages, members, transform, layer in zip(
-      of_kinds, self.members, groups[1:], receive[1:], strict=True
+    for messages, members, transform, receiver in zip(
+      of_kinds,
+      self.members,
+      self.transforms[1:],
+      self.receivers[1:],
+      strict=True,
     ):
       weights = members / members.sum(1, keepdim=True)
       means = torch.tensordot(weights, messages, 1)
       group = F.relu(_linear(transform, means))
-      hidden = hidden + _linear(layer, torch.tensordot(members.T, group, 1))
+      hidden = hidden + _linear(receiver, torch.tensordot(members.T, group, 1))
     states = states + _linear(params['update'], F.relu(hidden))
     return F.rms_norm(states, states.shape[-1:], eps=1e-6)
 

@@ -1,11 +1,12 @@
-"""Where the user's data files lie, and whether they are the right ones."""
+"""Find, check, and read the data files of a user."""
 
 import hashlib
+import lzma
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
 
-from core.errors import UserError
+from core.errors import UserError, one_line
 
 
 def data_folder(folder: str = '') -> pathlib.Path:
@@ -51,3 +52,27 @@ def find_file(
       f' {names[path.name]}); replace it by {url}'
     )
   return path
+
+
+def read_lines(path: str | os.PathLike) -> list[str]:
+  """Read the lines of a UTF-8 text file, without their ends.
+
+  A line ends with a line feed, or with a carriage return and a line feed. Other
+  Unicode line separators are part of the line. A byte-order mark is dropped.
+
+  Args:
+    path: may start with `~`; a name that ends with `.xz` is decompressed.
+
+  Raises:
+    UserError: the file cannot be read, or is not UTF-8 text.
+  """
+  path = pathlib.Path(path).expanduser()
+  try:
+    contents = path.read_bytes()
+    if path.suffix == '.xz':
+      contents = lzma.decompress(contents)
+    text = contents.decode('utf-8-sig')
+  except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
+    raise UserError(f'cannot read {path}: {one_line(error)}') from error
+  lines = [line.removesuffix('\r') for line in text.split('\n')]
+  return lines[:-1] if lines[-1] == '' else lines

@@ -1,6 +1,7 @@
 """Source files are found, named when missing, and checked."""
 
 import hashlib
+import lzma
 
 import pytest
 
@@ -41,3 +42,21 @@ def test_data_folder_prefers_the_argument(monkeypatch, tmp_path):
   assert str(files.data_folder('mine')) == 'mine'
   monkeypatch.delenv('LEARNED_ALGORITHMS_DATA')
   assert str(files.data_folder()) == 'data_cache'
+
+
+def test_read_lines_ends_lines_with_line_feeds_only(tmp_path):
+  path = tmp_path / 'a.txt'
+  path.write_bytes('\ufefffirst\r\nse\x85co\u2028nd\n\n'.encode())
+  assert files.read_lines(path) == ['first', 'se\x85co\u2028nd', '']
+  path = tmp_path / 'a.txt.xz'
+  path.write_bytes(lzma.compress(b'last\nwithout end'))
+  assert files.read_lines(path) == ['last', 'without end']
+
+
+@pytest.mark.parametrize('contents', [None, b'\xff\xfe'])
+def test_read_lines_names_a_file_that_is_no_text(contents, tmp_path):
+  path = tmp_path / 'a.txt'
+  if contents:
+    path.write_bytes(contents)
+  with pytest.raises(UserError, match=r'cannot read .*a\.txt'):
+    files.read_lines(path)
