@@ -23,7 +23,7 @@ from hinting.sorting import data as integers
 from rrn.ages import data as ages
 from rrn.babi import data as babi
 from rrn.pretty_clevr import data as pretty_clevr
-from rrn.sudoku import data as sudoku
+from rrn.sudoku import puzzle_text
 from seq2set import point_sets
 from seq2set.parsing import data as trees
 from seq2set.parsing import linearise
@@ -68,12 +68,22 @@ def read_trees(text):
       linearise.linearise(tree, 'breadth_first')
 
 
+def read_sudoku(text):
+  for problem in puzzle_text.read_puzzles(text.split('\n')):
+    if isinstance(problem, UserError):
+      raise problem
+    if problem is not None:
+      assert problem.puzzle.size == problem.units.shape[1] ** 2
+      assert (problem.puzzle <= problem.units.shape[1]).all()
+
+
 # Reader, a good text, and the pieces that others are made of.
 FORMATS = {
   'sudoku': (
-    functools.partial(sudoku.parse, num_cells=16),
+    read_sudoku,
     '1' + '.' * 15,
-    ['1', '2', '3', '4', '....', '.......'],
+    ['1', '2', '3', '4', '....', '\n', '1234\n', '-+-', '|', ',', '4321' * 4]
+    + ['G', ' ', '0', '\ufeff', '[Puzzle]\n', 'puzzle,solution\n', '# x\n'],
   ),
   'babi': (
     read_babi,

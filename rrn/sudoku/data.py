@@ -23,7 +23,6 @@ from core.errors import UserError
 
 Box = tuple[int, int]
 
-_SYMBOLS = '123456789ABCDEFGHIJKLMNOP'
 _FRONTIER = 1 << 15  # cells narrowed at once: the masks stay in a core's cache
 
 
@@ -34,7 +33,7 @@ def box_shape(num_cells: int, box: Box | None = None) -> Box:
     UserError: no such board, or boxes that do not fit it.
   """
   side = math.isqrt(num_cells)
-  if side**2 != num_cells or not 1 < side <= len(_SYMBOLS):
+  if side**2 != num_cells or not 1 < side < 26:
     raise UserError(f'a board has n * n cells, 1 < n < 26; {num_cells} given')
   if box is None:
     height = max(h for h in range(1, side) if side % h == 0 and h * h <= side)
@@ -110,8 +109,7 @@ def contradictions(
         kind = ('row', 'column', regions, 'extra unit')[group]
         first, second = (f'r{c // side + 1}c{c % side + 1}' for c in clash[:2])
         return (
-          f'digit {_SYMBOLS[digit - 1]} twice in {kind}'
-          f' {index - group * side + 1}'
+          f'digit {digit} twice in {kind} {index - group * side + 1}'
           f' (cells {first} and {second})'
         )
   return None
@@ -367,33 +365,3 @@ def relabel(solutions: np.ndarray) -> np.ndarray:
   side = math.isqrt(solutions.shape[1])
   names = solutions[:, :side].argsort(1) + 1  # digit d becomes names[d - 1]
   return np.take_along_axis(names, solutions - 1, 1).astype(solutions.dtype)
-
-
-def parse(line: str, num_cells: int, *, box: Box | None = None) -> np.ndarray:
-  """Read a puzzle of `num_cells` characters: int8 [num_cells].
-
-  0 or . is an empty cell; digits over 9 are letters, A = 10 to P = 25.
-
-  Raises:
-    UserError: wrong length, unknown characters, or givens that clash.
-  """
-  line = line.strip()
-  box = box_shape(num_cells, box)
-  if len(line) != num_cells:
-    raise UserError(f'{num_cells} characters expected, {len(line)} found')
-  symbols = _SYMBOLS[: math.prod(box)]
-  for position, character in enumerate(line, 1):
-    if character not in '0.' + symbols:
-      raise UserError(
-        f'character {character!r} at position {position}: expected one of'
-        f' {symbols}, or 0 or . for an empty cell'
-      )
-  puzzle = np.array([symbols.find(c) + 1 for c in line], np.int8)
-  if clash := contradictions(puzzle, box=box):
-    raise UserError(f'no solution: {clash}')
-  return puzzle
-
-
-def format_board(board: np.ndarray) -> str:
-  """Write a board [N] as `parse` reads it, 0 for empty cells."""
-  return ''.join(('0' + _SYMBOLS)[digit] for digit in board)

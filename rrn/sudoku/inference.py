@@ -111,7 +111,7 @@ def _judge(
   if problem.solution is not None:
     counts['scored'] += 1
     counts['right'] += np.array_equal(board, problem.solution)
-  return puzzle_text.format_answer(problem, board)
+  return puzzle_text.format_board(board, problem.symbols)
 
 
 def _animate(model, problem: puzzle_text.Problem, evals):

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from core import plots
-from rrn.sudoku import data
+from rrn.sudoku import puzzle_text
 
 _FRAMES_PER_SECOND = 5
 _GIVEN, _DIGIT, _WRONG = plots.INK, plots.PALETTE[0], plots.PALETTE[1]
@@ -177,6 +177,6 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
 
 def _write(axes: Axes, digit: int, centre: np.ndarray, **looks):
   x, y = centre
-  text = data.format_board(np.array([digit]))
+  text = puzzle_text.ALPHABETS['1-G'][digit - 1]
   # A little lower: centred text leaves room for descenders.
   axes.text(x, y + 0.03, text, ha='center', va='center', **looks)

@@ -90,9 +90,11 @@ def read_puzzles(
   yield from reader.close()
 
 
-def format_answer(problem: Problem, board: np.ndarray) -> str:
-  """Writes a board [N] in one line, with the symbols of its problem."""
-  return ''.join(('.' + problem.symbols)[digit] for digit in board)
+def format_board(
+  board: np.ndarray, symbols: str = ALPHABETS['1-G'], empty: str = '.'
+) -> str:
+  """Write a board [N] in one line."""
+  return ''.join((empty + symbols)[digit] for digit in board)
 
 
 def diagnose(problem: Problem) -> str | None:

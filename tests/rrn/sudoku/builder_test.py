@@ -12,6 +12,10 @@ from core.errors import UserError
 from rrn.sudoku import builder, data, hard, variants
 
 
+def digits(board):
+  return ''.join(map(str, board))
+
+
 def grids(columns):
   return {row.tobytes() for row in data.relabel(columns['solution'])}
 
@@ -87,7 +91,7 @@ def test_hard_splits_share_no_solution(own_cache, monkeypatch):
 def test_own_file(own_cache, tmp_path, has_solutions):
   puzzles, solutions = data.generate(np.random.default_rng(0), 30, 2, 2)
   rows = zip(puzzles, solutions, strict=True)
-  lines = [','.join(map(data.format_board, row)) for row in rows]
+  lines = [','.join(map(digits, row)) for row in rows]
   if not has_solutions:
     lines = [line[:16] for line in lines]
   path = tmp_path / 'mine.csv'
@@ -173,9 +177,9 @@ def write_upstream_files(folder, monkeypatch):
   rng = np.random.default_rng(0)
   puzzles, solutions = data.generate(rng, 40, 3, 3, givens=30)
   names = np.array([0, 5, 3, 1, 2, 4, 6, 9, 8, 7])
-  royle = '\n'.join(data.format_board(p) for p in puzzles)
+  royle = '\n'.join(digits(p) for p in puzzles)
   test = '\n'.join(
-    f'{data.format_board(names[p])},{data.format_board(names[s])}'
+    f'{digits(names[p])},{digits(names[s])}'
     for p, s in zip(puzzles[:5], solutions[:5], strict=True)
   )
   for table, name, text in (
@@ -239,7 +243,7 @@ def test_solver_agrees_with_the_real_file(real_folder):
   with lzma.open(path, 'rt') as file:
     lines = file.read().split()[1:501]
   puzzles, solutions = (
-    np.array([data.parse(line.split(',')[i], 81) for line in lines])
+    np.array([[*map(int, line.split(',')[i])] for line in lines])
     for i in range(2)
   )
   found, counts = data.solve(puzzles)

@@ -30,7 +30,7 @@ def read(text, **options):
 
 
 def show(problem):
-  return puzzle_text.format_answer(problem, problem.puzzle)
+  return puzzle_text.format_board(problem.puzzle, problem.symbols)
 
 
 LINE = (
@@ -256,7 +256,7 @@ def test_the_whole_board_tells_the_alphabet(side, name, empty, is_grid):
       (problem,) = read(typed, symbols=symbols)
       np.testing.assert_array_equal(problem.puzzle, puzzle)
       assert problem.symbols == alphabet
-  answer = puzzle_text.format_answer(problem, solved(side))
+  answer = puzzle_text.format_board(solved(side), problem.symbols)
   assert answer == write(solved(side), alphabet)
 
 

@@ -9,7 +9,7 @@ from flax import nnx
 from configs.rrn import sudoku
 from core import layers
 from core.errors import UserError
-from rrn.sudoku import data, generate, task
+from rrn.sudoku import data, generate, puzzle_text, task
 
 
 @pytest.fixture(scope='module')
@@ -222,11 +222,13 @@ def test_predict_answers_in_order_and_names_what_is_wrong(smoke):
   columns = smoke._evaluation_set('validation')
   puzzles, solutions = columns['puzzle'][-70:], columns['solution'][-70:]
   oracle = Oracle(puzzles, solutions, from_step=1)
-  lines = [data.format_board(puzzle) + '\n' for puzzle in puzzles]
+  lines = [puzzle_text.format_board(puzzle) + '\n' for puzzle in puzzles]
   lines[3:3] = ['123\n', '11' + '.' * 14, 'x' + '.' * 15]
   answers = list(smoke.predict(oracle, lines))
   wrong, answers[3:6] = answers[3:6], []
-  assert answers == [data.format_board(solution) for solution in solutions]
+  assert answers == [
+    puzzle_text.format_board(solution) for solution in solutions
+  ]
   assert all(isinstance(error, UserError) for error in wrong)
   for error, text in zip(wrong, ['16', 'twice in row 1', 'x'], strict=True):
     assert text in str(error)
