@@ -142,12 +142,12 @@ def _calls(config: ConfigDict, mesh) -> Iterator[_Call]:
   )
   for name, evaluator in task.evaluators().items():
     batches = _shapes(
-      evaluation.make_batches(evaluator, mesh, num_seeds),
+      evaluation.split(evaluation.make_batches(evaluator, mesh, num_seeds))[0],
       sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds),
     )
     yield _Call(
       f'evaluation {name}',
-      f'evaluation `{name}`, its whole set',
+      f'evaluation `{name}`, at most 64 batches',
       evaluation.make_call(evaluator, program.merge, mesh, num_seeds),
       (program.abstract_state.evaluated, batches),
       1,

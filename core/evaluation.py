@@ -1,4 +1,4 @@
-"""Exact means over finite sets: whole batches, one jitted call a set."""
+"""Exact means over finite sets, in jitted calls of many batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,6 +11,9 @@ from jax.sharding import Mesh
 from core import metrics, sharding
 from core.task import Batch, Evaluator, Metrics
 
+# XLA keeps buffers of all batches of a call if there are several CPU devices.
+_BATCHES_PER_CALL = 64
+
 
 def make_evaluation(
   evaluator: Evaluator,
@@ -18,16 +21,22 @@ def make_evaluation(
   mesh: Mesh,
   num_seeds: int = 1,
 ) -> Callable[[Any], Metrics]:
-  """Puts the set on the mesh and returns params -> metrics, on the host.
+  """Put the set on the mesh and return params -> metrics, on the host.
 
-  Of several seeds both have them on a first axis.
+  With several seeds, the first axis of parameters and metrics is the seed.
   """
-  batches = sharding.put(
-    make_batches(evaluator, mesh, num_seeds),
-    sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds),
-  )
+  place = sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds)
+  parts = [
+    sharding.put(part, place)
+    for part in split(make_batches(evaluator, mesh, num_seeds))
+  ]
   call = make_call(evaluator, merge, mesh, num_seeds)
-  return lambda params: jax.device_get(call(params, batches))
+
+  def evaluate(params):
+    measured = [jax.device_get(call(params, part)) for part in parts]
+    return jax.tree.map(lambda *sums: sum(sums), *measured)
+
+  return evaluate
 
 
 def make_call(
@@ -78,6 +87,22 @@ def _pad(
     name: np.resize(x, (padded // batch_size, batch_size, *x.shape[1:]))
     for name, x in {**arrays, 'weight': weight}.items()
   }
+
+
+def split(batches: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+  """Split batches [N, ...] into parts of one shape, at most 64 batches each."""
+  count = len(batches['weight'])
+  num_parts = -(-count // _BATCHES_PER_CALL)
+  size = -(-count // num_parts)
+  padded = {
+    name: np.resize(x, (num_parts * size, *x.shape[1:]))
+    for name, x in batches.items()
+  }
+  padded['weight'][count:] = 0
+  return [
+    {name: x[start : start + size] for name, x in padded.items()}
+    for start in range(0, num_parts * size, size)
+  ]
 
 
 def values(

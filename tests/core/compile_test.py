@@ -111,7 +111,7 @@ def test_costs_of_a_config(monkeypatch):
   costs = compiled(config, task, ['v5e:2x2'], monkeypatch)
   assert costs['chips'] == ['4'] and costs['batch'] == ['128']
   assert '**training, an update**' in costs
-  assert '**evaluation `test`, its whole set**' in costs
+  assert '**evaluation `test`, at most 64 batches**' in costs
   assert 'MB of 16 GB' in costs['memory a chip'][0]
   assert costs['matrix products a chip'][0].endswith('FLOP')
   assert costs['memory traffic a chip'][0].endswith('B')

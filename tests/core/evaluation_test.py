@@ -32,7 +32,7 @@ def evaluate(columns, *, batch_size=4, num_devices=1, factor=1.0):
   return run({'scale': jnp.float32(factor)})
 
 
-@pytest.mark.parametrize('count', [1, 3, 4, 8, 13])
+@pytest.mark.parametrize('count', [1, 3, 4, 8, 13, 530])
 @pytest.mark.parametrize('num_devices', [1, 8])
 def test_padded_set_gives_the_plain_mean(count, num_devices):
   # Integers, so that no order of the sum rounds.
