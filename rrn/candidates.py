@@ -95,9 +95,14 @@ class CandidateNetwork(nnx.Module):
     self.hidden = linear(width, hidden_width, use_bias=False)
     self.update = linear(hidden_width, width)
 
-  def init_states(self, given: Bool[Array, 'B N K']) -> States:
-    """Return the states before the first step: zeros."""
-    return jnp.zeros((*given.shape, self.width))
+  def init_states(
+    self, given: Bool[Array, 'B N K'], key: jax.Array | None = None
+  ) -> States:
+    """Return the states before the first step: zeros, or random with a key."""
+    shape = *given.shape, self.width
+    if key is None:
+      return jnp.zeros(shape)
+    return _normalize(jax.random.normal(key, shape))
 
   def __call__(
     self,

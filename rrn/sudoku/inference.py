@@ -48,7 +48,8 @@ def answer(
   units = None
   if evals.variant != 'standard':
     units = variants.units_of(evals.variant, box)
-  is_fixed = units is not None or not isinstance(model, SudokuCandidates)
+  is_candidates = isinstance(model, SudokuCandidates)
+  is_fixed = units is not None or not is_candidates
   solvers, counts = {}, collections.Counter()
 
   def parse(problem):
@@ -58,7 +59,10 @@ def answer(
       return None
     if problem.puzzle.size not in solvers:
       solvers[problem.puzzle.size] = make_solver(
-        model, problem.units, max_steps=evals.max_steps
+        model,
+        problem.units,
+        max_steps=evals.max_steps,
+        restart_steps=evals.restart_steps if is_candidates else 0,
       )
     return {'puzzle': problem.puzzle}
 
@@ -134,7 +138,11 @@ def _animate(model, problem: puzzle_text.Problem, evals):
 
 
 def make_solver(
-  model: Any, units: Int[np.ndarray, 'U n'], *, max_steps: int
+  model: Any,
+  units: Int[np.ndarray, 'U n'],
+  *,
+  max_steps: int,
+  restart_steps: int = 0,
 ) -> Callable[[Int[Array, 'B N']], tuple[np.ndarray, np.ndarray]]:
   """Return a function from puzzles 'B N' to answers.
 
@@ -143,6 +151,8 @@ def make_solver(
       others those that they were trained on.
     units: the cells of each unit of the board.
     max_steps: of message passing, at most.
+    restart_steps: steps after which the boards that are not solved start again
+      from random states; 0: never. Candidates only.
 
   Returns:
     A jitted function. It returns the first answer of each board that obeys the
@@ -152,7 +162,9 @@ def make_solver(
   if isinstance(model, SudokuCandidates):
     model = model.for_units(units)
   graphdef, params = nnx.split(model)
-  run = _run_in_segments if hasattr(model, 'advance') else _run_once
+  run = _run_once
+  if hasattr(model, 'advance'):
+    run = functools.partial(_run_in_segments, restart_steps=restart_steps)
 
   @jax.jit
   def solve(params, puzzles):
@@ -167,9 +179,18 @@ def _run_once(model, puzzles, units, max_steps):
   return answers, is_valid(answers, puzzles, units)
 
 
-def _run_in_segments(model, puzzles, units, max_steps):
+def _run_in_segments(model, puzzles, units, max_steps, restart_steps):
   def segment(carry):
     index, states, answers, is_solved = carry
+    if restart_steps:
+      is_restart = (index > 0) & (
+        index % math.ceil(restart_steps / length) == 0
+      )
+      states = jax.lax.cond(
+        is_restart,
+        lambda: model.init_states(puzzles, jax.random.key(index)),
+        lambda: states,
+      )
     states, logits = model.advance(puzzles, states, num_steps=length)
     new = logits.argmax(-1)  # [T, B, N]
     valid = jax.vmap(is_valid, (0, None, None))(new, puzzles, units)

@@ -40,6 +40,8 @@ class ModelConfig:
       states are carried from update to update until then (ours). 0: every
       update starts from new boards.
     loss_steps: 'all' or 'last', the steps whose loss counts.
+    random_start: share of the carried boards that start from random states
+      (ours); candidates only.
     pre_layers, message_layers, node_layers: ReLU layers before each last one.
     edge_width: 1 adds the authors' dead column to the message function.
     zero_positions: feed zeros in place of the row and column embeddings.
@@ -65,6 +67,7 @@ class ModelConfig:
   zero_positions: bool = False
   remat: bool = False
   max_steps: int = 0
+  random_start: float = 0.0
   message_width: int = 16
   hidden_width: int = 64
   groups: str = 'separate'
@@ -89,6 +92,13 @@ class ModelConfig:
       raise UserError(
         f'config.model.burn_in={self.burn_in} and config.model.max_steps='
         f'{self.max_steps} exclude each other: set one of them to 0'
+      )
+    if self.random_start and not (
+      self.max_steps and self.network == 'candidates'
+    ):
+      raise UserError(
+        f'config.model.random_start={self.random_start} needs'
+        ' network=candidates and config.model.max_steps > 0; set it to 0.0'
       )
     check_choice('config.model.groups', self.groups, ('separate', 'shared'))
     if self.loss_steps not in ('all', 'last'):
@@ -215,9 +225,15 @@ class SudokuCandidates(nnx.Module):
     model.groups = self._make_groups(units)
     return model
 
-  def init_states(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N C D']:
-    """Return the states before the first step, of C candidates a cell."""
-    return self.network.init_states(self._given(puzzles))
+  def init_states(
+    self, puzzles: Int[Array, 'B N'], key: jax.Array | None = None
+  ) -> Float[Array, 'B N C D']:
+    """Return the states of C candidates per cell before the first step.
+
+    They are zeros, or random with a key: another start may solve a board that
+    the first one did not.
+    """
+    return self.network.init_states(self._given(puzzles), key)
 
   def advance(
     self,

@@ -163,7 +163,7 @@ class SudokuTask:
     is_done = carry['num_steps'] >= config.max_steps
     new = batch | {
       'num_steps': jnp.zeros_like(carry['num_steps']),
-      'states': model.init_states(batch['puzzle']),
+      'states': self._init_states(model, batch['puzzle'], key),
     }
     carry = jax.tree.map(
       lambda new, old: jnp.where(
@@ -182,6 +182,17 @@ class SudokuTask:
       'states': jax.lax.stop_gradient(states),
     }
     return loss, metrics | {'new_boards': Metric.mean(is_done)}, carry
+
+  def _init_states(self, model, puzzles, key):
+    """Return zeros, or random states for a share of the boards."""
+    states, share = model.init_states(puzzles), self.model_config.random_start
+    if not share:
+      return states
+    states_key, choice_key = jax.random.split(key)
+    is_random = jax.random.bernoulli(
+      choice_key, share, (len(puzzles), *[1] * (states.ndim - 1))
+    )
+    return jnp.where(is_random, model.init_states(puzzles, states_key), states)
 
   def _loss(self, logits, solution) -> tuple[jax.Array, Metrics]:
     losses = layers.cross_entropy(logits, solution)

@@ -64,6 +64,39 @@ def test_first_valid_answer_counts(boards, max_steps):
   )
 
 
+class Lucky(Slow):
+  """Solves the boards whose random first state is positive."""
+
+  def init_states(self, puzzles, key=None):
+    if key is None:
+      return -jnp.ones(len(puzzles))
+    return jax.random.normal(key, (len(puzzles),))
+
+  def advance(self, puzzles, states, *, num_steps):
+    known, solutions, _ = self.table
+    row = (puzzles[:, None] == known).all(-1).argmax(1)
+    right = jax.nn.one_hot(solutions[row], 5)
+    is_right = (states > 0)[:, None, None]
+    logits = jnp.where(is_right, right, jnp.roll(right, 1, axis=1))
+    return states, jnp.tile(logits, (num_steps, 1, 1, 1))
+
+
+@pytest.mark.parametrize(('restart_steps', 'share'), [(0, 0), (32, 1)])
+def test_restarts_solve_what_the_first_start_does_not(
+  boards, restart_steps, share
+):
+  puzzles, solutions = boards
+  solve = inference.make_solver(
+    Lucky(puzzles, solutions, np.zeros(6)),
+    UNITS,
+    max_steps=1024,
+    restart_steps=restart_steps,
+  )
+  answers, is_solved = solve(jnp.asarray(puzzles))
+  assert is_solved.mean() == share
+  assert (answers == solutions).all(1).mean() == share
+
+
 @pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 3)])
 def test_candidates_take_boards_of_any_size(box):
   """The answers are those of a network that is built for the board."""

@@ -51,6 +51,21 @@ def test_digit_symmetry_keeps_the_places_of_the_base(bases):
   assert not {tuple(row) for row in moved['puzzle'] > 0} <= places
 
 
+def test_a_share_of_boards_starts_from_random_states(bases):
+  config = sudoku.get_config('smoke,box=3x3')
+  config.model.random_start = 0.5
+  experiment = task.make_task(config)
+  model = experiment.make_model(nnx.Rngs(0))
+  batch = {name: jnp.asarray(x[:1], int) for name, x in bases.items()}
+  batch = {name: jnp.tile(x, (64, 1)) for name, x in batch.items()}
+  carry = experiment.init_carry(jax.random.key(0), 64)
+  *_, carry = experiment.loss(model, batch, jax.random.key(1), carry)
+  states = np.asarray(carry['states'])
+  num_each = np.unique(states, axis=0, return_counts=True)[1]
+  assert 20 < num_each.max() < 44  # from zeros: equal states
+  assert (num_each == 1).sum() == 64 - num_each.max()  # all others differ
+
+
 def test_boards_stay_until_they_are_solved_or_too_old(bases):
   """Solved boards and old ones give way to new ones; others keep theirs."""
   config = sudoku.get_config('smoke,box=3x3')
