@@ -39,23 +39,22 @@ class PlainCandidates(model.SudokuCandidates):
     """Return the states after `num_steps` more steps, and their logits."""
     shape, network = states.shape, self.network
     given = self._given(puzzles).reshape(len(puzzles), -1)
+    members = list_members(self.groups)
     kernels, biases = (
-      jnp.split(x[...], len(network.groups), -1)
+      jnp.split(x[...], len(members), -1)
       for x in (network.send.kernel, network.send.bias)
     )
 
     def update(states, _):
       received = [states]
-      for members, kernel, bias, transform in zip(
-        list_members(self.groups), kernels, biases, network.groups, strict=True
-      ):
-        sent = jax.nn.relu(states[:, members] @ kernel + bias)
-        group = jax.nn.relu(transform(sent.mean(2)))
-        zeros = jnp.zeros((*states.shape[:2], group.shape[-1]))
-        received.append(zeros.at[:, members].add(group[:, :, None]))
-      layers = network.hidden, *network.receive
-      kernel = jnp.concatenate([layer.kernel[...] for layer in layers])
-      hidden = jnp.concatenate(received, -1) @ kernel
+      for groups, kernel, bias in zip(members, kernels, biases, strict=True):
+        size = groups.shape[1]
+        # What each member sends to each other one, [B, G, receiver, sender, M].
+        sent = jax.nn.relu(states[:, groups] @ kernel + bias)[:, :, None]
+        sent = sent * (1 - jnp.eye(size))[..., None] / (size - 1)
+        zeros = jnp.zeros((*states.shape[:2], sent.shape[-1]))
+        received.append(zeros.at[:, groups].add(sent.sum(3)))
+      hidden = network.hidden(jnp.concatenate(received, -1))
       hidden += network.inputs[...][given.astype(int)]
       states += network.update(jax.nn.relu(hidden))
       states *= jax.lax.rsqrt(jnp.square(states).mean(-1, keepdims=True) + 1e-6)
@@ -122,22 +121,19 @@ def _count_candidates(config, *, is_plain: bool) -> int:
   """As `count_flops`; sums over groups are products with constants in ours."""
   groups = make_groups(config)
   lists = list_members(groups)
-  num_positions, num_symbols = lists[0].shape
-  num_nodes = num_positions * num_symbols
+  num_symbols = lists[0].shape[1]
+  num_nodes = lists[0].size
   width, messages = config.width, config.message_width
   hidden = config.hidden_width
   num_senders = num_nodes * len(lists)
-  num_receivers = num_nodes * len(groups.kinds) + num_positions
   sums = 0
   if is_plain:
     num_senders = sum(members.size for members in lists)
-    num_receivers = num_nodes * len(lists)
   else:
     sums = 2 * messages * num_symbols * sum(x.size for x in groups.kinds)
   products = (
     num_senders * width * messages
-    + sum(map(len, lists)) * messages**2
-    + num_receivers * messages * hidden
+    + num_nodes * len(lists) * messages * hidden
     + num_nodes * (2 * width * hidden + width)
   )
   return config.num_steps * 2 * (3 * products + 2 * sums)
@@ -148,6 +144,6 @@ def make_groups(config: model.ModelConfig):
   units = data.units(config.box_height, config.box_width)
   return model.make_groups(
     units,
-    is_shared=config.groups == 'shared',
+    sharing=config.groups,
     intersections=config.intersections,
   )

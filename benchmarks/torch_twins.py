@@ -114,11 +114,6 @@ class CandidatesTwin(Twin):
     self.members = [
       torch.tensor(members, dtype=torch.float32) for members in groups.kinds
     ]
-    network = self.params['network']
-    self.transforms, self.receivers = (
-      [network[name][index] for index in sorted(network[name])]
-      for name in ('groups', 'receive')
-    )
     self.step = compiler(self._step)
 
   def logits(self, puzzles):
@@ -138,24 +133,17 @@ class CandidatesTwin(Twin):
     """Return the states [N, B, K, D] after one more step."""
     params = self.params['network']
     sent = F.relu(_linear(params['send'], states))
-    of_position, *of_kinds = sent.chunk(len(self.transforms), -1)
-    means = of_position.mean(2, keepdim=True)
-    group = F.relu(_linear(self.transforms[0], means))
-    hidden = _linear(params['hidden'], states)
-    hidden = hidden + _linear(self.receivers[0], group)
+    of_position, *of_kinds = sent.chunk(len(self.members) + 1, -1)
+    others = of_position.sum(2, keepdim=True) - of_position
+    received = [states, others / (states.shape[2] - 1)]
+    for messages, members in zip(of_kinds, self.members, strict=True):
+      weights = members / (members.sum(1, keepdim=True) - 1)
+      means = torch.tensordot(weights, messages, 1)
+      means = torch.tensordot(members.T, means, 1)
+      received.append(means - weights.sum(0)[:, None, None, None] * messages)
+    hidden = _linear(params['hidden'], torch.cat(received, -1))
     empty, known = params['inputs']
     hidden = hidden + torch.where(given[..., None], known, empty)
-    for messages, members, transform, receiver in zip(
-      of_kinds,
-      self.members,
-      self.transforms[1:],
-      self.receivers[1:],
-      strict=True,
-    ):
-      weights = members / members.sum(1, keepdim=True)
-      means = torch.tensordot(weights, messages, 1)
-      group = F.relu(_linear(transform, means))
-      hidden = hidden + _linear(receiver, torch.tensordot(members.T, group, 1))
     states = states + _linear(params['update'], F.relu(hidden))
     return F.rms_norm(states, states.shape[-1:], eps=1e-6)
 

@@ -7,11 +7,11 @@ symbol at all positions of a unit, such as a row of a Sudoku. Candidates that
 share a group exchange messages. Palm et al. 2018 (eqs. 1-3) join positions
 instead, and their network has to learn what a symbol means.
 
-The messages depend on the sender and on the kind of group alone. So a group
-sums what its candidates send, once, and transforms the sum: a step costs
-O(nodes), where pairs of nodes would cost O(edges). Nothing depends on the name
-of a symbol or on a position, so permuting them permutes the outputs, and the
-same weights serve any number of positions, symbols, and groups.
+A message depends on its sender and on the kind of the group alone. So what a
+candidate receives is the sum over its group minus its own message: a step costs
+O(nodes), where messages for pairs of nodes would cost O(edges). Nothing depends
+on the name of a symbol or on a position: permuting them permutes the outputs,
+and the same weights serve any number of positions, symbols, and groups.
 
 Axes: B batch, N positions, K symbols, D width of the states, G groups.
 """
@@ -36,10 +36,14 @@ class Groups:
 
   Attributes:
     kinds: for each kind, bool [G, N]. Groups of a kind share their weights, and
-      may differ in size.
+      may differ in size, from two positions on.
   """
 
   kinds: Sequence[np.ndarray]
+
+  def __post_init__(self):
+    if any((members.sum(1) < 2).any() for members in self.kinds):
+      raise ValueError('a group has fewer than two positions')
 
 
 class CandidateNetwork(nnx.Module):
@@ -47,13 +51,15 @@ class CandidateNetwork(nnx.Module):
 
   With h a candidate's state and x its input, a step computes
 
-    s_g = mean of relu(A_k h + a_k) over the candidates of group g, of kind k
-    m_k = sum of relu(B_k s_g + b_k) over the groups of kind k of a candidate
+    u_k = relu(A_k h + a_k), the message of a candidate to groups of kind k
+    m_k = sum over its groups of kind k of the mean u_k of the other members
     h'  = norm(h + W relu(V [h, x, m_0, m_1, ...] + v))
 
   where x says whether the candidate is given, and norm divides a vector by its
   root mean square. Kind 0 are the positions, whose groups hold all symbols of
-  one position.
+  one position. These are eqs. 1-3 of Palm et al. 2018 with messages that depend
+  on the sender alone, means in place of sums, and a residual update in place of
+  the LSTM.
 
   Args:
     num_kinds: kinds of groups of positions, each with weights of its own.
@@ -82,17 +88,13 @@ class CandidateNetwork(nnx.Module):
         **options,
       )
 
-    kinds = range(num_kinds + 1)
+    messages_width = (num_kinds + 1) * message_width
     self.width = width
-    self.send = linear(width, len(kinds) * message_width)
-    self.groups = nnx.List(linear(message_width, message_width) for _ in kinds)
-    self.receive = nnx.List(
-      linear(message_width, hidden_width, use_bias=False) for _ in kinds
-    )
+    self.send = linear(width, messages_width)
+    self.hidden = linear(width + messages_width, hidden_width, use_bias=False)
     self.inputs = nnx.Param(  # of candidates that are not given, and given
       layers.glorot(rngs.params(), (2, hidden_width))
     )
-    self.hidden = linear(width, hidden_width, use_bias=False)
     self.update = linear(hidden_width, width)
 
   def init_states(
@@ -118,29 +120,18 @@ class CandidateNetwork(nnx.Module):
       groups: of `num_kinds` kinds.
     """
     sent = jax.nn.relu(self.send(states))
-    of_position, *of_kinds = jnp.split(sent, len(self.groups), axis=-1)
-    group = self.groups[0](of_position.mean(2, keepdims=True))
-    hidden = self.receive[0](jax.nn.relu(group))
+    of_position, *of_kinds = jnp.split(sent, len(groups.kinds) + 1, axis=-1)
+    others = of_position.sum(2, keepdims=True) - of_position
+    received = [others / (states.shape[2] - 1)]
+    for messages, members in zip(of_kinds, groups.kinds, strict=True):
+      weights = members / (members.sum(1, keepdims=True) - 1)
+      means = _combine(members.T, _combine(weights, messages))
+      own = weights.sum(0)[:, None, None].astype(means.dtype)
+      received.append(means - own * messages)
+    known = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)
+    hidden = self.hidden(known)
     hidden += jnp.where(given[..., None], self.inputs[1], self.inputs[0])
-    known = [states.astype(sent.dtype)]
-    for messages, members, transform in zip(
-      of_kinds, groups.kinds, self.groups[1:], strict=True
-    ):
-      group = jax.nn.relu(
-        transform(_combine(members / members.sum(1, keepdims=True), messages))
-      )
-      known.append(_combine(members.T, group))
-    # One product is faster on CPUs than the sum of a product per layer.
-    summed = self.hidden, *self.receive[1:]
-    kernel = jnp.concatenate([layer.kernel[...] for layer in summed])
-    hidden += _multiply(jnp.concatenate(known, axis=-1), kernel)
     return _normalize(states + self.update(jax.nn.relu(hidden)))
-
-
-def _multiply(x, kernel):
-  """Return x @ kernel in the form of `layers.Linear` that is fast on CPUs."""
-  y = x.reshape(-1, x.shape[-1]) @ kernel.astype(x.dtype)
-  return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 def _combine(weights, x):

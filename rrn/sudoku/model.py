@@ -23,6 +23,8 @@ from core.errors import UserError, check_choice
 from rrn import candidates, network
 from rrn.sudoku import data
 
+SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -47,8 +49,9 @@ class ModelConfig:
     zero_positions: feed zeros in place of the row and column embeddings.
     remat: recompute steps in the backward pass.
     message_width, hidden_width: of `candidates.CandidateNetwork`.
-    groups: of candidates: 'separate' weights for rows, columns, and boxes, or
-      'shared' ones, which also fit other units.
+    groups: which units of candidates share their weights: none of rows,
+      columns, and boxes ('separate'), rows and columns ('lines'), or all
+      ('shared').
     intersections: groups are also the cells that two units share.
   """
 
@@ -70,7 +73,7 @@ class ModelConfig:
   random_start: float = 0.0
   message_width: int = 16
   hidden_width: int = 64
-  groups: str = 'separate'
+  groups: str = 'lines'
   intersections: bool = True
 
   def __post_init__(self):
@@ -100,7 +103,7 @@ class ModelConfig:
         f'config.model.random_start={self.random_start} needs'
         ' network=candidates and config.model.max_steps > 0; set it to 0.0'
       )
-    check_choice('config.model.groups', self.groups, ('separate', 'shared'))
+    check_choice('config.model.groups', self.groups, SHARING)
     if self.loss_steps not in ('all', 'last'):
       raise UserError(
         f"model.loss_steps={self.loss_steps!r}: 'all' or 'last' expected"
@@ -280,7 +283,7 @@ class SudokuCandidates(nnx.Module):
   def _make_groups(self, units):
     return make_groups(
       units,
-      is_shared=self.config.groups == 'shared',
+      sharing=self.config.groups,
       intersections=self.config.intersections,
     )
 
@@ -290,25 +293,30 @@ class SudokuCandidates(nnx.Module):
 
 
 def make_groups(
-  units: Int[np.ndarray, 'U n'], *, is_shared: bool, intersections: bool = True
+  units: Int[np.ndarray, 'U n'], *, sharing: str, intersections: bool = True
 ) -> candidates.Groups:
   """Return the groups of cells that the units of a board make.
 
   Args:
-    units: the cells of each unit; with `is_shared=False` those of all rows, of
-      all columns, and of all boxes.
-    is_shared: units of all directions are one kind, and intersections another.
-      Otherwise rows, columns, and boxes are three kinds, and the intersections
-      of boxes with rows and with columns are two.
-    intersections: include the sets of cells that are in two units, if these are
-      more than one cell but not all.
+    units: the cells of each unit: of all rows, then of all columns, then of all
+      boxes and further units, which count as boxes.
+    sharing: one of `SHARING`. Units that share their weights are of one kind,
+      and so are their intersections with others.
+    intersections: include the sets of cells that a box shares with a row or a
+      column, if these are more than one cell but not all; with
+      `sharing='shared'`, those that any two units share.
   """
   members = np.zeros((len(units), units.max() + 1), bool)
   np.put_along_axis(members, units, True, axis=1)
-  kinds, crossings = [members], [(members, members)]
-  if not is_shared:
-    rows, columns, boxes = kinds = np.split(members, 3)
-    crossings = [(rows, boxes), (columns, boxes)]
+  side = units.shape[1]
+  lines, boxes = members[: 2 * side], members[2 * side :]
+  if sharing == 'shared':
+    kinds, crossings = [members], [(members, members)]
+  elif sharing == 'lines':
+    kinds, crossings = [lines, boxes], [(lines, boxes)]
+  else:
+    rows, columns = np.split(lines, 2)
+    kinds, crossings = [rows, columns, boxes], [(rows, boxes), (columns, boxes)]
   parts = [_intersect(*pair) for pair in crossings if intersections]
   return candidates.Groups([*kinds, *parts])
 

@@ -48,27 +48,30 @@ def step_by_pairs(params, states, given, groups):
 
   states = states.reshape(batch, -1, width)
   given = given.reshape(batch, -1).astype(int)
-  hidden = affine(params['hidden'], states) + params['inputs'][given]
+  received = [states]
   for kind, its_groups in enumerate(lists):
     is_member = np.array([[n in g for n in nodes] for g in its_groups])
     # Whether a node gets the message of another, [groups, receiver, sender].
-    pairs = is_member[:, :, None] & is_member[:, None]
+    pairs = (
+      is_member[:, :, None]
+      & is_member[:, None]
+      & ~np.eye(len(nodes), dtype=bool)
+    )
+    sizes = is_member.sum(1)[:, None, None]
     part = slice(4 * kind, 4 * kind + 4)
     sent = jax.nn.relu(affine(params['send'], states))[..., part]
-    sums = jnp.einsum('grs,bsd->bgrd', pairs.astype(np.float32), sent)
-    means = sums / is_member.sum(1)[:, None, None]
-    messages = jax.nn.relu(affine(params['groups'][kind], means))
-    messages = jnp.where(is_member[..., None], messages, 0).sum(1)
-    hidden += affine(params['receive'][kind], messages)
+    received.append(jnp.einsum('grs,bsd->brd', pairs / (sizes - 1), sent))
+  hidden = affine(params['hidden'], jnp.concatenate(received, -1))
+  hidden += params['inputs'][given]
   x = states + affine(params['update'], jax.nn.relu(hidden))
   x /= jnp.sqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
   return x.reshape(batch, num_positions, num_symbols, width)
 
 
-@pytest.mark.parametrize('is_shared', [True, False])
-def test_step_is_what_pairs_of_candidates_say(is_shared):
+@pytest.mark.parametrize('sharing', model.SHARING)
+def test_step_is_what_pairs_of_candidates_say(sharing):
   """Values and gradients, on 4x4 boards."""
-  groups = groups_of((2, 2), is_shared=is_shared)
+  groups = groups_of((2, 2), sharing=sharing)
   graphdef, params = make(len(groups.kinds))
   states, given = inputs(16, 4)
   weights = jax.random.normal(jax.random.key(2), states.shape)
@@ -107,18 +110,18 @@ def test_kinds_may_be_any_groups_of_positions():
   np.testing.assert_array_equal(moved, [True, True, False, False])
 
 
-@pytest.mark.parametrize('is_shared', [True, False])
+@pytest.mark.parametrize('sharing', model.SHARING)
 @pytest.mark.parametrize('symmetry', ['digits', 'rows', 'bands', 'transpose'])
-def test_symmetries_of_sudoku_permute_the_outputs(symmetry, is_shared):
+def test_symmetries_of_sudoku_permute_the_outputs(symmetry, sharing):
   """Of any puzzle, after several steps; transposition needs shared weights."""
-  if symmetry == 'transpose' and not is_shared:
+  if symmetry == 'transpose' and sharing == 'separate':
     pytest.skip('rows and columns have weights of their own')
   config = model.ModelConfig(
     network='candidates',
     width=8,
     message_width=4,
     hidden_width=12,
-    groups='shared' if is_shared else 'separate',
+    groups=sharing,
   )
   network = model.SudokuCandidates(config, dtype=jnp.float32, rngs=nnx.Rngs(0))
   graphdef, params = perturbed.split(network)
@@ -142,7 +145,7 @@ def test_symmetries_of_sudoku_permute_the_outputs(symmetry, is_shared):
 
 
 def test_units_and_intersections_of_a_board():
-  groups = groups_of((3, 3), is_shared=False)
+  groups = groups_of((3, 3), sharing='separate')
   rows, columns, boxes, row_parts, column_parts = groups.kinds
   for kind, count, size in (
     (rows, 9, 9),
@@ -152,7 +155,11 @@ def test_units_and_intersections_of_a_board():
     (column_parts, 27, 3),
   ):
     assert kind.shape == (count, 81) and set(kind.sum(1)) == {size}
-  units, parts = groups_of((2, 3), is_shared=True).kinds
+  lines, boxes, parts = groups_of((3, 3), sharing='lines').kinds
+  np.testing.assert_array_equal(lines, np.concatenate([rows, columns]))
+  np.testing.assert_array_equal(boxes, groups.kinds[2])
+  assert parts.shape == (54, 81)
+  units, parts = groups_of((2, 3), sharing='shared').kinds
   assert units.shape == (18, 36)
   # A box shares three cells with each of its rows, two with each column.
   assert sorted(parts.sum(1)) == [2] * 18 + [3] * 12
