@@ -297,7 +297,7 @@ def _candidates(config, size: str, board: Board):
   config.optim.ema_decay = 0.998
   config.optim.l2 = 0.0
   if size == 'cpu':
-    config.total_steps = 10_000
+    config.total_steps = 8000
     config.evals.every = 2000
     config.evals.num_steps = (32, 64, 128)
     config.evals.batch_size = 8
