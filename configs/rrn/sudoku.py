@@ -112,6 +112,7 @@ def get_config(arg: str | None = None):
   config.data.num_puzzles = 5000  # generated ones
   config.data.num_train = 0  # puzzles that training sees; 0: all
   config.data.hard_share = 0.0  # of boards that are drawn from hard puzzles
+  config.data.fewest_guesses = 0  # of these, by an exact solver
   config.data.num_hard_puzzles = 20_000  # over all splits
   config.data.givens = board.givens  # fewest and most in a board
   config.data.start_givens = board.givens  # the same, where a curriculum begins
@@ -308,12 +309,17 @@ def _candidates(config, size: str, board: Board):
 
 
 def _hard(config, size: str):
-  """Half of the boards are hard, and may take more steps."""
+  """Half of the boards are hard; half start from random states."""
   config.data.hard_share = 0.5
-  config.model.max_steps = 256
+  config.data.fewest_guesses = 6
+  config.model.random_start = 0.5
+  config.evals.restart_steps = 256
+  config.evals.max_steps = 4096
   if size == 'cpu':
     config.model.width, config.model.hidden_width = 64, 128
-    config.total_steps = 20_000
+    config.model.message_width = 24
+    config.data.curriculum_steps = 1000
+    config.total_steps = 40_000
 
 
 def _relation_network(config, size: str):

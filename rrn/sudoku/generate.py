@@ -27,6 +27,7 @@ def draw(
     key: the source of randomness.
     arrays: 'puzzle' and 'solution' [bases, N]; also 'hard_puzzle' and
       'hard_solution', which get no extra givens, if `config.hard_share` > 0.
+      That share is reached at the end of the curriculum.
     size: number of boards.
     step: of training, for the curriculum.
     box: height and width.
@@ -50,7 +51,8 @@ def draw(
     givens = jax.random.randint(count_key, (), low, high + 1)
     if config.hard_share:
       hard_key, is_hard_key = jax.random.split(jax.random.fold_in(base_key, 0))
-      is_hard = jax.random.bernoulli(is_hard_key, config.hard_share)
+      share = config.hard_share * _progress(config, step)
+      is_hard = jax.random.bernoulli(is_hard_key, share)
       boards = jnp.where(is_hard, base(hard_key, 'hard_'), boards)
       givens = jnp.where(is_hard, 0, givens)
     if config.symmetries != 'none':
@@ -64,17 +66,22 @@ def draw(
 
 
 def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
-  """Bounds of the number of givens at a step: the curriculum (ours).
+  """Return the fewest and most givens at a step: the curriculum (ours).
 
   They move linearly from `start_givens` to `givens` in `curriculum_steps`
   updates; the paper's training has `curriculum_steps = 0`.
   """
-  done = jnp.clip(step / max(config.curriculum_steps, 1), 0, 1)
-  if not config.curriculum_steps:
-    done = 1.0
   start, end = jnp.array(config.start_givens), jnp.array(config.givens)
-  low, high = jnp.round(start + (end - start) * done).astype(jnp.int32)
+  givens = start + (end - start) * _progress(config, step)
+  low, high = jnp.round(givens).astype(jnp.int32)
   return low, high
+
+
+def _progress(config, step) -> jax.Array | float:
+  """Return how far the curriculum is at a step, from 0 to 1."""
+  if not config.curriculum_steps:
+    return 1.0
+  return jnp.clip(step / config.curriculum_steps, 0, 1)
 
 
 def transform(key, boards, box: data.Box, *, digits_only: bool):

@@ -105,7 +105,8 @@ class SudokuTask:
       columns = {k: v[: self.data.num_train] for k, v in columns.items()}
     if split == 'train' and self.data.hard_share:
       hard = self._hard_puzzles(split)
-      columns |= {f'hard_{name}': hard[name] for name in columns}
+      is_used = hard['guesses'] >= self.data.fewest_guesses
+      columns |= {f'hard_{name}': hard[name][is_used] for name in columns}
     return columns
 
   def _hard_puzzles(self, split: str) -> dict[str, np.ndarray]:

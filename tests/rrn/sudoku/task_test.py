@@ -51,6 +51,21 @@ def test_digit_symmetry_keeps_the_places_of_the_base(bases):
   assert not {tuple(row) for row in moved['puzzle'] > 0} <= places
 
 
+@pytest.mark.parametrize(('step', 'share'), [(0, 0), (50, 0.25), (100, 0.5)])
+def test_the_curriculum_mixes_in_hard_puzzles(bases, step, share):
+  config = sudoku.get_config('cpu,source=generated,puzzles=hard')
+  config.data.curriculum_steps = 100
+  arrays = {k: x[:10] for k, x in bases.items()}
+  arrays |= {f'hard_{k}': x[10:] for k, x in bases.items()}
+  arrays = jax.tree.map(jnp.asarray, arrays)
+  batch = jax.jit(task.make_task(config).batch, static_argnames='size')(
+    jax.random.key(0), arrays, size=1000, step=jnp.asarray(step)
+  )
+  hard = {tuple(row) for row in bases['puzzle'][10:]}  # without more givens
+  num_hard = sum(tuple(row) in hard for row in np.asarray(batch['puzzle']))
+  assert abs(num_hard / 1000 - share) < 0.05
+
+
 def test_a_share_of_boards_starts_from_random_states(bases):
   config = sudoku.get_config('smoke,box=3x3')
   config.model.random_start = 0.5
