@@ -298,7 +298,7 @@ class SudokuTask:
     answers = logits.argmax(-1)  # [T, B, N]
     right = answers == solution
     solved = right.all(-1)  # [T, B]
-    kinds, is_kind = self._kinds(batch)
+    kinds, is_kind = self._kinds(split, batch)
     by_kind = Metric.mean(solved[:, :, None], is_kind * weight[:, None], axis=1)
     metrics = {'solved_by_step': by_kind}  # [T, kinds]
     # The other sets have each of their puzzles with each number of givens.
@@ -326,7 +326,12 @@ class SudokuTask:
         )
     return metrics
 
-  def _kinds(self, batch: Batch) -> tuple[list[str], jax.Array]:
+  def _givens(self, split: str) -> tuple[int, int]:
+    """Return the fewest and most givens of a split's boards."""
+    is_published = self._is_published(split)
+    return builder.TEST_GIVENS if is_published else self.evals.givens
+
+  def _kinds(self, split: str, batch: Batch) -> tuple[list[str], jax.Array]:
     """Names of kinds, and which board is of which: bool [B, kinds]."""
     if 'guesses' in batch:
       return list(GUESSES), jnp.stack(
@@ -336,7 +341,7 @@ class SudokuTask:
         ],
         axis=-1,
       )
-    low, high = self.evals.givens
+    low, high = self._givens(split)
     givens = jnp.arange(low, high + 1)
     is_kind = (batch['puzzle'] > 0).sum(-1)[:, None] == givens
     return [f'{count}_givens' for count in range(low, high + 1)], is_kind
@@ -345,15 +350,15 @@ class SudokuTask:
     self, values: Mapping[str, Any], model: Any = None
   ) -> dict[str, Figure]:
     """The paper's Figure 4, and one board's digits step by step."""
-    low, high = self.evals.givens
     trained = self.model_config.num_steps
-    figures = {
-      f'{name.removesuffix("/solved_by_step")}_solved_by_step': (
-        plots.solved_by_step(curve, range(low, high + 1), trained)
-      )
-      for name, curve in values.items()
-      if name.endswith('/solved_by_step') and '_hard/' not in name
-    }
+    figures = {}
+    for name, curve in values.items():
+      if name.endswith('/solved_by_step') and '_hard/' not in name:
+        path = name.removesuffix('/solved_by_step')
+        low, high = self._givens(path.split('/')[-1])
+        figures[f'{path}_solved_by_step'] = plots.solved_by_step(
+          curve, range(low, high + 1), trained
+        )
     if model is not None:
       columns = self._evaluation_set('validation')
       middle = len(columns['puzzle']) // 2  # neither few givens nor many
