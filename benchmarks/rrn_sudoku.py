@@ -178,7 +178,7 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
   """
   mesh = sharding.make_mesh(config.mesh)
   side = SQUARE - SQUARE % mesh.size
-  num_rows, width = data.neighbours(3, 3).size, config.model.width
+  num_rows, width = data.neighbors(3, 3).size, config.model.width
   if config.model.network == 'candidates':
     num_rows, width = 9**3, config.model.hidden_width
   products = {}

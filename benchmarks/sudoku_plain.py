@@ -101,8 +101,8 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
   """
   if config.network == 'candidates':
     return _count_candidates(config, is_plain=is_plain)
-  neighbours = data.neighbours(config.box_height, config.box_width)
-  num_nodes, degree = neighbours.shape
+  neighbors = data.neighbors(config.box_height, config.box_width)
+  num_nodes, degree = neighbors.shape
   width, side = config.width, config.box_height * config.box_width
   square = width**2
   before = 3 * config.embedding_width * width + config.pre_layers * square

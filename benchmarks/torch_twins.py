@@ -63,7 +63,7 @@ class CellsTwin(Twin):
 
   def __init__(self, params, boards, **options):
     super().__init__(params, boards, **options)
-    self.senders = torch.tensor(data.neighbours(3, 3), dtype=torch.int64)
+    self.senders = torch.tensor(data.neighbors(3, 3), dtype=torch.int64)
 
   def logits(self, puzzles):
     """Return the logits [T, B, N, K] of every step."""

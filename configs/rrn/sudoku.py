@@ -64,7 +64,7 @@ BOARDS = {
 
 
 def get_config(arg: str | None = None):
-  """Builds the config.
+  """Build the config.
 
   Args:
     arg: 'cpu', 'smoke'; `box=2x3`, the boxes of the board (`BOARDS`);

@@ -1,9 +1,10 @@
-"""What the paper compares with on Sudoku, in the interface of its network.
+"""Baselines of the paper on Sudoku, with the interface of its network.
 
-Each maps a puzzle to the logits of every cell at every step, as `model` does; a
-network without steps says the same at all of them.
+Each baseline maps a puzzle to the logits of every cell after every step. A
+network without steps repeats its logits at each step.
 
-Axes: B batch, T steps, N cells, K neighbours or, last, classes, D width.
+Axes: B batch, T steps, N cells, K neighbors or (as the last axis) classes, D
+width.
 """
 
 import jax
@@ -16,13 +17,14 @@ from core import layers
 from rrn import graph_relation_network, network
 from rrn.sudoku.model import BoardEmbedding, ModelConfig
 
-_SURE = 30.0  # logit of a filled cell's digit: no loss and no gradient there
+_SURE = 30.0  # logit of the digit in a filled cell: its loss is practically 0
 
 
 class GraphRelationNetwork(BoardEmbedding):
-  """Reads all cells from the sum of all messages (Santoro et al. 2017).
+  """Predicts all cells from the sum of all messages (Santoro et al. 2017).
 
-  The paper has width 256; with the authors' dead column 944,874 parameters.
+  The paper's network has width 256 and, with the authors' dead column, 944,874
+  parameters.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -41,15 +43,15 @@ class GraphRelationNetwork(BoardEmbedding):
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits, the same at each of `num_steps` steps."""
+    """Return the logits, the same at each of `num_steps` steps."""
     answer = self.network(self.inputs(puzzles), self.graph)
     return _at_all_steps(answer.reshape(*puzzles.shape, -1), num_steps)
 
 
 class MultilayerPerceptron(nnx.Module):
-  """Sees the digits of a board as one long vector: no graph at all.
+  """Predicts all cells from the digits as one vector, without a graph (ours).
 
-  Not in the paper; `node_layers` of `width` before the last layer.
+  It has `node_layers` hidden layers of size `width`.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -62,21 +64,22 @@ class MultilayerPerceptron(nnx.Module):
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits, the same at each of `num_steps` steps."""
+    """Return the logits, the same at each of `num_steps` steps."""
     digits = jax.nn.one_hot(puzzles, self.num_classes)
     answer = self.mlp(digits.reshape(len(puzzles), -1)).astype(jnp.float32)
     return _at_all_steps(answer.reshape(digits.shape), num_steps)
 
 
 class DeepMessages(BoardEmbedding):
-  """Deeply learned messages (Lin et al. 2015), as Palm et al. ran them.
+  """Deeply learned messages (Lin et al. 2015), as described by Palm et al.
 
-  A message f(sender, receiver, d) has as many numbers as there are classes, and
-  their sum is the receiver's logits. d is what the sender has heard so far from
-  all others than the receiver, as in belief propagation: the sender's logits
-  less the receiver's last message to it, and 0 at first.
+  A message f(sender, receiver, d) is a vector of one number per class, and the
+  logits of the receiver are the sum of its messages. As in belief propagation,
+  d excludes the receiver: the logits of the sender minus the last message from
+  the receiver. At the first step d is 0.
 
-  The first layer of f is applied to nodes, once for all steps, and to d.
+  The first layer of f splits into a part for d and a part for the two nodes,
+  which is computed once for all steps.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -90,9 +93,9 @@ class DeepMessages(BoardEmbedding):
       dtype=dtype,
       rngs=rngs,
     )
-    # Deviates from the paper: messages begin as many times smaller as a cell
-    # gets. Else their sums grow from step to step, with some seeds to a loss of
-    # 1e18, which the authors survive by clipping each number of the gradient.
+    # Deviates from the paper: the last layer is divided by the number of
+    # messages per cell. Otherwise their sums grow from step to step, with some
+    # seeds to a loss of 1e18; the authors clip each number of the gradient.
     last = self.message.layers[-1].kernel
     last[...] = last[...] / self.graph.senders.shape[1]
     self.dtype = dtype
@@ -101,7 +104,7 @@ class DeepMessages(BoardEmbedding):
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits after each of `num_steps` steps."""
+    """Return the logits after each of `num_steps` steps."""
     inputs = self.inputs(puzzles).astype(self.dtype)
     first, *middle, last = self.message.layers
     width = inputs.shape[-1]
@@ -129,10 +132,10 @@ class DeepMessages(BoardEmbedding):
 def swap_ends(
   edges: Float[Array, 'B N K D'], graph: network.Graph
 ) -> Float[Array, 'B N K D']:
-  """For each edge, what lies on the one that goes the other way.
+  """Return, for each edge, the value of the edge in the opposite direction.
 
-  All edges of the graph have one. Swapping twice changes nothing, so that the
-  transpose is the same gather, and no scatter.
+  Every edge of the graph must have one. The swap is its own inverse, so its
+  gradient is the same gather and needs no scatter.
   """
   table = _opposite_edges(graph)
 
@@ -145,7 +148,7 @@ def swap_ends(
 
 
 def _opposite_edges(graph: network.Graph) -> np.ndarray:
-  """Positions in the flat table of senders: int [N, K]."""
+  """Return indices into the flattened table of senders: int [N, K]."""
   num_nodes, degree = graph.senders.shape
   receivers = np.arange(num_nodes)[:, None]
   slots = (graph.senders[graph.senders] == receivers[..., None]).argmax(-1)
@@ -155,14 +158,14 @@ def _opposite_edges(graph: network.Graph) -> np.ndarray:
 class ConvolutionalNetwork(nnx.Module):
   """Ten convolutions that fill the most probable cell at each step (Park 2016).
 
-  A step is a pass: its logits, sure at the cells that are filled by now, and
-  the most probable digit of all empty cells filled in for the next one. So all
-  cells are filled after as many steps as there were empty ones, and the loss of
-  the first step counts those alone.
+  Each step computes logits, then fills the most probable digit of all empty
+  cells into the input of the next step. Filled cells have constant logits. So a
+  board is complete after as many steps as it had empty cells, and the loss of
+  the first step counts only empty cells.
   """
 
-  # Deviates from Park: layer in place of batch normalisation, which has state;
-  # digits as one-hot vectors, not as numbers.
+  # Deviates from Park: layer normalization in place of batch normalization,
+  # which has state; digits as one-hot vectors in place of numbers.
 
   NUM_LAYERS = 10
 
@@ -185,7 +188,7 @@ class ConvolutionalNetwork(nnx.Module):
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits after each of `num_steps` passes."""
+    """Return the logits after each of `num_steps` passes."""
 
     def step(boards, _):
       filled = jax.nn.one_hot(boards, self.side + 1)

@@ -1,31 +1,31 @@
-"""Sudoku by loopy belief propagation: the rows of the paper without learning.
+"""Sudoku by loopy belief propagation, the paper's baselines without learning.
 
   uv run python -m rrn.sudoku.belief_propagation
   uv run python -m rrn.sudoku.belief_propagation --variant=random --givens=20
 
-A cell is a variable of n digits; a row, column or box is a factor that is 1 if
-its digits all differ, else 0. Its messages are exact: the sum over the (n - 1)!
-ways to fill its other cells runs over the 2^n sets of digits instead, forward
-and backward over the cells. NumPy, many boards at once, a minute a variant.
+A cell is a variable with n values. A row, column, or box is a factor that is 1
+if all its digits differ, and 0 otherwise. Factor messages are exact: a forward
+and backward pass over the cells sums over the 2^n sets of digits, not over the
+(n - 1)! ways to fill the other cells. Each variant takes about a minute.
 
-parallel  Bauke 2008: sum-product; at a step all factors answer at once.
-random    Bauke 2008: at a step they answer one by one, in random order.
-modified  Khan et al. 2014: 250 steps, Sinkhorn balancing at every second one;
-          then the most probable digit is filled in, and so on.
+parallel  Bauke 2008: sum-product; each step updates all factors at once.
+random    Bauke 2008: each step updates the factors one by one in random order.
+modified  Khan et al. 2014: 250 steps with Sinkhorn balancing at every second
+          one; then the most probable digit is filled in, and so on.
 
-The paper says no more than this, and we have not seen its two sources. So these
-are assumptions of ours:
-  * a step updates every message once; the random order is new at each step,
-    and the same for all boards;
-  * there is no damping; messages start uniform, and are kept after a filling;
-  * parallel and random have 250 steps as well;
-  * a message is never less than 1e-30 of its sum, or it would become 0 by
-    rounding, which means impossible: then far fewer boards are solved;
-  * balanced are the n x n probabilities (cells x digits) that go into a factor,
-    by ten rounds of Sinkhorn's;
-  * filled in is the most probable digit of all that are not certain yet;
-  * a board leaves as soon as its most probable digits obey the rules, which
-    takes no look at the solution.
+The paper gives no more details, and we have not seen its sources. We assume:
+  * A step updates every message once. The random order is new at each step, and
+    equal for all boards.
+  * There is no damping. Messages start uniform, and are kept after a digit is
+    filled in.
+  * The parallel and random variants run for 250 steps.
+  * A message is at least 1e-30 of its sum. Otherwise rounding makes it 0, which
+    means impossible, and far fewer boards are solved.
+  * Balancing applies ten Sinkhorn rounds to the n x n probabilities (cells x
+    digits) that enter a factor.
+  * The most probable digit of all uncertain cells is filled in.
+  * A board is finished as soon as its most probable digits obey the rules. The
+    solution is not used.
 
 Axes: B boards, N cells, U units (rows, columns and boxes), C the n cells of a
 unit, D the n digits, M = U * B.
@@ -55,13 +55,13 @@ Array = np.ndarray
 
 @functools.cache
 def _tables(size: int):
-  """Where sets of digits come from, and which two complete a message.
+  """Return the index tables of the forward and backward pass over sets.
 
   Returns:
-    For k = 1 to size: digits [sets, k] and sets [sets, k]; each set of k digits
-    is one of these digits added to one of these sets of k - 1. For each cell c:
-    for each digit the sets of c digits without it, and their complements less
-    the digit, both [D, sets].
+    For k = 1 to size: digits [sets, k] and sets [sets, k], the ways to get each
+    set of k digits by adding a digit to a set of k - 1 digits. For each cell c:
+    the sets of c digits without each digit, and the sets of the remaining
+    digits, both [D, sets].
   """
   digits, everything = range(size), 2**size - 1
   layers = [
@@ -86,14 +86,14 @@ def _tables(size: int):
 
 
 def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
-  """What a unit tells its cells: sums over the fillings of its other cells.
+  """Compute the messages of a factor whose cells all differ.
 
   Args:
-    weights: what each cell thinks of each digit.
+    weights: messages from each cell to the factor.
 
   Returns:
-    For cell c and digit d the sum, over all ways to give the other cells the
-    other digits, of the product of their weights.
+    For cell c and digit d, the sum over all assignments of the other digits to
+    the other cells of the product of their weights.
   """
   size, _, count = weights.shape
   grow, meet = _tables(size)
@@ -116,26 +116,26 @@ def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
 
 
 def balance(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
-  """Scales to one digit a cell and one cell a digit, by Sinkhorn's rounds."""
+  """Make weights doubly stochastic by Sinkhorn iterations."""
   for _ in range(_BALANCING_ROUNDS):
-    weights = _normalise(_normalise(weights, 0), 1)
+    weights = _normalize(_normalize(weights, 0), 1)
   return weights
 
 
-def _normalise(weights, axis: int):
-  """Sums to 1 over an axis, or is 0 where everything is."""
+def _normalize(weights, axis: int):
+  """Scale weights to sum to 1 over an axis; zeros stay zeros."""
   total = weights.sum(axis, keepdims=True)
   weights = weights / np.where(total > 0, total, 1)
   return np.where(weights > 0, np.maximum(weights, _LEAST), 0)
 
 
 class Beliefs:
-  """The messages from all factors, for a batch of boards.
+  """Messages from all factors of a batch of boards.
 
   Attributes:
     prior: [N, D, B], 1 where a digit is possible.
-    messages: [3, N, D, B], of each cell's row, column and box.
-    units: int [3n, n], the cells of each row, column and box.
+    messages: [3, N, D, B], from the row, column, and box of each cell.
+    units: int [3n, n], the cells of each row, column, and box.
   """
 
   def __init__(self, puzzles: Int[Array, 'B N'], box: data.Box):
@@ -146,36 +146,36 @@ class Beliefs:
     self.units = data.units(*box)
 
   def probabilities(self) -> Float[Array, 'N D B']:
-    """Of each cell's digits; all 0 where none is possible."""
-    return _normalise(self.prior * self.messages.prod(0), 1)
+    """Return the probabilities of digits; all are 0 if none is possible."""
+    return _normalize(self.prior * self.messages.prod(0), 1)
 
   def update(self, units: Int[Array, '...'], *, is_balanced: bool = False):
-    """Lets some units answer what their cells tell them now."""
+    """Update the messages from some units."""
     side = self.units.shape[1]
     kind, cells = units[:, None] // side, self.units[units]
     told = self.prior[cells]  # [U, C, D, B]
     for other in (1, 2):
       told = told * self.messages[(kind + other) % 3, cells]
-    told = np.moveaxis(_normalise(told, 2), 0, 2).reshape(side, side, -1)
+    told = np.moveaxis(_normalize(told, 2), 0, 2).reshape(side, side, -1)
     cuts = range(_COLUMNS, told.shape[2], _COLUMNS)
     answers = [
       all_different(balance(part) if is_balanced else part)
       for part in np.split(told, cuts, axis=2)
     ]
-    answer = _normalise(np.concatenate(answers, axis=2), 1)
+    answer = _normalize(np.concatenate(answers, axis=2), 1)
     answer = answer.reshape(side, side, len(units), -1)
     self.messages[kind, cells] = np.moveaxis(answer, 2, 0)
 
   def keep(self, boards: Bool[Array, '...']):
-    """Drops all other boards."""
+    """Drop all other boards."""
     self.prior = self.prior[..., boards]
     self.messages = self.messages[..., boards]
 
   def fill(self) -> Bool[Array, '...']:
-    """Fills in each board's most probable digit of those not certain.
+    """Fill in the most probable uncertain digit of each board.
 
     Returns:
-      bool [B], whether there was one, and each cell still has some digit.
+      bool [B], whether there was one and every cell still has a possible digit.
     """
     chances = self.probabilities()
     options = (chances > 0).sum(1)  # [N, B]
@@ -196,7 +196,7 @@ def solve(
   steps: int = STEPS,
   seed: int = 0,
 ) -> Int[Array, 'B N']:
-  """Solves puzzles by one of the three variants.
+  """Solve puzzles by one of the three variants.
 
   Args:
     puzzles: 0 = empty.
@@ -206,7 +206,7 @@ def solve(
     seed: of the order of 'random'.
 
   Returns:
-    Boards that obey the rules; zeros where none was found.
+    Boards that obey the rules, or zeros if none was found.
   """
   rng = np.random.default_rng(seed)
   answers = np.zeros_like(puzzles)
@@ -236,12 +236,12 @@ def solve(
 
 
 def main(argv) -> int:
-  """Prints the table of the test boards; returns the exit status."""
+  """Print the table of the test boards; returns the exit status."""
   logging.set_verbosity(logging.WARNING)
   values = flags.FLAGS
   try:
     if argv[1:]:
-      raise UserError(f'{argv[1]!r} is no flag; write --name=value')
+      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
     puzzles, solutions = _test_boards(values.givens, values.num_boards)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
@@ -264,7 +264,7 @@ def main(argv) -> int:
 
 
 def _test_boards(givens: int, count: int):
-  """The first boards of the paper's test file with so many givens."""
+  """Return the first `count` test boards with this number of givens."""
   try:
     columns = builder.load('hard_test', 'test')
   except UserError:

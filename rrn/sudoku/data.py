@@ -62,7 +62,7 @@ def _resolve_units(
   return units(*box_shape(num_cells, box)) if given is None else given
 
 
-def neighbours(box_height: int, box_width: int) -> np.ndarray:
+def neighbors(box_height: int, box_width: int) -> np.ndarray:
   """Return the cells that share a unit with each cell, sorted: int32 [N, K]."""
   side = box_height * box_width
   shared = np.zeros((side**2, side**2), bool)

@@ -85,7 +85,7 @@ def _progress(config, step) -> jax.Array | float:
 
 
 def transform(key, boards, box: data.Box, *, digits_only: bool):
-  """Maps boards [..., N] by one random symmetry of Sudoku.
+  """Map boards [..., N] by one random symmetry of Sudoku.
 
   Digits are relabelled; unless `digits_only`, bands, stacks, the rows and
   columns inside them are permuted and square boxes may be transposed.
@@ -117,7 +117,7 @@ def _permute_lines(key, groups: int, size: int):
 
 
 def add_givens(key, puzzle, solution, givens):
-  """Fills random empty cells of `puzzle` [N] until it has `givens` of them."""
+  """Fill random empty cells of `puzzle` [N] until it has `givens` of them."""
   order = jax.random.uniform(key, puzzle.shape)
   order = jnp.where(puzzle > 0, -1.0, order)  # its own givens come first
   rank = jnp.argsort(jnp.argsort(order))

@@ -128,12 +128,12 @@ class BoardEmbedding(nnx.Module):
       [3 * embedding_width, *hidden, width], dtype=dtype, rngs=rngs
     )
     self.graph = network.Graph(
-      data.neighbours(config.box_height, config.box_width)
+      data.neighbors(config.box_height, config.box_width)
     )
     self.zero_positions = config.zero_positions
 
   def inputs(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N D']:
-    """Embeds digit, row and column of each cell; 0 is an empty cell."""
+    """Embed digit, row and column of each cell; 0 is an empty cell."""
     digits, side = self.digit_embedding.shape[0], self.row_embedding.shape[0]
     # A product, not a look-up: its transpose is no scatter.
     digit = jax.nn.one_hot(puzzles, digits) @ self.digit_embedding[...]
@@ -179,7 +179,7 @@ class SudokuNetwork(BoardEmbedding):
     num_steps: int,
     burn_in: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'T B N K']:
-    """Returns the logits of `num_steps` steps after `burn_in` others.
+    """Return the logits of `num_steps` steps after `burn_in` others.
 
     In `puzzles` 0 is an empty cell.
     """

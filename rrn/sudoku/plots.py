@@ -1,4 +1,4 @@
-"""Sudoku's figures: how many boards are solved at each step, and how one is."""
+"""Figures of Sudoku: boards solved by step, and the digits of one board."""
 
 from collections.abc import Sequence
 
@@ -21,7 +21,7 @@ def solved_by_step(
   givens: Sequence[int],
   trained_steps: int,
 ) -> Figure:
-  """Plots the paper's Figure 4.
+  """Plot the paper's Figure 4.
 
   Args:
     curve: [T, G], share of the boards solved after each step; None where no
@@ -66,10 +66,10 @@ def digits_by_step(
   *,
   solution: np.ndarray | None = None,
 ) -> Figure:
-  """Shows how sure the network is of each digit of one board, step by step.
+  """Plot the probabilities of the digits of one board after several steps.
 
-  Size and depth of a digit grow with its probability. Givens are black; cells
-  whose last answer is not the solution's are marked.
+  The size and opacity of a digit grow with its probability. Givens are black.
+  Cells whose last answer is wrong are marked.
 
   Args:
     puzzle: [N], 0 is an empty cell.
@@ -104,7 +104,7 @@ def animate_digits(
   box_height: int,
   box_width: int,
 ):
-  """Writes a GIF of the digits of one board after each step.
+  """Write a GIF of the digits of one board after each step.
 
   Args:
     path: of the file.
@@ -153,7 +153,7 @@ def _draw_grid(axes: Axes, box_height: int, box_width: int):
 def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
   side = probabilities.shape[-1] - 1
   digits = np.arange(side)
-  # Where pencil marks stand in a cell; a sure digit stands in the middle.
+  # Probable digits move from their pencil marks to the middle of the cell.
   marks = np.stack(np.divmod(digits, side // box_height)[::-1], axis=-1)
   marks = (marks + 0.5) / (side // box_height, box_height)
   full_size = 130 / side  # points: half a cell
@@ -175,8 +175,8 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
       )
 
 
-def _write(axes: Axes, digit: int, centre: np.ndarray, **looks):
-  x, y = centre
+def _write(axes: Axes, digit: int, center: np.ndarray, **looks):
+  x, y = center
   text = puzzle_text.ALPHABETS['1-G'][digit - 1]
-  # A little lower: centred text leaves room for descenders.
+  # A little lower: centered text leaves room for descenders.
   axes.text(x, y + 0.03, text, ha='center', va='center', **looks)

@@ -70,7 +70,7 @@ def read_puzzles(
   units: np.ndarray | None = None,
   symbols: str = 'auto',
 ) -> Iterator[Problem | UserError | None]:
-  """Reads puzzles, and yields each one as soon as its last line is read.
+  """Read puzzles, and yields each one as soon as its last line is read.
 
   Args:
     lines: of text, with or without line ends.
@@ -98,7 +98,7 @@ def format_board(
 
 
 def diagnose(problem: Problem) -> str | None:
-  """Solves a puzzle exactly to say what is wrong with it, or None.
+  """Solve a puzzle exactly to say what is wrong with it, or None.
 
   Boards over 12 x 12 give None: their search can take too long.
   """
@@ -123,7 +123,7 @@ class _Reader:
   def read(
     self, number: int, text: str
   ) -> Iterator[Problem | UserError | None]:
-    """Takes the next line; yields what `read_puzzles` does."""
+    """Take the next line; yields what `read_puzzles` does."""
     if section := _SECTION.fullmatch(text):
       self.is_skipping = section[1].lower() != 'puzzle'
     if not text.strip():
@@ -141,7 +141,7 @@ class _Reader:
       yield from self._read_symbols(number, text)
 
   def close(self) -> Iterator[UserError]:
-    """Ends the grid before a line that can be none of its rows."""
+    """End the grid before a line that can be none of its rows."""
     yield from self._give_up()
     self.is_lost = False
 
@@ -180,7 +180,7 @@ class _Reader:
     return len(self.rows) == self.num_above or self._is_band_complete()
 
   def _is_ruler(self, text: str) -> bool:
-    """Tells rulers from rows; dashes may be either."""
+    """Tell rulers from rows; dashes may be either."""
     cells = ''.join(_parts(text))
     if set(cells) != {'-'}:
       return bool(_RULER.fullmatch(text))
@@ -192,7 +192,7 @@ class _Reader:
     return len(cells) != self._width() or '-' not in (empty or '-')
 
   def _read_symbols(self, number: int, text: str):
-    """Reads a line that holds a puzzle, a row, a header, or an error."""
+    """Read a line that holds a puzzle, a row, a header, or an error."""
     fields, parts = _fields(text), _parts(text)
     boards = self._boards(fields, parts)
     is_header = not boards and _HEADER.match(text)
@@ -232,7 +232,7 @@ class _Reader:
     return len(cells) in _SIDES and is_known and len({*map(len, parts)}) == 1
 
   def _add_row(self, number: int, cells: str):
-    """Adds a row to the grid, and yields the puzzle if that completes it."""
+    """Add a row to the grid, and yields the puzzle if that completes it."""
     empty = set(cells) & _EMPTY_OR_0
     if self._may_be_rulers():
       if len(cells) != self._width() or '-' not in (empty or '-'):
@@ -260,7 +260,7 @@ class _Reader:
   def _line_problem(
     self, line: int, fields: Sequence[str], boards: list[str]
   ) -> Problem | UserError:
-    """Finds the puzzle, and its solution, among the boards of a line."""
+    """Find the puzzle, and its solution, among the boards of a line."""
     num_empty = [sum(cell in _EMPTY_OR_0 for cell in board) for board in boards]
     if num_empty == [0]:  # perhaps a solution whose puzzle is damaged
       size = len(boards[0])
@@ -275,7 +275,7 @@ class _Reader:
     return self._problem(line, boards)
 
   def _problem(self, line: int, boards: Sequence[str]) -> Problem | UserError:
-    """Makes a problem from the text of a puzzle and perhaps its solution."""
+    """Make a problem from the text of a puzzle and perhaps its solution."""
     side = math.isqrt(len(boards[0]))
     try:
       if self.side not in (0, side):
@@ -338,7 +338,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _as_board(text: str) -> str:
-  """Returns a board's symbols, with dots for spaces; '' if it is no board."""
+  """Return a board's symbols, with dots for spaces; '' if it is no board."""
   side = math.isqrt(len(text))
   if side**2 != len(text) or side not in _SIDES or not text.strip():
     return ''
@@ -374,7 +374,7 @@ def _bad_symbol(text: str, side: int, symbols: str) -> str:
 
 
 def _choose_symbols(boards: Sequence[str], box: data.Box, symbols: str) -> str:
-  """Returns the one alphabet that fits a puzzle (and its solution)."""
+  """Return the one alphabet that fits a puzzle (and its solution)."""
   side, used = math.prod(box), set(''.join(boards).upper())
   fitting = {
     name: alphabet

@@ -53,7 +53,7 @@ NETWORKS = {
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'SudokuTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return SudokuTask(config)
 
 
@@ -79,7 +79,7 @@ class SudokuTask:
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Builds the network that the config names."""
+    """Build the network that the config names."""
     make = NETWORKS[self.model_config.network]
     return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
@@ -121,7 +121,7 @@ class SudokuTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws bases, symmetries and extra givens; 'puzzle', 'solution' [B, N]."""
+    """Draw bases, symmetries and extra givens; 'puzzle', 'solution' [B, N]."""
     return generate.draw(
       key, arrays, size=size, step=step, box=self.box, config=self.data
     )
@@ -332,7 +332,7 @@ class SudokuTask:
     return builder.TEST_GIVENS if is_published else self.evals.givens
 
   def _kinds(self, split: str, batch: Batch) -> tuple[list[str], jax.Array]:
-    """Names of kinds, and which board is of which: bool [B, kinds]."""
+    """Name of kinds, and which board is of which: bool [B, kinds]."""
     if 'guesses' in batch:
       return list(GUESSES), jnp.stack(
         [
@@ -379,5 +379,5 @@ class SudokuTask:
   def predict(
     self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError | None]:
-    """Solves the puzzles of a text; see `inference.answer`."""
+    """Solve the puzzles of a text; see `inference.answer`."""
     return inference.answer(model, lines, box=self.box, evals=self.evals)

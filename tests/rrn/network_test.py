@@ -14,7 +14,7 @@ WIDTH = 12
 
 
 def sudoku_graph():
-  return network.Graph(data.neighbours(2, 2))
+  return network.Graph(data.neighbors(2, 2))
 
 
 def ragged_graph():

@@ -121,10 +121,10 @@ def test_generate_is_a_function_of_the_seed():
 
 
 @pytest.mark.parametrize('box', [*BOXES, (3, 3)])
-def test_neighbours_share_a_unit(box):
+def test_neighbors_share_a_unit(box):
   height, width = box
   side = height * width
-  table = data.neighbours(*box)
+  table = data.neighbors(*box)
   assert table.shape == (side**2, 3 * side - height - width - 1)
   edges = {(i, int(j)) for i, row in enumerate(table) for j in row}
   assert all((j, i) in edges and i != j for i, j in edges)
