@@ -12,10 +12,10 @@ A block starts with a comment that holds its specification, and everything up to
    "corner": "boards solved, in %"}
   -->
 
-A row is a result file and the prefix of its metrics, or an object with the text
-of its cells (quoted numbers). A column is the rest of the metric's name. Paths
-start at the root of the repository. A cell is a percentage with its 95 %
-interval if the file has one, or a plain number.
+A row is a result file and the prefix of its metrics; a column is the rest of the
+metric's name. Or a row is an object of cells: a text, such as a number of the
+paper, or a result file and a metric. Paths start at the root of the repository.
+A number is shown in % with its 95 % interval if the file has one.
 """
 
 import json
@@ -66,8 +66,8 @@ def render(spec: Mapping[str, Any]) -> str:
   """Return the Markdown table of a specification.
 
   Args:
-    spec: 'rows' and 'columns' by label, and 'corner', the first header; see the
-      top of this module.
+    spec: 'rows' and 'columns' by label (columns may be a list if all rows are
+      objects), and 'corner', the first header; see the top of this module.
 
   Raises:
     UserError: unknown keys, or a row names no committed result.
@@ -77,24 +77,23 @@ def render(spec: Mapping[str, Any]) -> str:
   lines = [[spec['corner'], *spec['columns']]]
   lines.append(['---'] * len(lines[0]))
   for label, row in spec['rows'].items():
-    if isinstance(row, Mapping):
-      cells = [row.get(column, _MISSING) for column in spec['columns']]
-    else:
+    if not isinstance(row, Mapping):
       path, prefix = row
-      metrics = _metrics(path)
-      names = [prefix + suffix for suffix in spec['columns'].values()]
-      cells = [_cell(metrics, name, path) for name in names]
+      row = {
+        column: [path, prefix + suffix]
+        for column, suffix in spec['columns'].items()
+      }
+    cells = [row.get(column, _MISSING) for column in spec['columns']]
+    cells = [x if isinstance(x, str) else _number(*x) for x in cells]
     lines.append([label, *cells])
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def _metrics(path: str) -> Mapping[str, Any]:
+def _number(path: str, name: str) -> str:
+  """Return a metric of a result file as text."""
   if not (ROOT / path).is_file():
     raise UserError(f'{path} does not exist')
-  return storage.read_json(ROOT / path, metrics=dict)['metrics']
-
-
-def _cell(metrics: Mapping[str, Any], name: str, path: str) -> str:
+  metrics = storage.read_json(ROOT / path, metrics=dict)['metrics']
   if name not in metrics:
     raise UserError(f'{path} has no metric {name!r}')
   entry = metrics[name]

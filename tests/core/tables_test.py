@@ -44,6 +44,13 @@ def test_a_block_gets_the_numbers_of_its_results(root):
   assert tables.fill(text) == text
 
 
+def test_a_row_may_be_an_object_of_cells(root):
+  name = 'test/steps_64/loss'
+  row = {'paper': '0.2', 'ours': ['results.json', name]}
+  spec = SPEC | {'rows': {'loss': row}, 'columns': ['paper', 'ours']}
+  assert '| loss | 0.2 | 0.1235 |' in tables.fill(block(spec))
+
+
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
