@@ -12,10 +12,10 @@ A block starts with a comment that holds its specification, and everything up to
    "corner": "boards solved, in %"}
   -->
 
-A row is a result file and the prefix of its metrics; a column is the rest of the
-metric's name. Or a row is an object of cells: a text, such as a number of the
-paper, or a result file and a metric. Paths start at the root of the repository.
-A number is shown in % with its 95 % interval if the file has one.
+A row is a result file and the prefix of its metrics; a column is the rest of
+the metric's name. Or a row is an object of cells: a text, such as a number of
+the paper, or a result file and a metric. Paths start at the root of the
+repository. A number is shown in % with its 95 % interval if the file has one.
 """
 
 import json
