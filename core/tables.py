@@ -14,8 +14,8 @@ A block starts with a comment that holds its specification, and everything up to
 
 A row is a result file and the prefix of its metrics; a column is the rest of
 the metric's name. Or a row is an object of cells: a text, such as a number of
-the paper, or a result file and a metric. Paths start at the root of the
-repository. A number is shown in % with its 95 % interval if the file has one.
+the paper, or a result file, a metric, and perhaps the unit "%". Paths start at
+the root of the repository. A share that has an interval is shown in %.
 """
 
 import json
@@ -89,18 +89,21 @@ def render(spec: Mapping[str, Any]) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def _number(path: str, name: str) -> str:
-  """Return a metric of a result file as text."""
+def _number(path: str, name: str, unit: str = '') -> str:
+  """Return a metric of a result file as text, in % if that is its unit."""
   if not (ROOT / path).is_file():
     raise UserError(f'{path} does not exist')
   metrics = storage.read_json(ROOT / path, metrics=dict)['metrics']
   if name not in metrics:
     raise UserError(f'{path} has no metric {name!r}')
   entry = metrics[name]
-  if 'low' not in entry:
-    return f'{entry["value"]:.4g}'
-  value, low, high = (100 * entry[key] for key in ('value', 'low', 'high'))
-  return f'{value:.1f} ({low:.1f} to {high:.1f})'
+  suffix = unit and f' {unit}'
+  if 'low' in entry:
+    value, low, high = (100 * entry[key] for key in ('value', 'low', 'high'))
+    return f'{value:.1f}{suffix} ({low:.1f} to {high:.1f})'
+  if unit == '%':
+    return f'{100 * entry["value"]:.1f} %'
+  return f'{entry["value"]:.4g}{suffix}'
 
 
 def main() -> int:
