@@ -10,16 +10,16 @@ bare    the paper: 4 steps, Adam 1e-4, batch 128, 100,000 scenes.
 :smoke  a smaller network, half a minute.
 Arguments: `network=relation_network` (one step) or `mlp`, the paper's
 baselines; `steps=8`; `pixels`, to see a picture of 128 x 128 in place of
-positions, colours and shapes (the paper has no results for it).
+positions, colors and shapes (the paper has no results for it).
 Expect: 86 % after 5 jumps and 84 % after 7, read out at step 4 (the paper's
-Figure 2b, digitised, +- 0.5 %).
+Figure 2b, digitized, +- 0.5 %).
 """
 
 from collections.abc import Iterable
 
 from configs import common
 
-# Accuracy in % for 0 to 7 jumps, digitised from the paper's Figure 2b: the
+# Accuracy in % for 0 to 7 jumps, digitized from the paper's Figure 2b: the
 # network of 4 steps, read out at each. (99.5 at step 3 is hidden there.)
 PAPER = {
   'recurrent_relational_network': (

@@ -100,10 +100,11 @@ def parse(line: str) -> dict[str, np.ndarray]:
       ' {}, {} and {} found'.format(*counts)
     )
   facts = [*sorted(map(_ordered, differences)), *told]
-  _check(facts)
+  ages = _solve_checked(facts)
   return {
     'facts': np.array(facts, np.int32),
     'question': np.array(asked[0], np.int32),
+    'answer': np.array(ages[asked[0]], np.int32),
   }
 
 
@@ -120,21 +121,25 @@ def _ordered(difference: tuple[int, int, str, int]) -> tuple[int, ...]:
   return (*sorted((first, second)), OLDER if is_older else YOUNGER, value)
 
 
-def _check(facts):
-  """Raises UserError unless the facts give each person an age of their own."""
+def _solve_checked(facts) -> np.ndarray:
+  """Return all ages; raise UserError unless they are determined and valid."""
   ages, jumps = solve(facts)
   if (jumps < 0).any():
-    lost = ', '.join(PERSONS[k] for k in np.flatnonzero(jumps < 0))
+    unreached = ', '.join(PERSONS[k] for k in np.flatnonzero(jumps < 0))
     raise UserError(
-      f'no differences lead to {lost}: the seven must join all persons, as the'
-      ' edges of a tree'
+      f'no chain of differences connects the given age to {unreached}; expected'
+      ' seven differences that connect all eight persons'
     )
   for person, age in zip(PERSONS, ages, strict=True):
     if not 0 <= age <= MAX_AGE:
-      raise UserError(f'{person} would be {age}; ages are 0 to {MAX_AGE}')
+      raise UserError(
+        f'the age of {person} would be {age}; expected ages from 0 to {MAX_AGE}'
+      )
   for k, age in enumerate(ages):
     if age in ages[:k]:
-      twin = PERSONS[list(ages).index(age)]
+      other = PERSONS[list(ages).index(age)]
       raise UserError(
-        f'{twin} and {PERSONS[k]} would both be {age}; ages are distinct'
+        f'{other} and {PERSONS[k]} would both be {age} years old; expected'
+        ' eight different ages'
       )
+  return ages

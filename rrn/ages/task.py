@@ -17,12 +17,12 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import answer
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
+from rrn.predict import answer_problems, parse_lines
 
 # Of the keys of evaluation; no config.seed should be one of them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
@@ -143,7 +143,10 @@ class AgesTask:
   def predict(
     self, model: nnx.Module, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers each line's question with an age; see `data.parse`."""
+    """Answer the question of each line with an age, see `data.parse`.
+
+    The facts determine the right age, so that every answer is scored.
+    """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)
 
@@ -153,7 +156,8 @@ class AgesTask:
       logits = model(batch['facts'], batch['question'], num_steps=steps)
       return logits[-1].argmax(-1)
 
-    for age in answer_lines(
-      lines, parse=data.parse, solve=functools.partial(solve, params)
-    ):
-      yield age if isinstance(age, UserError) else str(age)
+    return answer_problems(
+      parse_lines(lines, data.parse),
+      functools.partial(solve, params),
+      names=[str(age) for age in range(data.MAX_AGE + 2)],
+    )

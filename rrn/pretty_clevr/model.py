@@ -4,7 +4,7 @@ A recurrent relational network whose nodes are the objects; the relation
 network, which is one step of it; a plain MLP; and, for pictures, the first with
 a convolutional encoder whose 4 x 4 cells are the nodes.
 
-Axes: B scenes, Q questions about each, T steps, N nodes, K neighbours, M cells
+Axes: B scenes, Q questions about each, T steps, N nodes, K neighbors, M cells
 of a picture, F features, C classes (the 16 symbols).
 """
 
@@ -41,9 +41,9 @@ class ModelConfig:
     width: of messages and states.
     dropout: rate before the last layer.
     distance_scale: of the message function's first weights of the distance at
-      initialisation (ours), without pixels: distances are small, and seen late,
+      initialization (ours), without pixels: distances are small, and seen late,
       beside one-hot features.
-    pixels: see pictures in place of positions, colours and shapes.
+    pixels: see pictures in place of positions, colors and shapes.
     conv_widths: of the five layers of the encoder of pictures.
     object_loss: weight of an auxiliary loss (ours) of pixels, see
       `PixelNetwork.object_loss`; 0: the paper's loss alone.
@@ -107,7 +107,7 @@ class StateNetwork(nnx.Module):
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
@@ -120,7 +120,7 @@ class StateNetwork(nnx.Module):
     """
     edges = _distances(positions, self.answer.graph.senders)
     edges = jnp.repeat(edges, anchors.shape[1], axis=0)
-    nodes = _ask(_describe(positions, colours), anchors, jumps)
+    nodes = _ask(_describe(positions, colors), anchors, jumps)
     logits = self.answer(nodes, num_steps=num_steps, edges=edges, key=key)
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
 
@@ -140,7 +140,7 @@ class MultilayerPerceptron(nnx.Module):
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
@@ -150,7 +150,7 @@ class MultilayerPerceptron(nnx.Module):
     """As `StateNetwork`, with the same logits at every step."""
     everyone = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
     distances = _distances(positions, everyone)
-    objects = [_describe(positions, colours), distances[..., 0]]
+    objects = [_describe(positions, colors), distances[..., 0]]
     scene = jnp.concatenate(objects, -1).reshape(len(positions), 1, -1)
     logits = self.mlp(_ask(scene, anchors, jumps)[:, 0], key)
     logits = logits.reshape(*anchors.shape, _SYMBOLS).astype(jnp.float32)
@@ -182,7 +182,7 @@ class PixelNetwork(nnx.Module):
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
@@ -190,14 +190,14 @@ class PixelNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
     """As `StateNetwork`, of the picture of the scene."""
-    cells = self.encode(positions, colours)
+    cells = self.encode(positions, colors)
     return self.answer_from(cells, anchors, jumps, num_steps=num_steps, key=key)
 
   def encode(
-    self, positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+    self, positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
   ) -> Float[Array, 'B M F']:
     """What the encoder makes of each cell, row by row from the top."""
-    x = 1 - render.render(positions, colours)  # what is empty is 0
+    x = 1 - render.render(positions, colors)  # what is empty is 0
     for layer in self.encoder:
       x = jax.nn.relu(layer(x))
     return x.reshape(len(x), _GRID**2, -1).astype(jnp.float32)
@@ -230,32 +230,32 @@ class PixelNetwork(nnx.Module):
     self,
     cells: Float[Array, 'B M F'],
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
   ) -> tuple[Float[Array, ''], Float[Array, ' B']]:
     """An auxiliary loss (ours): what each cell predicts of the objects in it.
 
     It predicts which shapes have their middles in it, in nats, and of those the
-    colour, in nats, and where, as a squared distance in cells.
+    color, in nats, and where, as a squared distance in cells.
 
     Returns:
       The loss, as a mean over the objects, and the share of each scene's
-      objects whose cell predicts its shape and its colour.
+      objects whose cell predicts its shape and its color.
     """
     x = self.object_output(cells).astype(jnp.float32)
     x = x.reshape(*cells.shape[:2], _OBJECTS, -1)
-    shape, colour, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
+    shape, color, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
     place = (positions - render.LOW) / (render.HIGH - render.LOW) * _GRID
     place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
     corner = jnp.floor(place)
     cell = corner[..., 0] + _GRID * corner[..., 1]
     is_here = cell[:, None] == np.arange(_GRID**2)[:, None]  # [B, M, N]
-    colours = colours[:, None]
-    of_object = layers.cross_entropy(colour, colours)
+    colors = colors[:, None]
+    of_object = layers.cross_entropy(color, colors)
     of_object += jnp.square(offset - (place - corner)[:, None]).sum(-1)
     losses = optax.sigmoid_binary_cross_entropy(shape, is_here)
     losses += is_here * of_object
-    is_right = is_here & (shape > 0) & (colour.argmax(-1) == colours)
-    return losses.sum() / colours.size, is_right.sum((1, 2)) / _OBJECTS
+    is_right = is_here & (shape > 0) & (color.argmax(-1) == colors)
+    return losses.sum() / colors.size, is_right.sum((1, 2)) / _OBJECTS
 
 
 def _make_answer_network(
@@ -280,14 +280,14 @@ def _make_answer_network(
 
 
 def _describe(
-  positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+  positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
 ) -> Float[Array, 'B N F']:
-  """Position, one-hot colour and one-hot shape of each object."""
+  """Position, one-hot color and one-hot shape of each object."""
   shapes = jnp.broadcast_to(
     jnp.eye(_OBJECTS), (len(positions), _OBJECTS, _OBJECTS)
   )
-  colours = jax.nn.one_hot(colours, _OBJECTS)
-  return jnp.concatenate([positions, colours, shapes], -1)
+  colors = jax.nn.one_hot(colors, _OBJECTS)
+  return jnp.concatenate([positions, colors, shapes], -1)
 
 
 def _ask(

@@ -19,7 +19,7 @@ SIZE = 128  # pixels a side
 LOW, HIGH = -0.1, 1.1  # of both axes of the picture
 _POINT = 100 / 72  # pixels, at matplotlib's 100 dots an inch
 MARKER = 6 * _POINT
-_LINE = 1.0 * _POINT  # the border's width, in the colour of the face
+_LINE = 1.0 * _POINT  # the border's width, in the color of the face
 _WINDOW = 16  # pixels a side that hold a marker, wherever it lies
 # matplotlib's b g r c m y k gray.
 RGB = np.array(
@@ -38,22 +38,22 @@ RGB = np.array(
 
 
 def render(
-  positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+  positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
 ) -> Float[Array, 'B H W 3']:
   """Pictures of scenes on white, channels from 0 to 1; object k has shape k."""
   scale = SIZE / (HIGH - LOW)
-  centres = (positions - LOW) * scale
-  paint = jax.nn.one_hot(colours, len(RGB)) @ RGB
+  centers = (positions - LOW) * scale
+  paint = jax.nn.one_hot(colors, len(RGB)) @ RGB
 
-  def draw(centres, paint):
+  def draw(centers, paint):
     image = jnp.ones((SIZE, SIZE, 3))  # its first row is the lowest
     for k, distance in enumerate(_MARKERS):
       # Only the window of pixels about a marker is touched.
-      corner = jnp.clip(centres[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
+      corner = jnp.clip(centers[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
       column, row = corner.astype(jnp.int32)
       x, y = (
-        start + 0.5 + jnp.arange(_WINDOW) - centre
-        for start, centre in zip((column, row), centres[k], strict=True)
+        start + 0.5 + jnp.arange(_WINDOW) - center
+        for start, center in zip((column, row), centers[k], strict=True)
       )
       share = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
       share = jnp.clip(share, 0, 1)[..., None]
@@ -63,7 +63,7 @@ def render(
       image = jax.lax.dynamic_update_slice(image, window, place)
     return image[::-1]
 
-  return jax.vmap(draw)(centres, paint)
+  return jax.vmap(draw)(centers, paint)
 
 
 def _disc(x, y):

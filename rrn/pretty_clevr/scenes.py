@@ -21,7 +21,7 @@ def pool_key(split: str, index: Int[Array, '']) -> jax.Array:
 
 
 def draw(key: jax.Array) -> tuple[Float[Array, 'N 2'], Int[Array, ' N']]:
-  """Draws a scene: positions in the unit square, and colours by shape.
+  """Draws a scene: positions in the unit square, and colors by shape.
 
   Objects are placed one after the other, each uniformly where it is farther
   than `MIN_DISTANCE` from those before: the first such one of 16 candidates. So
@@ -29,12 +29,12 @@ def draw(key: jax.Array) -> tuple[Float[Array, 'N 2'], Int[Array, ' N']]:
   then the first is taken. The objects before number k cover at most (k - 1)
   pi / 100 of the square, so this happens in less than one of 3e10 scenes.
   """
-  position_key, colour_key = jax.random.split(key)
+  position_key, color_key = jax.random.split(key)
   candidates = jax.random.uniform(
     position_key, (data.NUM_OBJECTS, _CANDIDATES, 2)
   )
-  colours = jax.random.permutation(colour_key, data.NUM_OBJECTS)
-  return place(candidates), colours
+  colors = jax.random.permutation(color_key, data.NUM_OBJECTS)
+  return place(candidates), colors
 
 
 def place(candidates: Float[Array, 'N C 2']) -> Float[Array, 'N 2']:
@@ -71,16 +71,16 @@ def tour(
 
 def answer(
   positions: Float[Array, 'N 2'],
-  colours: Int[Array, ' N'],
+  colors: Int[Array, ' N'],
   anchor: Int[Array, ''],
   jumps: Int[Array, ''],
 ) -> Int[Array, '']:
   """The symbol that answers a question."""
   count = data.NUM_OBJECTS
-  is_colour = anchor < count
-  start = jnp.where(is_colour, (colours == anchor).argmax(), anchor - count)
+  is_color = anchor < count
+  start = jnp.where(is_color, (colors == anchor).argmax(), anchor - count)
   reached = tour(positions, start)[jumps]
-  return jnp.where(is_colour, count + reached, colours[reached])
+  return jnp.where(is_color, count + reached, colors[reached])
 
 
 def all_questions() -> tuple[Int[Array, '128'], Int[Array, '128']]:

@@ -12,10 +12,10 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.errors import UserError
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import answer
+from rrn.predict import answer_problems, parse_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 
@@ -53,7 +53,7 @@ class PrettyClevrTask:
   ) -> Batch:
     """Draws scenes and Q questions about each, uniformly.
 
-    'positions' [B, 8, 2], 'colours' [B, 8]; 'anchors', 'jumps', 'answers'
+    'positions' [B, 8, 2], 'colors' [B, 8]; 'anchors', 'jumps', 'answers'
     [B, Q].
     """
     del arrays
@@ -65,10 +65,10 @@ class PrettyClevrTask:
       if self.data.num_scenes:
         index = jax.random.randint(scene_key, (), 0, self.data.num_scenes)
         scene_key = scenes.pool_key('train', index)
-      positions, colours = scenes.draw(scene_key)
+      positions, colors = scenes.draw(scene_key)
       anchors = jax.random.randint(anchor_key, questions, 0, len(data.SYMBOLS))
       jumps = jax.random.randint(jump_key, questions, 0, most + 1)
-      example = _with_answers(positions, colours, anchors, jumps)
+      example = _with_answers(positions, colors, anchors, jumps)
       if self.data.augment:
         example['positions'] = scenes.augment(augment_key, positions)
       return example
@@ -85,7 +85,7 @@ class PrettyClevrTask:
     steps, weight = self.model_config.num_steps, self.model_config.object_loss
     metrics, of_objects = {}, 0.0
     if weight:
-      scene = batch['positions'], batch['colours']
+      scene = batch['positions'], batch['colors']
       questions = batch['anchors'], batch['jumps']
       cells = model.encode(*scene)
       logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
@@ -150,7 +150,11 @@ class PrettyClevrTask:
   def predict(
     self, model: nnx.Module, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Names the answer to each line's question; see `data.parse`."""
+    """Answer the question of each line, see `data.parse`, and score it.
+
+    The known answer is the one that the line gives, or else the one that the
+    rules of `data.answer` give.
+    """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)
 
@@ -159,37 +163,36 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    for symbol in answer_lines(
-      lines, parse=_parse, solve=functools.partial(solve, params)
-    ):
-      is_bad = isinstance(symbol, UserError)
-      yield symbol if is_bad else data.SYMBOLS[symbol]
+    return answer_problems(
+      parse_lines(lines, _parse), functools.partial(solve, params), data.SYMBOLS
+    )
 
 
 def _parse(line: str) -> dict[str, np.ndarray]:
   scene = data.parse(line)
   return {
     'positions': scene['positions'],
-    'colours': scene['colours'],
+    'colors': scene['colors'],
     'anchors': scene['anchor'][None],
     'jumps': scene['jumps'][None],
+    'answer': scene['answer'],
   }
 
 
-def _with_answers(positions, colours, anchors, jumps) -> Batch:
+def _with_answers(positions, colors, anchors, jumps) -> Batch:
   answers = jax.vmap(scenes.answer, (None, None, 0, 0))
   return {
     'positions': positions,
-    'colours': colours,
+    'colors': colors,
     'anchors': anchors,
     'jumps': jumps,
-    'answers': answers(positions, colours, anchors, jumps),
+    'answers': answers(positions, colors, anchors, jumps),
   }
 
 
 def _run(model, batch, **options) -> jax.Array:
   """The logits 'T B Q C' of a batch's questions."""
-  names = 'positions', 'colours', 'anchors', 'jumps'
+  names = 'positions', 'colors', 'anchors', 'jumps'
   return model(*(batch[name] for name in names), **options)
 
 

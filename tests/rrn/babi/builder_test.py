@@ -1,4 +1,4 @@
-"""Archives and folders are read alike, and checked; the real data's numbers."""
+"""Tests of loading bAbI from archives and folders, and of the real data."""
 
 import hashlib
 import io
@@ -62,8 +62,9 @@ def write_archive(path, made, folder=FOLDER):
   with tarfile.open(path, kind) as archive:
     for name, text in {'../en/qa1_train.txt': 'other', **made}.items():
       member = tarfile.TarInfo(f'{folder}/{name}')
-      member.size = len(text)
-      archive.addfile(member, io.BytesIO(text.encode()))
+      contents = text.encode()
+      member.size = len(contents)
+      archive.addfile(member, io.BytesIO(contents))
 
 
 def check_small(splits):
@@ -98,6 +99,23 @@ def test_unpacked_folder(small, tmp_path, place):
   for name, text in texts().items():
     (folder / name).write_text(text)
   check_small(load_all(folder / place))
+
+
+@pytest.mark.parametrize('kind', ['folder', 'archive'])
+def test_unicode_separators_end_no_line(small, tmp_path, kind):
+  # With a byte-order mark and a next-line character within a word.
+  made = texts()
+  made['qa2_test.txt'] = '\ufeff' + made['qa2_test.txt']
+  made['qa3_test.txt'] = made['qa3_test.txt'].replace('garden.', 'gar\x85den.')
+  if kind == 'archive':
+    write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', made)
+  else:
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    for name, text in made.items():
+      (folder / name).write_text(text, encoding='utf-8')
+  with pytest.raises(UserError, match='qa3_test.txt, line 1: unknown words'):
+    load_all(tmp_path if kind == 'archive' else tmp_path / FOLDER)
 
 
 def test_weights_of_the_partial_archive_may_use_the_official_one(

@@ -1,6 +1,7 @@
-"""Tasks are drawn alike often; measures count; answers come in order."""
+"""Tests of the bAbI task: drawing, losses, measures, and predictions."""
 
 import itertools
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -78,7 +79,7 @@ def test_tasks_are_drawn_by_their_weights():
 def test_weights_of_other_tasks_are_refused(weights):
   config = babi.get_config()
   config.data.task_weights = weights
-  with pytest.raises(UserError, match='a weight of each of the 20 tasks'):
+  with pytest.raises(UserError, match='a weight for each of the 20 tasks'):
     task.make_task(config)
 
 
@@ -223,6 +224,7 @@ LINES = [
   '4 Zaphod went to the moon.\n',
   'nonsense\n',
   '5 Where is John? \tgarden\t1\n',
+  '# a comment\n',
   '1 Where is John?\n',
   '\n',
 ]
@@ -240,19 +242,47 @@ def test_predict_answers_questions_and_names_what_is_wrong(smoke):
   columns = {name: columns[name] for name in ('facts', 'question', 'answer')}
   answers = list(smoke.predict(Oracle(columns, 1, [False] * 2), lines))
   assert len(answers) == len(lines)
-  assert (
-    answers[::9] == answers[1::9] == answers[3::9] == answers[8::9] == [''] * 20
-  )
-  assert answers[2::9] == ['garden'] * 20
-  assert answers[6::9] == ['kitchen'] * 20
+  for start in 0, 1, 3, 7, 9:
+    assert answers[start::10] == [''] * 20
+  assert answers[2::10] == ['garden'] * 20
   for start, text in (
     (4, 'unknown words: zaphod, moon'),
-    (5, 'a number and a sentence expected'),
-    (7, 'a question without a fact'),
+    (5, 'no line number or no sentence'),
+    (6, 'of its story could not be read'),
+    (8, 'a question without a fact'),
   ):
-    errors = answers[start::9]
+    errors = answers[start::10]
     assert all(isinstance(error, UserError) for error in errors)
     assert all(text in str(error) for error in errors)
+  assert 'line 15 of its story' in str(answers[16])
+
+
+def test_predict_scores_given_answers_and_names_wrong_ones(smoke, caplog):
+  story = [
+    '1 Mary moved to the garden.',
+    '2 John went to the kitchen.',
+    '3 Where is Mary?\tgarden',
+    '4 Where is John?\tkitchen',
+  ]
+  columns = data.encode(list(data.read_questions(story, 'story')))
+  columns = {name: columns[name] for name in ('facts', 'question', 'answer')}
+  oracle = Oracle(columns, 1, [False] * 2)
+  lines = [*story[:3], '4 Where is John?\toffice\t2', '5 Where is Mary?']
+  with caplog.at_level(logging.WARNING):
+    answers = list(smoke.predict(oracle, lines))
+  assert answers == ['', '', 'garden', 'kitchen', 'garden']
+  assert [record.getMessage() for record in caplog.records] == [
+    'line 4: the answer kitchen is wrong; office is right',
+    'accuracy: 50.0 % (95 % confidence interval: 9.5 to 90.5 %), 1 of 2 answers'
+    ' are right',
+  ]
+
+
+def test_predict_reports_no_accuracy_without_given_answers(smoke, caplog):
+  model = smoke.make_model(nnx.Rngs(0))
+  with caplog.at_level(logging.WARNING):
+    list(smoke.predict(model, LINES[:3]))
+  assert not caplog.records
 
 
 def test_one_small_batch_can_be_learnt():
@@ -311,7 +341,7 @@ def test_short_stories_come_first():
   np.testing.assert_allclose(shares, [0.2, 0.2, 0.6, 1, 1])
   assert task.share_of_questions(jnp.asarray(0), ()) == 1
   for curriculum in (100, 200), (200, 200, 0.2), (100, 200, 0), (1, 2, 1.5):
-    with pytest.raises(UserError, match='its first update, its last'):
+    with pytest.raises(UserError, match='expected .first update, last update'):
       task.share_of_questions(jnp.asarray(0), curriculum)
   config = babi.get_config('smoke')
   config.data.curriculum = (100, 200, 0.2)
