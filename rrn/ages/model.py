@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import UserError
-from rrn import answer
+from rrn import graph_readout
 from rrn.ages import data
 
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
@@ -76,7 +76,7 @@ class FactNetwork(nnx.Module):
   """Facts are nodes, and all of them are joined."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
-    self.answer = answer.AnswerNetwork(
+    self.answer = graph_readout.GraphReadoutNetwork(
       _FACT + _PERSONS,
       _PERSONS,
       _CLASSES,

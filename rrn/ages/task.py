@@ -19,7 +19,7 @@ from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn import answer
+from rrn import graph_readout
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
 from rrn.predict import answer_problems, parse_lines
@@ -79,11 +79,11 @@ class AgesTask:
     problem = batch['facts'], batch['question']
     if not config.fact_loss:
       logits = model(*problem, num_steps=config.num_steps, key=key)
-      return answer.loss(logits, batch['answer'])
+      return graph_readout.loss(logits, batch['answer'])
     logits, fact_logits = model.infer_facts(
       *problem, num_steps=config.num_steps, key=key
     )
-    _, metrics = answer.loss(logits, batch['answer'])
+    _, metrics = graph_readout.loss(logits, batch['answer'])
     jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
     is_known = batch['jumps'] <= steps[:, None]
     losses = layers.cross_entropy(logits, batch['answer'])
@@ -118,7 +118,7 @@ class AgesTask:
     """Accuracy by step and number of jumps."""
     steps = max(self.evals.num_steps)
     logits = model(batch['facts'], batch['question'], num_steps=steps)
-    return answer.measure(
+    return graph_readout.measure(
       logits,
       batch['answer'],
       batch['jumps'],

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import UserError
-from rrn import answer
+from rrn import graph_readout
 from rrn.pretty_clevr import data, render
 
 _SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
@@ -260,9 +260,9 @@ class PixelNetwork(nnx.Module):
 
 def _make_answer_network(
   config: ModelConfig, num_features: int, num_nodes: int, *, dtype, rngs
-) -> answer.AnswerNetwork:
+) -> graph_readout.GraphReadoutNetwork:
   """The paper's: every MLP has one ReLU layer, and there is no LSTM."""
-  return answer.AnswerNetwork(
+  return graph_readout.GraphReadoutNetwork(
     num_features + _QUESTION,
     num_nodes,
     _SYMBOLS,

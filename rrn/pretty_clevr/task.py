@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn import answer
+from rrn import graph_readout
 from rrn.predict import answer_problems, parse_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
@@ -94,7 +94,7 @@ class PrettyClevrTask:
       of_objects = weight * objects
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
-    loss, of_answers = answer.loss(
+    loss, of_answers = graph_readout.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
     return loss + of_objects, metrics | of_answers
@@ -123,7 +123,7 @@ class PrettyClevrTask:
     batch = jax.vmap(example)(batch['scene']) | {'weight': batch['weight']}
     steps = max(self.evals.num_steps)
     logits = _run(model, batch, num_steps=steps)
-    return answer.measure(
+    return graph_readout.measure(
       logits.reshape(steps, -1, logits.shape[-1]),
       batch['answers'].ravel(),
       batch['jumps'].ravel(),

@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
-from rrn import network, plain
+from rrn import network, reference
 from rrn.babi import data
 from rrn.babi.model import BabiNetwork, ModelConfig
 from tests.rrn import perturbed
@@ -121,7 +121,7 @@ def literal(model, facts, question, offset):
       )
       for index, words in enumerate(fact)
     ]
-    states = plain.pass_messages(
+    states = reference.pass_messages(
       model.network,
       dense(model.pre.layers, jnp.stack(inputs))[None],
       network.Graph.complete(len(fact), self_edges=True),

@@ -23,7 +23,7 @@ from core.task import Metrics
 from rrn import network
 
 
-class AnswerNetwork(nnx.Module):
+class GraphReadoutNetwork(nnx.Module):
   """An MLP of each node, messages on a complete graph, an MLP of the sum.
 
   Args:
