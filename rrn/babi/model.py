@@ -187,7 +187,7 @@ class BabiNetwork(nnx.Module):
     return jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
 
   def _states(self, facts, question, offset) -> Float[Array, 'T B N D']:
-    """Return the states of the facts after each step; those of padding are 0."""
+    """Return the fact states after each step; those of padding are 0."""
     batch, num_nodes, _ = facts.shape
     exists = (facts > 0).any(-1)
     asked = encode(self.question_lstm, self.embedding[...], question)

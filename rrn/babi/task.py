@@ -21,7 +21,7 @@ from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn.babi import builder, data, plots, renaming
+from rrn.babi import augmentation, builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
 from rrn.predict import Problem, answer_problems
 
@@ -114,8 +114,10 @@ class BabiTask:
       name: arrays[name][row].astype(jnp.int32)
       for name in ('facts', 'question', 'answer')
     }
-    if self.data.renaming:
-      batch = renaming.rename(name_key, jnp.array(self.tasks)[task], batch)
+    if self.data.augmentation:
+      batch = augmentation.rename_words(
+        name_key, jnp.array(self.tasks)[task], batch
+      )
     batch['supports'] = arrays['supports'][row]
     batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets

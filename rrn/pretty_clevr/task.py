@@ -58,7 +58,7 @@ class PrettyClevrTask:
     """
     del arrays
     questions = (self.data.questions_per_scene,)
-    most = most_jumps(step, self.data.curriculum)
+    most = max_jumps(step, self.data.curriculum)
 
     def example(key):
       scene_key, augment_key, anchor_key, jump_key = jax.random.split(key, 4)
@@ -196,7 +196,7 @@ def _run(model, batch, **options) -> jax.Array:
   return model(*(batch[name] for name in names), **options)
 
 
-def most_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
+def max_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
   """The most jumps asked for at a step: a curriculum (ours).
 
   Args:

@@ -94,7 +94,7 @@ def test_micro_batches_hold_stories_of_like_size():
 
 
 def test_any_number_of_micro_batches_gets_the_same_examples():
-  options = babi.get_config().data.to_dict() | {'renaming': True}
+  options = babi.get_config().data.to_dict() | {'augmentation': True}
 
   def examples(microbatch):
     batch = draw(128, microbatch=microbatch, data=options)
@@ -327,9 +327,9 @@ def test_parts_of_the_recipe_ask_all_tasks():
     now > before == 0 for before, now in itertools.pairwise([0, *losses])
   ]
   for arg in 'cpu,part=7', 'part=2', 'smoke,part=0':
-    with pytest.raises(UserError, match='1 to 6, of cpu, expected'):
+    with pytest.raises(UserError, match='expected 1 to 6, together with cpu'):
       babi.get_config(arg)
-  with pytest.raises(UserError, match='of the first part'):
+  with pytest.raises(UserError, match='a sweep runs part 1 only'):
     babi.sweep('cpu,part=2')
 
 

@@ -62,7 +62,7 @@ def test_training_begins_with_few_jumps():
 
 def test_the_curriculum_asks_for_ever_more_jumps():
   def most(step, curriculum):
-    return task.most_jumps(jnp.asarray(step), curriculum)
+    return task.max_jumps(jnp.asarray(step), curriculum)
 
   steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
   assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 7]
