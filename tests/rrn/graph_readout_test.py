@@ -1,4 +1,4 @@
-"""One answer per graph: it ignores the order of nodes, and counts are right."""
+"""Tests of the graph readout: symmetry and measures."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def test_dropout_needs_a_key_and_differs_by_step():
   one, again = (model(nodes, num_steps=2, edges=edges) for _ in range(2))
   np.testing.assert_array_equal(one, again)
   dropped = model(nodes, num_steps=2, edges=edges, key=jax.random.key(0))
-  np.testing.assert_allclose(one[:, 0], one[:, 1], atol=1e-6)  # alike examples
+  np.testing.assert_allclose(one[:, 0], one[:, 1], atol=1e-6)  # equal examples
   assert (np.abs(dropped[:, 0] - dropped[:, 1]) > 1e-3).any(-1).all()
 
 

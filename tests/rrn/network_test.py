@@ -1,4 +1,4 @@
-"""The fast form equals the paper's equations; counts and symmetries hold."""
+"""Tests of the network: reference, parameter counts, and symmetries."""
 
 import jax
 import jax.numpy as jnp

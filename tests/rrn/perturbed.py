@@ -5,7 +5,7 @@ from flax import nnx
 
 
 def split(model):
-  """Splits a model as `core.step` does, and moves all parameters a little.
+  """Split a model like `core.step`, and perturb all parameters.
 
   Biases start at 0, which would hide what becomes of them.
   """

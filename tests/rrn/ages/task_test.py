@@ -28,7 +28,7 @@ def draw(made, size=64):
 
 
 def number(edges):
-  """One number for the sorted edges [B, 7, 2] of a tree."""
+  """Return one number for the sorted edges [B, 7, 2] of a tree."""
   return (edges.astype(np.int64) @ [8, 1]) @ 64 ** np.arange(7)
 
 
@@ -47,7 +47,7 @@ def test_batches_hold_right_answers_on_trees_of_training():
 
 
 class Guesses(nnx.Module):
-  """Random logits of answers and of facts."""
+  """Returns random logits for answers and facts."""
 
   def infer_facts(self, facts, question, *, num_steps, key):
     del question
@@ -84,12 +84,12 @@ def test_the_loss_is_of_what_messages_can_have_told():
   expected += 2.0 * np.average(fact_losses, weights=weights)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
-  far = batch | {'jumps': jnp.full(64, 7)}  # no answer that is known
+  far = batch | {'jumps': jnp.full(64, 7)}  # no known answer
   assert 0 < made.loss(model, far, key)[0] < loss
 
 
 class Oracle(nnx.Module):
-  """Knows the ages that are at most as many jumps away as there are steps."""
+  """Knows an age after as many steps as it is jumps away."""
 
   def __call__(self, facts, question, *, num_steps):
     def solve(facts, question):

@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(own_cache, monkeypatch):
-  """Small numbers of questions in place of the official ones."""
+  """Replace the official numbers of questions by small ones."""
   counts = {'train': 3, 'validation': 2, 'test': 1}
   monkeypatch.setattr(builder, '_COUNTS', counts)
   monkeypatch.setattr(builder, '_OTHER_COUNTS', {('train', 18): 4})
@@ -31,7 +31,7 @@ def small(own_cache, monkeypatch):
 
 
 def story(task, count):
-  """A story whose task can be told from its facts."""
+  """Write a story with as many facts as the number of its task."""
   lines = [f'{n} Mary moved to the garden.' for n in range(1, task + 1)]
   lines += [
     f'{task + 1 + n} Where is Mary?\tgarden\t{task}' for n in range(count)
@@ -40,7 +40,7 @@ def story(task, count):
 
 
 def texts(partial=False):
-  """Files of the small data set; the first has all words of the vocabulary."""
+  """Write the small data set; the first file has all words."""
   made = {}
   for task in range(1, 21):
     for split, count in (('train', 3), ('valid', 2), ('test', 1)):

@@ -23,7 +23,7 @@ def smoke():
 
 
 def uneven(counts=(5, 100, 20)):
-  """Arrays of tasks with one, two and three facts; answers name the rows."""
+  """Make tasks with one, two, and three facts; answers are row numbers."""
   rows = sum(counts)
   num_facts = np.repeat(np.arange(1, len(counts) + 1), counts)
   facts = np.zeros((rows, 20, 11), np.uint8)
@@ -100,7 +100,7 @@ def test_any_number_of_micro_batches_gets_the_same_examples():
     batch = draw(128, microbatch=microbatch, data=options)
     return sorted(zip(batch['answer'], batch['offset'], strict=True))
 
-  # One micro-batch, which is not sorted; two, four and sixteen.
+  # One micro-batch, which is not sorted, then two, four, and sixteen.
   whole, *others = (examples(microbatch) for microbatch in (0, 8, 4, 1))
   assert len(set(whole)) > 100
   assert all(other == whole for other in others)
@@ -117,7 +117,7 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
   for config.model.support_loss in 0.0, weight:
     made = task.make_task(config)
     for supports in 'all', 'none':
-      # What is no fact is none in both.
+      # Padding supports nothing.
       story['supports'] = (story['facts'][..., 0] > 0) & (supports == 'all')
       model = made.make_model(nnx.Rngs(0))
       if config.model.support_loss:
@@ -129,14 +129,14 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
       if config.model.support_loss:
         assert metrics['support'].result() == (supports == 'all')
   assert losses[0.0, 'all'] == losses[0.0, 'none']
-  # On average two facts, each of which is told to support by 3 : 1.
+  # Two facts on average, each predicted to support with odds of 3 : 1.
   for supports, nats in ('all', np.log(4 / 3)), ('none', np.log(4)):
     extra = losses[weight, supports] - losses[0.0, supports]
     np.testing.assert_allclose(extra, weight * 2 * nats, rtol=1e-4)
 
 
 class Oracle(BabiNetwork):
-  """Answers from a table, wrongly before step `from_step` or where `wrong`."""
+  """Answers from a table; wrong before `from_step` and where `wrong`."""
 
   def __init__(self, columns, from_step, wrong):
     self.columns = nnx.data(jax.tree.map(jnp.asarray, columns))
@@ -285,7 +285,7 @@ def test_predict_reports_no_accuracy_without_given_answers(smoke, caplog):
   assert not caplog.records
 
 
-def test_one_small_batch_can_be_learnt():
+def test_one_small_batch_can_be_learned():
   config = babi.get_config('smoke,no_dropout')
   small = task.make_task(config)
   arrays = jax.tree.map(jnp.asarray, small.arrays('train'))
@@ -322,7 +322,7 @@ def test_parts_of_the_recipe_ask_all_tasks():
     assert config.total_steps % config.steps_per_call == 0
   assert babi.SWEEP_STEPS % parts[0].steps_per_call == 0
   losses = [config.model.support_loss for config in parts]
-  # Where the weights of the part before have no head of the support.
+  # The first part with a support loss adds the parameters of its output.
   assert [bool(config.init_new) for config in parts] == [
     now > before == 0 for before, now in itertools.pairwise([0, *losses])
   ]
@@ -378,7 +378,7 @@ def test_all_stories_that_are_as_short_come_together(monkeypatch):
 
 
 def test_questions_of_the_shortest_length_are_drawn():
-  # A twentieth of 5, 100 and 20 questions; all of a task have as many facts.
+  # A share of 5 %, but all questions of a task have the same number of facts.
   config = babi.get_config().data.to_dict()
   batch = draw(6000, data=config | {'curriculum': (20_000, 30_000, 0.05)})
   assert set(batch['answer']) == set(range(125))

@@ -1,4 +1,4 @@
-"""Parameter counts, and gradients for all parameters."""
+"""Tests of the networks for Pretty-CLEVR."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from rrn.pretty_clevr import render
 from rrn.pretty_clevr.model import ModelConfig, make_model
 from tests.rrn import perturbed
 
-NETWORKS = {  # and their numbers of steps
+NETWORKS = {  # number of steps of each
   'recurrent_relational_network': 4,
   'relation_network': 1,
   'mlp': 1,
@@ -78,7 +78,7 @@ def test_questions_of_a_scene_do_not_see_each_other(options):
 
 
 def test_turning_a_scene_changes_positions_not_distances():
-  """Only the nodes' own inputs can tell where north is."""
+  """Only the positions in the node inputs depend on the orientation."""
   graphdef, params = perturbed.split(make(**SMALL))
   positions, colors, anchors, jumps = questions()
   turned = jnp.stack([-positions[..., 1], positions[..., 0]], -1)
@@ -102,8 +102,8 @@ def test_turning_a_scene_changes_positions_not_distances():
     ({'network': 'mlp', 'pixels': True}, 'relation_network or'),
     ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
     ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
-    ({'object_loss': 1.0}, 'object_loss=1.0: of pixels'),
-    ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): 5 numbers'),
+    ({'object_loss': 1.0}, 'object_loss=1.0 needs pictures'),
+    ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): expected 5 numbers'),
   ],
 )
 def test_mistakes_name_what_to_change(options, message):
@@ -112,18 +112,18 @@ def test_mistakes_name_what_to_change(options, message):
 
 
 def test_object_loss_is_that_of_its_definition():
-  """Of a network that says the same of each cell."""
+  """Check a network whose predictions are equal for all cells."""
   model = make(**SMALL, pixels=True, object_loss=1.0)
   model.object_output.kernel[...] *= 0
   colors = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
-  # All in the middle of a cell; two are in the same one.
+  # Each object is in the middle of a cell; two share a cell.
   places = np.array([0, 0, 1, 5, 6, 10, 13, 15])
   positions = (np.stack([places % 4, places // 4], -1) + 0.5) / 4 * 1.2 - 0.1
   positions = jnp.asarray(positions[None], jnp.float32)
   for shape, color, gap in (0, 0, 0.5), (2, 5, 0.25):
     bias = np.zeros((8, 11))
     bias[:, 0] = shape
-    bias[:, 1] = color  # of all shapes, the first color
+    bias[:, 1] = color  # the first color for all shapes
     bias[:, -2:] = 0.5 + gap
     model.object_output.bias[...] = jnp.asarray(bias.ravel())
     cells = model.encode(positions, colors)
@@ -140,7 +140,7 @@ def test_objects_are_asked_of_the_cells_of_the_picture_that_show_them():
   model = make(**sizes, pixels=True, object_loss=1.0)
   positions = np.random.default_rng(0).uniform(size=(8, 2))
   colors = np.array([3, 1, 0, 2, 7, 5, 6, 4])
-  kernel = np.zeros((16, 8, 11))  # of cells whose features are their numbers
+  kernel = np.zeros((16, 8, 11))  # the features of a cell are its number
   kernel[..., 0] = -20
   picture = render.render(jnp.asarray(positions)[None], jnp.array([colors]))
   ink = 1 - np.asarray(picture)[0].min(-1)

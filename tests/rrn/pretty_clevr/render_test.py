@@ -1,4 +1,4 @@
-"""The device's pictures are matplotlib's."""
+"""Tests that pictures equal those of matplotlib."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ COLORS = ('b', 'g', 'r', 'c', 'm', 'y', 'k', 'gray')
 
 
 def by_matplotlib(positions, colors):
-  """The picture by `scatter`, float [H, W, 3].
+  """Draw the picture with `scatter`; return float [H, W, 3].
 
   Drawn eight times as large and averaged: matplotlib moves markers and their
   corners to whole pixels, which is a lot where a marker has eight of them.

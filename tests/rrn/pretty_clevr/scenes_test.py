@@ -1,4 +1,4 @@
-"""The device's scenes and answers are those of plain Python."""
+"""Tests that scenes and answers equal those of plain Python."""
 
 import jax
 import jax.numpy as jnp
@@ -104,7 +104,7 @@ def test_augmentation_changes_positions_and_no_answer(drawn):
   np.testing.assert_array_equal(
     answers(moved, colors), answers(positions, colors)
   )
-  # One scale a scene, log-uniform, and turned all around.
+  # One log-uniform scale per scene, and all rotations.
   scale = np.linalg.norm(moved, axis=-1) / np.linalg.norm(positions, axis=-1)
   np.testing.assert_allclose(scale, scale[:, :1].repeat(8, 1), rtol=1e-5)
   logs = np.log2(scale[:, 0])

@@ -68,7 +68,9 @@ def test_the_curriculum_asks_for_ever_more_jumps():
   assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 7]
   assert most(0, ()) == 7
   for curriculum in (100, 0), (100, 50, 1):
-    with pytest.raises(UserError, match='updates of one jump'):
+    with pytest.raises(
+      UserError, match='expected the number of updates with one jump'
+    ):
       most(0, curriculum)
 
 
@@ -87,7 +89,7 @@ def test_the_papers_scenes_come_from_a_pool():
 
 
 class Oracle(nnx.Module):
-  """Answers rightly from step 2, and by chance's first color before."""
+  """Answers correctly from step 2 on, and with the first color before."""
 
   def __call__(self, positions, colors, anchors, jumps, *, num_steps):
     answers = jax.vmap(
@@ -211,7 +213,7 @@ def test_a_small_batch_can_be_learnt(arg):
   if 'pixels' in arg:
     changes |= {'model.conv_widths': (8, 8, 8, 16, 16)}
   made = make(arg, **changes)
-  # A scene has eight questions where it is a picture.
+  # A picture has eight questions.
   batch = draw(made, size=1 if 'pixels' in arg else 8)
   batch = jax.tree.map(jnp.asarray, batch)
   _, _, metrics = learning.learn(made, batch, num_updates=120, rate=3e-3)
