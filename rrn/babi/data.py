@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from core import files
 from core.errors import UserError
 
 MAX_FACTS = 20  # a question keeps the most recent ones
@@ -67,8 +66,9 @@ def vocabulary() -> dict[str, int]:
 
   The other words are those of the training split, sorted.
   """
-  lines = files.read_lines(pathlib.Path(__file__).with_name('vocabulary.txt'))
-  return {word: index for index, word in enumerate(' '.join(lines).split())}
+  path = pathlib.Path(__file__).with_name('vocabulary.txt')
+  words = path.read_text(encoding='utf-8').split()
+  return {word: index for index, word in enumerate(words)}
 
 
 class Story:

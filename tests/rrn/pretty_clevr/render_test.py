@@ -17,8 +17,8 @@ COLORS = ('b', 'g', 'r', 'c', 'm', 'y', 'k', 'gray')
 def by_matplotlib(positions, colors):
   """Draw the picture with `scatter`; return float [H, W, 3].
 
-  Drawn eight times as large and averaged: matplotlib moves markers and their
-  corners to whole pixels, which is a lot where a marker has eight of them.
+  The picture is drawn at eight times the size and averaged, because matplotlib
+  moves markers, which are eight pixels wide, to whole pixels.
   """
   figure = Figure(figsize=(1.28, 1.28), dpi=800)
   canvas = FigureCanvasAgg(figure)
