@@ -112,7 +112,16 @@ class Graph:
       return _sum_relu_of_pairs(sent, received, self.self_edges)
     if mask is not None:  # relu and its derivative vanish at -inf
       edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)
-    batch, num_nodes, width = sent.shape
+    return self._sum_relu_of_edges(sent, received, edge)
+
+  def _sum_relu_of_edges(
+    self,
+    sent: Float[Array, 'B N D'],
+    received: Float[Array, 'B N D'],
+    edge: Float[Array, '... #K D'] | None,
+  ) -> Float[Array, 'B N D']:
+    """Sum relu(sent + received + edge) on any graph, see `sum_relu`."""
+    _, num_nodes, width = sent.shape
     table, outgoing_mask = self.outgoing
     degree = self.senders.shape[1]
     receivers = table // degree
