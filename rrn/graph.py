@@ -118,7 +118,7 @@ class Graph:
     self,
     sent: Float[Array, 'B N D'],
     received: Float[Array, 'B N D'],
-    edge: Float[Array, '... #K D'] | None,
+    edge: Float[Array, '... #K #D'] | None,
   ) -> Float[Array, 'B N D']:
     """Sum relu(sent + received + edge) on any graph, see `sum_relu`."""
     _, num_nodes, width = sent.shape

@@ -187,7 +187,7 @@ def _check_sentence(sentence: str, words: Words, answer: str):
 def read_stories(
   lines: Iterable[str],
 ) -> Iterator[Question | UserError | None]:
-  """Read stories that shall be answered in full.
+  """Read stories whose questions need all of their facts.
 
   Yields:
     For each line its question, None if it has no question, or the UserError
