@@ -5,8 +5,8 @@
 
 Each contender makes the forward and the backward pass of the paper's network of
 one experiment, from the inputs of the nodes to the states after all steps, in
-float32: ours (`rrn/network.py`), the plain form (`rrn/plain.py`) and the plain
-form in eager PyTorch. All take turns. First, their states are compared.
+float32: ours (`rrn/network.py`), the plain form (`rrn/reference.py`), and the
+plain form in eager PyTorch. All take turns. First, their states are compared.
 """
 
 import dataclasses
@@ -28,7 +28,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from core import runtime, sharding, storage
-from rrn import network, plain
+from rrn import network, reference
 
 try:
   import torch
@@ -103,7 +103,8 @@ def make_contenders(
 
   def states(is_plain, params, arrays):
     model, (inputs, edges) = nnx.merge(graphdef, params), arrays
-    run = functools.partial(plain.pass_messages, model) if is_plain else model
+    plain = functools.partial(reference.pass_messages, model)
+    run = plain if is_plain else model
     return run(inputs, case.graph, num_steps=case.num_steps, edges=edges)
 
   contenders, outputs = {}, {}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rrn import plain
+from rrn import reference
 from rrn.sudoku import data, model, task
 
 
@@ -26,7 +26,7 @@ class PlainCells(model.SudokuNetwork):
     position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
     digits = self.digit_embedding[puzzles]
     inputs = self.pre(jnp.concatenate([digits, position], -1))
-    states = plain.pass_messages(
+    states = reference.pass_messages(
       self.network, inputs, self.graph, num_steps=num_steps
     )
     return self.output(states)

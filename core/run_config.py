@@ -56,6 +56,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
     )
   saved = storage.read_json(path, task=str)
   check_choice('config.task', saved['task'], tasks())
+  _rename_settings(saved)
   config = _bare(saved['task'])
   config.report = ConfigDict()  # only what the folder says
   if names := _unknown(saved, config):
@@ -111,6 +112,19 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
       f'{folder} holds a run of another config: {", ".join(differing)}; give'
       ' the same config to resume it, or another --workdir'
     )
+
+
+def _rename_settings(saved: dict[str, Any]):
+  """Give settings that an older version saved their current names.
+
+  A config file may define RENAMED, which maps a section to old and new names.
+  """
+  renamed = runpy.run_path(tasks()[saved['task']]).get('RENAMED', {})
+  for section, names in renamed.items():
+    settings = saved.get(section)
+    for old, new in names.items():
+      if isinstance(settings, dict) and old in settings:
+        settings[new] = settings.pop(old)
 
 
 def _bare(task: str) -> ConfigDict:

@@ -1,7 +1,7 @@
-"""A constant graph: gathering states along its edges, and sums at receivers.
+"""A constant graph: gathers along its edges, and sums at its nodes.
 
-Derivatives are written by hand, so that no scatter is needed and nothing of the
-size of the edges is stored.
+The gradients are written by hand, so that the backward pass has no scatter and
+stores no array with an edge axis.
 
 Axes: B batch, N nodes, K neighbors, D width.
 """
@@ -14,19 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
-_MOST_UNROLLED_NODES = 32  # of a complete graph whose loop is written out
+_MAX_UNROLLED_NODES = 32  # larger complete graphs use the general path
 Mask = Bool[Array | np.ndarray, '... #N K']
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Graph:
-  """A constant graph as a table of each receiver's senders.
+  """A constant graph, stored as a table of each node's senders.
 
   Attributes:
     senders: int [N, K], the senders of each node's incoming edges.
-    mask: bool [N, K], False where a row has fewer than K edges; None: all True.
-    self_edges: of a complete graph, whether nodes send to themselves; None: it
-      is another graph, or its senders are in another order.
+    mask: bool [N, K], False where a node has fewer than K edges. None stands
+      for True everywhere.
+    self_edges: for a graph made by `complete`, whether nodes send messages to
+      themselves. None for any other graph.
   """
 
   senders: np.ndarray
@@ -35,7 +36,12 @@ class Graph:
 
   @classmethod
   def complete(cls, num_nodes: int, *, self_edges: bool = False) -> 'Graph':
-    """All ordered pairs of nodes, with or without each node's with itself."""
+    """Make the graph of all ordered pairs of nodes.
+
+    Args:
+      num_nodes: number of nodes.
+      self_edges: whether each node also sends messages to itself.
+    """
     senders = np.tile(np.arange(num_nodes), (num_nodes, 1))
     if not self_edges:
       is_other = ~np.eye(num_nodes, dtype=bool)
@@ -44,7 +50,12 @@ class Graph:
 
   @functools.cached_property
   def outgoing(self) -> tuple[np.ndarray, np.ndarray]:
-    """Each node's outgoing edges: positions in `senders` [N, M], and mask."""
+    """The outgoing edges of each node.
+
+    Returns:
+      Positions in the flattened `senders`, int [N, M], and a mask, bool [N, M],
+      where M is the largest number of outgoing edges.
+    """
     positions = np.arange(self.senders.size)
     if self.mask is not None:
       positions = positions[self.mask.ravel()]
@@ -58,8 +69,8 @@ class Graph:
     return table, mask
 
   def gather(self, nodes: Float[Array, 'B N D']) -> Float[Array, 'B N K D']:
-    """What each node's senders hold; differentiates into a gather as well."""
-    if self.self_edges:  # all nodes, and so no gather
+    """Return the values at each node's senders."""
+    if self.self_edges:  # every node receives from all nodes in order
       batch, count, width = nodes.shape
       return jnp.broadcast_to(nodes[:, None], (batch, count, count, width))
 
@@ -83,10 +94,15 @@ class Graph:
     edge: Float[Array, '... #K D'] | None = None,
     mask: Mask | None = None,
   ) -> Float[Array, 'B N D']:
-    """Sums relu(sender's + receiver's + edge's) over the senders of each node.
+    """Sum relu(sent + received + edge) over the incoming edges of each node.
 
-    Beyond its inputs, stores nothing for the backward pass. `edge` is broadcast
-    to 'B N K D'; edges whose mask is False are left out.
+    The backward pass stores only the inputs.
+
+    Args:
+      sent: terms of the senders.
+      received: terms of the receivers.
+      edge: terms of the edges, broadcast to 'B N K D'. None stands for zeros.
+      mask: edges to sum over. None stands for all.
     """
     if self._depends_on_senders(edge, mask):
       if edge is not None:
@@ -94,9 +110,18 @@ class Graph:
       if mask is not None:
         sent = jnp.where(mask[..., 0, :, None], sent, -jnp.inf)
       return _sum_relu_of_pairs(sent, received, self.self_edges)
-    if mask is not None:  # relu and its derivative are 0 there
+    if mask is not None:  # relu and its derivative vanish at -inf
       edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)
-    batch, num_nodes, width = sent.shape
+    return self._sum_relu_of_edges(sent, received, edge)
+
+  def _sum_relu_of_edges(
+    self,
+    sent: Float[Array, 'B N D'],
+    received: Float[Array, 'B N D'],
+    edge: Float[Array, '... #K #D'] | None,
+  ) -> Float[Array, 'B N D']:
+    """Sum relu(sent + received + edge) on any graph, see `sum_relu`."""
+    _, num_nodes, width = sent.shape
     table, outgoing_mask = self.outgoing
     degree = self.senders.shape[1]
     receivers = table // degree
@@ -139,11 +164,14 @@ class Graph:
     return sum_relu(sent, received, edge)
 
   def _depends_on_senders(self, edge, mask) -> bool:
-    """Whether all receivers of a small complete graph see the same senders."""
-    if self.self_edges is None or len(self.senders) > _MOST_UNROLLED_NODES:
+    """Whether the edge terms of a small complete graph depend on senders only.
+
+    This includes the mask.
+    """
+    if self.self_edges is None or len(self.senders) > _MAX_UNROLLED_NODES:
       return False
     if edge is not None and edge.shape[-2] > 1 and not self.self_edges:
-      return False  # its senders are shifted
+      return False  # without self-edges, column k is not sender k
     is_same = edge is None or edge.ndim < 3 or edge.shape[-3] == 1
     if mask is not None:
       is_same &= self.self_edges and mask.shape[-2] == 1
@@ -154,9 +182,9 @@ class Graph:
 def _sum_relu_of_pairs(
   sent: Float[Array, 'B N D'], received: Float[Array, 'B N D'], self_edges: bool
 ) -> Float[Array, 'B N D']:
-  """Sums relu(sent[j] + received[i]) over all nodes j, of each i.
+  """Sum relu(sent[j] + received[i]) over the nodes j, for each node i.
 
-  Sender by sender, so that no array has the size of the edges.
+  The loop over senders avoids arrays with an edge axis.
   """
   zeros = jnp.zeros(received.shape, jnp.float32)
   nodes = range(sent.shape[1])
@@ -197,7 +225,7 @@ _sum_relu_of_pairs.defvjp(
 def sum_edges(
   edges: Shaped[Array, 'B N K D'], mask: Mask | None
 ) -> Float[Array, 'B N D']:
-  """Sums over each node's edges, less those whose mask is False."""
+  """Sum over the edges of each node, or over those whose mask is True."""
   if mask is not None:
     edges = edges * mask[..., None]
   return edges.sum(2, dtype=jnp.float32)

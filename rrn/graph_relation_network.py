@@ -1,13 +1,13 @@
 """The graph-centric relation network (Santoro et al. 2017).
 
-One step and one answer: the messages of all edges of a graph are summed, and
-an MLP reads the sum. Palm et al. 2018 compare with it. Their node-centric
-relation network is the recurrent one, `rrn.network`, with a single step.
+It runs one step and gives one answer: an MLP reads the sum of the messages of
+all edges. Palm et al. 2018 use it as a baseline. Their node-centric relation
+network is `rrn.network` with a single step.
 
-As there, the first layer of the message function is applied to nodes, and the
-last one, which is linear, to the sum over all edges.
+As in `rrn.network`, the first layer of the message function is applied to
+nodes, and the last one, which is linear, to the sum over all edges.
 
-Axes: B batch, N nodes, K neighbours, D width, E edge features, C outputs.
+Axes: B batch, N nodes, K neighbors, D width, E edge features, C outputs.
 """
 
 import jax
@@ -23,11 +23,11 @@ class RelationNetwork(nnx.Module):
   """Reads an answer from the sum of the messages f(sender, receiver, edge).
 
   Args:
-    width: D of inputs, messages and the hidden layers of the readout.
-    num_outputs: C.
-    message_layers: ReLU layers of the message function f before its last, >= 1.
-    readout_layers: ReLU layers of the readout before its last.
-    edge_width: E, 0 for none.
+    width: width D of inputs, messages, and hidden layers of the readout.
+    num_outputs: number C of outputs.
+    message_layers: number of ReLU layers in the message function f, at least 1.
+    readout_layers: number of ReLU layers in the readout.
+    edge_width: number E of edge features, 0 for none.
   """
 
   def __init__(
@@ -59,13 +59,13 @@ class RelationNetwork(nnx.Module):
     edges: Float[Array, '... #K E'] | None = None,
     mask: network.Mask | None = None,
   ) -> Float[Array, 'B C']:
-    """Returns the answer of each example.
+    """Return the answer to each example.
 
     Args:
-      inputs: of the nodes.
-      graph: who sends to whom.
-      edges: features of the edges, broadcast to 'B N K E'; None: zeros.
-      mask: the edges of the graph that each example has; None: all of them.
+      inputs: node inputs.
+      graph: the edges.
+      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+      mask: which edges of the graph each example has. None stands for all.
     """
 
     def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:

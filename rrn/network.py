@@ -1,21 +1,25 @@
 """The recurrent relational network (Palm et al. 2018, section 2).
 
-Messages pass along the directed edges of a constant graph, are summed at their
-receiver and update the recurrent state of each node; the same weights serve all
-steps, so any number of steps can run at test time.
+Nodes send messages along the directed edges of a constant graph. Each node sums
+its incoming messages and updates its recurrent state. All steps share their
+weights, so the network can run more steps than it was trained with.
 
-The mathematics is the paper's. Rearranged, it is cheaper, and no value changes
-beyond rounding:
-  * the first layer of the message function is linear in (sender, receiver,
-    edge): it is applied to N nodes before the gather, not to N * K edges;
-  * its last layer is linear: it moves past the sum over the neighbours;
-  * two linear layers in a row are one: the last of the message function and the
-    first of the node function, the last of the node function and the LSTM's;
-  * what depends on the node inputs alone is computed once, not at each step;
-  * the gather's transpose is a gather over each sender's outgoing edges; with a
-    single ReLU layer in the message function nothing edge-sized is stored.
+The result is the paper's up to rounding, but the computation is rearranged:
+  * The first layer of the message function is linear in (sender, receiver,
+    edge). It is applied to N nodes before the gather, not to N * K edges.
+  * The last layer of the message function is linear. It is applied after the
+    sum over the neighbors.
+  * Two consecutive linear layers are merged into one: the last layer of the
+    message function with the first of the node function, and the last layer of
+    the node function with the input kernel of the LSTM.
+  * Terms that depend only on the node inputs are computed once, not per step.
+  * The transpose of the gather is a gather over each sender's outgoing edges.
+    With one ReLU layer in the message function, the backward pass stores no
+    array with an edge axis.
 
-Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features,
+`rrn.reference` is the same network as written in the paper.
+
+Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features,
 C classes.
 """
 
@@ -31,7 +35,7 @@ from jaxtyping import Array, Float, Int
 from core import layers
 from rrn.graph import Graph, Mask, sum_edges
 
-Carry = tuple[Float[Array, 'B N D'], tuple]  # states, and those of the LSTM
+Carry = tuple[Float[Array, 'B N D'], tuple]  # node states, LSTM states
 
 
 def make_message_sum(
@@ -43,20 +47,20 @@ def make_message_sum(
   mask: Mask | None = None,
   dot: Callable,
 ) -> tuple[Callable[[jax.Array], jax.Array], int | np.ndarray | jax.Array]:
-  """Prepares the sum of messages f(sender, receiver, edge) at their receivers.
+  """Prepare the sum of the messages f(sender, receiver, edge) at each node.
 
   Args:
-    message: f, at least two layers.
-    width: D of the states.
-    graph: who sends to whom.
-    edges: features of the edges, broadcast to 'B N K E'; None: zeros.
-    mask: the edges of the graph that each example has; None: all of them.
-    dot: product of an array and a kernel.
+    message: the message function f, with at least two layers.
+    width: width D of the states.
+    graph: the edges.
+    edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+    mask: which edges of the graph each example has. None stands for all.
+    dot: multiplies an array by a kernel.
 
   Returns:
-    A function from states 'B N D' to the sum of f's last hidden layer 'B N D':
-    the caller applies f's last layer, which is linear, to the sum. And the
-    number of messages that a node gets, broadcast to 'B N 1'.
+    A function from states 'B N D' to the sum of f's last hidden layer 'B N D',
+    and the number of messages that each node receives, broadcast to 'B N 1'.
+    The caller applies f's last layer, which is linear, to the sum.
   """
   first, *middle, _ = message.layers
   send, receive, edge = jnp.split(first.kernel[...], [width, 2 * width])
@@ -81,16 +85,16 @@ def make_message_sum(
 
 
 class RecurrentRelationalNetwork(nnx.Module):
-  """Messages, their sum, and node updates (Palm et al. 2018, eqs. 1-3).
+  """Passes messages and updates nodes (Palm et al. 2018, equations 1-3).
 
   Args:
-    width: D of inputs, messages and states.
-    message_layers: ReLU layers of the message function f before its last, >= 1.
-    node_layers: ReLU layers of the node function g before its last, >= 1.
-    edge_width: E, 0 for none.
-    lstm: g is an MLP of (message, input) and an LSTM; False: it is an MLP of
-      (message, input, state).
-    remat: recompute a step in the backward pass in place of storing it.
+    width: width D of inputs, messages, and states.
+    message_layers: number of ReLU layers in the message function f, at least 1.
+    node_layers: number of ReLU layers in the node function g, at least 1.
+    edge_width: number E of edge features, 0 for none.
+    lstm: if True, g is an MLP of (message, input) followed by an LSTM. If
+      False, g is an MLP of (message, input, state).
+    remat: whether the backward pass recomputes steps instead of storing them.
   """
 
   def __init__(
@@ -126,24 +130,25 @@ class RecurrentRelationalNetwork(nnx.Module):
     edges: Float[Array, '... #K E'] | None = None,
     mask: Mask | None = None,
   ) -> Float[Array, 'T B N D']:
-    """Returns the node states after each of `num_steps` steps.
+    """Return the node states after each of `num_steps` steps.
 
     Args:
-      inputs: x, also the state that the first messages see.
-      graph: who sends to whom.
-      num_steps: T >= 1.
-      burn_in: steps ahead of those, which are not returned and whose gradient
-        is taken as 0 (ours).
-      edges: features of the edges, broadcast to 'B N K E'; None: zeros.
-      mask: the edges of the graph that each example has; None: all of them.
+      inputs: node inputs x. They are also the first states.
+      graph: the edges.
+      num_steps: number of steps T, at least 1.
+      burn_in: number of steps that run before these without being returned and
+        without a gradient (ours).
+      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+      mask: which edges of the graph each example has. None stands for all.
     """
     start = self.init_carry(inputs)
     if not isinstance(burn_in, int) or burn_in:
-      step = self._make_step(
-        *(jax.lax.stop_gradient(inputs), graph, edges, mask)
-      )
+      constant = jax.lax.stop_gradient(inputs)
+      step = self._make_step(constant, graph, edges, mask)
       start = jax.lax.fori_loop(
-        *(0, burn_in, lambda _, carry: step(carry, None)[0]),
+        0,
+        burn_in,
+        lambda _, carry: step(carry, None)[0],
         jax.lax.stop_gradient(start),
       )
       start = jax.lax.stop_gradient(start)
@@ -152,7 +157,7 @@ class RecurrentRelationalNetwork(nnx.Module):
     )[1]
 
   def init_carry(self, inputs: Float[Array, 'B N D']) -> Carry:
-    """Return what the first step starts from: the inputs, and an empty LSTM."""
+    """Return the carry of the first step: the inputs and a zero LSTM state."""
     zeros = jnp.zeros(inputs.shape, jnp.float32)
     start = inputs.astype(jnp.float32)
     return start, ((zeros, zeros) if self.lstm else ())
@@ -167,9 +172,9 @@ class RecurrentRelationalNetwork(nnx.Module):
     edges: Float[Array, '... #K E'] | None = None,
     mask: Mask | None = None,
   ) -> tuple[Carry, Float[Array, 'T B N D']]:
-    """Return the carry after `num_steps` more steps, and their states.
+    """Run `num_steps` more steps; return the carry and the states of each step.
 
-    The other arguments are those of `__call__`.
+    `__call__` describes the other arguments.
     """
     step = self._make_step(inputs, graph, edges, mask)
     return jax.lax.scan(
@@ -177,7 +182,7 @@ class RecurrentRelationalNetwork(nnx.Module):
     )
 
   def _make_step(self, inputs, graph: Graph, edges, mask) -> Callable:
-    """Return (carry, _) -> (carry, states): a step."""
+    """Return the step function (carry, _) -> (carry, states)."""
     dot = functools.partial(_dot, dtype=self.dtype)
     width = inputs.shape[-1]
     sum_hidden, degree = make_message_sum(

@@ -1,25 +1,31 @@
-"""Age arithmetic by a recurrent relational network (Palm et al. 2018, 3.4).
+"""Age arithmetic with a recurrent relational network (Palm et al. 2018, 3.4).
 
   uv run main.py --config=configs/rrn/ages.py:cpu,steps=1 --workdir=runs/ages_1
 
-and so on with steps=2, with 4, and with 4 again on answers, each in a folder of
-its own and from the weights of the one before: rrn/README.md has the commands.
+Training continues with steps=2, steps=4, and steps=4 on answers, each in its
+own run folder and from the weights of the previous run; rrn/README.md has the
+commands.
 
-bare    the paper: 8 steps, Adam 1e-4, batch 128.
-:cpu    ours, for two CPU cores: shallow MLPs, Muon, no dropout, numbers that
-        start as waves, and a loss of the ages in each fact; 1 step first, then
-        2 and 4, each from the weights of the one before, and 8 at test time.
-:smoke  a smaller network, half a minute.
-Arguments: `steps=8`, of `:cpu` 4; `network=relation_network` (one step) or
-`mlp`, for comparison.
-Expect: not known. The paper shows a figure in its supplement, whose numbers we
-do not have. Ours are in rrn/README.md.
+Sizes:
+  (none): the paper's settings: 8 steps, Adam 1e-4, batch size 128.
+  cpu: our settings for two CPU cores: shallow MLPs, Muon, no dropout, Fourier
+    initialization of numbers, and a loss of the ages in each fact. Training
+    starts with 1 step and continues with 2 and 4; evaluation runs 8.
+  smoke: a smaller network, half a minute.
+
+Arguments: `steps=8` (4 for `:cpu`); `network=relation_network`, which runs one
+step, or `network=mlp`, both baselines.
+
+Expected result: unknown, because the paper shows a figure without numbers.
+rrn/README.md has our results.
 """
 
 from configs import common
 
 NETWORKS = ('recurrent_relational_network', 'relation_network', 'mlp')
-# Of `:cpu`, by steps: updates, and weight of the answers' loss.
+# Old names of settings in the config.json of earlier versions.
+RENAMED = {'model': {'num_waves': 'fourier_init'}}
+# For `:cpu`, by number of steps: updates, and weight of the loss of answers.
 _STAGES = {
   '1': (4000, 0.0),
   '2': (4000, 0.0),
@@ -28,7 +34,7 @@ _STAGES = {
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module documents the arguments."""
   args = common.parse_arg(arg, network=NETWORKS[0], steps=0)
   common.check_known('network', args.network, NETWORKS)
   steps = args.steps or (4 if args.size == 'cpu' else 8)
@@ -44,10 +50,10 @@ def get_config(arg: str | None = None):
   config.model.message_layers = 3
   config.model.node_layers = 3
   config.model.output_layers = 3
-  config.model.edge_width = 0  # 2: the authors' dead columns
+  config.model.edge_width = 0  # 2: with the authors' constant inputs
   config.model.dropout = 0.5
-  config.model.num_waves = 0  # that first weights of numbers are mixed of
-  config.model.fact_loss = 0.0  # see rrn.ages.task; 0: the paper's loss
+  config.model.fourier_init = 0  # sines and cosines in initial weights
+  config.model.fact_loss = 0.0  # 0: the paper's loss; see rrn.ages.task
   config.model.answer_loss = 1.0
   config.evals.every = 5000  # updates
   config.evals.num_steps = test_steps
@@ -70,7 +76,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The paper's network, its relation network, and an MLP (ours)."""
+  """Return the paper's network, its relation network, and an MLP (ours)."""
   return {
     name: get_config(','.join(filter(None, (arg, f'network={name}'))))
     for name in NETWORKS
@@ -78,13 +84,13 @@ def sweep(arg: str | None = None):
 
 
 def _recipe(config):
-  """What both small sizes share."""
+  """Set what `:cpu` and `:smoke` share."""
   config.model.pre_layers = 1
   config.model.message_layers = 1
   config.model.node_layers = 1
   config.model.output_layers = 1
   config.model.dropout = 0.0
-  config.model.num_waves = 16
+  config.model.fourier_init = 16
   config.model.fact_loss = float(config.model.network != 'mlp')
   common.muon(
     config,

@@ -1,23 +1,25 @@
-"""bAbI by a recurrent relational network (Palm et al. 2018, section 3.1).
+"""bAbI with a recurrent relational network (Palm et al. 2018, section 3.1).
 
   uv run main.py --config=configs/rrn/babi.py:cpu --workdir=runs/babi_1
   uv run main.py --config=configs/rrn/babi.py:cpu,part=2 --workdir=runs/babi_2 \
     --config.init_weights=runs/babi_1
 
-and so on to part 6.
+and so on up to part 6.
 
-bare    the paper: all 20 tasks, 10k, 3 steps, Adam 2e-4, batch 512, 5,000,000
-        updates.
-:cpu    ours, for CPUs: one ReLU layer before the network, in its messages
-        and at its nodes, Muon, batch 1024, short stories first; then a loss of
-        which facts support the answer. In six parts, see `PARTS`: each starts
-        from the weights of the one before, and asks the tasks more often that
-        are open yet. The first took 13 minutes on one core.
-:smoke  a small network on generated stories like those of task 1, without a
-        file: a minute, in which it learns which words are answers, no more.
-Expect: a mean error of 0.46 % and 0.13 failed tasks (paper, mean of 15 runs);
-what `:cpu` reaches is in rrn/README.md.
-Bare and `:cpu` need the data set, see rrn/babi/builder.py.
+Sizes:
+  (none): the paper's settings: all 20 tasks, 10k questions each, 3 steps, Adam
+    2e-4, batch size 512, 5,000,000 updates.
+  cpu: our settings for CPUs: one ReLU layer before the network, in its message
+    function, and in its node function; Muon; batch size 1024; short stories
+    first; later an auxiliary loss of the supporting facts. Training has six
+    parts (`PARTS`). Each part starts from the weights of the previous one and
+    draws the unsolved tasks more often. Part 1 took 13 minutes on one core.
+  smoke: a small network on generated stories like those of task 1, without a
+    data file. In one minute it only learns which words are answers.
+
+Expected result: a mean error of 0.46 % and 0.13 failed tasks (the paper's mean
+over 15 runs). rrn/README.md has the results of `:cpu`. The paper's settings and
+`:cpu` need the data set, see rrn/babi/builder.py.
 """
 
 import dataclasses
@@ -25,32 +27,35 @@ import dataclasses
 from configs import common
 from core.errors import UserError
 
+# Old names of settings in the config.json of earlier versions.
+RENAMED = {'data': {'renaming': 'augmentation'}}
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """A part of `:cpu`'s training.
+  """One part of the training of `:cpu`.
 
   Attributes:
-    updates: of 1024 questions.
-    task_weights: how often each task is asked, 1 to 20.
+    updates: number of updates with 1024 questions each.
+    task_weights: relative frequency of tasks 1 to 20.
     curriculum: see `rrn.babi.task.share_of_questions`.
-    schedule: of the learning rate.
-    renaming: see `rrn.babi.renaming`.
+    schedule: learning-rate schedule.
+    augmentation: see `rrn.babi.augmentation`.
     support_loss: see `rrn.babi.model.ModelConfig`.
-    new: parameters that the weights of the part before lack, a regex.
+    new: regex of the parameters that the weights of the previous part lack.
   """
 
   updates: int
   task_weights: tuple[float, ...]
   curriculum: tuple[float, ...] = ()
   schedule: str = 'constant'
-  renaming: bool = False
+  augmentation: bool = False
   support_loss: float = 0.0
   new: str = ''
 
 
-# That facts match by a word is learned late, and sooner where more of a batch
-# asks for it: tasks 17 and 19 in 1,000 updates of the second part.
+# Matching two facts by a word is learned late, and earlier if more questions of
+# a batch need it: tasks 17 and 19 took 1,000 updates of part 2.
 PARTS = {
   1: Part(
     1350,
@@ -74,13 +79,13 @@ PARTS = {
     (0.5, 2.5, 3, 0.3, 1, 0.5, 0.7, 0.8, 0.4, 0.5)
     + (0.5, 0.4, 0.5, 0.6, 0.8, 4, 1.2, 1, 0.6, 0.3),
     schedule='cosine',
-    renaming=True,
+    augmentation=True,
   ),
-  # Half of all questions are of task 16, which needs three facts.
+  # Half of the questions belong to task 16, which needs three facts.
   5: Part(
     2000,
     (1,) * 15 + (19,) + (1,) * 4,
-    renaming=True,
+    augmentation=True,
     support_loss=1.0,
     new='support_output/.*',
   ),
@@ -89,20 +94,20 @@ PARTS = {
     (0.3, 2, 6, 0.2, 0.6, 0.3, 1, 2.5, 0.3, 0.5)
     + (0.3, 0.3, 0.4, 0.3, 0.3, 1, 1.2, 0.7, 0.5, 0.2),
     schedule='cosine',
-    renaming=True,
+    augmentation=True,
     support_loss=1.0,
   ),
 }
-SWEEP_STEPS = 600  # updates of each row of `:cpu`
+SWEEP_STEPS = 600  # updates of each run in a sweep of `:cpu`
 
 
 def get_config(arg: str | None = None):
-  """Builds the config.
+  """Build the config.
 
   Args:
-    arg: 'cpu' with `part=1` to 6; 'smoke'; the paper's ablations
-      `linear_pre` (a linear layer for the MLP before the network),
-      `no_question_in_facts` (the question is on the edges only) and
+    arg: comma-separated: 'cpu', with `part=1` to `part=6`, or 'smoke'; and the
+      paper's ablations `linear_pre` (a linear layer replaces the MLP before the
+      network), `no_question_in_facts` (only the edges have the question), and
       `no_dropout`.
   """
   args = _parse(arg)
@@ -123,9 +128,9 @@ def get_config(arg: str | None = None):
   config.model.num_offsets = 20
   config.model.graph_sizes = (20,)
   config.data.source = 'official'  # 'partial' or 'generated'
-  config.data.curriculum = ()  # see rrn.babi.task.share_of_questions; (): none
-  config.data.renaming = False  # in training, see rrn.babi.renaming
-  config.data.task_weights = ()  # how often each is asked; (): all as often
+  config.data.curriculum = ()  # see rrn.babi.task.share_of_questions
+  config.data.augmentation = False  # see rrn.babi.augmentation
+  config.data.task_weights = ()  # frequencies of the tasks; (): all equal
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.evals.every = 10_000  # updates
   config.evals.batch_size = 512
@@ -134,9 +139,9 @@ def get_config(arg: str | None = None):
   config.steps_per_call = 50
   config.optim.learning_rate = 2e-4
   config.optim.l2 = 1e-5
-  config.optim.l2_paths = r'layers/\d+/kernel'  # all but the LSTMs'
+  config.optim.l2_paths = r'layers/\d+/kernel'  # all but the LSTM kernels
   config.checkpoint.every = 10_000
-  # The paper's numbers of its ablations are not known to us.
+  # We do not know the paper's numbers for its ablations.
   is_ablated = args.linear_pre or args.no_question_in_facts or args.no_dropout
   config.report = {
     'test/steps_3/mean_error': '' if is_ablated else '0.46 ± 0.77 % (15 runs)',
@@ -154,13 +159,15 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The network and its ablations; all are also read out at steps 1 and 2.
+  """Return the network and its ablations, which are measured at each step.
 
-  Of `:cpu` each row has the first updates of the first part.
+  In a sweep of `:cpu`, each run has the first `SWEEP_STEPS` updates of part 1.
   """
   args, prefix = _parse(arg), f'{arg},' if arg else ''
   if args.part > 1:
-    raise UserError(f'config argument {arg}: a sweep is of the first part')
+    raise UserError(
+      f'config argument part={args.part}: a sweep runs part 1 only; omit part'
+    )
   names = 'linear_pre', 'no_question_in_facts', 'no_dropout'
   ablations = {name: get_config(prefix + name) for name in names}
   points = {'baseline': get_config(arg)} | ablations
@@ -176,20 +183,21 @@ def _parse(arg):
   )
   if args.part not in PARTS or args.part > 1 and args.size != 'cpu':
     raise UserError(
-      f'config argument part={args.part}: 1 to {len(PARTS)}, of cpu, expected'
+      f'config argument part={args.part}: expected 1 to {len(PARTS)}, together'
+      ' with cpu'
     )
   return args
 
 
 def _recipe(config):
-  """What both small sizes share."""
+  """Set what `:cpu` and `:smoke` share."""
   config.model.pre_layers = 1
   config.model.message_layers = 1
   config.model.node_layers = 1
   config.model.embedding_std = 1.0
   config.model.tied_start = True
   config.model.forget_biases = (0, 4)
-  config.model.graph_sizes = (6, 10, 20)  # most stories are short
+  config.model.graph_sizes = (6, 10, 20)  # because most stories are short
   config.microbatch = 16
   common.muon(config, paths='(pre|message|node)/.*kernel', learning_rate=4e-3)
   config.optim.muon_beta = 0.9
@@ -206,7 +214,7 @@ def _cpu(config, number):
     config.model.dropout = 0.1
   config.data.curriculum = part.curriculum
   config.data.task_weights = part.task_weights
-  config.data.renaming = part.renaming
+  config.data.augmentation = part.augmentation
   config.model.support_loss = part.support_loss
   config.init_new = part.new
   config.total_steps = part.updates

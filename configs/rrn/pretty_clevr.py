@@ -1,26 +1,30 @@
-"""Pretty-CLEVR by a recurrent relational network (Palm et al. 2018, 3.3).
+"""Pretty-CLEVR with a recurrent relational network (Palm et al. 2018, 3.3).
 
   uv run main.py --config=configs/rrn/pretty_clevr.py:cpu --workdir=runs/clevr
 
-bare    the paper: 4 steps, Adam 1e-4, batch 128, 100,000 scenes.
-:cpu    ours, for two CPU cores, 20 minutes: Muon, fresh scenes, no dropout,
-        no augmentation, a curriculum on the number of jumps, and larger first
-        weights of the distance. `:cpu,pixels`: 40 minutes on one core, with an
-        auxiliary loss of the objects in each cell.
-:smoke  a smaller network, half a minute.
-Arguments: `network=relation_network` (one step) or `mlp`, the paper's
-baselines; `steps=8`; `pixels`, to see a picture of 128 x 128 in place of
-positions, colours and shapes (the paper has no results for it).
-Expect: 86 % after 5 jumps and 84 % after 7, read out at step 4 (the paper's
-Figure 2b, digitised, +- 0.5 %).
+Sizes:
+  (none): the paper's settings: 4 steps, Adam 1e-4, batch size 128, 100,000
+    scenes.
+  cpu: our settings for two CPU cores, 20 minutes: Muon, fresh scenes, no
+    dropout, no augmentation, a curriculum on the number of jumps, and larger
+    initial weights of the distance. `:cpu,pixels` takes 40 minutes on one core
+    and adds an auxiliary loss of the objects in each cell.
+  smoke: a smaller network, half a minute.
+
+Arguments: `network=relation_network` (one step) or `network=mlp`, the paper's
+baselines; `steps=8`; `pixels`, which replaces positions, colors, and shapes by
+a picture of 128 x 128 (the paper has no results for it).
+
+Expected result: 86 % after 5 jumps and 84 % after 7 jumps, read out at step 4
+(digitized from the paper's Figure 2b, +- 0.5 %).
 """
 
 from collections.abc import Iterable
 
 from configs import common
 
-# Accuracy in % for 0 to 7 jumps, digitised from the paper's Figure 2b: the
-# network of 4 steps, read out at each. (99.5 at step 3 is hidden there.)
+# Accuracy in % for 0 to 7 jumps, digitized from the paper's Figure 2b: one row
+# for each step. (In the figure, the value 99.5 at step 3 is hidden.)
 PAPER = {
   'recurrent_relational_network': (
     (100.0, 96.7, 43.3, 31.1, 33.4, 31.8, 25.3, 51.5),
@@ -35,7 +39,7 @@ _DEFAULT = 'recurrent_relational_network'
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module documents the arguments."""
   args = common.parse_arg(arg, network=_DEFAULT, steps=4, pixels=False)
   common.check_known('network', args.network, PAPER)
   steps = args.steps if args.network == _DEFAULT else 1
@@ -47,17 +51,17 @@ def get_config(arg: str | None = None):
   config.model.dropout = 0.5
   config.model.distance_scale = 1.0
   config.model.pixels = args.pixels
-  config.model.conv_widths = (32, 64, 128, 256, 512)  # of the early code
+  config.model.conv_widths = (32, 64, 128, 256, 512)  # from the early code
   config.model.object_loss = 0.0
   config.data.num_scenes = 100_000  # 0: a fresh scene for each example
   config.data.questions_per_scene = 1  # in a batch
-  config.data.augment = not args.pixels  # scale and turn the positions
-  config.data.curriculum = ()  # see most_jumps of the task; (): none
+  config.data.augment = not args.pixels  # scale and rotate the positions
+  config.data.curriculum = ()  # see rrn.pretty_clevr.task.max_jumps
   config.evals.every = 5000  # updates
   config.evals.num_steps = tuple(range(1, steps + 1))
   has_paper = not args.pixels and (steps == 4 or args.network != _DEFAULT)
   config.evals.paper = PAPER[args.network] if has_paper else ()  # in %
-  config.evals.num_scenes = 1000  # of 128 questions each
+  config.evals.num_scenes = 1000  # with 128 questions each
   config.evals.batch_size = 8  # scenes
   config.total_steps = 1_000_000  # the authors': at most 10 million
   config.batch_size = 128
@@ -73,7 +77,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The paper's networks, at their last steps, and one of 8 steps (ours)."""
+  """Return the paper's networks and one with 8 steps (ours)."""
   points = {
     'rrn_4_steps': 'steps=4',
     'rrn_8_steps': 'steps=8',
@@ -89,7 +93,7 @@ def sweep(arg: str | None = None):
 
 
 def _report(config, steps: Iterable[int]) -> dict[str, str]:
-  """Accuracy by number of jumps after some steps, beside the paper's."""
+  """Map the accuracy by number of jumps, after `steps`, to the paper's."""
   paper = config.evals.paper
   return {
     f'test/steps_{step}/accuracy_{jumps}_jumps': (
@@ -101,11 +105,11 @@ def _report(config, steps: Iterable[int]) -> dict[str, str]:
 
 
 def _recipe(config):
-  """What both small sizes share."""
+  """Set what `:cpu` and `:smoke` share."""
   config.model.dropout = 0.0
   config.model.distance_scale = 8.0
   config.data.num_scenes = 0
-  config.data.augment = False  # the test scenes are not augmented either
+  config.data.augment = False  # as in evaluation
   common.muon(
     config,
     paths='(pre|message|node|mlp/layers/[0-3])/.*kernel',

@@ -1,22 +1,22 @@
-"""Age arithmetic in NumPy: problems as text, and their plain solution.
+"""Parse and solve age problems with NumPy.
 
-Eight persons, A to H, have distinct ages from 0 to 98. Seven facts each tell
-the difference of two ages, and join all persons: they are the edges of a tree.
-An eighth fact tells one age. The question is the age of one person.
+Eight persons, A to H, have distinct ages from 0 to 98. Seven facts give the
+difference of two ages each. They connect all persons, so they are the edges of
+a tree. An eighth fact gives one age. The question is the age of one person.
 
-A fact is (i, j, kind, value): kind `OLDER` or `YOUNGER` says how i is compared
-with j, by `value` years; `IS`, with i = j, that i is `value` years old. The
+A fact is (i, j, kind, value). Kind `OLDER` or `YOUNGER` compares i with j by
+`value` years. Kind `IS`, with i = j, says that i is `value` years old. The
 differences come first, sorted by (i, j) with i < j.
 
-In text, in any order and with or without spaces:
+As text, the statements may come in any order, with or without spaces:
 
   A = B + 12; C = A - 4; ...; F = 31; G = ?
 
-A is twelve years older than B, C four years younger than A, F is 31; how old is
-G?
+A is twelve years older than B, C is four years younger than A, F is 31 years
+old, and the question is the age of G.
 
 There are 8^6 = 262,144 trees. The number of a tree is its Pruefer sequence of
-six persons, read in base 8, the first one last.
+six persons, read as a number in base 8 whose last digit comes first.
 """
 
 import math
@@ -27,18 +27,18 @@ import numpy as np
 from core.errors import UserError
 
 PERSONS = 'ABCDEFGH'
-MAX_AGE = 98  # a class is an age; the authors' network has one more
+MAX_AGE = 98  # the authors' network has one more class
 OLDER, YOUNGER, IS = range(3)
 NUM_TREES = len(PERSONS) ** (len(PERSONS) - 2)
 
 _TRAIN_SHARE = 0.9
-_SPLIT_SEED = 0  # the authors' seed; the generator is another
+_SPLIT_SEED = 0  # the authors' seed, but another random generator
 
 _STATEMENT = re.compile(r'(\w+)=(?:(\w+)([+-])(\d{1,4})|(\d{1,4})|(\?))')
 
 
 def split_trees() -> dict[str, np.ndarray]:
-  """The numbers of all trees, shuffled and split: 'train' and 'test', int32."""
+  """Return the numbers of the trees of 'train' and 'test', shuffled, int32."""
   order = np.random.default_rng(_SPLIT_SEED).permutation(NUM_TREES)
   order = order.astype(np.int32)
   cut = math.ceil(_TRAIN_SHARE * NUM_TREES)
@@ -46,14 +46,14 @@ def split_trees() -> dict[str, np.ndarray]:
 
 
 def solve(facts) -> tuple[np.ndarray, np.ndarray]:
-  """Infers all ages by walking from the known one.
+  """Infer all ages from the given one.
 
   Args:
     facts: [8, 4], see the module; the differences may be in any order.
 
   Returns:
-    int [8] the ages, and the jumps from the person whose age is told: -1 where
-    no facts lead.
+    The ages, int [8], and the number of differences between each person and the
+    one whose age is given, int [8]; -1 if no differences connect them.
   """
   *differences, (anchor, _, _, age) = (tuple(map(int, row)) for row in facts)
   ages, jumps = np.zeros(len(PERSONS), int), np.full(len(PERSONS), -1)
@@ -69,13 +69,14 @@ def solve(facts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse(line: str) -> dict[str, np.ndarray]:
-  """Reads one problem; see the module.
+  """Parse one problem; see the module.
 
   Returns:
-    'facts' int32 [8, 4] and 'question', an int32 scalar.
+    'facts' int32 [8, 4]; 'question' and 'answer', int32 scalars: a person and
+    the age that follows from the facts.
 
   Raises:
-    UserError: it is no such problem; the text says what is wrong.
+    UserError: the line is not a problem with a unique, valid solution.
   """
   differences, told, asked = [], [], []
   for number, text in enumerate(line.strip().rstrip(';').split(';'), start=1):
@@ -83,7 +84,8 @@ def parse(line: str) -> dict[str, np.ndarray]:
     match = _STATEMENT.fullmatch(text)
     if match is None:
       raise UserError(
-        f'statement {number}, {text[:40]!r}: expected as in A=B+12, F=31 or G=?'
+        f'statement {number} is {text[:40]!r}; expected a difference such as'
+        ' A=B+12, an age such as F=31, or a question such as G=?'
       )
     name, other, sign, value, age, _ = match.groups()
     person = _person(name)
@@ -96,45 +98,52 @@ def parse(line: str) -> dict[str, np.ndarray]:
   counts = len(differences), len(told), len(asked)
   if counts != (len(PERSONS) - 1, 1, 1):
     raise UserError(
-      f'{len(PERSONS) - 1} differences, one age and one question expected;'
-      ' {}, {} and {} found'.format(*counts)
+      'found {} differences, {} ages, and {} questions; expected'
+      ' {}, 1, and 1'.format(*counts, len(PERSONS) - 1)
     )
   facts = [*sorted(map(_ordered, differences)), *told]
-  _check(facts)
+  ages = _solve_checked(facts)
   return {
     'facts': np.array(facts, np.int32),
     'question': np.array(asked[0], np.int32),
+    'answer': np.array(ages[asked[0]], np.int32),
   }
 
 
 def _person(name: str) -> int:
   if name not in PERSONS or len(name) != 1:
-    raise UserError(f'person {name!r} is none of {", ".join(PERSONS)}')
+    raise UserError(
+      f'unknown person {name[:40]!r}; expected one of {", ".join(PERSONS)}'
+    )
   return PERSONS.index(name)
 
 
 def _ordered(difference: tuple[int, int, str, int]) -> tuple[int, ...]:
-  """(i, j, kind, value) with i < j."""
+  """Return the fact (i, j, kind, value) with i < j."""
   first, second, sign, value = difference
   is_older = (sign == '+') == (first < second)
   return (*sorted((first, second)), OLDER if is_older else YOUNGER, value)
 
 
-def _check(facts):
-  """Raises UserError unless the facts give each person an age of their own."""
+def _solve_checked(facts) -> np.ndarray:
+  """Return all ages; raise UserError unless they are determined and valid."""
   ages, jumps = solve(facts)
   if (jumps < 0).any():
-    lost = ', '.join(PERSONS[k] for k in np.flatnonzero(jumps < 0))
+    unreached = ', '.join(PERSONS[k] for k in np.flatnonzero(jumps < 0))
     raise UserError(
-      f'no differences lead to {lost}: the seven must join all persons, as the'
-      ' edges of a tree'
+      f'no chain of differences connects the given age to {unreached}; expected'
+      ' seven differences that connect all eight persons'
     )
   for person, age in zip(PERSONS, ages, strict=True):
     if not 0 <= age <= MAX_AGE:
-      raise UserError(f'{person} would be {age}; ages are 0 to {MAX_AGE}')
+      raise UserError(
+        f'the age of {person} would be {age}; expected ages from 0 to {MAX_AGE}'
+      )
   for k, age in enumerate(ages):
     if age in ages[:k]:
-      twin = PERSONS[list(ages).index(age)]
+      other = PERSONS[list(ages).index(age)]
       raise UserError(
-        f'{twin} and {PERSONS[k]} would both be {age}; ages are distinct'
+        f'{other} and {PERSONS[k]} would both be {age} years old; expected'
+        ' eight different ages'
       )
+  return ages

@@ -1,10 +1,11 @@
-"""The networks that infer ages (Palm et al. 2018, section 3.4).
+"""Networks for age arithmetic (Palm et al. 2018, section 3.4).
 
-A recurrent relational network whose nodes are the eight facts, each read with
-the question; the relation network, which is one step of it; and a plain MLP.
+The nodes of the recurrent relational network are the eight facts, each with the
+question. The baselines are the relation network, which runs one step, and an
+MLP.
 
-Axes: B batch, T steps, N facts, F features, W waves, C classes (the ages 0 to
-99, of which 99 never occurs: the authors' network has it).
+Axes: B batch, T steps, N facts, F features, W sines and cosines, C classes (the
+ages 0 to 99; 99 never occurs, but the authors' network has it).
 """
 
 import dataclasses
@@ -16,34 +17,38 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import UserError
-from rrn import answer
+from rrn import graph_readout
 from rrn.ages import data
 
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
 _FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
-# Of first weights that are mixed of waves, 1 for the usual size; by trial.
+# Scales of the initial weights with Fourier initialization, relative to the
+# usual ones; found by trial.
 _INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
-_PERSON_SCALE = 3.0  # of the first weights of persons, beside those
+_PERSON_SCALE = 3.0  # for the input weights of persons
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are the paper's.
+  """Settings of the network; the defaults are the paper's.
 
   Attributes:
-    network: 'recurrent_relational_network'; 'relation_network', the same with
-      one step; or 'mlp'.
-    num_steps: message passing steps in training; the other networks have one.
-    width: of all layers, messages and states.
-    pre_layers, message_layers, node_layers, output_layers: ReLU layers before
-      each last one.
-    edge_width: 2 adds the authors' dead columns to the message function.
-    dropout: rate before the last layer.
-    num_waves: 0, or of how many sines and as many cosines the first weights of
-      numbers and ages are mixed (ours): sums of numbers are sums of angles. An
-      'mlp' has none.
-    fact_loss, answer_loss: weights of two losses (ours), see
-      `rrn.ages.task.AgesTask.loss`; fact_loss=0: the paper's loss alone.
+    network: 'recurrent_relational_network', 'relation_network' (the same
+      network with one step), or 'mlp'.
+    num_steps: number of message passing steps in training; 1 for the baselines.
+    width: width of all layers, messages, and states.
+    pre_layers: number of ReLU layers in the MLP that embeds nodes.
+    message_layers: number of ReLU layers in the message function.
+    node_layers: number of ReLU layers in the node function.
+    output_layers: number of ReLU layers in the readout.
+    edge_width: 2 adds the authors' constant inputs to the message function.
+    dropout: dropout rate before the last layer.
+    fourier_init: number of sines, and of cosines, whose combinations are the
+      initial weights of numbers and ages (ours). Adding numbers then means
+      adding angles. 0 selects the usual initialization. An 'mlp' ignores it.
+    fact_loss: weight of the loss of the ages in each fact (ours), see
+      `rrn.ages.task.AgesTask.loss`. 0 selects the paper's loss.
+    answer_loss: weight of the loss of the answers, if fact_loss > 0.
   """
 
   network: str = 'recurrent_relational_network'
@@ -55,28 +60,29 @@ class ModelConfig:
   output_layers: int = 3
   edge_width: int = 0
   dropout: float = 0.5
-  num_waves: int = 0
+  fourier_init: int = 0
   fact_loss: float = 0.0
   answer_loss: float = 1.0
 
   def __post_init__(self):
     if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
       raise UserError(
-        f'config.model.network={self.network} has one step: ask for it by'
+        f'config.model.network={self.network} has one step, but'
+        f' config.model.num_steps={self.num_steps}; use'
         f' --config=configs/rrn/ages.py:network={self.network}'
       )
     if self.network == 'mlp' and self.fact_loss:
       raise UserError(
-        f'config.model.fact_loss={self.fact_loss}: an mlp has no facts; 0'
-        ' expected'
+        f'config.model.fact_loss={self.fact_loss}: an mlp has no states of'
+        ' facts; set it to 0'
       )
 
 
 class FactNetwork(nnx.Module):
-  """Facts are nodes, and all of them are joined."""
+  """A network whose nodes are the facts, on a complete graph."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
-    self.answer = answer.AnswerNetwork(
+    self.answer = graph_readout.GraphReadoutNetwork(
       _FACT + _PERSONS,
       _PERSONS,
       _CLASSES,
@@ -93,12 +99,12 @@ class FactNetwork(nnx.Module):
     )
     if config.fact_loss:
       self.fact_output = layers.Linear(config.width, 2 * _CLASSES, rngs=rngs)
-    if config.num_waves:
-      self._start_with_waves(config, rngs)
+    if config.fourier_init:
+      self._set_fourier_weights(config, rngs)
 
-  def _start_with_waves(self, config, rngs: nnx.Rngs):
-    """Makes sums of angles of the first weights of numbers and of ages."""
-    waves = _waves(config.num_waves)
+  def _set_fourier_weights(self, config, rngs: nnx.Rngs):
+    """Make the initial weights of numbers combinations of sines and cosines."""
+    waves = _fourier_features(config.fourier_init)
 
     def mix(scale, *shape):
       return scale * layers.glorot(rngs.params(), shape)
@@ -123,7 +129,14 @@ class FactNetwork(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
-    """Returns the logits of each step; `key`: for dropout, None: without."""
+    """Return the logits after each step.
+
+    Args:
+      facts: facts as in `rrn.ages.data`.
+      question: person whose age is asked for.
+      num_steps: number of steps T.
+      key: key for dropout. None disables dropout.
+    """
     states = self._states(facts, question, num_steps)
     return self.answer.read_out(states, key)
 
@@ -135,7 +148,10 @@ class FactNetwork(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> tuple[Float[Array, 'T B C'], Float[Array, 'T B N 2 C']]:
-    """As called, and the logits of the ages of both persons of each fact."""
+    """Return the logits of the answer and of both persons' ages in each fact.
+
+    `__call__` describes the arguments.
+    """
     states = self._states(facts, question, num_steps)
     ages = self.fact_output(states).astype(jnp.float32)
     ages = ages.reshape(*ages.shape[:-1], 2, _CLASSES)
@@ -149,7 +165,7 @@ class FactNetwork(nnx.Module):
 
 
 class MultilayerPerceptron(nnx.Module):
-  """An MLP of all facts and the question (ours; Pretty-CLEVR's layers)."""
+  """An MLP of all facts and the question (ours), as for Pretty-CLEVR."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     inputs = _PERSONS * _FACT + _PERSONS
@@ -168,7 +184,7 @@ class MultilayerPerceptron(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
-    """As `FactNetwork`, with the same logits at every step."""
+    """Return the logits of `FactNetwork`, which are equal at every step."""
     parts = [_one_hot(facts).reshape(len(facts), -1)]
     parts.append(jax.nn.one_hot(question, _PERSONS))
     logits = self.mlp(jnp.concatenate(parts, -1), key).astype(jnp.float32)
@@ -178,35 +194,36 @@ class MultilayerPerceptron(nnx.Module):
 def make_model(
   config: ModelConfig, *, dtype, rngs: nnx.Rngs
 ) -> FactNetwork | MultilayerPerceptron:
-  """Builds the network that the config names.
+  """Build the network that the config selects.
 
   Raises:
-    UserError: there is none.
+    UserError: `config.network` is unknown.
   """
   if config.network == 'mlp':
     return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
   if config.network in ('recurrent_relational_network', 'relation_network'):
     return FactNetwork(config, dtype=dtype, rngs=rngs)
   raise UserError(
-    f'config.model.network={config.network!r}: recurrent_relational_network,'
-    ' relation_network or mlp expected'
+    f'config.model.network={config.network!r} is unknown; expected'
+    ' recurrent_relational_network, relation_network, or mlp'
   )
 
 
 def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
-  """Both persons, the kind and the value of each fact."""
+  """Return both persons, the kind, and the value of each fact, one-hot."""
   widths = _PERSONS, _PERSONS, data.IS + 1, _CLASSES
-  # A product with a kernel, not a look-up: its transpose is no scatter, and it
-  # is 1 % of the network's work.
+  # A product of one-hot vectors needs no scatter in the backward pass, unlike
+  # an embedding lookup, and takes 1 % of the network's time.
   return jnp.concatenate(
     [jax.nn.one_hot(facts[..., k], n) for k, n in enumerate(widths)], -1
   )
 
 
-def _waves(count: int) -> Float[Array, 'C W']:
-  """Sines and cosines of each value, of wavelengths from 2 C down.
+def _fourier_features(count: int) -> Float[Array, 'C W']:
+  """Return `count` sines and `count` cosines of each value.
 
-  Of amplitudes as their wavelengths, so that near numbers are most alike.
+  The longest wavelength is 2 C. Amplitudes are proportional to wavelengths, so
+  that close numbers have similar features.
   """
   order = 1 + jnp.arange(count)
   angles = jnp.pi / _CLASSES * jnp.arange(_CLASSES)[:, None] * order

@@ -1,4 +1,4 @@
-"""The figure of age arithmetic: farther persons need more steps."""
+"""Plots the accuracy of age arithmetic by step and number of jumps."""
 
 from collections.abc import Sequence
 
@@ -12,19 +12,20 @@ from core import plots
 def accuracy_by_step(
   curve: Sequence[Sequence[float | None]], trained_steps: int
 ) -> Figure:
-  """Plots a line for each number of jumps.
+  """Plot the accuracy against the step, with a line per number of jumps.
 
   Args:
-    curve: [T, G], accuracy after each step; None where no problem has so many
-      jumps.
-    trained_steps: the steps in training, marked by a dashed line.
+    curve: accuracy after each step, [T, G]; None if no problem has that number
+      of jumps.
+    trained_steps: number of steps in training; a dashed line.
   """
   shares = np.asarray(curve, float)
   steps = np.arange(1, len(shares) + 1)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
-  axes.set_title('Accuracy, by number of jumps')
-  axes.set_xlabel('message passing steps')
+  axes.set_title('Accuracy by number of jumps (dashed: steps in training)')
+  axes.set_xlabel('message passing step')
+  axes.set_ylabel('right answers (%)')
   plots.show_percent(axes)
   axes.axvline(trained_steps, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   curves = {

@@ -1,6 +1,6 @@
-"""Problems as pure functions of a key and the number of a tree, on the device.
+"""Draw age problems on the device, as pure functions of a key and a tree.
 
-See `rrn.ages.data` for what a problem is and how trees are numbered.
+`rrn.ages.data` defines problems and the numbering of trees.
 
 Axes: N persons, E = N - 1 edges.
 """
@@ -15,14 +15,14 @@ NUM_PERSONS = len(data.PERSONS)
 
 
 def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
-  """The edges (i, j), i < j, of a tree, sorted.
+  """Return the edges (i, j), i < j, of a tree, sorted.
 
-  Pruefer's rule: the smallest leaf is joined to the first number of the
-  sequence, and both are taken away; the last two persons are joined.
+  Pruefer's algorithm connects the smallest leaf to the first person of the
+  sequence, removes both, and repeats; it connects the last two persons.
   """
   persons = jnp.arange(NUM_PERSONS)
   sequence = tree // NUM_PERSONS ** jnp.arange(NUM_PERSONS - 2) % NUM_PERSONS
-  # Of each person's edges that are not drawn yet.
+  # Number of edges of each person that are still missing.
   degrees = 1 + (sequence[:, None] == persons).sum(0)
 
   def join(degrees, person):
@@ -44,7 +44,7 @@ def _code(i, j):
 def distances(
   edges: Int[Array, 'E 2'], start: Int[Array, '']
 ) -> Int[Array, ' N']:
-  """The number of edges between each person and `start` in a tree."""
+  """Return the number of edges between `start` and each person in a tree."""
   ends = jax.nn.one_hot(edges, NUM_PERSONS)
   adjacent = jnp.einsum('en,em->nm', ends[:, 0], ends[:, 1])
   adjacent += adjacent.T
@@ -61,12 +61,13 @@ def draw(
   key: jax.Array,
   tree: Int[Array, ''],
 ) -> dict[str, jax.Array]:
-  """Draws the ages, the one that is told and the one that is asked for.
+  """Draw the ages, the person whose age is given, and the question.
 
   Returns:
     'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
-    'jumps', the number of differences between the two persons; 'fact_ages'
-    [8, 2], of both persons of each fact; 'fact_jumps' [8], of the nearer one.
+    'jumps', the number of differences between the given age and the answer;
+    'fact_ages' [8, 2], the ages of both persons in each fact; 'fact_jumps' [8],
+    the number of jumps to the nearer one of them.
   """
   age_key, anchor_key, question_key = jax.random.split(key, 3)
   order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))

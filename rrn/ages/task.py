@@ -1,7 +1,7 @@
-"""Age arithmetic as a task: problems drawn on the device, ages inferred.
+"""The age arithmetic task: problems drawn on the device.
 
-`predict` reads problems such as `A = B + 12; ...; F = 31; G = ?`, one a line;
-`rrn.ages.data` has the grammar.
+`predict` reads one problem per line, such as `A = B + 12; ...; F = 31; G = ?`;
+`rrn.ages.data` defines the format.
 """
 
 import functools
@@ -17,26 +17,26 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn import answer
+from rrn import graph_readout
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
+from rrn.predict import answer_problems, parse_lines
 
-# Of the keys of evaluation; no config.seed should be one of them.
+# Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
 _MAX_JUMPS = len(data.PERSONS) - 1
-_KNOWN_BEFORE = 0.3  # weight of the loss of such an age, by trial
+_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; by trial
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'AgesTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return AgesTask(config)
 
 
 class AgesTask:
-  """Palm et al. 2018, section 3.4. Implements `core.task.Task`."""
+  """Implements `core.task.Task` for age arithmetic (Palm et al. 2018, 3.4)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
@@ -45,11 +45,11 @@ class AgesTask:
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Builds the network."""
+    """Build the network."""
     return make_model(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'tree', the numbers of the split's trees."""
+    """Return 'tree', the numbers of the trees of a split."""
     return {'tree': data.split_trees()[split]}
 
   def batch(
@@ -60,7 +60,7 @@ class AgesTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws trees and problems on them: see `problems.draw`."""
+    """Draw trees and problems on them, see `problems.draw`."""
     del step
     tree_key, draw_key = jax.random.split(key)
     trees = jax.random.choice(tree_key, arrays['tree'], (size,))
@@ -69,21 +69,22 @@ class AgesTask:
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy of the answers, averaged over steps and problems.
+    """Return the cross-entropy of the answers, over steps and problems.
 
-    With a `fact_loss` (ours), only of those that messages can have told by the
-    step; and added to it that of the ages of each fact's two persons, likewise.
-    Ages in facts that a step before could tell count less.
+    With a `fact_loss` (ours), the loss of a step includes only ages that the
+    messages can have reached by then. The cross-entropy of both persons' ages
+    in each fact is added, with a smaller weight for ages that an earlier step
+    could reach.
     """
     config = self.model_config
     problem = batch['facts'], batch['question']
     if not config.fact_loss:
       logits = model(*problem, num_steps=config.num_steps, key=key)
-      return answer.loss(logits, batch['answer'])
+      return graph_readout.loss(logits, batch['answer'])
     logits, fact_logits = model.infer_facts(
       *problem, num_steps=config.num_steps, key=key
     )
-    _, metrics = answer.loss(logits, batch['answer'])
+    _, metrics = graph_readout.loss(logits, batch['answer'])
     jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
     is_known = batch['jumps'] <= steps[:, None]
     losses = layers.cross_entropy(logits, batch['answer'])
@@ -97,15 +98,15 @@ class AgesTask:
     return config.answer_loss * answers + config.fact_loss * facts, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' by eval: a problem a tree.
+    """Return 'validation', used in training, and 'test', for `--mode=eval`.
 
-    The paper has no validation trees: ours are trees of training, with problems
-    that training does not draw.
+    Each has one problem per tree. The paper has no validation trees; ours are
+    training trees with problems that training does not draw.
     """
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """As `batch`; the key is a function of the tree."""
+    """Return problems as in `batch`, with a key that depends on the tree."""
     trees = data.split_trees()['test' if split == 'test' else 'train']
     if split == 'validation':
       trees = trees[: self.evals.num_validation]
@@ -115,10 +116,10 @@ class AgesTask:
     return jax.tree.map(np.asarray, drawn)
 
   def _measure(self, model: nnx.Module, batch: Batch) -> Metrics:
-    """Accuracy by step and number of jumps."""
+    """Measure the accuracy by step and number of jumps."""
     steps = max(self.evals.num_steps)
     logits = model(batch['facts'], batch['question'], num_steps=steps)
-    return answer.measure(
+    return graph_readout.measure(
       logits,
       batch['answer'],
       batch['jumps'],
@@ -131,7 +132,7 @@ class AgesTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """Accuracy against step, a line for each number of jumps."""
+    """Plot the accuracy by step and number of jumps."""
     del model
     trained = self.model_config.num_steps
     return {
@@ -143,7 +144,10 @@ class AgesTask:
   def predict(
     self, model: nnx.Module, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers each line's question with an age; see `data.parse`."""
+    """Answer the question of each line with an age, see `data.parse`.
+
+    The facts determine the right age, so that every answer is scored.
+    """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)
 
@@ -153,7 +157,8 @@ class AgesTask:
       logits = model(batch['facts'], batch['question'], num_steps=steps)
       return logits[-1].argmax(-1)
 
-    for age in answer_lines(
-      lines, parse=data.parse, solve=functools.partial(solve, params)
-    ):
-      yield age if isinstance(age, UserError) else str(age)
+    return answer_problems(
+      parse_lines(lines, data.parse),
+      functools.partial(solve, params),
+      names=[str(age) for age in range(data.MAX_AGE + 2)],
+    )

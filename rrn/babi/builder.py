@@ -1,11 +1,13 @@
-"""The bAbI data set as columns, cached as ArrayRecord; or stories of our own.
+"""Load the bAbI data set as columns, cached as ArrayRecord files.
 
-official    the 20 tasks of bAbI v1.2, English, 10k, with a validation split:
-            9,000 / 1,000 / 1,000 questions a task (18: 8,996 / 1,004; 20: 9,002
-            / 998), from the official archive or a folder unpacked from it.
-partial     the same from an archive that has 925 questions of task 3's training
-            file.
-generated   stories like those of task 1, at once and without a file.
+Sources:
+  official: the 20 tasks of bAbI v1.2 (English, 10k, with a validation split),
+    from the official archive or from a folder unpacked from it. Each task has
+    9,000 training, 1,000 validation, and 1,000 test questions; task 18 has
+    8,996 / 1,004 / 1,000, and task 20 has 9,002 / 998 / 1,000.
+  partial: an archive of the same files that has only 925 of the training
+    questions of task 3.
+  generated: stories like those of task 1, generated without a file.
 """
 
 import pathlib
@@ -19,7 +21,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from core import datasets, files
-from core.errors import UserError
+from core.errors import UserError, check_choice, one_line
 from rrn.babi import data
 
 Columns = dict[str, np.ndarray]
@@ -31,20 +33,20 @@ _TASKS = {
   'generated': range(1, 2),
 }
 _URL = 'http://www.thespermwhale.com/jaseweston/babi/tasks_1-20_v1-2.tar.gz'
-# Checked by what they hold.
+# Checked by their contents, not by a checksum.
 _OFFICIAL = (
   'tasks_1-20_v1-2.tar.gz',
   'en-valid-10k/qa1_train.txt',
   'qa1_train.txt',
 )
-# The archive and its SHA-256; of task 3's training file it has 925 questions.
+# The archive and its SHA-256.
 _PARTIAL = {
   'babi_en-valid-10k.tar.xz': (
     '3750183b996360f05134dc86b20ba129f183a0f5093022e88fadf6100e1889d8'
   )
 }
 _PARTIAL_TASK, _PARTIAL_COUNT = 3, 925
-_HINT = 'or try generated stories: --config=configs/rrn/babi.py:smoke'
+_HINT = 'or train on generated stories: --config=configs/rrn/babi.py:smoke'
 _COUNTS = {'train': 9000, 'validation': 1000, 'test': 1000}
 _OTHER_COUNTS = {
   ('train', 18): 8996,
@@ -59,22 +61,25 @@ _NUM_GENERATED = {'train': 1000, 'validation': 100, 'test': 100}  # stories
 
 
 def load(source: str, split: str, *, data_dir: str = '') -> Columns:
-  """Loads a split, sorted by task: 'task', from 1, and `data.COLUMNS`.
+  """Load a split.
 
   Args:
-    source: 'official', 'partial' or 'generated'.
+    source: 'official', 'partial', or 'generated'.
     split: one of `SPLITS`.
     data_dir: folder of the source files; see `files.data_folder`.
 
+  Returns:
+    The columns of `data.COLUMNS` and 'task' (from 1), sorted by task.
+
   Raises:
-    UserError: unknown source, or a missing or wrong file.
+    UserError: the source is unknown, or a file is missing or differs.
   """
-  tasks(source)  # refuses an unknown one
+  tasks(source)  # validates the source
   if source == 'generated':
     return _generated(split)
   if source == 'partial' and split == 'train':
     logging.warning(
-      'task %d has %d of its %d training questions; all are in %s',
+      'task %d has only %d of its %d training questions; %s has all of them',
       _PARTIAL_TASK,
       _PARTIAL_COUNT,
       _COUNTS[split],
@@ -89,18 +94,17 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
 
 
 def tasks(source: str) -> range:
-  """The numbers of a source's tasks.
+  """Return the numbers of the tasks that a source contains.
 
   Raises:
-    UserError: unknown source.
+    UserError: the source is unknown.
   """
-  if source not in _TASKS:
-    raise UserError(f'no bAbI data {source!r}: there are {", ".join(_TASKS)}')
+  check_choice('config.data.source', source, _TASKS)
   return _TASKS[source]
 
 
 class RrnBabi(tfds.core.GeneratorBasedBuilder):
-  """Encoded questions; `make_splits()` gives the columns of each split."""
+  """Stores encoded questions; `make_splits()` returns the columns by split."""
 
   VERSION = tfds.core.Version('1.1.0')
   code_path = None  # see `core.datasets`
@@ -115,7 +119,7 @@ class RrnBabi(tfds.core.GeneratorBasedBuilder):
     return datasets.info(self, {'task': ((), np.uint8)} | data.COLUMNS)
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # `files` finds the files
+    del dl_manager  # `core.files` finds the files
     splits = self.make_splits()
     return {name: self._generate_examples(c) for name, c in splits.items()}
 
@@ -130,12 +134,12 @@ def _generated(split: str) -> Columns:
 
 
 def _make_splits(source: str, data_dir: str) -> dict[str, Columns]:
-  path, texts = _read_texts(source, data_dir)
+  path, lines_by_name = _read_files(source, data_dir)
   questions = {split: {} for split in SPLITS}
-  for name, text in texts.items():
+  for name, lines in lines_by_name.items():
     if match := _MEMBER.search(name):
       split = 'validation' if match[2] == 'valid' else match[2]
-      read = data.read_questions(text.splitlines(), f'{path}: {name}')
+      read = data.read_questions(lines, f'{path}: {name}')
       questions[split][int(match[1])] = list(read)
   for split, by_task in questions.items():
     for task in tasks(source):
@@ -152,49 +156,54 @@ def _make_splits(source: str, data_dir: str) -> dict[str, Columns]:
   return {split: _columns(by_task) for split, by_task in questions.items()}
 
 
-def _read_texts(
+def _read_files(
   source: str, data_dir: str
-) -> tuple[pathlib.Path, dict[str, str]]:
-  """The source's path, and the texts of its files by name."""
+) -> tuple[pathlib.Path, dict[str, list[str]]]:
+  """Return the path of the source, and the lines of its files by name."""
   path = files.locate(_OFFICIAL, data_dir)
-  is_there = files.locate(_PARTIAL, data_dir) is not None
-  if source == 'partial' and path and not is_there:
+  has_partial = files.locate(_PARTIAL, data_dir) is not None
+  if source == 'partial' and path and not has_partial:
     raise UserError(
-      f'{", ".join(_PARTIAL)} not found, but {path}, which has all questions:'
+      f'{", ".join(_PARTIAL)} not found, but {path} has all questions; use'
       ' --config.data.source=official'
     )
   if source == 'partial' or path is None:
-    if source == 'official' and is_there:
+    if source == 'official' and has_partial:
       raise UserError(
-        f'there is only {", ".join(_PARTIAL)}, with {_PARTIAL_COUNT} of the'
-        f' {_COUNTS["train"]} training questions of task {_PARTIAL_TASK}: get'
-        f' {_URL}, or train on it by --config.data.source=partial'
+        f'found only {", ".join(_PARTIAL)}, with {_PARTIAL_COUNT} of the'
+        f' {_COUNTS["train"]} training questions of task {_PARTIAL_TASK}; get'
+        f' {_URL}, or use --config.data.source=partial'
       )
-    # The official archive's checksum is never asked for: it is not there.
-    names = _PARTIAL if is_there else {_OFFICIAL[0]: ''}
+    # With the name of the official archive, this call raises UserError.
+    names = _PARTIAL if has_partial else {_OFFICIAL[0]: ''}
     path = files.find_file(names, data_dir, url=_URL, hint=_HINT)
   if path.suffix == '.txt':
-    path = path.absolute().parent
-    return path, {
-      f'en-valid-10k/{file.name}': file.read_text(errors='replace')
-      for file in sorted(path.glob('qa*.txt'))
+    folder = path.absolute().parent
+    return folder, {
+      f'en-valid-10k/{file.name}': files.read_lines(file)
+      for file in sorted(folder.glob('qa*.txt'))
     }
-  texts = {}
+  return path, _read_archive(path)
+
+
+def _read_archive(path: pathlib.Path) -> dict[str, list[str]]:
+  lines_by_name = {}
   try:
     with tarfile.open(path) as archive:
       for member in archive:
-        file = archive.extractfile(member)  # None: a folder
+        file = archive.extractfile(member)  # None for a folder
         if file and _MEMBER.search(member.name):
-          texts[member.name] = file.read().decode(errors='replace')
+          text = file.read().decode('utf-8-sig', errors='replace')
+          lines_by_name[member.name] = text.removesuffix('\n').split('\n')
   except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
     raise UserError(
-      f'{path} is damaged ({error}); replace it by {_URL}'
+      f'{path} is damaged ({one_line(error)}); replace it by {_URL}'
     ) from error
-  return path, texts
+  return lines_by_name
 
 
 def _check_vocabulary(by_task: dict[int, list[data.Question]], path):
-  """Whether the training split has all words; others are refused earlier."""
+  """Raise UserError if the training split lacks words of the vocabulary."""
   found = {
     word
     for questions in by_task.values()

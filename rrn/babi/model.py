@@ -1,14 +1,15 @@
-"""The recurrent relational network on bAbI (Palm et al. 2018, section 3.1).
+"""The recurrent relational network for bAbI (Palm et al. 2018, section 3.1).
 
-A fact is a node; each sends messages to all, itself included. The question is
-part of every node's input and of every edge. The answer is read from the sum of
-the nodes.
+Each fact is a node, and all nodes send messages to all nodes, themselves
+included. The question is part of the input of every node and of every edge. The
+answer is read from the sum of the node states.
 
-The mathematics is the paper's, with less work: a sentence's LSTM multiplies its
-kernel with the vocabulary, not with each word of the batch; and a batch runs on
-the smallest graph that holds its facts.
+The result is the paper's, but the computation is rearranged. The sentence LSTM
+multiplies its input kernel by the embedding of each vocabulary entry, not of
+each word in the batch. A batch runs on the smallest graph that holds its facts.
 
-Axes: B batch, T steps, N facts (nodes), L words, D width, V vocabulary.
+Axes: B batch, T steps, N facts (nodes), L words, D width, V vocabulary,
+E word embedding.
 """
 
 import dataclasses
@@ -27,29 +28,35 @@ from rrn.babi import data
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are the paper's.
+  """Settings of the network; the defaults are the paper's.
 
   Attributes:
-    width: of messages and states.
-    sentence_width: of word embeddings and sentence encodings.
-    num_steps: message passing steps.
-    pre_layers, message_layers, node_layers: ReLU layers before each last one;
-      `pre_layers` = 0 is the paper's ablation with a linear layer.
-    question_in_facts: whether a node's input has the question; False is an
+    width: width of messages and states.
+    sentence_width: width of word embeddings and sentence encodings.
+    num_steps: number of message passing steps.
+    pre_layers: number of ReLU layers in the MLP that embeds nodes; 0, a linear
+      layer, is an ablation of the paper.
+    message_layers: number of ReLU layers in the message function.
+    node_layers: number of ReLU layers in the node function.
+    question_in_facts: whether the question is part of the node inputs; False is
+      an ablation.
+    dropout: dropout rate after both hidden layers of the readout; 0 is an
       ablation.
-    dropout: rate after both hidden layers of the output; 0 is an ablation.
-    embedding_std: of the first word embeddings (ours); 0: Glorot's, some 0.1,
-      from which matches of words, products of two of them, are learned slowly.
-    tied_start: both sentence LSTMs start with the same weights (ours), so that
-      a word looks alike in a fact and in the question.
-    forget_biases: of the sentence LSTMs' first and last unit, before training;
-      the others lie evenly between. Unlike ones (ours) let some units hold the
-      first word to the end of the sentence, and others tell the words apart.
-    num_offsets: positions of facts start at 0 ... num_offsets - 1.
-    support_loss: weight of an auxiliary loss (ours), of which facts support the
-      answer; 0: the paper's loss alone.
-    graph_sizes: nodes, rising to `data.MAX_FACTS`: a batch takes the first
-      graph that holds its facts. Several: for small batches, on CPUs.
+    embedding_std: standard deviation of the initial word embeddings (ours).
+      With 0 they are Glorot-initialized, about 0.1; then the network is slow to
+      learn that two words match, because a match is a product of embeddings.
+    tied_start: whether both sentence LSTMs start with the same weights (ours),
+      so that a word has the same encoding in a fact and in the question.
+    forget_biases: initial forget biases of the first and the last unit of the
+      sentence LSTMs; those of the other units are evenly spaced. With different
+      values (ours), some units keep the first word until the end of the
+      sentence, and others forget quickly.
+    num_offsets: the first fact has a position from 0 to num_offsets - 1.
+    support_loss: weight of an auxiliary loss (ours): which facts support the
+      answer. 0 selects the paper's loss.
+    graph_sizes: rising numbers of nodes up to `data.MAX_FACTS`. A batch runs on
+      the first graph that holds its facts. Several sizes help small batches on
+      CPUs.
   """
 
   width: int = 128
@@ -69,16 +76,16 @@ class ModelConfig:
 
   def __post_init__(self):
     sizes = list(self.graph_sizes)
-    rises = sizes == sorted(set(sizes)) and min(sizes, default=0) > 0
-    if not rises or sizes[-1] != data.MAX_FACTS:
+    is_rising = sizes == sorted(set(sizes)) and min(sizes, default=0) > 0
+    if not is_rising or sizes[-1] != data.MAX_FACTS:
       raise UserError(
-        f'config.model.graph_sizes={tuple(sizes)}: numbers that rise to'
-        f' {data.MAX_FACTS} expected'
+        f'config.model.graph_sizes={tuple(sizes)}: expected positive numbers in'
+        f' rising order, the last one {data.MAX_FACTS}'
       )
 
 
 class BabiNetwork(nnx.Module):
-  """Encodes facts and question, passes messages, answers at every step."""
+  """Encodes facts and question, passes messages, and answers at each step."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     width, sentence_width = config.width, config.sentence_width
@@ -93,7 +100,7 @@ class BabiNetwork(nnx.Module):
     self.question_lstm = layers.LSTM(sentence_width, rngs=rngs)
     forget = slice(2 * sentence_width, 3 * sentence_width)
     first, last = config.forget_biases
-    for lstm in self.fact_lstm, self.question_lstm:  # which add 1 themselves
+    for lstm in self.fact_lstm, self.question_lstm:  # the LSTM adds 1
       biases = jnp.linspace(first, last, sentence_width) - 1
       lstm.bias[...] = lstm.bias[...].at[forget].set(biases)
     if config.tied_start:
@@ -131,14 +138,14 @@ class BabiNetwork(nnx.Module):
     *,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B V']:
-    """Returns the logits of every step.
+    """Return the logits after each step.
 
     Args:
-      facts: indices of words, 0 where there is none; oldest first, then rows of
-        0 for no fact.
-      question: the same.
+      facts: word indices, oldest fact first. Sentences are padded with 0, and
+        stories with rows of 0.
+      question: word indices, padded with 0.
       offset: position of the oldest fact, below `num_offsets`.
-      key: for dropout; None: without.
+      key: key for dropout. None disables dropout.
     """
     sums = self._read(lambda states: states.sum(2), facts, question, offset)
     return self.output(sums, key).astype(jnp.float32)
@@ -151,21 +158,21 @@ class BabiNetwork(nnx.Module):
     *,
     key: jax.Array | None = None,
   ) -> tuple[Float[Array, 'T B V'], Float[Array, 'T B N']]:
-    """As called, and the logits of whether each fact supports the answer.
+    """Return logits of the answer, and of whether each fact supports it.
 
-    Only with a `support_loss`; those of absent facts mean nothing.
+    Requires a `support_loss`. The logits of padding are arbitrary.
     """
 
     def read(states):
       support = self.support_output(states)[..., 0].astype(jnp.float32)
-      rest = facts.shape[1] - support.shape[2]  # alike, whatever the graph
+      rest = facts.shape[1] - support.shape[2]  # graphs differ in size
       return states.sum(2), jnp.pad(support, ((0, 0), (0, 0), (0, rest)))
 
     sums, support = self._read(read, facts, question, offset)
     return self.output(sums, key).astype(jnp.float32), support
 
   def _read(self, read, facts, question, offset):
-    """`read(states)`, on the smallest graph that holds the batch's facts."""
+    """Return read(states), computed on the smallest graph for the batch."""
     sizes = self.graph_sizes
     num_facts = (facts > 0).any(-1).sum(-1).max()
 
@@ -175,11 +182,12 @@ class BabiNetwork(nnx.Module):
     if len(sizes) == 1:
       return run(facts.shape[1])()
     index = (num_facts > jnp.array(sizes)).sum()
-    # Else the backward pass would store what all of the graphs have to.
+    # Without checkpoints, the backward pass would store the residuals of all
+    # graphs.
     return jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
 
   def _states(self, facts, question, offset) -> Float[Array, 'T B N D']:
-    """The states of the facts after each step; 0 where there is none."""
+    """Return the fact states after each step; those of padding are 0."""
     batch, num_nodes, _ = facts.shape
     exists = (facts > 0).any(-1)
     asked = encode(self.question_lstm, self.embedding[...], question)
@@ -206,7 +214,13 @@ def encode(
   embedding: Float[Array, 'V E'],
   words: Int[Array, '... L'],
 ) -> Float[Array, '... E']:
-  """The LSTM's state after the last word of each sentence; words 0 are none."""
+  """Return the LSTM state after the last word of each sentence.
+
+  Args:
+    lstm: the sentence LSTM.
+    embedding: word embeddings.
+    words: word indices, padded with 0.
+  """
   from_word = lstm.kernel[...][: embedding.shape[1]]
   table = embedding @ from_word + lstm.bias[...]
   start = lstm.zeros(*words.shape[:-1])

@@ -1,4 +1,4 @@
-"""bAbI's figure: the error of each task, after each step."""
+"""Plots the error of each bAbI task after each step."""
 
 from collections.abc import Sequence
 
@@ -13,12 +13,12 @@ from core import plots
 def error_by_task(
   errors: Sequence[Sequence[float]], tasks: Sequence[int], failed_above: float
 ) -> Figure:
-  """Plots bars: tasks in groups, a bar for each step.
+  """Plot a group of bars for each task, with one bar per step.
 
   Args:
-    errors: [T, tasks], shares.
-    tasks: their numbers.
-    failed_above: the error above which a task counts as failed, a dashed line.
+    errors: share of wrong answers, [T, tasks].
+    tasks: numbers of the tasks.
+    failed_above: error above which a task counts as failed; a dashed line.
   """
   width = 0.8 / len(errors)
   figure = Figure(figsize=(8.0, 3.2))
@@ -31,9 +31,16 @@ def error_by_task(
       color=plots.PALETTE[row % len(plots.PALETTE)],
       label=f'{row + 1} step{"s" if row else ""}',
     )
-  axes.axhline(failed_above, color=plots.MUTED, lw=1, dashes=(4, 3))
-  axes.set_title('Wrong answers, by task')
+  axes.axhline(
+    failed_above,
+    color=plots.MUTED,
+    lw=1,
+    dashes=(4, 3),
+    label=f'failed above {failed_above:.0%}',
+  )
+  axes.set_title('Error of each bAbI task')
   axes.set_xlabel('task')
+  axes.set_ylabel('wrong answers (%)')
   axes.set_xticks(tasks)
   axes.set_ylim(bottom=0)
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(1))

@@ -1,9 +1,12 @@
-"""bAbI as a task: questions drawn by task, answered after every step."""
+"""The bAbI task: draws questions, and reads an answer after every step.
+
+Axes: B batch, T steps.
+"""
 
 import dataclasses
 import functools
 import typing
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,34 +19,34 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn.babi import builder, data, plots, renaming
+from rrn.babi import augmentation, builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
+from rrn.predict import Problem, answer_problems
 
-FAILED_ABOVE = 0.05  # error of a task
+FAILED_ABOVE = 0.05  # a task with a higher error counts as failed
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 
 
 @jax.tree_util.register_dataclass
-@typing.no_type_check  # JAX maps its fields to what it likes
+@typing.no_type_check  # JAX replaces the fields by values of other types
 @dataclasses.dataclass(frozen=True)
 class FailedTasks(Metric):
-  """How many tasks fail; sums wrong answers and questions of each task."""
+  """Counts failed tasks, from the wrong answers and questions of each task."""
 
   def result(self) -> jax.Array:
-    """The number of tasks above `FAILED_ABOVE`."""
+    """Return the number of tasks whose error exceeds `FAILED_ABOVE`."""
     return (self.total / self.weight > FAILED_ABOVE).sum(-1)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'BabiTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return BabiTask(config)
 
 
 class BabiTask:
-  """Palm et al. 2018, section 3.1. Implements `core.task.Task`."""
+  """Implements `core.task.Task` for bAbI (Palm et al. 2018, section 3.1)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
@@ -52,24 +55,22 @@ class BabiTask:
     self.evals = config.evals
     self.microbatch = config.microbatch
     self.dtype = jnp.dtype(config.dtype)
-    weights = self.data.task_weights
-    right = len(weights) == len(self.tasks) and min(weights) >= 0 < max(weights)
-    if weights and not right:
-      raise UserError(
-        f'config.data.task_weights={weights}: a weight of each of the'
-        f' {len(self.tasks)} tasks expected, none below 0, not all 0; or ()'
-      )
+    _check_weights(self.data.task_weights, len(self.tasks))
 
   def make_model(self, rngs: nnx.Rngs) -> BabiNetwork:
-    """Builds the network."""
+    """Build the network."""
     return BabiNetwork(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Encoded questions [rows, ...], and each task's 'first' row and 'count'.
+    """Return the encoded questions of a split, sorted by task.
 
-    Columns are 'facts', 'question', 'answer' and 'supports', as `data.encode`
-    makes them; those of a task are sorted by the number of facts. 'end' is the
-    row after the task's last question with no more facts than this one has.
+    Within a task, questions are sorted by their number of facts.
+
+    Returns:
+      Columns of `data.encode`: 'facts', 'question', 'answer', and 'supports'.
+      'end' is the row after the last question of the same task that has no more
+      facts. For each task, 'first' is its first row and 'count' is its number
+      of questions.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
     order = np.lexsort((columns['num_facts'], columns['task']))
@@ -95,7 +96,7 @@ class BabiTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws tasks, a question of each, and the position of its first fact."""
+    """Draw tasks, one question of each, and the position of its first fact."""
     task_key, row_key, offset_key, name_key = jax.random.split(key, 4)
     weights = np.array(self.data.task_weights)
     task = jax.random.choice(
@@ -113,14 +114,17 @@ class BabiTask:
       name: arrays[name][row].astype(jnp.int32)
       for name in ('facts', 'question', 'answer')
     }
-    if self.data.renaming:
-      batch = renaming.rename(name_key, jnp.array(self.tasks)[task], batch)
+    if self.data.augmentation:
+      batch = augmentation.rename_words(
+        name_key, jnp.array(self.tasks)[task], batch
+      )
     batch['supports'] = arrays['supports'][row]
     batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
-    # Stories of like size into one micro-batch, which `core.step` takes from
-    # all devices: every n-th example, n being the number of micro-batches.
+    # Stories of similar size form a micro-batch, which then runs on a small
+    # graph. `core.step` assigns every n-th example to the same micro-batch,
+    # where n is the number of micro-batches.
     groups = size // (self.microbatch * jax.device_count() or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
@@ -131,10 +135,10 @@ class BabiTask:
   def loss(
     self, model: BabiNetwork, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy of the answers, averaged over steps and questions.
+    """Return the cross-entropy, averaged over steps and questions.
 
-    With a `support_loss` (ours), that of which facts support the answer, summed
-    over the facts, is added.
+    `support_loss` (ours) weights an additional cross-entropy, summed over the
+    facts: whether each fact supports the answer.
     """
     story = batch['facts'], batch['question'], batch['offset']
     weight, metrics = self.model_config.support_loss, {}
@@ -142,25 +146,26 @@ class BabiTask:
       logits, support = model.find_support(*story, key=key)
       exists = (batch['facts'] > 0).any(-1)
       losses = optax.sigmoid_binary_cross_entropy(support, batch['supports'])
-      of_support = weight * jnp.where(exists, losses, 0).sum(-1).mean()
+      support_loss = weight * jnp.where(exists, losses, 0).sum(-1).mean()
       right = ((support[-1] > 0) == batch['supports']) | ~exists
       metrics['support'] = Metric.mean(right.all(-1))
     else:
-      logits, of_support = model(*story, key=key), 0.0
+      logits, support_loss = model(*story, key=key), 0.0
     losses = layers.cross_entropy(logits, batch['answer'])
-    return losses.mean() + of_support, metrics | {
+    return losses.mean() + support_loss, metrics | {
       'last_loss': Metric.mean(losses[-1]),
       'error': Metric.mean(logits[-1].argmax(-1) != batch['answer']),
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' (every split's last word) by eval."""
+    """Return 'validation', used in training, and 'test', for `--mode=eval`."""
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """All questions, few facts first, each with an offset drawn once for all.
+    """Return all questions of a split, those with few facts first.
 
-    The mean over questions by 'task_weight' is the mean over tasks.
+    The offset of a question is drawn once and is the same in every evaluation.
+    The mean over questions, weighted by 'task_weight', is the mean over tasks.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
     rng = np.random.default_rng(_OFFSET_SEEDS[split])
@@ -180,12 +185,12 @@ class BabiTask:
     }
 
   def _measure(self, model: BabiNetwork, batch: Batch) -> Metrics:
-    """Errors by step and task, their mean over tasks, and failed tasks."""
+    """Measure errors by step and task, their mean, and the failed tasks."""
     logits = model(batch['facts'], batch['question'], batch['offset'])
     wrong = logits.argmax(-1) != batch['answer']  # [T, B]
     weight = batch['weight']
     is_task = batch['task'][:, None] == np.array(self.tasks)
-    # Several questions are about one story.
+    # Questions about the same story are not independent.
     mean = functools.partial(Metric.mean, is_independent=False)
     by_task = mean(
       wrong[:, :, None], is_task * weight[:, None], axis=1
@@ -208,7 +213,7 @@ class BabiTask:
   def figures(
     self, values: Mapping[str, Any], model: BabiNetwork | None = None
   ) -> dict[str, Figure]:
-    """The error of each task, after each step."""
+    """Plot the error of each task after each step."""
     del model
     return {
       name.replace('/', '_'): plots.error_by_task(
@@ -221,11 +226,21 @@ class BabiTask:
   def predict(
     self, model: BabiNetwork, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers the questions of stories in bAbI's format; '' for other lines.
+    """Answer the questions of stories in bAbI's format, see `data.Story`.
 
-    A line that cannot be read is left out of its story, or starts a new one by
-    its number.
+    Answers are scored where the input has an answer.
+
+    Yields:
+      For each line the answer to its question, '' if it has no question, or the
+      UserError that says why it was not answered.
     """
+    problems = map(_encode, data.read_stories(lines))
+    return answer_problems(
+      problems, self._make_solver(model), names=list(data.vocabulary())
+    )
+
+  def _make_solver(self, model: BabiNetwork) -> Callable:
+    """Return a function from encoded questions to the answers' indices [B]."""
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -233,45 +248,59 @@ class BabiTask:
       facts, question = (
         columns[name].astype(int) for name in ('facts', 'question')
       )
-      # The middle positions have seen the most facts.
+      # Training covers positions in the middle most often.
       offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
       logits = nnx.merge(graphdef, params)(facts, question, offset)
       return logits[-1].argmax(-1)
 
-    story, words = data.Story(), list(data.vocabulary())
+    return functools.partial(solve, params)
 
-    def parse(line):
-      if line.strip() and (question := story.read(line)):
-        return {name: x[0] for name, x in data.encode([question]).items()}
-      return None
 
-    for word in answer_lines(
-      lines, parse=parse, solve=functools.partial(solve, params)
-    ):
-      if word is None:
-        yield ''
-      else:
-        yield word if isinstance(word, UserError) else words[word]
+def _encode(question: data.Question | UserError | None) -> Problem:
+  if not isinstance(question, data.Question):
+    return question
+  columns = data.encode([question])
+  problem = {name: columns[name][0] for name in ('facts', 'question')}
+  is_known = bool(question.answer)
+  answer = columns['answer'][0].astype(np.int32) if is_known else -1
+  return problem | {'answer': np.array(answer, np.int32)}
+
+
+def _check_weights(weights: Sequence[float], num_tasks: int):
+  """Raise UserError unless `weights` is empty or weights all tasks."""
+  if not weights:
+    return
+  if len(weights) != num_tasks or min(weights) < 0 or max(weights) <= 0:
+    raise UserError(
+      f'config.data.task_weights={tuple(weights)}: expected a weight for each'
+      f' of the {num_tasks} tasks, at least 0 and not all 0, or () to draw all'
+      ' tasks equally often'
+    )
 
 
 def share_of_questions(
   step: jax.Array, curriculum: Sequence[int | float]
 ) -> jax.Array:
-  """The share of each task's questions that is asked at a step (ours).
+  """Return the share of each task's questions that is drawn at a step (ours).
 
-  Questions with the fewest facts come first, and with one all that have as many
-  facts. A curriculum is (first, last, share): `share` of them until update
-  `first`, all of them from update `last`, and linearly more between; (): none,
-  as in the paper.
+  The questions with the fewest facts come first. Questions of one task with the
+  same number of facts are always drawn together.
+
+  Args:
+    step: number of completed updates.
+    curriculum: (first, last, share): draw `share` of the questions until update
+      `first`, all of them from update `last` on, and a linearly growing share
+      in between. () disables the curriculum, as in the paper.
   """
   if not curriculum:
     return jnp.ones(())
   is_known = len(curriculum) == 3 and curriculum[0] < curriculum[1]
   if not is_known or not 0 < curriculum[2] <= 1:
     raise UserError(
-      f'config.data.curriculum={tuple(curriculum)}: its first update, its last'
-      ' and the share of questions at the first, in (0, 1], expected'
+      f'config.data.curriculum={tuple(curriculum)}: expected (first update,'
+      ' last update, share of questions at first), where the first update is'
+      ' before the last and the share is above 0 and at most 1'
     )
   first, last, share = curriculum
-  done = jnp.clip((step - first) / (last - first), 0, 1)
-  return share + (1 - share) * done
+  progress = jnp.clip((step - first) / (last - first), 0, 1)
+  return share + (1 - share) * progress

@@ -1,12 +1,13 @@
-"""Pretty-CLEVR in NumPy: names, scenes as text, and questions answered plainly.
+"""Parse and answer Pretty-CLEVR questions with NumPy.
 
-A scene has eight objects, one of each shape and one of each colour: object k
-has shape k. A question names an object by its colour or its shape, the anchor,
-and a number of jumps; each jump goes to the nearest object not yet visited.
-The answer is the object reached: its shape if the anchor is a colour, its
-colour if the anchor is a shape.
+A scene has eight objects with different shapes and different colors; object k
+has shape k. A question names one object, the anchor, by its color or its shape,
+and a number of jumps. Each jump leads to the nearest object that has not been
+visited yet. The answer describes the object at the end: by its shape if the
+anchor is a color, by its color if the anchor is a shape.
 
-Symbols: 0 to 7 are the colours, 8 to 15 the shapes.
+Positions lie in the unit square, 0 to 1, with y pointing up. Symbols 0 to 7 are
+the colors, and 8 to 15 the shapes.
 """
 
 import json
@@ -15,8 +16,8 @@ import numpy as np
 
 from core.errors import UserError
 
-# matplotlib's 'b g r c m y k gray' and 'o v ^ < > s P X', in the paper's order.
-COLOURS = (
+# In the paper's order: matplotlib's 'b g r c m y k gray' and 'o v ^ < > s P X'.
+COLORS = (
   'blue',
   'green',
   'red',
@@ -36,86 +37,112 @@ SHAPES = (
   'plus',
   'cross',
 )
-SYMBOLS = COLOURS + SHAPES
+SYMBOLS = COLORS + SHAPES
 NUM_OBJECTS = 8
 MAX_JUMPS = NUM_OBJECTS - 1
 MIN_DISTANCE = 0.1  # between any two objects of a scene
 
-_EXAMPLE = '{"objects": [{"x": 0.1, "y": 0.9, "colour": "red", "shape":'
-_EXAMPLE += ' "circle"}, ...], "question": ["red", 3]}'
+_EXAMPLE = (
+  '{"objects": [{"x": 0.1, "y": 0.9, "color": "red", "shape": "circle"}, ...],'
+  ' "question": ["red", 3]}'
+)
 
 
-def answer(positions, colours, anchor, jumps) -> int:
-  """Answers one question, as the module says.
+def answer(positions, colors, anchor, jumps) -> int:
+  """Answer one question by the rules of the module.
 
   Args:
-    positions: [8, 2].
-    colours: [8], the colour of each object.
-    anchor: a symbol.
-    jumps: 0 to 7.
+    positions: coordinates of the objects, [8, 2].
+    colors: color of each object, [8].
+    anchor: symbol of the anchor.
+    jumps: number of jumps, 0 to 7.
 
   Returns:
-    A symbol.
+    The symbol of the answer.
   """
-  is_colour = anchor < NUM_OBJECTS
-  here = list(colours).index(anchor) if is_colour else anchor - NUM_OBJECTS
+  is_color = anchor < NUM_OBJECTS
+  here = list(colors).index(anchor) if is_color else anchor - NUM_OBJECTS
   left = set(range(NUM_OBJECTS)) - {here}
   for _ in range(jumps):
     here = min(left, key=lambda k: np.hypot(*(positions[k] - positions[here])))
     left.remove(here)
-  return NUM_OBJECTS + here if is_colour else int(colours[here])
+  return NUM_OBJECTS + here if is_color else int(colors[here])
 
 
 def parse(line: str) -> dict[str, np.ndarray]:
-  """Reads a scene and a question from one line of JSON.
+  """Parse a scene and a question from one line of JSON.
 
-  The objects may come in any order; they may lie closer than `MIN_DISTANCE`
-  and outside the unit square.
+  The objects may come in any order and may be closer than `MIN_DISTANCE`.
 
   Returns:
-    'positions' float32 [8, 2] and 'colours' int32 [8], objects sorted by shape;
-    'anchor' and 'jumps', int32 scalars.
+    'positions' float32 [8, 2] and 'colors' int32 [8], sorted by shape; 'anchor'
+    and 'jumps', int32 scalars; and 'answer', an int32 scalar: the symbol that
+    the line gives as "answer", or else the one that the rules give.
 
   Raises:
-    UserError: it is no such line; the text says what is wrong.
+    UserError: the line does not describe a scene and a question.
   """
   try:
     scene = json.loads(line)
   except (ValueError, RecursionError) as error:
-    raise UserError(f'no JSON ({error}); expected {_EXAMPLE}') from None
+    raise UserError(f'not JSON ({error}); expected {_EXAMPLE}') from None
   if not isinstance(scene, dict) or not {'objects', 'question'} <= set(scene):
     raise UserError(f'expected {_EXAMPLE}')
   objects = scene['objects']
   if not isinstance(objects, list) or len(objects) != NUM_OBJECTS:
-    found = len(objects) if isinstance(objects, list) else 'no list'
-    raise UserError(f'"objects": {NUM_OBJECTS} expected, {found} found')
+    found = (
+      f'{len(objects)} objects' if isinstance(objects, list) else 'no list'
+    )
+    raise UserError(
+      f'"objects" has {found}; expected a list of {NUM_OBJECTS} objects, one of'
+      ' each shape'
+    )
   positions = np.empty((NUM_OBJECTS, 2), np.float32)
-  colours = np.full(NUM_OBJECTS, -1, np.int32)
+  colors = np.full(NUM_OBJECTS, -1, np.int32)
   for number, item in enumerate(objects, start=1):
     place = f'object {number}'
     if not isinstance(item, dict):
-      raise UserError(f'{place}: expected as in {_EXAMPLE}')
+      raise UserError(f'{place} is not an object; expected {_EXAMPLE}')
     shape = _index(item.get('shape'), SHAPES, f'{place}: shape')
-    colour = _index(item.get('colour'), COLOURS, f'{place}: colour')
-    if colours[shape] >= 0:
-      raise UserError(f'{place}: a second {SHAPES[shape]}')
-    if colour in colours:
-      raise UserError(f'{place}: a second {COLOURS[colour]} object')
-    colours[shape] = colour
+    name = item.get('color', item.get('colour'))
+    color = _index(name, COLORS, f'{place}: color')
+    if colors[shape] >= 0:
+      raise UserError(
+        f'{place} is a second {SHAPES[shape]}; expected eight different shapes'
+      )
+    if color in colors:
+      raise UserError(
+        f'{place} is a second {COLORS[color]} object; expected eight different'
+        ' colors'
+      )
+    colors[shape] = color
     positions[shape] = [_coordinate(item.get(c), c, place) for c in 'xy']
+  question = _parse_question(scene['question'])
+  expected = answer(positions, colors, **question)
+  if 'answer' in scene:
+    names = SHAPES if question['anchor'] < NUM_OBJECTS else COLORS
+    _index(scene['answer'], names, '"answer"')
+    expected = SYMBOLS.index(scene['answer'])
   return {
     'positions': positions,
-    'colours': colours,
-    **_parse_question(scene['question']),
+    'colors': colors,
+    **question,
+    'answer': np.array(expected, np.int32),
   }
 
 
 def _parse_question(question) -> dict[str, np.ndarray]:
   if not isinstance(question, list) or len(question) != 2:
-    raise UserError('"question": expected as in ["red", 3]')
+    raise UserError(
+      f'"question" is {str(question)[:40]}; expected an anchor and a number of'
+      ' jumps, such as ["red", 3]'
+    )
   anchor, jumps = question
   if type(jumps) is not int or not 0 <= jumps <= MAX_JUMPS:
-    raise UserError(f'"question": 0 to {MAX_JUMPS} jumps expected, not {jumps}')
+    raise UserError(
+      f'"question" has {str(jumps)[:40]} jumps; expected a whole number from 0'
+      f' to {MAX_JUMPS}'
+    )
   return {
     'anchor': np.array(_index(anchor, SYMBOLS, '"question": anchor'), np.int32),
     'jumps': np.array(jumps, np.int32),
@@ -124,12 +151,18 @@ def _parse_question(question) -> dict[str, np.ndarray]:
 
 def _index(name, names: tuple[str, ...], what: str) -> int:
   if name not in names:
-    raise UserError(f'{what} {name!r} is none of {", ".join(names)}')
+    raise UserError(
+      f'{what} is {repr(name)[:40]}; expected one of {", ".join(names)}'
+    )
   return names.index(name)
 
 
 def _coordinate(value, name: str, place: str) -> float:
   is_number = isinstance(value, int | float) and not isinstance(value, bool)
-  if not is_number or not abs(value) < 1e3:  # false for NaN as well
-    raise UserError(f'{place}: {name} is {value!r}; a number expected')
-  return value
+  if not is_number or not 0 <= value <= 1:  # also rejects NaN
+    raise UserError(
+      f'{place}: {name} is {repr(value)[:40]}; expected a number from 0 to 1:'
+      ' divide pixels by the longer side of the picture, and replace'
+      ' coordinates from -1 to 1 by (x + 1) / 2'
+    )
+  return float(value)

@@ -1,10 +1,10 @@
-"""The networks that answer Pretty-CLEVR's questions (Palm et al. 2018, 3.3).
+"""Networks for Pretty-CLEVR (Palm et al. 2018, section 3.3).
 
-A recurrent relational network whose nodes are the objects; the relation
-network, which is one step of it; a plain MLP; and, for pictures, the first with
-a convolutional encoder whose 4 x 4 cells are the nodes.
+The nodes of the recurrent relational network are the objects. The baselines are
+the relation network, which runs one step, and an MLP. For pictures, the nodes
+are the 4 x 4 cells of a convolutional encoder.
 
-Axes: B scenes, Q questions about each, T steps, N nodes, K neighbours, M cells
+Axes: B scenes, Q questions about each, T steps, N nodes, K neighbors, M cells
 of a picture, F features, C classes (the 16 symbols).
 """
 
@@ -20,33 +20,34 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import UserError
-from rrn import answer
+from rrn import graph_readout
 from rrn.pretty_clevr import data, render
 
 _SYMBOLS, _OBJECTS = len(data.SYMBOLS), data.NUM_OBJECTS
 _QUESTION = _SYMBOLS + data.MAX_JUMPS + 1
 _NUM_CONVOLUTIONS = 5
-_GRID = render.SIZE // 2**_NUM_CONVOLUTIONS  # cells a side that they leave
+_GRID = render.SIZE // 2**_NUM_CONVOLUTIONS  # cells per side
 _he = nnx.initializers.he_normal()
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are the paper's.
+  """Settings of the network; the defaults are the paper's.
 
   Attributes:
-    network: 'recurrent_relational_network'; 'relation_network', the same with
-      one step; or 'mlp'.
-    num_steps: message passing steps in training; the other networks have one.
-    width: of messages and states.
-    dropout: rate before the last layer.
-    distance_scale: of the message function's first weights of the distance at
-      initialisation (ours), without pixels: distances are small, and seen late,
-      beside one-hot features.
-    pixels: see pictures in place of positions, colours and shapes.
-    conv_widths: of the five layers of the encoder of pictures.
-    object_loss: weight of an auxiliary loss (ours) of pixels, see
-      `PixelNetwork.object_loss`; 0: the paper's loss alone.
+    network: 'recurrent_relational_network', 'relation_network' (the same
+      network with one step), or 'mlp'.
+    num_steps: number of message passing steps in training; 1 for the baselines.
+    width: width of messages and states.
+    dropout: dropout rate before the last layer.
+    distance_scale: factor of the initial weights of the distance in the message
+      function (ours), without pixels. Distances are small compared with one-hot
+      features, and the network learns to use them late.
+    pixels: whether the input is a picture instead of positions, colors, and
+      shapes.
+    conv_widths: widths of the five layers of the picture encoder.
+    object_loss: weight of an auxiliary loss for pictures (ours), see
+      `PixelNetwork.object_loss`. 0 selects the paper's loss.
   """
 
   network: str = 'recurrent_relational_network'
@@ -61,26 +62,27 @@ class ModelConfig:
   def __post_init__(self):
     if self.network in ('relation_network', 'mlp') and self.num_steps != 1:
       raise UserError(
-        f'config.model.network={self.network} has one step: ask for it by'
+        f'config.model.network={self.network} has one step, but'
+        f' config.model.num_steps={self.num_steps}; use'
         f' --config=configs/rrn/pretty_clevr.py:network={self.network}'
       )
     if self.object_loss and not self.pixels:
       raise UserError(
-        f'config.model.object_loss={self.object_loss}: of pixels, ask for them'
-        ' by --config=configs/rrn/pretty_clevr.py:pixels; else 0 expected'
+        f'config.model.object_loss={self.object_loss} needs pictures; set it to'
+        ' 0, or use --config=configs/rrn/pretty_clevr.py:pixels'
       )
     if len(self.conv_widths) != _NUM_CONVOLUTIONS:
       raise UserError(
-        f'config.model.conv_widths={tuple(self.conv_widths)}:'
-        f' {_NUM_CONVOLUTIONS} numbers expected'
+        f'config.model.conv_widths={tuple(self.conv_widths)}: expected'
+        f' {_NUM_CONVOLUTIONS} numbers'
       )
 
 
 def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
-  """Builds the network that the config names.
+  """Build the network that the config selects.
 
   Raises:
-    UserError: there is none.
+    UserError: `config.network` is unknown.
   """
   if config.network == 'mlp' and not config.pixels:
     return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
@@ -88,45 +90,51 @@ def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
     kind = PixelNetwork if config.pixels else StateNetwork
     return kind(config, dtype=dtype, rngs=rngs)
   raise UserError(
-    f'config.model.network={config.network!r}: recurrent_relational_network,'
-    ' relation_network or, without pixels, mlp expected'
+    f'config.model.network={config.network!r} is unknown; expected'
+    ' recurrent_relational_network, relation_network, or, without pixels, mlp'
   )
 
 
 class StateNetwork(nnx.Module):
-  """Objects are nodes, and the distance between two is their edges' feature."""
+  """A network whose nodes are objects and whose edges have their distance."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     self.answer = _make_answer_network(
       config, 2 + 2 * _OBJECTS, _OBJECTS, dtype=dtype, rngs=rngs
     )
     first = self.answer.network.message.layers[0].kernel
-    of_distance = slice(2 * config.width, None)
-    first[...] = first[...].at[of_distance].multiply(config.distance_scale)
+    rows = slice(2 * config.width, None)  # the weights of the distance
+    first[...] = first[...].at[rows].multiply(config.distance_scale)
 
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """Returns the logits of each step; `key`: for dropout, None: without.
+    """Return the logits after each step.
 
-    Object k has shape k.
+    Args:
+      positions: coordinates of the objects; object k has shape k.
+      colors: color of each object.
+      anchors: symbol of the anchor of each question.
+      jumps: number of jumps of each question.
+      num_steps: number of steps T.
+      key: key for dropout. None disables dropout.
     """
     edges = _distances(positions, self.answer.graph.senders)
     edges = jnp.repeat(edges, anchors.shape[1], axis=0)
-    nodes = _ask(_describe(positions, colours), anchors, jumps)
+    nodes = _ask(_describe(positions, colors), anchors, jumps)
     logits = self.answer(nodes, num_steps=num_steps, edges=edges, key=key)
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
 
 
 class MultilayerPerceptron(nnx.Module):
-  """The paper's MLP, of all objects, their distances and the question."""
+  """The paper's MLP of all objects, their distances, and the question."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     inputs = _OBJECTS * (2 + 3 * _OBJECTS) + _QUESTION
@@ -140,17 +148,17 @@ class MultilayerPerceptron(nnx.Module):
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """As `StateNetwork`, with the same logits at every step."""
+    """Return the logits of `StateNetwork`, which are equal at every step."""
     everyone = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
     distances = _distances(positions, everyone)
-    objects = [_describe(positions, colours), distances[..., 0]]
+    objects = [_describe(positions, colors), distances[..., 0]]
     scene = jnp.concatenate(objects, -1).reshape(len(positions), 1, -1)
     logits = self.mlp(_ask(scene, anchors, jumps)[:, 0], key)
     logits = logits.reshape(*anchors.shape, _SYMBOLS).astype(jnp.float32)
@@ -158,7 +166,7 @@ class MultilayerPerceptron(nnx.Module):
 
 
 class PixelNetwork(nnx.Module):
-  """The cells of a picture are nodes, told where they are."""
+  """A network whose nodes are the cells of a picture and their positions."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     widths = config.conv_widths
@@ -171,7 +179,7 @@ class PixelNetwork(nnx.Module):
     self.answer = _make_answer_network(
       config, widths[-1] + 2, _GRID**2, dtype=dtype, rngs=rngs
     )
-    # Else the states of 16 nodes would explode with the steps.
+    # Otherwise the states of 16 nodes grow exponentially with the steps.
     last = self.answer.network.message.layers[-1].kernel
     last[...] = last[...] / _GRID**2
     if config.object_loss:
@@ -182,22 +190,25 @@ class PixelNetwork(nnx.Module):
   def __call__(
     self,
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
     anchors: Int[Array, 'B Q'],
     jumps: Int[Array, 'B Q'],
     *,
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """As `StateNetwork`, of the picture of the scene."""
-    cells = self.encode(positions, colours)
+    """Return the logits after each step, from the picture of the scene.
+
+    `StateNetwork` describes the arguments.
+    """
+    cells = self.encode(positions, colors)
     return self.answer_from(cells, anchors, jumps, num_steps=num_steps, key=key)
 
   def encode(
-    self, positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+    self, positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
   ) -> Float[Array, 'B M F']:
-    """What the encoder makes of each cell, row by row from the top."""
-    x = 1 - render.render(positions, colours)  # what is empty is 0
+    """Return the features of each cell, row by row from the top."""
+    x = 1 - render.render(positions, colors)  # the background is 0
     for layer in self.encoder:
       x = jax.nn.relu(layer(x))
     return x.reshape(len(x), _GRID**2, -1).astype(jnp.float32)
@@ -211,7 +222,7 @@ class PixelNetwork(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """As called, of what `encode` returned."""
+    """Return the logits after each step, from the features of the cells."""
     middles = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
     places = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
     places = jnp.asarray(places, jnp.float32)
@@ -230,39 +241,40 @@ class PixelNetwork(nnx.Module):
     self,
     cells: Float[Array, 'B M F'],
     positions: Float[Array, 'B N 2'],
-    colours: Int[Array, 'B N'],
+    colors: Int[Array, 'B N'],
   ) -> tuple[Float[Array, ''], Float[Array, ' B']]:
-    """An auxiliary loss (ours): what each cell predicts of the objects in it.
+    """Return an auxiliary loss (ours): each cell predicts the objects in it.
 
-    It predicts which shapes have their middles in it, in nats, and of those the
-    colour, in nats, and where, as a squared distance in cells.
+    A cell predicts which shapes have their center in it (cross-entropy), and
+    for each of those the color (cross-entropy) and the position (squared
+    distance in cells).
 
     Returns:
-      The loss, as a mean over the objects, and the share of each scene's
-      objects whose cell predicts its shape and its colour.
+      The loss, a mean over objects, and for each scene the share of objects
+      whose cell predicts the right shape and color.
     """
     x = self.object_output(cells).astype(jnp.float32)
     x = x.reshape(*cells.shape[:2], _OBJECTS, -1)
-    shape, colour, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
+    shape, color, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
     place = (positions - render.LOW) / (render.HIGH - render.LOW) * _GRID
     place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
     corner = jnp.floor(place)
     cell = corner[..., 0] + _GRID * corner[..., 1]
     is_here = cell[:, None] == np.arange(_GRID**2)[:, None]  # [B, M, N]
-    colours = colours[:, None]
-    of_object = layers.cross_entropy(colour, colours)
-    of_object += jnp.square(offset - (place - corner)[:, None]).sum(-1)
+    colors = colors[:, None]
+    object_losses = layers.cross_entropy(color, colors)
+    object_losses += jnp.square(offset - (place - corner)[:, None]).sum(-1)
     losses = optax.sigmoid_binary_cross_entropy(shape, is_here)
-    losses += is_here * of_object
-    is_right = is_here & (shape > 0) & (colour.argmax(-1) == colours)
-    return losses.sum() / colours.size, is_right.sum((1, 2)) / _OBJECTS
+    losses += is_here * object_losses
+    is_right = is_here & (shape > 0) & (color.argmax(-1) == colors)
+    return losses.sum() / colors.size, is_right.sum((1, 2)) / _OBJECTS
 
 
 def _make_answer_network(
   config: ModelConfig, num_features: int, num_nodes: int, *, dtype, rngs
-) -> answer.AnswerNetwork:
-  """The paper's: every MLP has one ReLU layer, and there is no LSTM."""
-  return answer.AnswerNetwork(
+) -> graph_readout.GraphReadoutNetwork:
+  """Make the paper's network: one ReLU layer per MLP, and no LSTM."""
+  return graph_readout.GraphReadoutNetwork(
     num_features + _QUESTION,
     num_nodes,
     _SYMBOLS,
@@ -280,14 +292,14 @@ def _make_answer_network(
 
 
 def _describe(
-  positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+  positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
 ) -> Float[Array, 'B N F']:
-  """Position, one-hot colour and one-hot shape of each object."""
+  """Return the position, one-hot color, and one-hot shape of each object."""
   shapes = jnp.broadcast_to(
     jnp.eye(_OBJECTS), (len(positions), _OBJECTS, _OBJECTS)
   )
-  colours = jax.nn.one_hot(colours, _OBJECTS)
-  return jnp.concatenate([positions, colours, shapes], -1)
+  colors = jax.nn.one_hot(colors, _OBJECTS)
+  return jnp.concatenate([positions, colors, shapes], -1)
 
 
 def _ask(
@@ -295,7 +307,7 @@ def _ask(
   anchors: Int[Array, 'B Q'],
   jumps: Int[Array, 'B Q'],
 ) -> Float[Array, 'BQ N F2']:
-  """Appends each question, one-hot, to all nodes of its scene."""
+  """Append each question, one-hot, to all nodes of its scene."""
   question = jnp.concatenate(
     [
       jax.nn.one_hot(anchors, _SYMBOLS),
@@ -313,6 +325,6 @@ def _ask(
 def _distances(
   positions: Float[Array, 'B N 2'], senders: np.ndarray
 ) -> Float[Array, 'B N K 1']:
-  """How far each node's senders are from it."""
+  """Return the distance between each node and its senders."""
   gaps = positions[:, senders] - positions[:, :, None]
   return jnp.sqrt((gaps**2).sum(-1, keepdims=True))

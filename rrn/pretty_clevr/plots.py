@@ -1,4 +1,4 @@
-"""Pretty-CLEVR's figure: how accuracy falls with the number of jumps."""
+"""Plots the accuracy of Pretty-CLEVR by number of jumps and step."""
 
 from collections.abc import Sequence
 
@@ -12,11 +12,11 @@ from core import plots
 def accuracy_by_jumps(
   curve: Sequence[Sequence[float]], paper: Sequence[Sequence[float]]
 ) -> Figure:
-  """Plots the paper's Figure 2b: a line for each step of one network.
+  """Plot the paper's Figure 2b: a line for each step of one network.
 
   Args:
-    curve: [T, G], accuracy after each step for 0, 1, ... jumps.
-    paper: the same from the paper, drawn dashed; empty where it has none.
+    curve: accuracy after each step for 0, 1, ... jumps, [T, G].
+    paper: the paper's accuracies, [T, G], drawn as dashed lines; may be empty.
   """
   shares = np.asarray(curve, float)
   jumps = np.arange(shares.shape[1])
@@ -24,8 +24,10 @@ def accuracy_by_jumps(
   palette = plots.colours(names)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
-  axes.set_title('Accuracy' + ' (dashed: the paper)' * (len(paper) > 0))
-  axes.set_xlabel('jumps')
+  title = 'Accuracy after each step'
+  axes.set_title(f'{title} (dashed: paper)' if len(paper) else title)
+  axes.set_xlabel('number of jumps')
+  axes.set_ylabel('right answers (%)')
   plots.show_percent(axes)
   for name, share in zip(names, paper, strict=False):
     axes.plot(jumps, share, color=palette[name], lw=1, dashes=(4, 3), alpha=0.6)

@@ -1,11 +1,12 @@
-"""Draws scenes as matplotlib's `scatter` does with its defaults, on the device.
+"""Draw scenes like matplotlib's `scatter` with its defaults, on the device.
 
-Each of the eight markers is the set of points within half a line's width of a
-polygon or a disc, given by its signed distance, so that its border can be
-anti-aliased: a pixel's share is its distance from the border, clipped. (At this
-size matplotlib itself moves markers to whole pixels; we do not.)
+Each of the eight markers is the set of points within half a line width of a
+polygon or a disc, given by its signed distance. The opacity of a pixel is its
+clipped distance from the border, which anti-aliases the border. (At this size,
+matplotlib moves markers to whole pixels; this module does not.)
 
-Axes: B batch, N objects, H and W pixels. Lengths are in pixels, y upward.
+Axes: B batch, N objects, H and W pixels. Lengths are in pixels, and y points
+up.
 """
 
 import functools
@@ -15,12 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-SIZE = 128  # pixels a side
-LOW, HIGH = -0.1, 1.1  # of both axes of the picture
-_POINT = 100 / 72  # pixels, at matplotlib's 100 dots an inch
+SIZE = 128  # pixels per side
+LOW, HIGH = -0.1, 1.1  # limits of both axes
+_POINT = 100 / 72  # pixels, at matplotlib's 100 dots per inch
 MARKER = 6 * _POINT
-_LINE = 1.0 * _POINT  # the border's width, in the colour of the face
-_WINDOW = 16  # pixels a side that hold a marker, wherever it lies
+_LINE = 1.0 * _POINT  # width of the border, which has the marker's color
+_WINDOW = 16  # side in pixels of a square that holds any marker
 # matplotlib's b g r c m y k gray.
 RGB = np.array(
   [
@@ -38,22 +39,25 @@ RGB = np.array(
 
 
 def render(
-  positions: Float[Array, 'B N 2'], colours: Int[Array, 'B N']
+  positions: Float[Array, 'B N 2'], colors: Int[Array, 'B N']
 ) -> Float[Array, 'B H W 3']:
-  """Pictures of scenes on white, channels from 0 to 1; object k has shape k."""
-  scale = SIZE / (HIGH - LOW)
-  centres = (positions - LOW) * scale
-  paint = jax.nn.one_hot(colours, len(RGB)) @ RGB
+  """Return pictures of scenes on white, with channels from 0 to 1.
 
-  def draw(centres, paint):
-    image = jnp.ones((SIZE, SIZE, 3))  # its first row is the lowest
+  Object k has shape k.
+  """
+  scale = SIZE / (HIGH - LOW)
+  centers = (positions - LOW) * scale
+  paint = jax.nn.one_hot(colors, len(RGB)) @ RGB
+
+  def draw(centers, paint):
+    image = jnp.ones((SIZE, SIZE, 3))  # the first row is the bottom
     for k, distance in enumerate(_MARKERS):
-      # Only the window of pixels about a marker is touched.
-      corner = jnp.clip(centres[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
+      # A marker changes only a small window of pixels.
+      corner = jnp.clip(centers[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
       column, row = corner.astype(jnp.int32)
       x, y = (
-        start + 0.5 + jnp.arange(_WINDOW) - centre
-        for start, centre in zip((column, row), centres[k], strict=True)
+        start + 0.5 + jnp.arange(_WINDOW) - center
+        for start, center in zip((column, row), centers[k], strict=True)
       )
       share = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
       share = jnp.clip(share, 0, 1)[..., None]
@@ -63,7 +67,7 @@ def render(
       image = jax.lax.dynamic_update_slice(image, window, place)
     return image[::-1]
 
-  return jax.vmap(draw)(centres, paint)
+  return jax.vmap(draw)(centers, paint)
 
 
 def _disc(x, y):
@@ -82,19 +86,19 @@ def _plus(x, y):
 
 
 def _cross(x, y):
-  # A plus turned by 45 degrees, whose bars are 3 / sqrt(8) as long and thick.
+  # A plus rotated by 45 degrees and scaled by 3 / sqrt(8).
   scale, half = 3 / np.sqrt(8), np.sqrt(0.5)
   x, y = (x + y) * half / scale, (y - x) * half / scale
   return _plus(x, y) * scale
 
 
 def _triangle(x, y, *, turns: int):
-  """As high as wide; the tip is up, and turned left by quarter turns."""
+  """A triangle as high as wide: tip up, rotated left by quarter turns."""
   for _ in range(turns):
     x, y = y, -x
   x, half = jnp.abs(x), MARKER / 2
   base = jnp.hypot(jnp.maximum(x - half, 0), y + half)
-  # The side from (half, -half) to the tip (0, half), by where its foot falls.
+  # Distance to the side from (half, -half) to the tip (0, half).
   along = jnp.clip((half - x) + 2 * (y + half), 0, 5 * half) / 5
   side = jnp.hypot(x - half + along, y + half - 2 * along)
   is_inside = (y > -half) & (2 * x + y < half)
@@ -102,7 +106,7 @@ def _triangle(x, y, *, turns: int):
   return jnp.where(is_inside, -distance, distance)
 
 
-# In the order of `data.SHAPES`.
+# Signed distances, in the order of `data.SHAPES`.
 _MARKERS = (
   _disc,
   functools.partial(_triangle, turns=2),

@@ -1,6 +1,8 @@
-"""Scenes and questions as pure functions of a key, on the device.
+"""Draw scenes and questions on the device, as pure functions of a key.
 
-Axes: N objects, C candidates. See `rrn.pretty_clevr.data` for the rules.
+`rrn.pretty_clevr.data` defines scenes and answers.
+
+Axes: N objects, C candidates.
 """
 
 import jax
@@ -9,36 +11,40 @@ from jaxtyping import Array, Float, Int
 
 from rrn.pretty_clevr import data
 
-# Of the pools of scenes: scene i of a split is a function of (seed, i) alone.
-# No config.seed should be one of them.
+# Scene i of a split depends only on (seed, i). config.seed should differ from
+# these seeds.
 SEEDS = {'train': 711_028, 'validation': 711_029, 'test': 711_030}
 _CANDIDATES = 16
 
 
 def pool_key(split: str, index: Int[Array, '']) -> jax.Array:
-  """The key of a scene of a split's pool."""
+  """Return the key of one scene of a split."""
   return jax.random.fold_in(jax.random.key(SEEDS[split]), index)
 
 
 def draw(key: jax.Array) -> tuple[Float[Array, 'N 2'], Int[Array, ' N']]:
-  """Draws a scene: positions in the unit square, and colours by shape.
+  """Draw a scene: positions in the unit square, and the color of each shape.
 
-  Objects are placed one after the other, each uniformly where it is farther
-  than `MIN_DISTANCE` from those before: the first such one of 16 candidates. So
-  the distribution is that of rejection sampling, unless all 16 are refused;
-  then the first is taken. The objects before number k cover at most (k - 1)
-  pi / 100 of the square, so this happens in less than one of 3e10 scenes.
+  Objects are placed one after another, uniformly where the distance to all
+  earlier objects exceeds `MIN_DISTANCE`. An object takes the first of 16
+  candidates that satisfies this, which is rejection sampling unless all 16
+  fail; then it takes the first. The objects before object k exclude at most
+  (k - 1) pi / 100 of the square, so all 16 fail in less than one of 3e10
+  scenes.
   """
-  position_key, colour_key = jax.random.split(key)
+  position_key, color_key = jax.random.split(key)
   candidates = jax.random.uniform(
     position_key, (data.NUM_OBJECTS, _CANDIDATES, 2)
   )
-  colours = jax.random.permutation(colour_key, data.NUM_OBJECTS)
-  return place(candidates), colours
+  colors = jax.random.permutation(color_key, data.NUM_OBJECTS)
+  return place(candidates), colors
 
 
 def place(candidates: Float[Array, 'N C 2']) -> Float[Array, 'N 2']:
-  """Takes each object's first candidate that no earlier object refuses."""
+  """Return the first candidate of each object that no earlier object excludes.
+
+  If all are excluded, the first candidate is returned.
+  """
   count = len(candidates)
 
   def step(positions, k):
@@ -55,7 +61,10 @@ def place(candidates: Float[Array, 'N C 2']) -> Float[Array, 'N 2']:
 def tour(
   positions: Float[Array, 'N 2'], start: Int[Array, '']
 ) -> Int[Array, ' N']:
-  """The objects reached after 0, 1, ..., N - 1 jumps to the nearest new one."""
+  """Return the objects reached after 0, 1, ..., N - 1 jumps.
+
+  Each jump leads to the nearest object that has not been visited yet.
+  """
   objects = jnp.arange(len(positions))
 
   def jump(carry, _):
@@ -71,20 +80,20 @@ def tour(
 
 def answer(
   positions: Float[Array, 'N 2'],
-  colours: Int[Array, ' N'],
+  colors: Int[Array, ' N'],
   anchor: Int[Array, ''],
   jumps: Int[Array, ''],
 ) -> Int[Array, '']:
-  """The symbol that answers a question."""
+  """Return the symbol that answers a question."""
   count = data.NUM_OBJECTS
-  is_colour = anchor < count
-  start = jnp.where(is_colour, (colours == anchor).argmax(), anchor - count)
+  is_color = anchor < count
+  start = jnp.where(is_color, (colors == anchor).argmax(), anchor - count)
   reached = tour(positions, start)[jumps]
-  return jnp.where(is_colour, count + reached, colours[reached])
+  return jnp.where(is_color, count + reached, colors[reached])
 
 
 def all_questions() -> tuple[Int[Array, '128'], Int[Array, '128']]:
-  """The anchors and the jumps of all questions of a scene."""
+  """Return the anchors and the jumps of all questions about a scene."""
   jumps = data.NUM_OBJECTS
   anchors = jnp.repeat(jnp.arange(len(data.SYMBOLS)), jumps)
   return anchors, jnp.tile(jnp.arange(jumps), len(data.SYMBOLS))
@@ -93,11 +102,11 @@ def all_questions() -> tuple[Int[Array, '128'], Int[Array, '128']]:
 def augment(
   key: jax.Array, positions: Float[Array, 'N 2']
 ) -> Float[Array, 'N 2']:
-  """Scales by 2^U(-1, 1) and turns about the origin: no answer changes."""
+  """Scale by 2^U(-1, 1) and rotate about the origin, which keeps answers."""
   scale_key, angle_key = jax.random.split(key)
   scale = 2 ** jax.random.uniform(scale_key, minval=-1, maxval=1)
   angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
   sine, cosine = jnp.sin(angle), jnp.cos(angle)
   rotation = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
-  # Not a matrix product, which accelerators may round to fewer bits.
+  # Accelerators may compute a matrix product with fewer bits.
   return scale * (positions[:, :, None] * rotation).sum(1)

@@ -1,4 +1,7 @@
-"""Pretty-CLEVR as a task: scenes and questions drawn on the device."""
+"""The Pretty-CLEVR task: scenes and questions drawn on the device.
+
+Axes: B scenes, Q questions about each, T steps, C classes.
+"""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,21 +15,21 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.errors import UserError
-from core.lines import answer_lines
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from rrn import answer
+from rrn import graph_readout
+from rrn.predict import answer_problems, parse_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'PrettyClevrTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return PrettyClevrTask(config)
 
 
 class PrettyClevrTask:
-  """Palm et al. 2018, section 3.3. Implements `core.task.Task`."""
+  """Implements `core.task.Task` for Pretty-CLEVR (Palm et al. 2018, 3.3)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
@@ -35,11 +38,11 @@ class PrettyClevrTask:
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Builds the network."""
+    """Build the network."""
     return make_model(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """None: scenes are drawn on the device."""
+    """Return no arrays: scenes are drawn on the device."""
     del split
     return {}
 
@@ -51,24 +54,25 @@ class PrettyClevrTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws scenes and Q questions about each, uniformly.
+    """Draw scenes and Q questions about each, uniformly.
 
-    'positions' [B, 8, 2], 'colours' [B, 8]; 'anchors', 'jumps', 'answers'
-    [B, Q].
+    Returns:
+      'positions' [B, 8, 2], 'colors' [B, 8], and 'anchors', 'jumps', 'answers'
+      [B, Q].
     """
     del arrays
     questions = (self.data.questions_per_scene,)
-    most = most_jumps(step, self.data.curriculum)
+    most = max_jumps(step, self.data.curriculum)
 
     def example(key):
       scene_key, augment_key, anchor_key, jump_key = jax.random.split(key, 4)
       if self.data.num_scenes:
         index = jax.random.randint(scene_key, (), 0, self.data.num_scenes)
         scene_key = scenes.pool_key('train', index)
-      positions, colours = scenes.draw(scene_key)
+      positions, colors = scenes.draw(scene_key)
       anchors = jax.random.randint(anchor_key, questions, 0, len(data.SYMBOLS))
       jumps = jax.random.randint(jump_key, questions, 0, most + 1)
-      example = _with_answers(positions, colours, anchors, jumps)
+      example = _with_answers(positions, colors, anchors, jumps)
       if self.data.augment:
         example['positions'] = scenes.augment(augment_key, positions)
       return example
@@ -78,29 +82,32 @@ class PrettyClevrTask:
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy, averaged over steps and questions.
+    """Return the cross-entropy, averaged over steps and questions.
 
-    With an `object_loss`, that is added: see `PixelNetwork.object_loss`.
+    `object_loss` weights an additional loss, see `PixelNetwork.object_loss`.
     """
     steps, weight = self.model_config.num_steps, self.model_config.object_loss
-    metrics, of_objects = {}, 0.0
+    metrics, object_loss = {}, 0.0
     if weight:
-      scene = batch['positions'], batch['colours']
+      scene = batch['positions'], batch['colors']
       questions = batch['anchors'], batch['jumps']
       cells = model.encode(*scene)
       logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
       objects, right = model.object_loss(cells, *scene)
       metrics['objects'] = Metric.mean(right)
-      of_objects = weight * objects
+      object_loss = weight * objects
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
-    loss, of_answers = answer.loss(
+    loss, answer_metrics = graph_readout.loss(
       logits.reshape(steps, -1, logits.shape[-1]), batch['answers'].ravel()
     )
-    return loss + of_objects, metrics | of_answers
+    return loss + object_loss, metrics | answer_metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' by eval; all questions a scene."""
+    """Return 'validation', used in training, and 'test', for `--mode=eval`.
+
+    Both have all questions about each scene.
+    """
     periods = {'validation': self.evals.every, 'test': 0}
     return {
       split: Evaluator(
@@ -113,7 +120,7 @@ class PrettyClevrTask:
     }
 
   def _measure(self, split: str, model: nnx.Module, batch: Batch) -> Metrics:
-    """Accuracy by step and number of jumps, never augmented."""
+    """Measure the accuracy by step and number of jumps."""
     anchors, jumps = scenes.all_questions()
 
     def example(index):
@@ -123,7 +130,7 @@ class PrettyClevrTask:
     batch = jax.vmap(example)(batch['scene']) | {'weight': batch['weight']}
     steps = max(self.evals.num_steps)
     logits = _run(model, batch, num_steps=steps)
-    return answer.measure(
+    return graph_readout.measure(
       logits.reshape(steps, -1, logits.shape[-1]),
       batch['answers'].ravel(),
       batch['jumps'].ravel(),
@@ -136,7 +143,7 @@ class PrettyClevrTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """The paper's Figure 2b, with its own curves behind ours."""
+    """Plot the paper's Figure 2b, with the paper's curves and ours."""
     del model
     figures = {}
     for name, curve in values.items():
@@ -150,7 +157,11 @@ class PrettyClevrTask:
   def predict(
     self, model: nnx.Module, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Names the answer to each line's question; see `data.parse`."""
+    """Answer the question of each line, see `data.parse`, and score it.
+
+    The known answer is the one that the line gives, or else the one that the
+    rules of `data.answer` give.
+    """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)
 
@@ -159,54 +170,54 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    for symbol in answer_lines(
-      lines, parse=_parse, solve=functools.partial(solve, params)
-    ):
-      is_bad = isinstance(symbol, UserError)
-      yield symbol if is_bad else data.SYMBOLS[symbol]
+    return answer_problems(
+      parse_lines(lines, _parse), functools.partial(solve, params), data.SYMBOLS
+    )
 
 
 def _parse(line: str) -> dict[str, np.ndarray]:
   scene = data.parse(line)
   return {
     'positions': scene['positions'],
-    'colours': scene['colours'],
+    'colors': scene['colors'],
     'anchors': scene['anchor'][None],
     'jumps': scene['jumps'][None],
+    'answer': scene['answer'],
   }
 
 
-def _with_answers(positions, colours, anchors, jumps) -> Batch:
+def _with_answers(positions, colors, anchors, jumps) -> Batch:
   answers = jax.vmap(scenes.answer, (None, None, 0, 0))
   return {
     'positions': positions,
-    'colours': colours,
+    'colors': colors,
     'anchors': anchors,
     'jumps': jumps,
-    'answers': answers(positions, colours, anchors, jumps),
+    'answers': answers(positions, colors, anchors, jumps),
   }
 
 
 def _run(model, batch, **options) -> jax.Array:
-  """The logits 'T B Q C' of a batch's questions."""
-  names = 'positions', 'colours', 'anchors', 'jumps'
+  """Return the logits 'T B Q C' of the questions of a batch."""
+  names = 'positions', 'colors', 'anchors', 'jumps'
   return model(*(batch[name] for name in names), **options)
 
 
-def most_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
-  """The most jumps asked for at a step: a curriculum (ours).
+def max_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
+  """Return the largest number of jumps in questions at a step (ours).
 
   Args:
-    step: completed updates.
-    curriculum: the updates with at most one jump, and those before each further
-      one is asked for; (): none, as in the paper.
+    step: number of completed updates.
+    curriculum: (first, each): at most one jump in the first `first` updates,
+      then one more jump every `each` updates. () disables the curriculum, as in
+      the paper.
   """
   if not curriculum:
     return jnp.asarray(data.MAX_JUMPS)
   if len(curriculum) != 2 or not curriculum[1]:
     raise UserError(
-      f'config.data.curriculum={tuple(curriculum)}: updates of one jump, and'
-      ' updates before each further one expected'
+      f'config.data.curriculum={tuple(curriculum)}: expected the number of'
+      ' updates with one jump and the number of updates per further jump'
     )
   first, each = curriculum
   return jnp.clip(2 + (step - first) // each, 1, data.MAX_JUMPS)

@@ -18,9 +18,9 @@ def test_contenders_agree_and_run(name):
 
 def test_a_difference_is_noticed(monkeypatch):
   case = dataclasses.replace(rrn_graphs.CASES['Pretty-CLEVR'], width=16)
-  pass_messages = rrn_graphs.plain.pass_messages
+  pass_messages = rrn_graphs.reference.pass_messages
   monkeypatch.setattr(
-    rrn_graphs.plain,
+    rrn_graphs.reference,
     'pass_messages',
     lambda *args, **options: pass_messages(*args, **options) * 1.01,
   )

@@ -1,4 +1,4 @@
-"""The graph-centric relation network equals its literal form."""
+"""Tests that the graph-centric relation network equals its definition."""
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ def make_model(**options):
 
 
 def answer(model, inputs, graph, edges, mask):
-  """A message an edge, all of them summed, and the readout."""
+  """Compute one message per edge, their sum, and the readout."""
   total = 0
   for receiver, row in enumerate(graph.senders):
     for slot, sender in enumerate(row):

@@ -1,4 +1,4 @@
-"""The fast form equals the paper's equations; counts and symmetries hold."""
+"""Tests of the network: reference, parameter counts, and symmetries."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rrn import network, plain
+from rrn import network, reference
 from rrn.sudoku import data
 from tests.rrn import perturbed
 
@@ -81,7 +81,7 @@ def test_fast_form_equals_the_equations(make_graph, edges, masked, options):
   weights = jax.random.normal(jax.random.key(4), (3, 3, num_nodes, WIDTH))
   forms = [
     lambda network, *args, **kw: network(*args, **kw),
-    plain.pass_messages,
+    reference.pass_messages,
   ]
 
   def run(form):

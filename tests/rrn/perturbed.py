@@ -1,13 +1,13 @@
-"""Models whose every parameter matters."""
+"""Perturb the parameters of models under test."""
 
 import jax
 from flax import nnx
 
 
 def split(model):
-  """Splits a model as `core.step` does, and moves all parameters a little.
+  """Split a model like `core.step`, and perturb all parameters.
 
-  Biases start at 0, which would hide what becomes of them.
+  Initial biases are 0, which would hide errors in their use.
   """
   graphdef, params = nnx.split(model, nnx.Param)
   leaves, structure = jax.tree.flatten(nnx.to_pure_dict(params))

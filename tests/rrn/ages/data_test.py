@@ -1,4 +1,4 @@
-"""Problems as text are read rightly, and what is wrong with one is said."""
+"""Tests of parsing and solving age problems."""
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ PROBLEM = 'A=B+12; C = A - 4; D=C-18; E=A+10; F=A+1; H=D-5; G=E+10; F=31; G=?'
 def test_parse_sorts_and_orders_the_facts():
   parsed = data.parse(PROBLEM + ';\n')
   assert parsed['question'] == 6
+  assert parsed['answer'] == 50
   np.testing.assert_array_equal(
     parsed['facts'],
     [
@@ -43,23 +44,23 @@ def test_solve_by_hand():
 @pytest.mark.parametrize(
   ('old', 'new', 'message'),
   [
-    ('A=B+12;', '', '6, 1 and 1 found'),
-    ('F=31', 'F=A+1', '8, 0 and 1 found'),
-    ('G=?', '', '7, 1 and 0 found'),
-    ('F=31', '', "statement 8, '': expected as in A=B"),
-    ('G=?', 'G=?; H=?', '7, 1 and 2 found'),
-    ('A=B+12', 'A=B', "statement 1, 'A=B': expected as in A=B"),
-    ('A=B+12', 'A=B+-1', "statement 1, 'A=B[+]-1'"),
-    ('A=B+12', 'A=J+12', "person 'J' is none of A, B"),
-    ('A=B+12', 'AB=C+12', "person 'AB' is none of"),
-    ('A=B+12', 'C=F+12', 'no differences lead to B'),
-    ('A=B+12', 'B=B+12', 'no differences lead to B'),
-    ('F=31', 'F=3', 'B would be -10; ages are 0 to 98'),
-    ('F=31', 'F=90', 'E would be 99'),
-    ('A=B+12', 'A=B+4', 'B and C would both be 26'),
-    ('A=B+12', 'A=B+0', 'A and B would both be 30'),
-    ('A=B+12', 'A=B+' + '9' * 20, "statement 1, 'A=B[+]99999"),
-    ('F=31', 'F=' + '9' * 5000, "statement 8, 'F=9{38}': expected"),
+    ('A=B+12;', '', 'found 6 differences, 1 ages, and 1 questions'),
+    ('F=31', 'F=A+1', 'found 8 differences, 0 ages, and 1 questions'),
+    ('G=?', '', '1 ages, and 0 questions; expected 7, 1, and 1'),
+    ('F=31', '', "statement 8 is ''; expected a difference such as A=B"),
+    ('G=?', 'G=?; H=?', '1 ages, and 2 questions'),
+    ('A=B+12', 'A=B', "statement 1 is 'A=B'; expected"),
+    ('A=B+12', 'A=B+-1', "statement 1 is 'A=B[+]-1'"),
+    ('A=B+12', 'A=J+12', "unknown person 'J'; expected one of A, B"),
+    ('A=B+12', 'AB=C+12', "unknown person 'AB'"),
+    ('A=B+12', 'C=F+12', 'connects the given age to B'),
+    ('A=B+12', 'B=B+12', 'connects the given age to B'),
+    ('F=31', 'F=3', 'the age of B would be -10; expected ages from 0 to 98'),
+    ('F=31', 'F=90', 'the age of E would be 99'),
+    ('A=B+12', 'A=B+4', 'B and C would both be 26 years old'),
+    ('A=B+12', 'A=B+0', 'A and B would both be 30 years old'),
+    ('A=B+12', 'A=B+' + '9' * 20, "statement 1 is 'A=B[+]99999"),
+    ('F=31', 'F=' + '9' * 5000, "statement 8 is 'F=9{38}'; expected"),
   ],
 )
 def test_parse_says_what_is_wrong(old, new, message):

@@ -1,4 +1,4 @@
-"""Parameter counts, and gradients for all parameters."""
+"""Tests of the networks for age arithmetic."""
 
 import jax
 import jax.numpy as jnp
@@ -58,19 +58,21 @@ def test_facts_are_inferred_from_the_same_states():
   answers, ages = model.infer_facts(*draw(), num_steps=2)
   assert ages.shape == (2, 16, 8, 2, 100)
   np.testing.assert_array_equal(answers, model(*draw(), num_steps=2))
-  with pytest.raises(UserError, match='an mlp has no facts'):
+  with pytest.raises(
+    UserError, match='an mlp has no states of facts; set it to 0'
+  ):
     make(network='mlp', num_steps=1, fact_loss=1.0)
 
 
-def test_waves_are_first_weights_of_numbers_alone():
-  plain, waves = make(width=16), make(width=16, num_waves=4)
+def test_fourier_initialization_changes_the_weights_of_numbers_only():
+  plain, waves = make(width=16), make(width=16, fourier_init=4)
   plain, waves = plain.answer, waves.answer
   first = np.asarray(waves.pre.layers[0].kernel[...])
   usual = np.asarray(plain.pre.layers[0].kernel[...])
   np.testing.assert_array_equal(first[:16], 3 * usual[:16])
   others = np.r_[16:19, 119:127]
   np.testing.assert_array_equal(first[others], usual[others])
-  # Neighbours are alike, and weights of 100 numbers have 8 dimensions.
+  # Close numbers have similar weights, and all weights span 8 dimensions.
   numbers = first[19:119], np.asarray(waves.output.layers[-1].kernel[...]).T
   for rows in numbers:
     assert rows.shape == (100, 16)
@@ -92,9 +94,9 @@ def test_the_order_of_the_facts_does_not_matter():
 @pytest.mark.parametrize(
   'network, message',
   [
-    ('rn', 'relation_network or mlp'),
-    ('relation_network', 'one step: .*ages.py:network=relation_network'),
-    ('mlp', 'one step: .*ages.py:network=mlp'),
+    ('rn', 'is unknown; expected .* relation_network, or mlp'),
+    ('relation_network', 'one step, but .*ages.py:network=relation_network'),
+    ('mlp', 'one step, but .*ages.py:network=mlp'),
   ],
 )
 def test_mistakes_name_what_to_change(network, message):

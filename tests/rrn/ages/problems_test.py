@@ -1,4 +1,4 @@
-"""Trees, ages and jumps of the device are those of plain Python."""
+"""Tests that trees, ages, and jumps equal those of plain Python."""
 
 import math
 
@@ -13,7 +13,7 @@ SHARES = (12.5, 21.7, 24.8, 20.5, 12.8, 5.7, 1.8, 0.3)  # % of 0 to 7 jumps
 
 
 def decode(number):
-  """A tree by Pruefer's rule, with sets: the edges (i, j), i < j, sorted."""
+  """Decode a tree with Python sets; return sorted edges (i, j), i < j."""
   sequence = [number // 8**k % 8 for k in range(6)]
   left, edges = set(range(8)), []
   while len(left) > 2:
@@ -26,7 +26,7 @@ def decode(number):
 
 @pytest.fixture(scope='module')
 def trees():
-  """All of them, int [8^6, 7, 2]."""
+  """Decode all trees: int [8^6, 7, 2]."""
   numbers = jnp.arange(data.NUM_TREES)
   return np.asarray(jax.jit(jax.vmap(problems.decode))(numbers))
 
@@ -50,7 +50,7 @@ def test_all_labelled_trees_are_there_once(trees):
   assert (np.diff(codes) > 0).all()
   names = (codes * 64 ** np.arange(7, dtype=np.int64)).sum(1)
   assert len(np.unique(names)) == data.NUM_TREES == 262_144
-  # 7 distinct edges that join 8 persons are a tree.
+  # 7 distinct edges that connect 8 persons are a tree.
   reached = np.eye(8, dtype=bool)[np.zeros(data.NUM_TREES, int)]
   rows = np.arange(data.NUM_TREES)
   for _ in range(7):
@@ -63,8 +63,8 @@ def test_all_labelled_trees_are_there_once(trees):
 
 def test_jumps_have_the_expected_shares(trees):
   jumps = jax.jit(jax.vmap(problems.distances, (0, None)))(trees, 0)
-  # All labels are alike, so one start stands for all. From it go 7! / (7 - d)!
-  # paths of d edges, and each is in (d + 1) 8^(6 - d) trees.
+  # By symmetry one start is enough. It has 7! / (7 - d)! paths of d edges, and
+  # each path is in (d + 1) 8^(6 - d) trees.
   counts = [
     math.perm(7, d) * (d + 1) * 8 ** (6 - d) if d < 7 else math.perm(7, 7)
     for d in range(8)

@@ -1,4 +1,6 @@
-"""Batches hold right answers; evaluation sets are fixed; predict answers."""
+"""Tests of the age task: batches, measures, and predictions."""
+
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +28,7 @@ def draw(made, size=64):
 
 
 def number(edges):
-  """One number for the sorted edges [B, 7, 2] of a tree."""
+  """Return one number for the sorted edges [B, 7, 2] of a tree."""
   return (edges.astype(np.int64) @ [8, 1]) @ 64 ** np.arange(7)
 
 
@@ -45,7 +47,7 @@ def test_batches_hold_right_answers_on_trees_of_training():
 
 
 class Guesses(nnx.Module):
-  """Random logits of answers and of facts."""
+  """Returns random logits for answers and facts."""
 
   def infer_facts(self, facts, question, *, num_steps, key):
     del question
@@ -82,12 +84,12 @@ def test_the_loss_is_of_what_messages_can_have_told():
   expected += 2.0 * np.average(fact_losses, weights=weights)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
-  far = batch | {'jumps': jnp.full(64, 7)}  # no answer that is known
+  far = batch | {'jumps': jnp.full(64, 7)}  # no known answer
   assert 0 < made.loss(model, far, key)[0] < loss
 
 
 class Oracle(nnx.Module):
-  """Knows the ages that are at most as many jumps away as there are steps."""
+  """Knows an age after as many steps as it is jumps away."""
 
   def __call__(self, facts, question, *, num_steps):
     def solve(facts, question):
@@ -173,12 +175,28 @@ def test_predict_answers_in_order():
     statements += [f'{names[columns["question"][row]]} = ?']
     lines.append('; '.join(statements) + '\n')
     expected.append(str(columns['answer'][row]))
-  lines[3:3] = ['A=?\n', '\n']
+  lines[3:3] = ['A=?\n', '\n', '# a comment\n']
   made = make(**{'evals.num_steps': (8,)})
   answers = list(made.predict(Oracle(), lines))
-  wrong, answers[3:5] = answers[3:5], []
+  (wrong, *skipped), answers[3:6] = answers[3:6], []
   assert answers == expected
-  assert all(isinstance(error, UserError) for error in wrong)
+  assert isinstance(wrong, UserError) and skipped == ['', '']
+
+
+def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
+  lines = [
+    'A=B+1; B=C+1; C=D+1; D=E+1; E=F+1; F=G+1; G=H+1; H=31; A=?',
+    'A=B+1; B=C+1; C=D+1; D=E+1; E=F+1; F=G+1; G=H+1; H=31; G=?',
+  ]
+  made = make(**{'evals.num_steps': (2,)})  # A is seven jumps away
+  with caplog.at_level(logging.WARNING):
+    answers = list(made.predict(Oracle(), lines))
+  assert answers == ['99', '32']
+  assert [record.getMessage() for record in caplog.records] == [
+    'line 1: the answer 99 is wrong; 38 is right',
+    'accuracy: 50.0 % (95 % confidence interval: 9.5 to 90.5 %), 1 of 2 answers'
+    ' are right',
+  ]
 
 
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp'])

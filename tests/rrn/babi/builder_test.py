@@ -1,4 +1,4 @@
-"""Archives and folders are read alike, and checked; the real data's numbers."""
+"""Tests of loading bAbI from archives and folders, and of the real data."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ def own_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def small(own_cache, monkeypatch):
-  """Small numbers of questions in place of the official ones."""
+  """Replace the official numbers of questions by small ones."""
   counts = {'train': 3, 'validation': 2, 'test': 1}
   monkeypatch.setattr(builder, '_COUNTS', counts)
   monkeypatch.setattr(builder, '_OTHER_COUNTS', {('train', 18): 4})
@@ -31,7 +31,7 @@ def small(own_cache, monkeypatch):
 
 
 def story(task, count):
-  """A story whose task can be told from its facts."""
+  """Write a story with as many facts as the number of its task."""
   lines = [f'{n} Mary moved to the garden.' for n in range(1, task + 1)]
   lines += [
     f'{task + 1 + n} Where is Mary?\tgarden\t{task}' for n in range(count)
@@ -40,7 +40,7 @@ def story(task, count):
 
 
 def texts(partial=False):
-  """Files of the small data set; the first has all words of the vocabulary."""
+  """Write the small data set; the first file has all words."""
   made = {}
   for task in range(1, 21):
     for split, count in (('train', 3), ('valid', 2), ('test', 1)):
@@ -62,8 +62,9 @@ def write_archive(path, made, folder=FOLDER):
   with tarfile.open(path, kind) as archive:
     for name, text in {'../en/qa1_train.txt': 'other', **made}.items():
       member = tarfile.TarInfo(f'{folder}/{name}')
-      member.size = len(text)
-      archive.addfile(member, io.BytesIO(text.encode()))
+      contents = text.encode()
+      member.size = len(contents)
+      archive.addfile(member, io.BytesIO(contents))
 
 
 def check_small(splits):
@@ -98,6 +99,23 @@ def test_unpacked_folder(small, tmp_path, place):
   for name, text in texts().items():
     (folder / name).write_text(text)
   check_small(load_all(folder / place))
+
+
+@pytest.mark.parametrize('kind', ['folder', 'archive'])
+def test_unicode_separators_end_no_line(small, tmp_path, kind):
+  # With a byte-order mark and a next-line character within a word.
+  made = texts()
+  made['qa2_test.txt'] = '\ufeff' + made['qa2_test.txt']
+  made['qa3_test.txt'] = made['qa3_test.txt'].replace('garden.', 'gar\x85den.')
+  if kind == 'archive':
+    write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', made)
+  else:
+    folder = tmp_path / FOLDER
+    folder.mkdir(parents=True)
+    for name, text in made.items():
+      (folder / name).write_text(text, encoding='utf-8')
+  with pytest.raises(UserError, match='qa3_test.txt, line 1: unknown words'):
+    load_all(tmp_path if kind == 'archive' else tmp_path / FOLDER)
 
 
 def test_weights_of_the_partial_archive_may_use_the_official_one(

@@ -1,4 +1,4 @@
-"""The paper's parameter count; the fast form is the literal one; padding."""
+"""Tests of the bAbI network: parameters, reference, and padding."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
-from rrn import network, plain
+from rrn import network, reference
 from rrn.babi import data
 from rrn.babi.model import BabiNetwork, ModelConfig
 from tests.rrn import perturbed
@@ -30,7 +30,7 @@ def make(config=SMALL):
 
 
 def batch(num_nodes=6, num_words=7):
-  """Facts, questions and offsets, in NumPy; sentences of 2 to 6 words."""
+  """Draw facts, questions, and offsets; sentences have 2 to 6 words."""
   rng = np.random.default_rng(0)
   sentences = rng.integers(1, 177, (3, 7, 7))
   lengths = rng.integers(2, 7, (3, 7, 1))
@@ -51,7 +51,7 @@ def apply(model, facts, question, offset, **options):
   ('options', 'count'),
   [
     ({}, 441_681),
-    # One layer in place of four: 3 * (128 * 128 + 128) fewer.
+    # One layer instead of four: 3 * (128 * 128 + 128) parameters fewer.
     ({'pre_layers': 0}, 441_681 - 49_536),
     ({'question_in_facts': False}, 441_681 - 32 * 128),
   ],
@@ -77,7 +77,7 @@ def test_forget_biases_rise_evenly():
   model = make(dataclasses.replace(SMALL, forget_biases=(0, 4)))
   for lstm in model.fact_lstm, model.question_lstm:
     write, candidate, forget, read = jnp.split(lstm.bias[...], 4)
-    # The cell adds 1.
+    # The LSTM adds 1.
     np.testing.assert_allclose(forget + 1, np.linspace(0, 4, 8), atol=1e-6)
     assert not jnp.concatenate([write, candidate, read]).any()
   for lstm in make().fact_lstm, make().question_lstm:
@@ -85,7 +85,7 @@ def test_forget_biases_rise_evenly():
 
 
 def literal(model, facts, question, offset):
-  """The paper's network, one example and one sentence at a time, no padding."""
+  """Run the paper's network for one example, sentence by sentence."""
 
   def encode(lstm, words):
     def step(carry, word):
@@ -121,7 +121,7 @@ def literal(model, facts, question, offset):
       )
       for index, words in enumerate(fact)
     ]
-    states = plain.pass_messages(
+    states = reference.pass_messages(
       model.network,
       dense(model.pre.layers, jnp.stack(inputs))[None],
       network.Graph.complete(len(fact), self_edges=True),
@@ -208,7 +208,7 @@ def test_no_scatter_in_the_gradient():
 
 
 def test_longest_story_fits():
-  """20 facts at the last offset use the last of the 40 positions."""
+  """Check that 20 facts at the last offset use the last position."""
   facts = np.ones((1, data.MAX_FACTS, data.MAX_WORDS), np.int32)
   question, model = np.ones((1, data.MAX_WORDS), np.int32), make()
   positions = SMALL.num_offsets + data.MAX_FACTS
@@ -219,14 +219,14 @@ def test_longest_story_fits():
 
 @pytest.mark.parametrize('graph_sizes', [(20,), (3, 20)])
 def test_support_is_read_from_each_fact(graph_sizes):
-  """Beside the answer, whose logits stay the same."""
+  """Check the support logits; those of the answer do not change."""
   config = dataclasses.replace(SMALL, support_loss=1.0, graph_sizes=graph_sizes)
   model = nnx.merge(*perturbed.split(make(config)))
   story = batch(num_nodes=20)
   logits, support = model.find_support(*map(jnp.asarray, story))
   np.testing.assert_allclose(logits, apply(model, *story), atol=1e-5)
   assert support.shape == (3, 3, 20)
-  # Without a fact there is only the bias, or nothing on a smaller graph.
+  # The logit of padding is the bias, or 0 outside a smaller graph.
   bias = model.support_output.bias[0] * (graph_sizes == (20,))
   missing = np.arange(20) >= np.array(COUNTS)[:, None]
   np.testing.assert_allclose(support[:, missing & (np.arange(20) > 2)], bias)

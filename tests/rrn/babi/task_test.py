@@ -1,6 +1,7 @@
-"""Tasks are drawn alike often; measures count; answers come in order."""
+"""Tests of the bAbI task: drawing, losses, measures, and predictions."""
 
 import itertools
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ def smoke():
 
 
 def uneven(counts=(5, 100, 20)):
-  """Arrays of tasks with one, two and three facts; answers name the rows."""
+  """Make tasks with one, two, and three facts; answers are row numbers."""
   rows = sum(counts)
   num_facts = np.repeat(np.arange(1, len(counts) + 1), counts)
   facts = np.zeros((rows, 20, 11), np.uint8)
@@ -78,7 +79,7 @@ def test_tasks_are_drawn_by_their_weights():
 def test_weights_of_other_tasks_are_refused(weights):
   config = babi.get_config()
   config.data.task_weights = weights
-  with pytest.raises(UserError, match='a weight of each of the 20 tasks'):
+  with pytest.raises(UserError, match='a weight for each of the 20 tasks'):
     task.make_task(config)
 
 
@@ -93,13 +94,13 @@ def test_micro_batches_hold_stories_of_like_size():
 
 
 def test_any_number_of_micro_batches_gets_the_same_examples():
-  options = babi.get_config().data.to_dict() | {'renaming': True}
+  options = babi.get_config().data.to_dict() | {'augmentation': True}
 
   def examples(microbatch):
     batch = draw(128, microbatch=microbatch, data=options)
     return sorted(zip(batch['answer'], batch['offset'], strict=True))
 
-  # One micro-batch, which is not sorted; two, four and sixteen.
+  # One micro-batch, which is not sorted, then two, four, and sixteen.
   whole, *others = (examples(microbatch) for microbatch in (0, 8, 4, 1))
   assert len(set(whole)) > 100
   assert all(other == whole for other in others)
@@ -116,7 +117,7 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
   for config.model.support_loss in 0.0, weight:
     made = task.make_task(config)
     for supports in 'all', 'none':
-      # What is no fact is none in both.
+      # Padding supports nothing.
       story['supports'] = (story['facts'][..., 0] > 0) & (supports == 'all')
       model = made.make_model(nnx.Rngs(0))
       if config.model.support_loss:
@@ -128,14 +129,14 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
       if config.model.support_loss:
         assert metrics['support'].result() == (supports == 'all')
   assert losses[0.0, 'all'] == losses[0.0, 'none']
-  # On average two facts, each of which is told to support by 3 : 1.
+  # Two facts on average, each predicted to support with odds of 3 : 1.
   for supports, nats in ('all', np.log(4 / 3)), ('none', np.log(4)):
     extra = losses[weight, supports] - losses[0.0, supports]
     np.testing.assert_allclose(extra, weight * 2 * nats, rtol=1e-4)
 
 
 class Oracle(BabiNetwork):
-  """Answers from a table, wrongly before step `from_step` or where `wrong`."""
+  """Answers from a table; wrong before `from_step` and where `wrong`."""
 
   def __init__(self, columns, from_step, wrong):
     self.columns = nnx.data(jax.tree.map(jnp.asarray, columns))
@@ -223,6 +224,7 @@ LINES = [
   '4 Zaphod went to the moon.\n',
   'nonsense\n',
   '5 Where is John? \tgarden\t1\n',
+  '# a comment\n',
   '1 Where is John?\n',
   '\n',
 ]
@@ -240,22 +242,50 @@ def test_predict_answers_questions_and_names_what_is_wrong(smoke):
   columns = {name: columns[name] for name in ('facts', 'question', 'answer')}
   answers = list(smoke.predict(Oracle(columns, 1, [False] * 2), lines))
   assert len(answers) == len(lines)
-  assert (
-    answers[::9] == answers[1::9] == answers[3::9] == answers[8::9] == [''] * 20
-  )
-  assert answers[2::9] == ['garden'] * 20
-  assert answers[6::9] == ['kitchen'] * 20
+  for start in 0, 1, 3, 7, 9:
+    assert answers[start::10] == [''] * 20
+  assert answers[2::10] == ['garden'] * 20
   for start, text in (
     (4, 'unknown words: zaphod, moon'),
-    (5, 'a number and a sentence expected'),
-    (7, 'a question without a fact'),
+    (5, 'no line number or no sentence'),
+    (6, 'of its story could not be read'),
+    (8, 'a question without a fact'),
   ):
-    errors = answers[start::9]
+    errors = answers[start::10]
     assert all(isinstance(error, UserError) for error in errors)
     assert all(text in str(error) for error in errors)
+  assert 'line 15 of its story' in str(answers[16])
 
 
-def test_one_small_batch_can_be_learnt():
+def test_predict_scores_given_answers_and_names_wrong_ones(smoke, caplog):
+  story = [
+    '1 Mary moved to the garden.',
+    '2 John went to the kitchen.',
+    '3 Where is Mary?\tgarden',
+    '4 Where is John?\tkitchen',
+  ]
+  columns = data.encode(list(data.read_questions(story, 'story')))
+  columns = {name: columns[name] for name in ('facts', 'question', 'answer')}
+  oracle = Oracle(columns, 1, [False] * 2)
+  lines = [*story[:3], '4 Where is John?\toffice\t2', '5 Where is Mary?']
+  with caplog.at_level(logging.WARNING):
+    answers = list(smoke.predict(oracle, lines))
+  assert answers == ['', '', 'garden', 'kitchen', 'garden']
+  assert [record.getMessage() for record in caplog.records] == [
+    'line 4: the answer kitchen is wrong; office is right',
+    'accuracy: 50.0 % (95 % confidence interval: 9.5 to 90.5 %), 1 of 2 answers'
+    ' are right',
+  ]
+
+
+def test_predict_reports_no_accuracy_without_given_answers(smoke, caplog):
+  model = smoke.make_model(nnx.Rngs(0))
+  with caplog.at_level(logging.WARNING):
+    list(smoke.predict(model, LINES[:3]))
+  assert not caplog.records
+
+
+def test_one_small_batch_can_be_learned():
   config = babi.get_config('smoke,no_dropout')
   small = task.make_task(config)
   arrays = jax.tree.map(jnp.asarray, small.arrays('train'))
@@ -292,14 +322,14 @@ def test_parts_of_the_recipe_ask_all_tasks():
     assert config.total_steps % config.steps_per_call == 0
   assert babi.SWEEP_STEPS % parts[0].steps_per_call == 0
   losses = [config.model.support_loss for config in parts]
-  # Where the weights of the part before have no head of the support.
+  # The first part with a support loss adds the parameters of its output.
   assert [bool(config.init_new) for config in parts] == [
     now > before == 0 for before, now in itertools.pairwise([0, *losses])
   ]
   for arg in 'cpu,part=7', 'part=2', 'smoke,part=0':
-    with pytest.raises(UserError, match='1 to 6, of cpu, expected'):
+    with pytest.raises(UserError, match='expected 1 to 6, together with cpu'):
       babi.get_config(arg)
-  with pytest.raises(UserError, match='of the first part'):
+  with pytest.raises(UserError, match='a sweep runs part 1 only'):
     babi.sweep('cpu,part=2')
 
 
@@ -311,7 +341,7 @@ def test_short_stories_come_first():
   np.testing.assert_allclose(shares, [0.2, 0.2, 0.6, 1, 1])
   assert task.share_of_questions(jnp.asarray(0), ()) == 1
   for curriculum in (100, 200), (200, 200, 0.2), (100, 200, 0), (1, 2, 1.5):
-    with pytest.raises(UserError, match='its first update, its last'):
+    with pytest.raises(UserError, match='expected .first update, last update'):
       task.share_of_questions(jnp.asarray(0), curriculum)
   config = babi.get_config('smoke')
   config.data.curriculum = (100, 200, 0.2)
@@ -348,7 +378,7 @@ def test_all_stories_that_are_as_short_come_together(monkeypatch):
 
 
 def test_questions_of_the_shortest_length_are_drawn():
-  # A twentieth of 5, 100 and 20 questions; all of a task have as many facts.
+  # A share of 5 %, but all questions of a task have the same number of facts.
   config = babi.get_config().data.to_dict()
   batch = draw(6000, data=config | {'curriculum': (20_000, 30_000, 0.05)})
   assert set(batch['answer']) == set(range(125))

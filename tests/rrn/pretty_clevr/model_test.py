@@ -1,4 +1,4 @@
-"""Parameter counts, and gradients for all parameters."""
+"""Tests of the networks for Pretty-CLEVR."""
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from rrn.pretty_clevr import render
 from rrn.pretty_clevr.model import ModelConfig, make_model
 from tests.rrn import perturbed
 
-NETWORKS = {  # and their numbers of steps
+NETWORKS = {  # number of steps of each
   'recurrent_relational_network': 4,
   'relation_network': 1,
   'mlp': 1,
@@ -67,25 +67,25 @@ def test_every_parameter_has_a_gradient(options):
 @pytest.mark.parametrize('options', [{}, {'network': 'mlp'}, {'pixels': True}])
 def test_questions_of_a_scene_do_not_see_each_other(options):
   model = make(**SMALL, **options)
-  positions, colours, anchors, jumps = questions()
+  positions, colors, anchors, jumps = questions()
   run = jax.jit(lambda *args: model(*args, num_steps=2))
-  together = run(positions, colours, anchors, jumps)
+  together = run(positions, colors, anchors, jumps)
   assert together.shape == (2, 2, 3, 16)
   for index in range(3):
     one = slice(index, index + 1)
-    alone = run(positions, colours, anchors[:, one], jumps[:, one])
+    alone = run(positions, colors, anchors[:, one], jumps[:, one])
     np.testing.assert_allclose(together[:, :, one], alone, atol=1e-5)
 
 
 def test_turning_a_scene_changes_positions_not_distances():
-  """Only the nodes' own inputs can tell where north is."""
+  """Only the positions in the node inputs depend on the orientation."""
   graphdef, params = perturbed.split(make(**SMALL))
-  positions, colours, anchors, jumps = questions()
+  positions, colors, anchors, jumps = questions()
   turned = jnp.stack([-positions[..., 1], positions[..., 0]], -1)
 
   def run(params, positions):
     model = nnx.merge(graphdef, params)
-    return model(positions, colours, anchors, jumps, num_steps=2)
+    return model(positions, colors, anchors, jumps, num_steps=2)
 
   assert np.abs(run(params, turned) - run(params, positions)).max() > 1e-4
   kernel = params['answer']['pre']['layers'][0]['kernel']
@@ -102,8 +102,8 @@ def test_turning_a_scene_changes_positions_not_distances():
     ({'network': 'mlp', 'pixels': True}, 'relation_network or'),
     ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
     ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
-    ({'object_loss': 1.0}, 'object_loss=1.0: of pixels'),
-    ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): 5 numbers'),
+    ({'object_loss': 1.0}, 'object_loss=1.0 needs pictures'),
+    ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): expected 5 numbers'),
   ],
 )
 def test_mistakes_name_what_to_change(options, message):
@@ -112,25 +112,25 @@ def test_mistakes_name_what_to_change(options, message):
 
 
 def test_object_loss_is_that_of_its_definition():
-  """Of a network that says the same of each cell."""
+  """Check a network whose predictions are equal for all cells."""
   model = make(**SMALL, pixels=True, object_loss=1.0)
   model.object_output.kernel[...] *= 0
-  colours = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
-  # All in the middle of a cell; two are in the same one.
+  colors = jnp.array([[3, 1, 0, 2, 7, 5, 6, 4]])
+  # Each object is in the middle of a cell; two share a cell.
   places = np.array([0, 0, 1, 5, 6, 10, 13, 15])
   positions = (np.stack([places % 4, places // 4], -1) + 0.5) / 4 * 1.2 - 0.1
   positions = jnp.asarray(positions[None], jnp.float32)
-  for shape, colour, gap in (0, 0, 0.5), (2, 5, 0.25):
+  for shape, color, gap in (0, 0, 0.5), (2, 5, 0.25):
     bias = np.zeros((8, 11))
     bias[:, 0] = shape
-    bias[:, 1] = colour  # of all shapes, the first colour
+    bias[:, 1] = color  # the first color for all shapes
     bias[:, -2:] = 0.5 + gap
     model.object_output.bias[...] = jnp.asarray(bias.ravel())
-    cells = model.encode(positions, colours)
-    loss, right = model.object_loss(cells, positions, colours)
+    cells = model.encode(positions, colors)
+    loss, right = model.object_loss(cells, positions, colors)
     of_shape = np.logaddexp(0, -shape) + 15 * np.logaddexp(0, shape)
-    of_colour = np.log(7 + np.exp(colour)) - colour / 8
-    expected = of_shape + of_colour + 2 * gap**2
+    of_color = np.log(7 + np.exp(color)) - color / 8
+    expected = of_shape + of_color + 2 * gap**2
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     np.testing.assert_allclose(right, [1 / 8 if shape else 0])
 
@@ -139,20 +139,20 @@ def test_objects_are_asked_of_the_cells_of_the_picture_that_show_them():
   sizes = SMALL | {'conv_widths': (4, 4, 4, 4, 16)}
   model = make(**sizes, pixels=True, object_loss=1.0)
   positions = np.random.default_rng(0).uniform(size=(8, 2))
-  colours = np.array([3, 1, 0, 2, 7, 5, 6, 4])
-  kernel = np.zeros((16, 8, 11))  # of cells whose features are their numbers
+  colors = np.array([3, 1, 0, 2, 7, 5, 6, 4])
+  kernel = np.zeros((16, 8, 11))  # the features of a cell are its number
   kernel[..., 0] = -20
-  picture = render.render(jnp.asarray(positions)[None], jnp.array([colours]))
+  picture = render.render(jnp.asarray(positions)[None], jnp.array([colors]))
   ink = 1 - np.asarray(picture)[0].min(-1)
   for shape, (x, y) in enumerate((positions + 0.1) / 1.2 * 4):
     row, column = int(4 - y), int(x)
     where = kernel[4 * row + column, shape]
-    where[[0, 1 + colours[shape]]] = 20
+    where[[0, 1 + colors[shape]]] = 20
     where[-2:] = x - column, 4 - y - row
     patch = ink[32 * row : 32 * row + 32, 32 * column : 32 * column + 32]
     assert patch[int(where[-1] * 32), int(where[-2] * 32)] > 0.4
   model.object_output.kernel[...] = jnp.asarray(kernel.reshape(16, -1))
   loss, right = model.object_loss(
-    jnp.eye(16)[None], jnp.asarray(positions)[None], jnp.array([colours])
+    jnp.eye(16)[None], jnp.asarray(positions)[None], jnp.array([colors])
   )
   assert loss < 1e-4 and right == 1

@@ -1,4 +1,4 @@
-"""The device's scenes and answers are those of plain Python."""
+"""Tests that scenes and answers equal those of plain Python."""
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,10 @@ def drawn():
 
 @jax.jit
 @jax.vmap
-def answers(positions, colours):
+def answers(positions, colors):
   anchors, jumps = scenes.all_questions()
   answer = jax.vmap(scenes.answer, (None, None, 0, 0))
-  return answer(positions, colours, anchors, jumps)
+  return answer(positions, colors, anchors, jumps)
 
 
 def test_placing_is_rejection_sampling():
@@ -41,16 +41,16 @@ def test_placing_is_rejection_sampling():
 
 
 def test_scenes_are_legal_and_differ(drawn):
-  positions, colours = drawn
+  positions, colors = drawn
   gaps = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1)
   assert gaps[:, ~np.eye(8, dtype=bool)].min() > data.MIN_DISTANCE
   assert positions.min() >= 0 and positions.max() <= 1
   np.testing.assert_array_equal(
-    np.sort(colours), np.tile(np.arange(8), (COUNT, 1))
+    np.sort(colors), np.tile(np.arange(8), (COUNT, 1))
   )
   assert len(np.unique(positions[:, 0], axis=0)) == COUNT
   assert abs(positions.mean() - 0.5) < 0.02
-  assert abs((colours[:, 0] == 3).mean() - 1 / 8) < 0.07
+  assert abs((colors[:, 0] == 3).mean() - 1 / 8) < 0.07
 
 
 def test_pools_do_not_overlap():
@@ -67,13 +67,13 @@ def test_pools_do_not_overlap():
 
 
 def test_all_128_answers_are_those_of_plain_python(drawn):
-  positions, colours = drawn
+  positions, colors = drawn
   anchors, jumps = map(np.asarray, scenes.all_questions())
   assert len({*zip(anchors.tolist(), jumps.tolist(), strict=True)}) == 128
-  found = np.asarray(answers(positions, colours))
+  found = np.asarray(answers(positions, colors))
   for scene in range(COUNT):
     expected = [
-      data.answer(positions[scene], colours[scene], anchor, n)
+      data.answer(positions[scene], colors[scene], anchor, n)
       for anchor, n in zip(anchors, jumps, strict=True)
     ]
     np.testing.assert_array_equal(found[scene], expected)
@@ -98,13 +98,13 @@ def test_permuting_objects_permutes_tours(drawn):
 
 
 def test_augmentation_changes_positions_and_no_answer(drawn):
-  positions, colours = drawn
+  positions, colors = drawn
   keys = jax.random.split(jax.random.key(0), COUNT)
   moved = np.asarray(jax.jit(jax.vmap(scenes.augment))(keys, positions))
   np.testing.assert_array_equal(
-    answers(moved, colours), answers(positions, colours)
+    answers(moved, colors), answers(positions, colors)
   )
-  # One scale a scene, log-uniform, and turned all around.
+  # One log-uniform scale per scene, and all rotations.
   scale = np.linalg.norm(moved, axis=-1) / np.linalg.norm(positions, axis=-1)
   np.testing.assert_allclose(scale, scale[:, :1].repeat(8, 1), rtol=1e-5)
   logs = np.log2(scale[:, 0])

@@ -1,6 +1,7 @@
-"""Batches hold right answers; measures count rightly; predict answers."""
+"""Tests of the Pretty-CLEVR task: batches, measures, and predictions."""
 
 import json
+import logging
 
 import jax
 import jax.numpy as jnp
@@ -39,11 +40,11 @@ def draw(made, size=40, step=10_000):  # after the curriculum
 def test_batches_hold_right_answers(changes):
   made = make(**changes)
   batch, augmented = draw(made, size=200), made.data.augment
-  names = 'positions', 'colours', 'anchors', 'jumps', 'answers'
+  names = 'positions', 'colors', 'anchors', 'jumps', 'answers'
   for row in zip(*(batch[name] for name in names), strict=True):
-    positions, colours, anchors, jumps, answers = row
+    positions, colors, anchors, jumps, answers = row
     expected = [
-      data.answer(positions, colours, *question)
+      data.answer(positions, colors, *question)
       for question in zip(anchors, jumps, strict=True)
     ]
     np.testing.assert_array_equal(answers, expected)
@@ -61,13 +62,15 @@ def test_training_begins_with_few_jumps():
 
 def test_the_curriculum_asks_for_ever_more_jumps():
   def most(step, curriculum):
-    return task.most_jumps(jnp.asarray(step), curriculum)
+    return task.max_jumps(jnp.asarray(step), curriculum)
 
   steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
   assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 7]
   assert most(0, ()) == 7
   for curriculum in (100, 0), (100, 50, 1):
-    with pytest.raises(UserError, match='updates of one jump'):
+    with pytest.raises(
+      UserError, match='expected the number of updates with one jump'
+    ):
       most(0, curriculum)
 
 
@@ -86,12 +89,12 @@ def test_the_papers_scenes_come_from_a_pool():
 
 
 class Oracle(nnx.Module):
-  """Answers rightly from step 2, and by chance's first colour before."""
+  """Answers correctly from step 2 on, and with the first color before."""
 
-  def __call__(self, positions, colours, anchors, jumps, *, num_steps):
+  def __call__(self, positions, colors, anchors, jumps, *, num_steps):
     answers = jax.vmap(
       jax.vmap(scenes.answer, (None, None, 0, 0)), (0, 0, 0, 0)
-    )(positions, colours, anchors, jumps)
+    )(positions, colors, anchors, jumps)
     late = jnp.arange(num_steps)[:, None, None] > 0
     return jax.nn.one_hot(jnp.where(late, answers, 0), 16)
 
@@ -157,12 +160,12 @@ def test_the_figure_has_the_papers_curves():
 
 def test_predict_answers_in_order_whatever_the_order_of_the_objects():
   made = make()
-  positions, colours = scenes.draw(jax.random.key(5))
+  positions, colors = scenes.draw(jax.random.key(5))
   objects = [
     {
       'x': float(positions[k, 0]),
       'y': float(positions[k, 1]),
-      'colour': data.COLOURS[colours[k]],
+      'color': data.COLORS[colors[k]],
       'shape': data.SHAPES[k],
     }
     for k in range(8)
@@ -174,17 +177,34 @@ def test_predict_answers_in_order_whatever_the_order_of_the_objects():
       mixed = [objects[k] for k in rng.permutation(8)]
       question = [data.SYMBOLS[anchor], jumps]
       lines.append(json.dumps({'objects': mixed, 'question': question}) + '\n')
-      answer = data.answer(np.asarray(positions), colours, anchor, jumps)
+      answer = data.answer(np.asarray(positions), colors, anchor, jumps)
       expected.append(data.SYMBOLS[answer])
-  lines[70:70] = ['nonsense\n']
+  lines[70:70] = ['nonsense\n', '\n', '# a comment\n']
   answers = list(made.predict(Oracle(), lines))
-  wrong = answers.pop(70)
-  assert isinstance(wrong, UserError) and 'no JSON' in str(wrong)
+  (wrong, *skipped), answers[70:73] = answers[70:73], []
+  assert isinstance(wrong, UserError) and 'not JSON' in str(wrong)
+  assert skipped == ['', '']
   assert answers == expected
-  assert all(
-    isinstance(answer, UserError)
-    for answer in made.predict(Oracle(), ['', '1'])
-  )
+
+
+def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
+  objects = [
+    {'x': k / 10, 'y': 0.5, 'color': color, 'shape': shape}
+    for k, (color, shape) in enumerate(
+      zip(data.COLORS, data.SHAPES, strict=True)
+    )
+  ]
+  scene = {'objects': objects, 'question': ['blue', 0]}
+  given = ({}, {'answer': 'circle'}, {'answer': 'cross'})
+  lines = [json.dumps(scene | changes) for changes in given]
+  with caplog.at_level(logging.WARNING):
+    answers = list(make().predict(Oracle(), ['', *lines]))
+  assert answers == ['', 'circle', 'circle', 'circle']
+  assert [record.getMessage() for record in caplog.records] == [
+    'line 4: the answer circle is wrong; cross is right',
+    'accuracy: 66.7 % (95 % confidence interval: 20.8 to 93.9 %), 2 of 3'
+    ' answers are right',
+  ]
 
 
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp', 'smoke,pixels'])
@@ -193,7 +213,7 @@ def test_a_small_batch_can_be_learnt(arg):
   if 'pixels' in arg:
     changes |= {'model.conv_widths': (8, 8, 8, 16, 16)}
   made = make(arg, **changes)
-  # A scene has eight questions where it is a picture.
+  # A picture has eight questions.
   batch = draw(made, size=1 if 'pixels' in arg else 8)
   batch = jax.tree.map(jnp.asarray, batch)
   _, _, metrics = learning.learn(made, batch, num_updates=120, rate=3e-3)

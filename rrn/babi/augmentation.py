@@ -1,9 +1,10 @@
-"""Other names for people, places, animals and colours in a question (ours).
+"""Data augmentation (ours): rename people, places, animals, and colors.
 
-What a question asks depends on which words are the same, hardly ever on which
-they are; so a story with its words renamed is another one of the same task, and
-that two facts match by a word is learned of all its like at once. A pronoun may
-no longer fit its name: it means the last one named, whoever that is.
+The answer to a question rarely depends on which names occur, only on which
+names are equal. Renaming the words of a story consistently gives another story
+of the same task, so that a match learned for one name holds for all of them. A
+pronoun may no longer fit the gender of a name; it still refers to the last
+person that was named.
 """
 
 import jax
@@ -17,26 +18,30 @@ _GROUPS = {
   'people': 'antoine bernhard bill brian daniel emily fred gertrude greg jason'
   ' jeff jessica john julie julius lily mary sandra sumit winona yann',
   'places': 'bathroom bedroom cinema garden hallway kitchen office park school',
-  'animals': 'frog lion rhino swan',  # of task 16: those of 15 have plurals
-  'colours': 'gray green white yellow',  # of task 16
+  'animals': 'frog lion rhino swan',  # task 16; task 15 has plurals
+  'colors': 'gray green white yellow',  # task 16
 }
+# The task in which a group is not renamed.
 _KEPT = {
-  'places': 20,  # of motives: where the tired go is always the same place
-  'people': 16,  # of induction: of 21 names the match of facts was not found
+  'places': 20,  # motives: tired people always go to the same place
+  'people': 16,  # induction: with all 21 names it was not learned
 }
 
 
-def rename(
+def rename_words(
   key: jax.Array,
   task: Int[Array, ' B'],
   columns: dict[str, Int[Array, 'B ...']],
 ) -> dict[str, Int[Array, 'B ...']]:
-  """Permutes the words of each group, of each question by another draw.
+  """Permute the words of each group, independently for each question.
 
   Args:
-    key: of the draws.
-    task: of each question, from 1.
-    columns: indices of words.
+    key: random key.
+    task: task of each question, from 1.
+    columns: word indices.
+
+  Returns:
+    The columns with renamed words.
   """
   words = list(data.vocabulary())
   groups = {

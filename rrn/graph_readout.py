@@ -1,11 +1,11 @@
-"""One answer per graph: o = r(sum of all nodes' states) (Palm et al. 2018).
+"""A network with one answer per graph (Palm et al. 2018).
 
-The network that reads a question together with each node, passes messages
-between all pairs of nodes, and answers at every step from the sum of the
-states; its loss; and what is measured of answers whose difficulty is a number
-of jumps.
+An MLP embeds each node together with the question, messages pass between all
+pairs of nodes, and an MLP reads the answer from the sum of the node states
+after each step: o = r(sum of states). This module also has the loss, and the
+accuracy by number of jumps, which measures the difficulty of a question.
 
-Axes: B batch, T steps, N nodes, K neighbours, F features, E edge features,
+Axes: B batch, T steps, N nodes, K neighbors, F features, E edge features,
 D width, C classes, G numbers of jumps.
 """
 
@@ -23,19 +23,21 @@ from core.task import Metrics
 from rrn import network
 
 
-class AnswerNetwork(nnx.Module):
-  """An MLP of each node, messages on a complete graph, an MLP of the sum.
+class GraphReadoutNetwork(nnx.Module):
+  """Passes messages on a complete graph and reads out one answer.
 
   Args:
-    num_features: F of a node.
-    num_nodes: N.
-    num_classes: C.
-    width: of all layers and of the states.
-    pre_layers, message_layers, node_layers, output_layers: ReLU layers before
-      each last one, >= 1.
-    edge_width: E, 0 for none.
+    num_features: number F of features of a node.
+    num_nodes: number N of nodes.
+    num_classes: number C of classes.
+    width: width of all layers and of the states.
+    pre_layers: number of ReLU layers in the MLP that embeds nodes, at least 1.
+    message_layers: number of ReLU layers in the message function, at least 1.
+    node_layers: number of ReLU layers in the node function, at least 1.
+    output_layers: number of ReLU layers in the readout, at least 1.
+    edge_width: number E of edge features, 0 for none.
     lstm: see `network.RecurrentRelationalNetwork`.
-    dropout: rate before the last output layer.
+    dropout: dropout rate before the last readout layer.
   """
 
   def __init__(
@@ -83,7 +85,14 @@ class AnswerNetwork(nnx.Module):
     edges: Float[Array, '... N K E'] | None = None,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
-    """Returns the logits of each step; `key`: for dropout, None: without."""
+    """Return the logits after each step.
+
+    Args:
+      nodes: node features.
+      num_steps: number of steps T.
+      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+      key: key for dropout. None disables dropout.
+    """
     return self.read_out(
       self.states(nodes, num_steps=num_steps, edges=edges), key
     )
@@ -95,7 +104,7 @@ class AnswerNetwork(nnx.Module):
     num_steps: int,
     edges: Float[Array, '... N K E'] | None = None,
   ) -> Float[Array, 'T B N D']:
-    """Returns the states of the nodes after each step."""
+    """Return the node states after each step."""
     return self.network(
       self.pre(nodes), self.graph, num_steps=num_steps, edges=edges
     )
@@ -103,14 +112,14 @@ class AnswerNetwork(nnx.Module):
   def read_out(
     self, states: Float[Array, 'T B N D'], key: jax.Array | None = None
   ) -> Float[Array, 'T B C']:
-    """Returns the logits of each step's states."""
+    """Return the logits that belong to the states of each step."""
     return self.output(states.sum(2), key).astype(jnp.float32)
 
 
 def loss(
   logits: Float[Array, 'T B C'], targets: Int[Array, ' B']
 ) -> tuple[jax.Array, Metrics]:
-  """Cross-entropy, averaged over steps and examples, and what to log."""
+  """Return the cross-entropy, averaged over steps and examples, and metrics."""
   losses = layers.cross_entropy(logits, targets)
   return losses.mean(), {
     'last_loss': Metric.mean(losses[-1]),
@@ -128,12 +137,19 @@ def measure(
   steps: Iterable[int],
   is_independent: bool,
 ) -> Metrics:
-  """Accuracy by step and by number of jumps, 0 to `max_jumps`.
+  """Measure the accuracy by step and by number of jumps.
 
-  `is_independent`: whether no two questions are about the same example.
+  Args:
+    logits: logits after each step.
+    targets: right classes.
+    jumps: number of jumps of each question.
+    weight: weight of each question, 0 for padding.
+    max_jumps: largest number of jumps, G - 1.
+    steps: steps that get metrics of their own.
+    is_independent: whether each question refers to an example of its own.
 
   Returns:
-    'accuracy_by_step', a curve [T, G]; and for each t of `steps`
+    'accuracy_by_step', an array [T, G], and for each t of `steps`
     'steps_<t>/accuracy' and 'steps_<t>/accuracy_<g>_jumps'.
   """
   right = logits.argmax(-1) == targets

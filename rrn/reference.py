@@ -1,10 +1,10 @@
-"""The recurrent relational network as the paper writes it: the reference.
+"""The recurrent relational network, computed as the paper writes it.
 
-Same parameters and values as `rrn.network`, without its rearrangements: a
-message for each edge, from the concatenated states of sender and receiver.
-Tests compare with it, and the benchmark measures what the rearrangements save.
+It has the parameters and the results of `rrn.network`, but computes one message
+per edge from the concatenated states of sender and receiver. Tests compare the
+two, and benchmarks measure the speedup.
 
-Axes: B batch, T steps, N nodes, K neighbours, D width, E edge features.
+Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features.
 """
 
 import jax
@@ -24,15 +24,18 @@ def pass_messages(
   edges: Float[Array, '... #K E'] | None = None,
   mask: Mask | None = None,
 ) -> Float[Array, 'T B N D']:
-  """Returns what `network` returns, by Palm et al. 2018, eqs. 1-3 as written.
+  """Compute the node states by equations 1-3 of Palm et al. 2018.
 
   Args:
     network: the parameters.
-    inputs: x, also the state that the first messages see.
-    graph: who sends to whom.
-    num_steps: T >= 1.
-    edges: features of the edges, as many as the network has.
-    mask: the edges of the graph that each example has; None: all of them.
+    inputs: node inputs x. They are also the first states.
+    graph: the edges.
+    num_steps: number of steps T, at least 1.
+    edges: edge features; required if the network has any.
+    mask: which edges of the graph each example has. None stands for all.
+
+  Returns:
+    The states after each step.
   """
 
   def step(carry, _):

@@ -1,4 +1,4 @@
-"""One answer per graph: it ignores the order of nodes, and counts are right."""
+"""Tests of the graph readout: symmetry and measures."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from rrn import answer
+from rrn import graph_readout
 from tests.rrn import perturbed
 
 
@@ -15,7 +15,7 @@ def make_small(**options):
     ('pre_layers', 'message_layers', 'node_layers', 'output_layers'), 2
   )
   sizes |= {'width': 16, 'edge_width': 1, 'lstm': True, 'dropout': 0.5}
-  model = answer.AnswerNetwork(
+  model = graph_readout.GraphReadoutNetwork(
     5, 6, 7, dtype=jnp.float32, rngs=nnx.Rngs(0), **sizes | options
   )
   return perturbed.split(model)
@@ -47,7 +47,7 @@ def test_dropout_needs_a_key_and_differs_by_step():
   one, again = (model(nodes, num_steps=2, edges=edges) for _ in range(2))
   np.testing.assert_array_equal(one, again)
   dropped = model(nodes, num_steps=2, edges=edges, key=jax.random.key(0))
-  np.testing.assert_allclose(one[:, 0], one[:, 1], atol=1e-6)  # alike examples
+  np.testing.assert_allclose(one[:, 0], one[:, 1], atol=1e-6)  # equal examples
   assert (np.abs(dropped[:, 0] - dropped[:, 1]) > 1e-3).any(-1).all()
 
 
@@ -57,7 +57,7 @@ def test_measures_by_hand():
   weight = np.array([1.0, 1.0, 1.0, 0.0])  # the last is padding
   answers = np.array([[0, 0, 0, 0], [0, 1, 0, 1]])
   logits = jax.nn.one_hot(answers, 3)
-  measured = answer.measure(
+  measured = graph_readout.measure(
     *map(jnp.asarray, (logits, targets, jumps, weight)),
     max_jumps=2,
     steps=(1, 2),
@@ -78,7 +78,7 @@ def test_measures_by_hand():
 def test_loss_is_the_mean_over_steps_and_examples():
   logits = jax.random.normal(jax.random.key(0), (2, 3, 4))
   targets = jnp.array([1, 3, 0])
-  loss, logged = answer.loss(logits, targets)
+  loss, logged = graph_readout.loss(logits, targets)
   p = np.asarray(jax.nn.softmax(logits))
   expected = -np.log(p[:, np.arange(3), targets])
   np.testing.assert_allclose(loss, expected.mean(), rtol=1e-5)

@@ -1,20 +1,20 @@
-"""Renamed stories are stories of the same task, with renamed answers."""
+"""Tests of renaming the words of bAbI stories."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from configs.rrn import babi
-from rrn.babi import data, renaming, task
+from rrn.babi import augmentation, data, task
 
 WORDS = list(data.vocabulary())
 GROUPS = 'daniel mary yann', 'park kitchen', 'swan rhino', 'white gray'
 
 
 def rename_all(tasks, seed=0):
-  """The new index of every word, for a question of each task."""
+  """Return the new index of every word for one question of each task."""
   words = jnp.tile(jnp.arange(len(WORDS)), (len(tasks), 1))
-  new = renaming.rename(
+  new = augmentation.rename_words(
     jax.random.key(seed), jnp.array(tasks), {'words': words}
   )
   return np.asarray(new['words'])
@@ -49,7 +49,7 @@ def test_places_of_motives_and_people_of_induction_are_kept():
 def test_a_batch_renames_by_the_number_of_its_task():
   config = babi.get_config()
   config.data.task_weights = (0,) * 19 + (1,)
-  config.data.renaming = True
+  config.data.augmentation = True
   made = task.make_task(config)
   kitchen = WORDS.index('kitchen')
   arrays = {
@@ -71,7 +71,7 @@ def test_a_batch_renames_by_the_number_of_its_task():
 
 def test_answers_are_renamed_as_their_stories():
   config = babi.get_config('smoke')
-  config.data.renaming = True
+  config.data.augmentation = True
   made = task.make_task(config)
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(
@@ -82,7 +82,7 @@ def test_answers_are_renamed_as_their_stories():
   for facts, question, answer in zip(
     batch['facts'], batch['question'], batch['answer'], strict=True
   ):
-    person = question[question > 0][-1]  # where is he or she?
+    person = question[question > 0][-1]  # the question is where they are
     people.add(WORDS[person])
     (last,) = [fact[fact > 0] for fact in facts if fact[0] == person][-1:]
     assert answer == last[-1]
