@@ -22,10 +22,10 @@ from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError, check_choice
-from core.lines import answer_lines
+from core.lines import answer_in_batches
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from hinting import plots, rows, vocabulary
+from hinting import answers, plots, rows, vocabulary
 from hinting.rows import RowKind
 from hinting.transformer import ModelConfig, Transformer
 from hinting.vocabulary import Token
@@ -53,7 +53,6 @@ class MixtureTask:
 
   # Evaluators of eval, each on lists drawn by the law of its name.
   tests: tuple[str, ...] = ('test',)
-  flaw = ''  # of the answers that `predict` warns of: '3 of 9 answers ...'
 
   def __init__(
     self,
@@ -122,14 +121,18 @@ class MixtureTask:
     """
     raise NotImplementedError
 
+  def solve(self, values: list[int]) -> str:
+    """Return the right answer to a list as text."""
+    raise NotImplementedError
+
   def finish(
     self, answer: list[int | None], values: list[int]
-  ) -> tuple[str, bool]:
-    """The text to print for an answer, and whether it is right.
+  ) -> tuple[str, str]:
+    """Return an answer as text and what is wrong with it, '' if it is right.
 
     Args:
-      answer: values up to its end, None for tokens that are none.
-      values: of the list.
+      answer: The decoded values before EOS; None for a token that is no value.
+      values: The values of the list.
     """
     raise NotImplementedError
 
@@ -312,12 +315,66 @@ class MixtureTask:
   def predict(
     self, model: Transformer, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers the list of each line, by decoding.
+    """Answer the list of each line by greedy decoding.
 
-    A warning counts the answers that are wrong.
+    Each wrong answer is a warning with the number of its line. If lines carry
+    their answers, a last warning states the accuracy on them.
+
+    Args:
+      model: The network.
+      lines: One list per line; see `answers.split_line`.
+
+    Yields:
+      The answer to each line as text, '' for a blank line or a comment, or the
+      error of a line that cannot be read.
     """
-    longest = self.data.longest_list
-    num_tokens = self.kinds[self.main].num_answers(longest)
+    num_given = num_right = 0
+    for number, (line, tokens) in enumerate(
+      answer_in_batches(
+        lines, parse=self._make_prompt, solve=self._make_decoder(model)
+      ),
+      start=1,
+    ):
+      if tokens is None or isinstance(tokens, UserError):
+        yield '' if tokens is None else tokens
+        continue
+      values, is_given = self._read_line(line)
+      text, failure = self.finish(_values(tokens), values)
+      if failure:
+        logging.warning('line %d: the answer %s', number, failure)
+      num_given += is_given
+      num_right += is_given and not failure
+      yield text
+    if num_given:
+      logging.warning('%s', answers.accuracy_text(num_right, num_given))
+
+  def _read_line(self, line: str) -> tuple[list[int], bool] | None:
+    """Return the values of a line and whether it carries its answer."""
+    parts = answers.split_line(line)
+    if parts is None:
+      return None
+    question, given = parts
+    values = self.parse(question).tolist()
+    if given is not None:
+      answers.check_answer(given, self.solve(values))
+    return values, given is not None
+
+  def _make_prompt(self, line: str) -> dict[str, np.ndarray] | None:
+    """Return the columns of `Transformer.decode` for a line."""
+    question = self._read_line(line)
+    if question is None:
+      return None
+    values = vocabulary.value_token(np.array(question[0]))
+    prompt = [Token.BOS, *values, self.delimiter]
+    start = self.data.longest_list + 2 - len(prompt)
+    return {
+      'prompts': np.array([Token.PAD] * start + prompt, np.int32),
+      'starts': np.array(start, np.int32),
+    }
+
+  def _make_decoder(self, model: Transformer):
+    """Return a function that maps prompts to answers, int32 [B, T]."""
+    num_tokens = self.kinds[self.main].num_answers(self.data.longest_list)
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -325,31 +382,7 @@ class MixtureTask:
       model = nnx.merge(graphdef, params)
       return model.decode(prompts, starts, num_tokens=num_tokens)
 
-    def parse(line):
-      values = self.parse(line)
-      prompt = [Token.BOS, *vocabulary.value_token(values), self.delimiter]
-      start = longest + 2 - len(prompt)
-      prompts.append(values)
-      return {
-        'prompts': np.array([Token.PAD] * start + prompt, np.int32),
-        'starts': np.array(start, np.int32),
-      }
-
-    prompts = []
-    wrong = total = 0
-    answers = answer_lines(
-      lines, parse=parse, solve=lambda columns: decode(params, **columns)
-    )
-    for answer in answers:
-      if isinstance(answer, UserError):
-        yield answer
-        continue
-      text, is_right = self.finish(_values(answer), prompts.pop(0).tolist())
-      total += 1
-      wrong += not is_right
-      yield text
-    if wrong:
-      logging.warning('%d of %d answers %s', wrong, total, self.flaw)
+    return lambda columns: decode(params, **columns)
 
 
 def sweep_figures(

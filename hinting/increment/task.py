@@ -1,5 +1,7 @@
 """Increment as a task: a number's digits in, those of the next number out."""
 
+from collections.abc import Sequence
+
 import jax
 import ml_collections
 import numpy as np
@@ -21,7 +23,6 @@ class IncrementTask(mixture.MixtureTask):
   """Awasthi & Gupta 2023, appendix. Implements `core.task.Task`."""
 
   tests = ('test', 'carries')
-  flaw = 'are not the number plus one'
 
   def __init__(self, config: ml_collections.ConfigDict):
     check_choice('config.data.order', config.data.order, hints.ORDERS)
@@ -47,17 +48,22 @@ class IncrementTask(mixture.MixtureTask):
     digits = data.parse(line, max_length=self.data.longest_list)
     return 1 + self._ordered(digits)
 
+  def solve(self, values: list[int]) -> str:
+    """Return the number plus one in digits."""
+    return str(int(self._write(values)) + 1)
+
   def finish(
     self, answer: list[int | None], values: list[int]
-  ) -> tuple[str, bool]:
-    """The answer in digits, '?' for a token that is none."""
+  ) -> tuple[str, str]:
+    """Return the answer in digits, '?' for a token that is no digit."""
+    text = self._write(answer)
+    is_right = text == self.solve(values)
+    return text, '' if is_right else 'is not the number plus one'
 
-    def write(values):
-      digits = ('?' if v is None or v > 10 else str(v - 1) for v in values)
-      return ''.join(self._ordered([*digits]))
-
-    text = write(answer)
-    return text, text == str(int(write(values)) + 1)
+  def _write(self, values: Sequence[int | None]) -> str:
+    """Return values in the order of the rows as a number."""
+    digits = ['?' if v is None or v > 10 else str(v - 1) for v in values]
+    return ''.join(self._ordered(digits))
 
   def _ordered(self, digits):
     """Turns digits to the order of the rows, or back."""

@@ -23,8 +23,6 @@ def make_task(config: ml_collections.ConfigDict) -> 'SortingTask':
 class SortingTask(mixture.MixtureTask):
   """Awasthi & Gupta 2023. Implements `core.task.Task`."""
 
-  flaw = 'are not in order'
-
   def __init__(self, config: ml_collections.ConfigDict):
     check_choice('config.data.lists', config.data.lists, hints.LISTS)
     check_choice('config.data.main', config.data.main, MAIN_KINDS)
@@ -66,11 +64,15 @@ class SortingTask(mixture.MixtureTask):
       max_length=self.data.longest_list,
     )
 
+  def solve(self, values: list[int]) -> str:
+    """Return the sorted list as text."""
+    return ' '.join(map(str, sorted(values)))
+
   def finish(
     self, answer: list[int | None], values: list[int]
-  ) -> tuple[str, bool]:
-    """The answer in words, '?' for a token that is no value."""
+  ) -> tuple[str, str]:
+    """Return the answer as text, '?' for a token that is no value."""
     if self.main == 'scratchpad':
-      answer = answer[::2]  # without the numbers of copies left
+      answer = answer[::2]  # The other values are the numbers of copies left.
     text = ' '.join(str(value or '?') for value in answer)
-    return text, answer == sorted(values)
+    return text, data.find_failure(answer, values)

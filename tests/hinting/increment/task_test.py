@@ -15,6 +15,7 @@ from hinting.increment import hints, task
 from hinting.vocabulary import Token
 from tests import learning
 
+WRONG = 'is not the number plus one'
 ORDERS = pytest.mark.parametrize('order', hints.ORDERS)
 
 
@@ -139,14 +140,26 @@ def test_predict(order):
 
 
 @ORDERS
+def test_predict_scores_numbers_that_carry_their_answers(order, caplog):
+  made = make(f'smoke,order={order}')
+  lines = ['# n', '1399 -> 1400', '99=100', '12 -> 14', '', '8']
+  answers = list(made.predict(Oracle(order, fails=True), lines))
+  assert answers[:2] == ['', '1400'] and answers[4:] == ['', '9']
+  assert isinstance(answers[3], UserError) and "'13'" in str(answers[3])
+  wrong, accuracy = [record.getMessage() for record in caplog.records]
+  assert wrong == 'line 3: the answer is not the number plus one'
+  assert accuracy.startswith('accuracy 50.0% on 2 lines')
+
+
+@ORDERS
 def test_what_is_printed(order):
   made = make(f'smoke,order={order}')
   for values, answer, expected in [
-    ([2, 10], [3, 1], ('20', True)),
-    ([2, 10], [3, 2], ('21', False)),
-    ([10], [2, 1], ('10', True)),
-    ([2, 3], [None, 11], ('??', False)),
-    ([2, 3], [], ('', False)),
+    ([2, 10], [3, 1], ('20', '')),
+    ([2, 10], [3, 2], ('21', WRONG)),
+    ([10], [2, 1], ('10', '')),
+    ([2, 3], [None, 11], ('??', WRONG)),
+    ([2, 3], [], ('', WRONG)),
   ]:
     turn = -1 if order == 'reversed' else 1
     assert made.finish(answer[::turn], values[::turn]) == expected

@@ -1,6 +1,8 @@
 """Shares of hints, fixed sets, exact match against decoding, and predict."""
 
 import functools
+import time
+import types
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +11,7 @@ import pytest
 from flax import nnx
 
 from configs.hinting import sorting
-from core import sharding, step
+from core import experiment, sharding, step
 from core.errors import UserError
 from hinting import hints, mixture, vocabulary
 from hinting.sorting import task
@@ -266,11 +268,17 @@ class SortingDecoder(nnx.Module):
     return jnp.pad(values, ((0, 0), (0, missing)))
 
 
-def test_predict(monkeypatch):
-  warnings = []
+@pytest.fixture
+def warnings(monkeypatch):
+  """The warnings that `predict` logs, as text."""
+  logged = []
   monkeypatch.setattr(
-    mixture.logging, 'warning', lambda text, *args: warnings.append(text % args)
+    mixture.logging, 'warning', lambda text, *args: logged.append(text % args)
   )
+  return logged
+
+
+def test_predict(warnings):
   made = make()
   lines = ['3 1 2 1', 'x', '32', '13 20 4', '1 ' * 33, '5 6']
   answers = list(made.predict(SortingDecoder(), lines))
@@ -278,7 +286,55 @@ def test_predict(monkeypatch):
   assert isinstance(answers[1], UserError) and isinstance(answers[4], UserError)
   assert answers[2] == '32' and answers[5] == '5 6'
   assert answers[3].startswith('4 13 ?')
-  assert warnings == ['1 of 4 answers are not in order']
+  (warning,) = warnings
+  assert warning.startswith('line 4: the answer is not a permutation')
+  assert 'lacks 20 and adds ?' in warning
+
+
+def test_predict_writes_one_line_per_line(tmp_path, capsys):
+  """Blank lines and comments keep their place and are no errors."""
+  trained = types.SimpleNamespace(task=make(), model=SortingDecoder())
+  text = '\ufeff3 1 2\r\n\n# comment\n7 5\n\n'
+  path = tmp_path / 'lists.txt'
+  path.write_bytes(text.encode())
+  assert experiment.predict(trained, str(path))
+  output = capsys.readouterr()
+  assert output.out == '1 2 3\n\n\n5 7\n\n' and output.err == ''
+  # A separator that Unicode takes for a line break is part of its line.
+  path.write_bytes('3 1\x852 4\n5\r6\n2 1\n'.encode())
+  assert not experiment.predict(trained, str(path))
+  output = capsys.readouterr()
+  assert output.out == '\n\n1 2\n'
+  first, second = output.err.splitlines()
+  assert first.startswith('error: line 1: ') and '1\\x852' in first
+  assert second.startswith('error: line 2: ') and '5\\r6' in second
+
+
+def test_predict_scores_lists_that_carry_their_answers(warnings):
+  lines = ['3 1 -> 1 3', '', '13 20 -> 13 20', '5 4', '2 1 -> 2 1', '9\t->\t9']
+  answers = list(make().predict(SortingDecoder(), lines))
+  assert answers[0] == '1 3' and answers[1] == '' and answers[3] == '4 5'
+  assert isinstance(answers[4], UserError) and "'1 2'" in str(answers[4])
+  wrong, accuracy = warnings
+  assert wrong.startswith('line 3: ')
+  assert accuracy.startswith('accuracy 66.7% on 3 lines')
+  assert '95 % confidence interval' in accuracy
+
+
+def test_predict_streams(warnings):
+  """An answer and its warning come before the next line is read."""
+  made, written = make(), []
+
+  def lines():
+    yield '13 20'
+    while not written:
+      time.sleep(0.01)
+    yield '2 1'
+
+  for answer in made.predict(SortingDecoder(), lines()):
+    assert len(warnings) == 1
+    written.append(answer)
+  assert written[1] == '1 2'
 
 
 def test_predict_is_greedy():
