@@ -70,7 +70,9 @@ class PlainTask(task.SortingTask):
     def make_row(key):
       length_key, value_key = jax.random.split(key)
       length = jax.random.randint(length_key, (), 2, longest + 1)
-      values = self.draw_values(value_key, length, size=longest, law='train')
+      values = self.draw_values(
+        value_key, length, size=longest, distribution='train'
+      )
       return kind.make_row(key, values, length)
 
     rows = jax.vmap(make_row)(jax.random.split(key, size))

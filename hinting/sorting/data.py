@@ -65,6 +65,7 @@ def find_failure(answer: Sequence[int | None], values: Sequence[int]) -> str:
 
 
 def _first(values: collections.Counter) -> str:
-  """Return the first three of some values as text."""
-  words = ['?' if value is None else str(value) for value in values.elements()]
+  """Return the first three of some values in ascending order, as text."""
+  numbers = sorted(value or 0 for value in values.elements())
+  words = [str(number or '?') for number in numbers]
   return ', '.join(words[:3]) + (', ...' if len(words) > 3 else '')

@@ -1,13 +1,13 @@
-"""What tasks share that mix rows of a main task with rows of its hints.
+"""A task whose batches mix rows of a main task and rows of its hints.
 
-Lists of at most 20 values in training, of any length in evaluation, which is by
-length: a task says how a list is drawn, and reads and writes text.
+Training lists have at most 20 values; evaluation lists have any length, and
+each length has its own accuracy. A subclass defines how a list is drawn, and
+how lists and answers are read and written as text.
 
-Axes: B batch, N values of a list.
+Axes: B batch, N values of a list, T tokens of an answer.
 """
 
 import functools
-import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,17 +21,18 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core import layers
-from core.errors import UserError, check_choice
+from core.errors import UserError
 from core.lines import answer_in_batches
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from hinting import answers, plots, rows, vocabulary
+from hinting import answers, plots, rows, settings, vocabulary
+from hinting.model_config import ModelConfig
 from hinting.rows import RowKind
-from hinting.transformer import ModelConfig, Transformer
+from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 
-# Of the keys of evaluation and of fixed training sets; no config.seed should be
-# one of them.
+# Seeds of the evaluation lists and of the fixed training sets. config.seed must
+# differ from all of them.
 SEEDS = {
   'validation': 231_000,
   'test': 231_001,
@@ -40,18 +41,18 @@ SEEDS = {
 }
 
 
-class MixtureTask:
-  """All of `core.task.Task` but what lists are: the methods that raise.
+class HintedTask:
+  """All of `core.task.Task` except the methods that define a list.
 
   Args:
-    config: of the experiment.
-    kinds: of rows, by name.
-    main: the kind of the main task.
-    delimiter: of the main task.
-    num_values: the largest value in a row.
+    config: The config of the experiment.
+    kinds: The kinds of rows by name.
+    main: The kind of the main task.
+    delimiter: The delimiter of the main task.
+    num_values: The largest value in a row.
   """
 
-  # Evaluators of eval, each on lists drawn by the law of its name.
+  # The evaluators of --mode=eval; each names the distribution of its lists.
   tests: tuple[str, ...] = ('test',)
 
   def __init__(
@@ -69,55 +70,33 @@ class MixtureTask:
     self.kinds, self.main, self.delimiter = kinds, main, delimiter
     self.vocabulary_size = vocabulary.size(num_values)
     self.hints = tuple(filter(None, self.data.hint.split('+')))
-    for hint in self.hints:
-      check_choice('config.data.hint', hint, [k for k in kinds if k != main])
-    if len(set(self.hints)) < len(self.hints):
-      raise UserError(f'config.data.hint={self.data.hint}: a hint twice')
-    if not 0 <= self.data.hint_share < 1:
-      raise UserError(
-        f'config.data.hint_share={self.data.hint_share}: at least 0 and less'
-        ' than 1 expected'
-      )
-    if self.data.num_rows < 0 or self.data.num_rows % 2:
-      raise UserError(
-        f'config.data.num_rows={self.data.num_rows}: an even number expected,'
-        ' for rows come in pairs; or 0, for fresh ones'
-      )
-    longest = max(
-      *self.evals.lengths, *self.evals.test_lengths, self.data.longest_list
-    )
-    num_positions = kinds[main].num_tokens(longest) - 1
-    if self.model_config.has_table and (
-      self.model_config.max_positions < num_positions
-    ):
-      raise UserError(
-        f'config.model.max_positions={self.model_config.max_positions}: rows of'
-        f' {longest} values have {num_positions} positions'
-      )
-    # Four values and START are as many queries as a row of 'successors' has.
-    if not 4 <= self.data.max_length <= 20:
-      raise UserError(
-        f'config.data.max_length={self.data.max_length}: 4 to 20 expected'
-      )
+    settings.check(self.data, self.evals, self.model_config, kinds, main)
 
   def draw_values(
-    self, key: jax.Array, count: jax.Array, *, size: int, law: str
+    self, key: jax.Array, count: jax.Array, *, size: int, distribution: str
   ) -> jax.Array:
-    """Draws a list: int32 [N] of values from 1, N = `size`.
+    """Draw a list.
 
     Args:
-      key: of the list.
-      count: how many of its values are there.
-      size: N.
-      law: 'train', 'test' (of validation, too), or another of `tests`.
+      key: The random key of the list.
+      count: The number of values of the list.
+      size: N, the size of the result.
+      distribution: 'train', 'test' (also for validation), or another of
+        `tests`.
+
+    Returns:
+      Values from 1, int32 [N], of which the first `count` belong to the list.
     """
     raise NotImplementedError
 
   def parse(self, line: str) -> np.ndarray:
-    """The list of a line of text: int [n], n at most `data.longest_list`.
+    """Read the list of a line of text.
+
+    Returns:
+      The values, int32 [N], N at most `data.longest_list`.
 
     Raises:
-      UserError: there is none.
+      UserError: The line is not a list.
     """
     raise NotImplementedError
 
@@ -128,22 +107,25 @@ class MixtureTask:
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Return an answer as text and what is wrong with it, '' if it is right.
+    """Return an answer as text and what is wrong with it.
 
     Args:
       answer: The decoded values before EOS; None for a token that is no value.
       values: The values of the list.
+
+    Returns:
+      The answer, and the failure, '' if the answer is right.
     """
     raise NotImplementedError
 
   def make_model(self, rngs: nnx.Rngs) -> Transformer:
-    """Builds the network."""
+    """Build the network."""
     return Transformer(
       self.model_config, self.vocabulary_size, dtype=self.dtype, rngs=rngs
     )
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """None: lists are drawn on the device."""
+    """Return no columns: lists are drawn on the device."""
     del split
     return {}
 
@@ -155,13 +137,15 @@ class MixtureTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws `size` rows, two in each packed row of `rows.make_pairs`.
+    """Draw `size` rows, two in each packed row of `rows.make_pairs`.
 
-    Names are '<kind of row>/<name>'. A share `hint_share` of the rows is of the
-    hints, in equal parts, exactly.
+    The share `hint_share` of the rows belongs to the hints, in equal parts.
+
+    Returns:
+      Columns named '<kind of row>/<column>'.
 
     Raises:
-      UserError: the shares are no whole numbers of pairs.
+      UserError: The shares are not whole numbers of pairs.
     """
     del arrays
     batch = {}
@@ -173,27 +157,28 @@ class MixtureTask:
         max_length=self.data.max_length,
         longest=longest,
         draw_values=functools.partial(
-          self.draw_values, size=self.data.max_length, law='train'
+          self.draw_values, size=self.data.max_length, distribution='train'
         ),
       )
       batch |= {f'{name}/{column}': x for column, x in pairs.items()}
     return batch
 
   def _shares(self, size: int) -> dict[str, int]:
-    """The pairs of rows of each kind in a batch of `size` rows."""
+    """Return the number of pairs of each kind in a batch of `size` rows."""
     share = self.data.hint_share if self.hints else 0.0
     pairs, rest = divmod(size, 2)
     each = share * pairs / max(len(self.hints), 1)
     if rest or abs(each - round(each)) > 1e-6:
       raise UserError(
-        f'config.batch_size={size}: a share of {share} for'
-        f' {len(self.hints)} hints is no whole number of pairs of rows'
+        f'config.batch_size={size} and hint_share={share} do not give each of'
+        f' {len(self.hints)} hints a whole number of pairs of rows; use another'
+        ' batch size or share'
       )
     shares = {hint: round(each) for hint in self.hints if each}
     return {self.main: pairs - sum(shares.values())} | shares
 
   def _longest(self, step: jax.Array) -> jax.Array | int:
-    """The longest list at a step: any, or what the curriculum gives."""
+    """Return the length of the longest list at a step."""
     if not self.data.curriculum_steps:
       return self.data.max_length
     ramp = optax.linear_schedule(
@@ -202,7 +187,10 @@ class MixtureTask:
     return jnp.asarray(ramp(step)).astype(jnp.int32)
 
   def _keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
-    """Keys of pairs [count]: fresh ones, or those of a fixed training set."""
+    """Return the keys of pairs [count].
+
+    They are fresh, or belong to a fixed training set if `num_rows` is set.
+    """
     if not self.data.num_rows:
       return jax.random.split(key, count)
     index = jax.random.randint(key, (count,), 0, self.data.num_rows // 2)
@@ -212,9 +200,10 @@ class MixtureTask:
   def loss(
     self, model: Transformer, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Cross-entropy of the answers' tokens, the mean over all kinds, in nats.
+    """Return the mean cross-entropy of the answer tokens, in nats.
 
-    Logs the accuracy of each kind's tokens.
+    The mean is over the rows of all kinds. The metrics are the token accuracies
+    of each kind.
     """
     total, weight = jnp.zeros(()), jnp.zeros(())
     metrics = {}
@@ -237,15 +226,18 @@ class MixtureTask:
     return total / weight, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training; `tests`, of more lists and lengths, by eval.
+    """Return 'validation', for training, and the evaluators in `tests`.
 
-    Lists of validation are drawn as those of 'test'.
+    Validation uses the distribution of 'test'. The tests have more lists and
+    more lengths, and only `--mode=eval` runs them.
     """
 
-    def make(name, law, lengths, count, every):
+    def make(name, distribution, lengths, count, every):
       return Evaluator(
         arrays=lambda: {'index': np.arange(count)},
-        measure=functools.partial(self._measure, SEEDS[name], law, lengths),
+        measure=functools.partial(
+          self._measure, SEEDS[name], distribution, lengths
+        ),
         batch_size=self.evals.batch_size,
         every=every,
       )
@@ -261,21 +253,43 @@ class MixtureTask:
     return {'validation': validation} | tests
 
   def draw_lists(
-    self, seed: int, index: jax.Array, length: int, *, law: str = 'test'
+    self,
+    seed: int,
+    index: jax.Array,
+    length: int,
+    *,
+    distribution: str = 'test',
   ) -> jax.Array:
-    """A list of `length` values for each number: int32 [B N], of all three."""
-    draw = functools.partial(self.draw_values, size=length, law=law)
+    """Draw the lists of a fixed set.
+
+    Args:
+      seed: The seed of the set.
+      index: The numbers of the lists, int [B].
+      length: N.
+      distribution: See `draw_values`.
+
+    Returns:
+      Values, int32 [B, N].
+    """
+    draw = functools.partial(
+      self.draw_values, size=length, distribution=distribution
+    )
     key = jax.random.fold_in(jax.random.key(seed), length)
     keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
     return jax.vmap(draw, (0, None))(keys, jnp.asarray(length))
 
   def _measure(
-    self, seed: int, law: str, lengths: tuple, model: Transformer, batch: Batch
+    self,
+    seed: int,
+    distribution: str,
+    lengths: tuple,
+    model: Transformer,
+    batch: Batch,
   ) -> Metrics:
-    """Lists of each length whose whole answer, with its end, is right.
+    """Return the accuracy on whole answers and on tokens for each length.
 
-    With the right answer so far as input: greedy decoding is right exactly
-    where each of these tokens is.
+    The right answer so far is the input: greedy decoding is right exactly if
+    each of these next-token predictions is.
     """
     kind = self.kinds[self.main]
     metrics = {}
@@ -289,7 +303,9 @@ class MixtureTask:
           kind.num_answers(length),
         )
 
-      values = self.draw_lists(seed, batch['index'], length, law=law)
+      values = self.draw_lists(
+        seed, batch['index'], length, distribution=distribution
+      )
       made = jax.vmap(make)(values)
       is_right = model(made['tokens'], at=made['at']).argmax(-1)
       is_right, weights = is_right == made['targets'], made['weights']
@@ -306,27 +322,27 @@ class MixtureTask:
   def figures(
     self, values: Mapping[str, Any], model: Transformer | None = None
   ) -> dict[str, Figure]:
-    """Accuracy against the length of the list."""
+    """Return the figure of accuracy by list length."""
     del model
     lengths = self.evals.test_lengths
-    curves = {name: _curve(values, name, lengths) for name in self.tests}
-    return _accuracy_by_length(curves, self.data.max_length)
+    curves = {name: plots.curve(values, name, lengths) for name in self.tests}
+    return plots.accuracy_figures(curves, self.data.max_length)
 
   def predict(
     self, model: Transformer, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """Answer the list of each line by greedy decoding.
 
-    Each wrong answer is a warning with the number of its line. If lines carry
-    their answers, a last warning states the accuracy on them.
+    Each wrong answer is a warning with its line number. If lines carry their
+    answers, a last warning states the accuracy on them.
 
     Args:
       model: The network.
       lines: One list per line; see `answers.split_line`.
 
     Yields:
-      The answer to each line as text, '' for a blank line or a comment, or the
-      error of a line that cannot be read.
+      The answer as text, '' for a blank line or a comment, or the error of a
+      line that cannot be read.
     """
     num_given = num_right = 0
     for number, (line, tokens) in enumerate(
@@ -339,7 +355,7 @@ class MixtureTask:
         yield '' if tokens is None else tokens
         continue
       values, is_given = self._read_line(line)
-      text, failure = self.finish(_values(tokens), values)
+      text, failure = self.finish(vocabulary.answer_values(tokens), values)
       if failure:
         logging.warning('line %d: the answer %s', number, failure)
       num_given += is_given
@@ -383,42 +399,3 @@ class MixtureTask:
       return model.decode(prompts, starts, num_tokens=num_tokens)
 
     return lambda columns: decode(params, **columns)
-
-
-def sweep_figures(
-  points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
-) -> dict[str, Figure]:
-  """Accuracy of each run against the length of the list."""
-  curves = {
-    name: _curve(values, 'test', config.evals.test_lengths)
-    for name, (config, values) in points.items()
-  }
-  longest = max(config.data.max_length for config, _ in points.values())
-  return _accuracy_by_length(curves, longest)
-
-
-def _curve(values, test, lengths):
-  """Lengths and shares for `plots.accuracy_by_length`; None: none known."""
-  names = [f'{test}/accuracy_length_{n}' for n in lengths]
-  median = [values.get(name) for name in names]
-  low, high = (
-    [values.get(name + end, values.get(name)) for name in names]
-    for end in ('_min', '_max')
-  )
-  shares = np.array([low, median, high], float)
-  return None if np.isnan(shares).all() else (lengths, shares)
-
-
-def _accuracy_by_length(curves, longest):
-  curves = {name: curve for name, curve in curves.items() if curve}
-  if not curves:
-    return {}
-  figure = plots.accuracy_by_length(curves, longest)
-  return {'test_accuracy_by_length': figure}
-
-
-def _values(tokens: np.ndarray) -> list[int | None]:
-  """The values of an answer up to its end, None for other tokens."""
-  first = vocabulary.FIRST_VALUE
-  answer = itertools.takewhile(lambda t: t != Token.EOS, tokens.tolist())
-  return [t - first + 1 if t >= first else None for t in answer]
