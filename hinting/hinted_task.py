@@ -69,7 +69,7 @@ class HintedTask:
     self.dtype = jnp.dtype(config.dtype)
     self.kinds, self.main, self.delimiter = kinds, main, delimiter
     self.vocabulary_size = vocabulary.size(num_values)
-    self.hints = tuple(filter(None, self.data.hint.split('+')))
+    self.hints = tuple(hint for hint in self.data.hint.split('+') if hint)
     settings.check(self.data, self.evals, self.model_config, kinds, main)
 
   def draw_values(
@@ -351,10 +351,14 @@ class HintedTask:
       ),
       start=1,
     ):
-      if tokens is None or isinstance(tokens, UserError):
-        yield '' if tokens is None else tokens
+      if isinstance(tokens, UserError):
+        yield tokens
         continue
-      values, is_given = self._read_line(line)
+      question = self._read_line(line)
+      if question is None:
+        yield ''
+        continue
+      values, is_given = question
       text, failure = self.finish(vocabulary.answer_values(tokens), values)
       if failure:
         logging.warning('line %d: the answer %s', number, failure)
@@ -380,8 +384,8 @@ class HintedTask:
     question = self._read_line(line)
     if question is None:
       return None
-    values = vocabulary.value_token(np.array(question[0]))
-    prompt = [Token.BOS, *values, self.delimiter]
+    tokens = vocabulary.value_token(np.array(question[0]))
+    prompt = [Token.BOS, *tokens, self.delimiter]
     start = self.data.longest_list + 2 - len(prompt)
     return {
       'prompts': np.array([Token.PAD] * start + prompt, np.int32),

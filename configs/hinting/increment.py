@@ -2,10 +2,11 @@
 
   uv run main.py --config=configs/hinting/increment.py:cpu
 
-No suffix selects our estimate of the paper's settings, which we do not know:
-width 512, batch size 1,024, 100,000 updates. :cpu    width 128, batch size 128,
-Muon, 8,000 updates. :smoke  a smaller network, numbers of at most 8 digits,
-seconds.
+Sizes:
+  no suffix  Our estimate of the paper's settings, which we do not know: width
+             512, batch size 1,024, 100,000 updates.
+  :cpu       Width 128, batch size 128, Muon, 8,000 updates.
+  :smoke     A smaller network, numbers of at most 8 digits, seconds.
 
 Arguments:
   hint         `changed`, another hint of hinting/increment/hints.py, several

@@ -2,13 +2,15 @@
 
   uv run main.py --config=configs/hinting/sorting.py:cpu
 
-No suffix selects our estimate of the paper's settings, which we do not know:
-width 512, batch size 1,024, 100,000 updates. :cpu    width 128, batch size 128,
-Muon, 8,000 updates: 16 minutes on two busy cores. With
-hint=none,temperature=log,lists=diverse and 16,000 updates, it sorts 98 % of
-lists of 100. With optimizer=adamw, for which the hint helps most, 5,000 updates
-sort 77 % of lists of 50; without the hint, they sort 25 %. :smoke  a smaller
-network, lists of at most 8 values from 32, seconds.
+Sizes:
+  no suffix  Our estimate of the paper's settings, which we do not know: width
+             512, batch size 1,024, 100,000 updates.
+  :cpu       Width 128, batch size 128, Muon, 8,000 updates: 16 minutes on two
+             busy cores. With hint=none,temperature=log,lists=diverse and 16,000
+             updates, it sorts 98 % of lists of 100. With optimizer=adamw, for
+             which the hint helps most, 5,000 updates sort 77 % of lists of 50;
+             without the hint, they sort 25 %.
+  :smoke     A smaller network, lists of at most 8 values from 32, seconds.
 
 Arguments:
   hint         `successor`, another hint of hinting/sorting/hints.py, several

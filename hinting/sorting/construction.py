@@ -1,8 +1,8 @@
 """Weights, set by hand, with which the transformer sorts exactly.
 
-  uv run python -m hinting.sorting.construction
+This command prints the table of hinting/README.md in a minute on a CPU core:
 
-prints the tables of hinting/README.md, in a minute on an idle CPU core.
+  uv run python -m hinting.sorting.construction
 
 The paper (Awasthi & Gupta 2023) shows that two layers with a length-dependent
 softmax can sort. We do not know its construction; this one is ours. Each token

@@ -9,9 +9,9 @@ from hinting import hinted_task, plots
 from hinting.sorting import data, hints
 from hinting.vocabulary import Token
 
-# The main tasks, and the kinds of rows whose prompt is the same.
 # Values of config.data.lists in the config.json of older runs and weights.
 _OLD_LISTS = {'plain': 'uniform'}
+# The main tasks, and other kinds of rows with the same prompt.
 MAIN_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
 sweep_figures = plots.sweep_figures

@@ -46,13 +46,18 @@ def apply_ridge(weights, inputs):
 
 
 def roc_auc(scores: np.ndarray, is_true: np.ndarray) -> float:
-  """Return the area under the ROC curve of scores [M]: 0.5 is chance.
+  """Return the area under the ROC curve, 0.5 by chance.
 
   Args:
-    scores: One score per example.
+    scores: One score per example [M].
     is_true: Whether each example is positive, bool [M].
+
+  Returns:
+    The area, NaN if all examples or none are positive.
   """
   positives, negatives = scores[is_true], scores[~is_true]
+  if not len(positives) or not len(negatives):
+    return float('nan')
   wins = stats.mannwhitneyu(positives, negatives).statistic
   return float(wins / (len(positives) * len(negatives)))
 

@@ -65,6 +65,7 @@ def test_scores():
   assert probes.roc_auc(np.array([1.0, 3, 2, 4]), is_true) == 0
   assert probes.roc_auc(np.zeros(4), is_true) == 0.5
   assert probes.roc_auc(np.array([1.0, 1, 4, 2]), is_true) == 0.625
+  assert np.isnan(probes.roc_auc(np.ones(2), np.array([True, True])))
   true = np.arange(4.0)
   assert probes.r_squared(true, true) == 1
   assert probes.r_squared(np.full(4, 1.5), true) == 0
