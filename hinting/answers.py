@@ -5,12 +5,44 @@ answer, such as `3 1 2 -> 1 2 3`. Predictions are scored against such answers.
 """
 
 import re
+from collections.abc import Callable
+
+import numpy as np
 
 from core import metrics
 from core.errors import UserError
 
 _SEPARATOR = re.compile(r'->|=>|→|=|\||\boutput\b')
 _TWO_COLUMNS = re.compile(r'([^\t,;]+)[\t,;]([^\t,;]+)')
+
+
+def read_line(
+  line: str,
+  *,
+  parse: Callable[[str], np.ndarray],
+  solve: Callable[[list[int]], str],
+) -> tuple[list[int], bool] | None:
+  """Read a question, and check the answer that its line may carry.
+
+  Args:
+    line: See `split_line`.
+    parse: Maps the text of a question to its values.
+    solve: Maps values to the right answer.
+
+  Returns:
+    The values and whether the line carries the answer, None without a question.
+
+  Raises:
+    UserError: The line cannot be read, or its answer is wrong.
+  """
+  parts = split_line(line)
+  if parts is None:
+    return None
+  question, answer = parts
+  values = parse(question).tolist()
+  if answer is not None:
+    check_answer(answer, solve(values))
+  return values, answer is not None
 
 
 def split_line(line: str) -> tuple[str, str | None] | None:

@@ -370,14 +370,7 @@ class HintedTask:
 
   def _read_line(self, line: str) -> tuple[list[int], bool] | None:
     """Return the values of a line and whether it carries its answer."""
-    parts = answers.split_line(line)
-    if parts is None:
-      return None
-    question, given = parts
-    values = self.parse(question).tolist()
-    if given is not None:
-      answers.check_answer(given, self.solve(values))
-    return values, given is not None
+    return answers.read_line(line, parse=self.parse, solve=self.solve)
 
   def _make_prompt(self, line: str) -> dict[str, np.ndarray] | None:
     """Return the columns of `Transformer.decode` for a line."""
