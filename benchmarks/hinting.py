@@ -70,7 +70,9 @@ class PlainTask(task.SortingTask):
     def make_row(key):
       length_key, value_key = jax.random.split(key)
       length = jax.random.randint(length_key, (), 2, longest + 1)
-      values = self.draw_values(value_key, length, size=longest, law='train')
+      values = self.draw_values(
+        value_key, length, size=longest, distribution='train'
+      )
       return kind.make_row(key, values, length)
 
     rows = jax.vmap(make_row)(jax.random.split(key, size))
@@ -351,10 +353,8 @@ def main(_):
   args = flags.FLAGS
   lists = args.decoded_lists
   path = timing.start(args.output, math.gcd(args.batch_size, lists))
-  sizes = {
-    name: args[name].value
-    for name in ('batch_size', 'decoded_lists', 'decoded_length')
-  }
+  names = 'batch_size', 'decoded_lists', 'decoded_length'
+  sizes = {name: args[name].value for name in names}
   if not has_torch() or not transformers:
     print('PyTorch or GPT-2 is left out: not installed, or this is no CPU')
   config = make_config(args.batch_size)

@@ -1,29 +1,84 @@
-"""The figures of lists by length."""
+"""Figures of accuracy by list length."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
 from core import plots
 
+Curve = tuple[Sequence[int], np.ndarray]
+
+
+def sweep_figures(
+  points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
+) -> dict[str, Figure]:
+  """Return the figure of the test accuracy of each run of a sweep.
+
+  Args:
+    points: The config and the metrics of each run, by its name.
+  """
+  curves = {
+    name: curve(values, 'test', config.evals.test_lengths)
+    for name, (config, values) in points.items()
+  }
+  longest = max(config.data.max_length for config, _ in points.values())
+  return accuracy_figures(curves, longest)
+
+
+def curve(
+  values: Mapping[str, Any], evaluator: str, lengths: Sequence[int]
+) -> Curve | None:
+  """Return the accuracy of an evaluator by length.
+
+  Args:
+    values: Metrics by name.
+    evaluator: The name of the evaluator.
+    lengths: N list lengths.
+
+  Returns:
+    The lengths, and the lowest accuracy over the seeds, the median, and the
+    highest, [3, N]. None if no accuracy is known.
+  """
+  names = [f'{evaluator}/accuracy_length_{n}' for n in lengths]
+  median = [values.get(name) for name in names]
+  low, high = (
+    [values.get(name + end, values.get(name)) for name in names]
+    for end in ('_min', '_max')
+  )
+  accuracies = np.array([low, median, high], float)
+  return None if np.isnan(accuracies).all() else (lengths, accuracies)
+
+
+def accuracy_figures(
+  curves: Mapping[str, Curve | None], trained_length: int
+) -> dict[str, Figure]:
+  """Return the figure of the curves that are known, {} if none is."""
+  known = {name: curve for name, curve in curves.items() if curve}
+  if not known:
+    return {}
+  figure = accuracy_by_length(known, trained_length)
+  return {'test_accuracy_by_length': figure}
+
 
 @plots.style()
 def accuracy_by_length(
-  curves: Mapping[str, tuple[Sequence[int], np.ndarray]],
-  trained_length: int,
+  curves: Mapping[str, Curve], trained_length: int
 ) -> Figure:
-  """Plots the share of right answers against the length of the list.
+  """Plot accuracy against list length.
 
   Args:
-    curves: name -> N lengths, and shares [3, N]: the lowest of several seeds,
-      their median and the highest; NaN: not measured.
-    trained_length: the longest in training, marked by a dashed line.
+    curves: N lengths and accuracies [3, N], by name: the lowest over the seeds,
+      the median, and the highest. NaN marks what was not measured.
+    trained_length: The longest list in training, marked by a dashed line.
   """
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
-  axes.set_title('Right answers, by length')
-  axes.set_xlabel('length')
+  axes.set_title('Accuracy by list length (dashed: longest list in training)')
+  axes.set_xlabel('list length')
+  axes.set_ylabel('accuracy')
   plots.show_percent(axes)
   axes.axvline(trained_length, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   palette = plots.colours(list(curves))

@@ -1,13 +1,13 @@
-"""Ways to tell a transformer where a token stands.
+"""Positional encodings.
 
-The paper's model is not told, as it seems; a reviewer asked for the comparison.
+The paper's model seems to use none; a reviewer asked for the comparison.
 
-  none        order is known from the causal mask alone (NoPE)
+  none        the causal mask alone reveals the order (NoPE)
   learned     a table, indexed from a random start in training
-  randomised  a table, indexed by sorted random positions (Ruoss et al. 2023)
-  rotary      queries and keys turned by their positions (Su et al. 2021)
-  alibi       logits fall with the distance (Press et al. 2022)
-  t5          logits get a bias by bucket of distance (Raffel et al. 2020)
+  randomized  a table, indexed by sorted random positions (Ruoss et al. 2023)
+  rotary      queries and keys rotated by their positions (Su et al. 2021)
+  alibi       logits that fall with the distance (Press et al. 2022)
+  t5          a logit bias per bucket of distances (Raffel et al. 2020)
 """
 
 import math
@@ -17,33 +17,34 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-KINDS = 'none', 'learned', 'randomised', 'rotary', 'alibi', 't5'
-TABLE_KINDS = 'learned', 'randomised'
-_BUCKETS = 32  # of distances, in t5
-_FAR = 128  # distance from which all share a bucket
+KINDS = 'none', 'learned', 'randomized', 'rotary', 'alibi', 't5'
+TABLE_KINDS = 'learned', 'randomized'
+_BUCKETS = 32  # The number of distance buckets of t5.
+_FAR = 128  # Larger distances share the last bucket.
 
 
 def draw(
   key: jax.Array | None, positions: Int[Array, 'B L'], kind: str, size: int
 ) -> Int[Array, 'B L']:
-  """Moves positions in their rows to where they are in a table.
+  """Map positions in rows to rows of a position table.
 
   Args:
-    key: of a draw of training; None: in evaluation, where only 'randomised'
-      draws: always the same for a batch and a length of its rows.
-    positions: of each token in its row, from 0; a row stands in one piece.
-    kind: one of `KINDS`; only those with a table move.
-    size: of the table.
+    key: The random key in training. None in evaluation, where only 'randomized'
+      draws positions; they depend on the batch size and the row length alone.
+    positions: The position of each token in its row, from 0. The tokens of a
+      row are adjacent.
+    kind: One of `KINDS`. Kinds without a table return `positions`.
+    size: The number of rows of the table.
   """
   batch, length = positions.shape
   if kind == 'learned' and key is not None:
     starts = jax.random.randint(key, (batch, 1), 0, size - length + 1)
     return positions + starts
-  if kind == 'randomised':
+  if kind == 'randomized':
     key = jax.random.key(0) if key is None else key
     order = jax.random.uniform(key, (batch, size))
     drawn = jax.lax.top_k(order, length)[1]
-    # Sorted in each row: the rows of a packed one follow each other.
+    # Sort within each row of a packed row.
     row = jnp.cumsum(positions == 0, 1)
     return jnp.sort(row * size + drawn) % size
   return positions
@@ -52,7 +53,7 @@ def draw(
 def rotate(
   x: Float[Array, 'B L H D'], positions: Int[Array, '#B L']
 ) -> Float[Array, 'B L H D']:
-  """Turns pairs of features by angles that grow with the position."""
+  """Rotate pairs of features by angles proportional to the position."""
   half = x.shape[-1] // 2
   rates = 10_000.0 ** (-jnp.arange(half) / half)
   angles = (positions[..., None] * rates)[..., None, :]
@@ -62,10 +63,10 @@ def rotate(
 
 
 class Bias(nnx.Module):
-  """What is added to a layer's attention logits.
+  """The bias of the attention logits of a layer.
 
   Args:
-    kind: one of `KINDS`; only 'alibi' and 't5' add anything.
+    kind: One of `KINDS`; only 'alibi' and 't5' have a bias.
     num_heads: H.
   """
 
@@ -77,7 +78,7 @@ class Bias(nnx.Module):
   def __call__(
     self, queries: Int[Array, '#B A'], keys: Int[Array, '#B L']
   ) -> Float[Array, '#B H A L'] | float:
-    """Returns the bias for queries and keys at these positions."""
+    """Return the bias for queries and keys at these positions."""
     if self.kind not in ('alibi', 't5'):
       return 0.0
     distance = (queries[:, :, None] - keys[:, None, :]).clip(0)

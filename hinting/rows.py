@@ -1,10 +1,11 @@
-"""Rows of tokens, made on the device from pieces whose lengths are drawn.
+"""Rows of tokens, built on the device from pieces of random length.
 
-Rows are padded to a fixed size, then packed: two rows of lists of n and of
-N + 2 - n values fill one row of the batch, so that little of it is padding.
+Each row is padded to a fixed size. Two rows, for lists of n and of N + 2 - n
+values, are then packed into one row of the batch, so that little padding
+remains.
 
 Axes: B batch, G rows in a packed row, R tokens of a row, L tokens of a packed
-row, A answer tokens of a packed row, N values of a list.
+row, A answer tokens of a packed row, M tokens of a piece, N values of a list.
 """
 
 import dataclasses
@@ -16,12 +17,12 @@ import jax.numpy as jnp
 from hinting import vocabulary
 from hinting.vocabulary import Token
 
-MIN_LENGTH = 2  # of a list in training
+MIN_LENGTH = 2  # The length of the shortest list in training.
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """The first `count` of some tokens [M]; the loss counts those of answers."""
+  """The first `count` of tokens [M]; the loss covers answer pieces only."""
 
   tokens: jax.Array
   count: jax.Array | int
@@ -31,7 +32,7 @@ class Piece:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Tokens and 'is part of the answer', both [R], of which `length` count."""
+  """Tokens [R], whether each belongs to the answer [R], and the row length."""
 
   tokens: jax.Array
   is_answer: jax.Array
@@ -40,12 +41,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class RowKind:
-  """A task as rows; sizes are bounds, for a list of that many values.
+  """A task in the form of rows.
 
   Attributes:
-    pieces: key, values [N] (1 to V) and how many of them count -> pieces.
-    num_tokens: of a row.
-    num_answers: tokens of its answer.
+    pieces: Maps a key, values [N] (1 to V), and the list length to pieces.
+    num_tokens: Maps a list length to a bound on the tokens of a row.
+    num_answers: Maps a list length to a bound on the tokens of an answer.
   """
 
   pieces: Callable[[jax.Array, jax.Array, jax.Array], Sequence[Piece]]
@@ -53,33 +54,40 @@ class RowKind:
   num_answers: Callable[[int], int]
 
   def make_row(self, key, values: jax.Array, count) -> Row:
-    """Builds the row of one list."""
+    """Build the row of one list."""
     return join(self.pieces(key, values, count), self.num_tokens(len(values)))
 
 
 def special(token: Token, *, is_answer: bool = False) -> Piece:
-  """One special token."""
+  """Return the piece of one special token."""
   return Piece(jnp.array([token], jnp.int32), 1, is_answer)
 
 
 def numbers(values: jax.Array, count, *, is_answer: bool = False) -> Piece:
-  """The first `count` of some values [M], or one value []."""
+  """Return the piece of the first `count` of values [M], or of one value []."""
   tokens = vocabulary.value_token(jnp.atleast_1d(values))
   return Piece(tokens.astype(jnp.int32), count, is_answer)
 
 
 def prompt(values: jax.Array, count, delimiter: Token) -> list[Piece]:
-  """What stands before an answer: a list, and what is asked of it."""
+  """Return the pieces before an answer: a list and its task's delimiter."""
   return [special(Token.BOS), numbers(values, count), special(delimiter)]
 
 
 def end() -> Piece:
-  """The end of an answer."""
+  """Return the piece that ends an answer."""
   return special(Token.EOS, is_answer=True)
 
 
+def copy(key, values, count) -> list[Piece]:
+  """Return the pieces of `copy`, a control: the answer is the list itself."""
+  del key
+  answer = numbers(values, count, is_answer=True)
+  return [*prompt(values, count, Token.COPY), answer, end()]
+
+
 def join(pieces: Sequence[Piece], num_tokens: int) -> Row:
-  """Puts pieces one behind the other, and PAD behind them."""
+  """Concatenate pieces to a row of `num_tokens` tokens, padded with PAD."""
   tokens = jnp.full(num_tokens, Token.PAD, jnp.int32)
   is_answer = jnp.zeros(num_tokens, bool)
   start = 0
@@ -94,14 +102,15 @@ def join(pieces: Sequence[Piece], num_tokens: int) -> Row:
 
 
 def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
-  """Packs rows [G R] into one, ready for next-token prediction.
+  """Pack rows [G, R] into one row for next-token prediction.
 
   Returns:
-    'tokens' [L]: what the model reads; 'segments' [L]: the row each is of, -1:
-    none; 'positions' [L] in its row; 'at' [A]: where answers are predicted;
-    'targets' [A] and 'weights' [A], 0 where there are fewer answers.
+    'tokens' [L], the input; 'segments' [L], the row of each token, -1 for
+    padding; 'positions' [L], the positions within rows; 'at' [A], the indices
+    at which answer tokens are predicted; 'targets' [A]; and 'weights' [A], 0
+    for padding.
   """
-  sizes = rows.length - 1  # the last token of a row is only predicted
+  sizes = rows.length - 1  # The last token of a row is a target only.
   packed = {
     'tokens': jnp.full(num_tokens, Token.PAD, jnp.int32),
     'segments': jnp.full(num_tokens, -1, jnp.int32),
@@ -138,19 +147,19 @@ def make_pairs(
   longest: jax.Array | int,
   draw_values: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> dict[str, jax.Array]:
-  """Builds packed rows [B ...] of two lists each, a function of `keys` [B].
+  """Build packed rows [B, ...] of two lists each.
 
-  One list has n values, n uniform in 2 .. `longest`, the other `longest` + 2 -
-  n: so both have a uniform number of values, and all pairs the same total.
+  One list has n values, n uniform in 2 .. `longest`; the other has `longest` +
+  2 - n. Both lengths are uniform, and all pairs have the same number of values.
 
   Args:
-    kind: of both rows.
-    keys: of the pairs.
-    max_length: N, of the longest list ever in training.
-    longest: of the longest list now, at most `max_length`.
-    draw_values: key and number of values -> values [N].
+    kind: The kind of both rows.
+    keys: The random keys of the pairs [B].
+    max_length: N, the length of the longest list of the whole training.
+    longest: The length of the longest list at this step, at most `max_length`.
+    draw_values: Maps a key and a list length to values [N].
   """
-  assert max_length <= 20, 'training on longer lists would prove nothing'
+  assert max_length <= 20, 'longer training lists would prove nothing'
   bounds = [max_length, MIN_LENGTH]
   num_tokens = sum(kind.num_tokens(n) - 1 for n in bounds)
   num_answers = sum(map(kind.num_answers, bounds))

@@ -1,19 +1,13 @@
-"""Length-dependent parameters of the softmax: "tempered softmax".
+"""A length-dependent softmax, the "tempered softmax" of Awasthi & Gupta (2023).
 
-The paper (Awasthi & Gupta 2023) has parameters tied to the length inside the
-softmax; their form is not known to us, and these are ours. A query that sees M
-keys has its logits multiplied by a scale s(M):
+The paper ties parameters of the softmax to the length. We do not know their
+form; the forms below are ours. The logits of a query that sees M keys are
+multiplied by a scale s(M):
 
-  T0  1
-  T1  a log M + b         a, b of each head; s = 1 at M = 32 at first
-  T2  log M / log 32
-  T3  a log M             a of each head
-  T4  1 + softplus(w . q) log(M) ** g     w, g of each head, from its query
-  T5  a table             for M at most 42; beyond them the line
-                          through the table, least squares in log M
-
-Lists of training have at most 20 values, so M is at most 42 in rows of sorting;
-longer rows, such as those of `fill`, train T5's line as well.
+  none        1
+  affine_log  a log M + b     a and b per head; s(32) = 1 at initialization
+  log         log M / log 32
+  per_query   1 + softplus(w . q) log(M) ** g     w and g per head, query q
 """
 
 import math
@@ -23,19 +17,18 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-KINDS = 'T0', 'T1', 'T2', 'T3', 'T4', 'T5'
-_UNIT = math.log(32)  # log of the number of keys where s = 1 at first
-_TABLE = 42  # keys seen at most in training: BOS, 20 values, SORT, 20 values
+KINDS = 'none', 'affine_log', 'log', 'per_query'
+_UNIT = math.log(32)  # The log of the number of keys for which s is 1.
 
 
 class Temperature(nnx.Module):
-  """The scale of a layer's attention logits.
+  """The scale of the attention logits of a layer.
 
   Args:
-    kind: one of `KINDS`.
+    kind: One of `KINDS`.
     num_heads: H.
-    head_width: of a query.
-    rngs: of the parameters.
+    head_width: D2, the width of a query.
+    rngs: The random keys of the parameters.
   """
 
   def __init__(
@@ -43,41 +36,33 @@ class Temperature(nnx.Module):
   ):
     self.kind = kind
     heads = jnp.ones(num_heads)
-    if kind in ('T1', 'T3'):
+    if kind == 'affine_log':
       self.slope = nnx.Param(heads / _UNIT)
-    if kind == 'T1':
       self.offset = nnx.Param(0 * heads)
-    if kind == 'T4':
-      # Flat, here and below, for matrices decay.
+    if kind == 'per_query':
+      # A vector, because weight decay applies to matrices.
       normal = jax.random.normal(rngs.params(), (num_heads * head_width,))
       self.direction = nnx.Param(0.02 * normal)
       self.power = nnx.Param(heads)
-    if kind == 'T5':
-      self.table = nnx.Param(jnp.ones(num_heads * _TABLE))
 
   def __call__(
     self, queries: Float[Array, 'B L H D2'], num_keys: Int[Array, '#B L']
   ) -> Float[Array, 'B L H'] | Float[Array, 'B L 1'] | float:
-    """Returns s for queries that see so many keys, themselves included."""
-    if self.kind == 'T0':
+    """Return the scale s of each query.
+
+    Args:
+      queries: The queries.
+      num_keys: The number of keys that each query sees, itself included.
+    """
+    if self.kind == 'none':
       return 1.0
     log = jnp.log(num_keys.astype(jnp.float32))[..., None]
-    if self.kind == 'T1':
+    if self.kind == 'affine_log':
       return self.slope[...] * log + self.offset[...]
-    if self.kind == 'T2':
+    if self.kind == 'log':
       return log / _UNIT
-    if self.kind == 'T3':
-      return self.slope[...] * log
-    if self.kind == 'T4':
-      direction = self.direction[...].reshape(queries.shape[2:])
-      sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
-      # log 1 = 0 has no finite slope in the power.
-      log = jnp.maximum(log, 1e-6)
-      return 1 + jax.nn.softplus(sharpness) * log ** self.power[...]
-    table = self.table[...].reshape(_TABLE, -1)
-    known = table[jnp.minimum(num_keys, _TABLE) - 1]
-    logs = jnp.log(jnp.arange(1, _TABLE + 1.0))
-    centred = logs - logs.mean()
-    slope = centred @ table / (centred @ centred)
-    beyond = table.mean(0) + slope * (log - logs.mean())
-    return jnp.where(num_keys[..., None] <= _TABLE, known, beyond)
+    direction = self.direction[...].reshape(queries.shape[2:])
+    sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
+    # The derivative of log(M) ** g in g is not finite at log 1 = 0.
+    log = jnp.maximum(log, 1e-6)
+    return 1 + jax.nn.softplus(sharpness) * log ** self.power[...]

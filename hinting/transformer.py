@@ -1,12 +1,13 @@
 """A decoder-only transformer whose softmax may depend on the length.
 
-Pre-norm, causal, without positions by default (NoPE), as a reviewer saw it in
-the paper (Awasthi & Gupta 2023); sizes, norms and activation are not known to
-us. Rows may be packed: tokens see those of their own segment alone, and their
-own number of keys. The last layer is computed only where it is asked for.
+Pre-norm, causal, and without positional encodings by default (NoPE), as a
+reviewer describes the paper's model (Awasthi & Gupta 2023). We do not know the
+paper's sizes, norms, and activation. Rows may be packed: a token sees only its
+own segment, and the softmax depends on the number of keys in that segment. The
+last layer is computed only for the tokens whose logits are requested.
 
-Axes: B batch, L tokens, A tokens that are asked for, D width, H heads, V
-vocabulary, T decoded tokens; D2 the width of a head.
+Axes: B batch, L tokens, A tokens whose logits are requested, D width, H heads,
+D2 width of a head, V vocabulary, T decoded tokens.
 """
 
 import dataclasses
@@ -19,67 +20,26 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from core.errors import UserError, check_choice
 from hinting import positions as positional
 from hinting import temperature
+from hinting.model_config import ACTIVATIONS, ModelConfig
 
-ACTIVATIONS = {'gelu': jax.nn.gelu, 'relu': jax.nn.relu}
-_NEVER = -1e30  # logit of a key that is not seen
-# Logits, softmax and sums are float32 whatever the factors are.
+_MASKED = -1e30  # The logit of a masked key.
+# Logits, softmax, and sums are float32 for operands of any type.
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-  """Sizes and variants.
-
-  Attributes:
-    num_layers, width, num_heads, feed_forward_width: of the transformer.
-    temperature: one of `temperature.KINDS`.
-    positions: one of `positions.KINDS`.
-    max_positions: rows of the table of 'learned' and 'randomised'.
-    has_norm: False for the construction.
-    activation: 'gelu' or 'relu'.
-  """
-
-  num_layers: int = 2
-  width: int = 128
-  num_heads: int = 4
-  feed_forward_width: int = 512
-  temperature: str = 'T0'
-  positions: str = 'none'
-  max_positions: int = 512
-  has_norm: bool = True
-  activation: str = 'gelu'
-
-  @property
-  def has_table(self) -> bool:
-    """Whether positions are rows of a table."""
-    return self.positions in positional.TABLE_KINDS
-
-  def __post_init__(self):
-    check_choice(
-      'config.model.temperature', self.temperature, temperature.KINDS
-    )
-    check_choice('config.model.positions', self.positions, positional.KINDS)
-    check_choice('config.model.activation', self.activation, ACTIVATIONS)
-    if self.width % (2 * self.num_heads):
-      raise UserError(
-        f'config.model.width={self.width}: a multiple of twice num_heads='
-        f'{self.num_heads} expected'
-      )
-
-
-@dataclasses.dataclass(frozen=True)
 class Hook:
-  """How analysis looks into a layer, and changes it.
+  """Observe a layer and change it, for analysis.
 
   Attributes:
-    see: called with a name and an array: 'logits' of attention, -1e30 where a
-      key is not seen, and its 'weights' [B H A L], 'heads' [B A H D / H],
-      'residual' [B A D].
-    scale: of attention logits, their bias by position included, [H 1 1].
-    edit: of the heads' outputs [B A H D / H].
+    see: Called with a name and an array: 'logits' of attention, -1e30 for a key
+      that is masked, and 'weights' [B, H, A, L], 'heads' [B, A, H, D2],
+      'residual' [B, A, D].
+    scale: Multiplies the attention logits, their positional bias included, [H,
+      1, 1].
+    edit: Maps the outputs of the heads [B, A, H, D2] to new ones.
   """
 
   see: Callable[[str, jax.Array], None] = lambda name, value: None
@@ -121,9 +81,9 @@ class Block(nnx.Module):
   def keys_and_values(
     self, x: Float[Array, 'B L D'], positions: Int[Array, '#B L']
   ) -> tuple[Float[Array, 'B L H D2'], Float[Array, 'B L H D2']]:
-    """What later tokens attend to."""
+    """Return the keys and values that later tokens attend to."""
     x = self._attention_input(x)
-    return self._place(self.key(x), positions), self._split(self.value(x))
+    return self._rotated(self.key(x), positions), self._split(self.value(x))
 
   def __call__(
     self,
@@ -137,25 +97,26 @@ class Block(nnx.Module):
     log_counts: Float[Array, '#B 1 1 L'] | float = 0.0,
     hook: Hook = _NO_HOOK,
   ) -> Float[Array, 'B A D']:
-    """Updates tokens.
+    """Update tokens.
 
     Args:
-      x: the tokens.
-      memory: keys and values of all tokens.
-      is_seen: whether a token sees a key, bool [#B A L].
-      num_keys: how many keys each sees, for the temperature.
-      positions: of the tokens.
-      key_positions: of the keys.
-      log_counts: the logarithm of how many keys each stands for.
-      hook: looks in, and edits.
+      x: The tokens.
+      memory: The keys and values of all tokens.
+      is_seen: Whether a token attends to a key, bool [#B, A, L].
+      num_keys: The number of keys that each token sees, for the temperature.
+      positions: The positions of the tokens.
+      key_positions: The positions of the keys.
+      log_counts: The logarithm of the number of tokens that each key stands
+        for.
+      hook: Observes and edits the layer.
     """
     keys, values = memory
-    queries = self._place(self.query(self._attention_input(x)), positions)
+    queries = self._rotated(self.query(self._attention_input(x)), positions)
     scale = self.temperature(queries, num_keys) / queries.shape[-1] ** 0.5
     queries = (queries * jnp.asarray(scale)[..., None]).astype(keys.dtype)
     logits = _einsum('bahd,bhld->bhal', queries, keys)
     logits = hook.scale * (logits + self.bias(positions, key_positions))
-    logits = jnp.where(is_seen[:, None], logits + log_counts, _NEVER)
+    logits = jnp.where(is_seen[:, None], logits + log_counts, _MASKED)
     weights = jax.nn.softmax(logits)
     heads = _einsum('bhal,bhld->bhad', weights.astype(values.dtype), values)
     heads = hook.edit(heads.swapaxes(1, 2))
@@ -174,7 +135,7 @@ class Block(nnx.Module):
   def _split(self, x):
     return x.reshape(*x.shape[:-1], self.config.num_heads, -1)
 
-  def _place(self, x, positions):
+  def _rotated(self, x, positions):
     x = self._split(x)
     if self.config.positions == 'rotary':
       x = positional.rotate(x, positions).astype(x.dtype)
@@ -182,13 +143,14 @@ class Block(nnx.Module):
 
 
 class Transformer(nnx.Module):
-  """Predicts the next token.
+  """Predict the next token.
 
   Args:
-    config: sizes and variants.
+    config: Sizes and variants.
     vocabulary_size: V.
-    dtype: of the factors of matrix products, but float32 in the read-out.
-    rngs: of the parameters.
+    dtype: The type of the operands of matrix products, except for the output
+      layer, which uses float32.
+    rngs: The random keys of the parameters.
   """
 
   def __init__(
@@ -226,15 +188,17 @@ class Transformer(nnx.Module):
     position_key: jax.Array | None = None,
     hooks: tuple[Hook, ...] | None = None,
   ) -> Float[Array, 'B A V']:
-    """Returns the logits of the token behind each token.
+    """Return the logits of the token that follows each token.
 
     Args:
-      tokens: of the rows.
-      at: where logits are asked for, each once or more; None: everywhere.
-      segments: the row that each token is of; None: one row.
-      positions: of each token in its row; None: one row.
-      position_key: for positions that are drawn in training.
-      hooks: one a layer, for analysis.
+      tokens: The rows.
+      at: The indices of the tokens whose logits are requested; None for all
+        tokens.
+      segments: The row of each token; None if there is one row.
+      positions: The position of each token in its row; None if there is one
+        row.
+      position_key: The random key of positions that are drawn in training.
+      hooks: One hook per layer, for analysis.
     """
     batch, length = tokens.shape
     hooks = hooks or (_NO_HOOK,) * self.config.num_layers
@@ -269,14 +233,14 @@ class Transformer(nnx.Module):
   def embed(
     self, tokens: Int[Array, 'B L'], positions: Int[Array, '#B L']
   ) -> Float[Array, 'B L D']:
-    """The residual stream before the first layer."""
+    """Return the residual stream before the first layer."""
     x = layers.look_up(self.embedding[...], tokens)
     if self.config.has_table:
       x += layers.look_up(self.position_table[...], positions)
     return x
 
   def read_out(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
-    """The logits of a residual stream, of the last layer or of another."""
+    """Return the logits of the residual stream after any layer."""
     return self.head(self.norm(x) if self.config.has_norm else x)
 
   def decode(
@@ -286,11 +250,11 @@ class Transformer(nnx.Module):
     *,
     num_tokens: int,
   ) -> Int[Array, 'B T']:
-    """Continues prompts greedily, by one pass over them and a cache.
+    """Continue prompts greedily, with a cache.
 
     Args:
-      prompts: each stands at the right end of its row.
-      starts: the index of the first token of each.
+      prompts: Rows in which each prompt ends at the right.
+      starts: The index of the first token of each prompt.
       num_tokens: T.
     """
     length = prompts.shape[1]
@@ -299,7 +263,7 @@ class Transformer(nnx.Module):
     vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
-      """Feeds tokens [B A] that stand at `first`; returns the next ones [B]."""
+      """Feed tokens [B, A] from index `first`; return the next tokens [B]."""
       here = first + jnp.arange(tokens.shape[1])
       x, new = self.embed(tokens, positions[:, here]), []
       for block, old in zip(self.blocks, cache, strict=True):
@@ -324,8 +288,8 @@ class Transformer(nnx.Module):
       lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens - 1), (0, 0)]), cache
     )
     if self.config.positions == 'none':
-      # A first layer without positions has the same key and value wherever a
-      # token stands: in place of them, how often each token was there.
+      # Without positions, the first layer's key and value of a token do not
+      # depend on its place: the cache holds the count of each token instead.
       inputs = self.embed(vocabulary, vocabulary)
       by_token = _by_head(*self.blocks[0].keys_and_values(inputs, vocabulary))
       is_there = jnp.arange(length) >= starts[:, None]
@@ -344,12 +308,12 @@ class Transformer(nnx.Module):
 
 
 def _by_head(keys, values):
-  # Decoding would else turn the whole cache for each token.
+  # This layout saves a transposition of the whole cache for each decoded token.
   return keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
 
 def _by_counts(block, x, by_token, counts):
-  # A layer whose keys are the vocabulary's, by how often each token was there.
+  # Apply a layer whose keys are the vocabulary, weighted by the token counts.
   num_keys = counts.sum(1, keepdims=True)
   return block(
     x,
@@ -363,7 +327,7 @@ def _by_counts(block, x, by_token, counts):
 
 
 def _by_cache(block, x, memory, here, starts, positions):
-  # A layer for the tokens `here`, whose keys are those of their rows so far.
+  # Apply a layer to the tokens `here`, which see the cached keys of their rows.
   index = jnp.arange(memory[0].shape[2])
   return block(
     x,
@@ -376,7 +340,7 @@ def _by_cache(block, x, memory, here, starts, positions):
 
 
 def _extended(cache, memory, first):
-  # The empty cache becomes the memory itself.
+  # The memory replaces an empty cache.
   if not cache:
     return memory
   return jax.tree.map(

@@ -1,16 +1,20 @@
-"""The tokens of all tasks: special ones, then the values.
+"""The tokens of all tasks: special tokens, then values.
 
-A row names its task by its delimiter: one model, one table of embeddings and
-one read-out serve all (ours; Awasthi & Gupta 2023 do not say).
+The delimiter of a row names its task, so that one model with one embedding
+table and one output layer serves all tasks. This choice is ours; the sources of
+the paper do not describe it.
 """
 
 import enum
+import itertools
 
-FIRST_VALUE = 32  # the token of value 1; the ids below are for special tokens
+import numpy as np
+
+FIRST_VALUE = 32  # The token of value 1; special tokens have smaller ids.
 
 
 class Token(enum.IntEnum):
-  """The special tokens; delimiters stand between a list and its answer."""
+  """The special tokens; a delimiter stands between a list and its answer."""
 
   PAD = 0
   BOS = enum.auto()
@@ -20,9 +24,9 @@ class Token(enum.IntEnum):
   PREDECESSOR = enum.auto()
   COUNT = enum.auto()
   FILL = enum.auto()
-  GO = enum.auto()  # between the list with holes and what fills them
-  MASK = enum.auto()  # a hole
-  START = enum.auto()  # the query whose successor is the minimum
+  GO = enum.auto()  # Separates a list with holes from the missing values.
+  MASK = enum.auto()  # A hole.
+  START = enum.auto()  # The query whose successor is the minimum.
   MIN = enum.auto()
   MAX = enum.auto()
   COPY = enum.auto()
@@ -37,10 +41,19 @@ class Token(enum.IntEnum):
 
 
 def value_token(value):
-  """The token of a value, 1 or more; works on arrays."""
+  """Return the token of a value, 1 or more, or of an array of values."""
   return FIRST_VALUE - 1 + value
 
 
 def size(num_values: int) -> int:
-  """How many tokens there are, rounded up to a multiple of 64."""
+  """Return the number of tokens, rounded up to a multiple of 64."""
   return -(-(FIRST_VALUE + num_values) // 64) * 64
+
+
+def answer_values(tokens: np.ndarray) -> list[int | None]:
+  """Return the values of an answer before EOS, None for other tokens."""
+  answer = itertools.takewhile(lambda t: t != Token.EOS, tokens.tolist())
+  return [
+    token - FIRST_VALUE + 1 if token >= FIRST_VALUE else None
+    for token in answer
+  ]

@@ -1,4 +1,4 @@
-"""What experiments of task hinting share: the transformer and its recipe."""
+"""The transformer and the recipe that all hinting experiments share."""
 
 import ml_collections
 
@@ -15,16 +15,19 @@ def rows_config(
   test_lengths: tuple[int, ...],
   report: dict[str, str],
 ) -> ml_collections.ConfigDict:
-  """Builds a config of rows of a main task and of its hints.
+  """Build a config of rows of a main task and of its hints.
 
-  The paper's sizes are not known to us; bare is a guess.
+  We do not know the paper's sizes; without a suffix, the sizes are our
+  estimate.
 
   Args:
-    args: `size`, `hint`, `temperature`, `positions`, and `optimizer`, one of
-      `OPTIMIZERS`; '': AdamW in bare, Muon in the others.
-    longest_list: that `predict` answers.
-    lengths, test_lengths: of the lists of validation, and of eval.
-    report: the report of the sizes 'paper' and 'cpu'.
+    args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The last
+      is one of `OPTIMIZERS`, or '' for AdamW at the paper's size and Muon
+      otherwise.
+    longest_list: The length of the longest list that `predict` answers.
+    lengths: The list lengths of validation.
+    test_lengths: The list lengths of `--mode=eval`.
+    report: The report of the sizes 'paper' and 'cpu'.
   """
   is_small = args.size != 'paper'
   optimizer = args.optimizer or ('muon' if is_small else 'adamw')
@@ -39,20 +42,20 @@ def rows_config(
   config.model.max_positions = 512
   config.model.has_norm = True
   config.model.activation = 'gelu'
-  config.data.max_length = 20  # of a list in training
+  config.data.max_length = 20  # The length of the longest training list.
   config.data.hint = '' if args.hint == 'none' else args.hint
-  config.data.hint_share = 0.5  # of the rows
-  config.data.num_rows = 0  # of a fixed training set, of each kind; 0: fresh
-  config.data.curriculum_steps = 0  # until all lengths are drawn; 0: at once
-  config.data.longest_list = longest_list  # in predict
+  config.data.hint_share = 0.5  # The share of hint rows.
+  config.data.num_rows = 0  # Rows per kind in a fixed training set; 0: fresh.
+  config.data.curriculum_steps = 0  # Updates until all lengths occur; 0: none.
+  config.data.longest_list = longest_list  # In predict.
   config.evals.lengths = lengths
   config.evals.test_lengths = test_lengths
-  config.evals.every = 1000  # updates
+  config.evals.every = 1000  # Updates.
   config.evals.num_lists = 200
   config.evals.num_test_lists = 1000
   config.evals.batch_size = 20
   config.total_steps = 100_000
-  config.batch_size = 1024  # rows
+  config.batch_size = 1024  # Rows.
   config.steps_per_call = 50
   config.optim.name = 'adamw'
   config.optim.learning_rate = 5e-4

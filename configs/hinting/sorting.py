@@ -2,21 +2,32 @@
 
   uv run main.py --config=configs/hinting/sorting.py:cpu
 
-bare    a guess at the paper, whose sizes are not known to us: width 512, batch
-        1,024, 100,000 updates.
-:cpu    width 128, batch 128, Muon, 8,000 updates: 16 minutes on two busy
-        cores. With hint=none,temperature=T2,lists=diverse and 16,000 updates
-        it sorts 98 % of lists of 100. With optimizer=adamw, where the hint
-        helps most, 5,000 updates sort 77 % of lists of 50, 25 % without it.
-:smoke  a smaller network, lists of at most 8 values from 32, seconds.
-Arguments: `hint=successor`, another of hinting/hints.py, several joined by +,
-or none; `hint_share=0.5` of the rows; `temperature=T0` to T5;
-`positions=none`; `lists=plain`, distinct, rich, dense or diverse; `main=sort`
-or scratchpad; `num_layers=2`; `num_rows=0`: that many fixed rows, 0: fresh
-ones; `curriculum=0`: updates until all lengths are drawn; `optimizer=adamw` or
-muon; `table=hints`, what --mode=sweep runs, another of TABLES below.
-Expect: under 1 % of lists of 100 without a hint, over 92 % with one (the
-paper's abstract). Ours are in hinting/README.md: what reaches 100 does without.
+Sizes:
+  no suffix  Our estimate of the paper's settings, which we do not know: width
+             512, batch size 1,024, 100,000 updates.
+  :cpu       Width 128, batch size 128, Muon, 8,000 updates: 16 minutes on two
+             busy cores. With hint=none,temperature=log,lists=diverse and 16,000
+             updates, it sorts 98 % of lists of 100. With optimizer=adamw, for
+             which the hint helps most, 5,000 updates sort 77 % of lists of 50;
+             without the hint, they sort 25 %.
+  :smoke     A smaller network, lists of at most 8 values from 32, seconds.
+
+Arguments:
+  hint         `successor`, another hint of hinting/sorting/hints.py, several
+               joined by +, or `none`.
+  hint_share   The share of hint rows, 0.5.
+  temperature  `none`, `affine_log`, `log`, or `per_query`.
+  positions    `none`, or another kind of hinting/positions.py.
+  lists        `uniform`, `distinct`, `rich`, `dense`, or `diverse`.
+  main         `sort` or `scratchpad`.
+  num_layers   2.
+  num_rows     The number of rows of a fixed training set; 0: fresh rows.
+  curriculum   Updates until all lengths occur; 0: no curriculum.
+  optimizer    `adamw` or `muon`.
+  table        The runs of --mode=sweep: `hints`, or another key of TABLES.
+
+Expected (the paper's abstract): under 1 % of lists of 100 without a hint, over
+92 % with one. hinting/README.md has our results.
 """
 
 import itertools
@@ -42,20 +53,20 @@ HINTS = (
   'more_sort',
 )
 _PAIR = 'none', 'successor'
-# Of each table the arguments that vary, and their values.
+# The arguments that each table varies, and their values.
 TABLES = {
   'hints': {'hint': HINTS},
   'hint_shares': {'hint_share': (0.0, 0.25, 0.5, 0.75)},
   'temperatures': {
-    'temperature': ('T0', 'T1', 'T2', 'T3', 'T4', 'T5'),
+    'temperature': ('none', 'affine_log', 'log', 'per_query'),
     'hint': _PAIR,
   },
   'positions': {
-    'positions': ('none', 'learned', 'randomised', 't5', 'alibi', 'rotary'),
+    'positions': ('none', 'learned', 'randomized', 't5', 'alibi', 'rotary'),
     'hint': _PAIR,
   },
   'lists': {
-    'lists': ('plain', 'distinct', 'rich', 'dense', 'diverse'),
+    'lists': ('uniform', 'distinct', 'rich', 'dense', 'diverse'),
     'hint': _PAIR,
   },
   'depths': {'num_layers': (1, 2, 4), 'hint': _PAIR},
@@ -68,9 +79,9 @@ TABLES = {
 _DEFAULTS = {
   'hint': 'successor',
   'hint_share': 0.5,
-  'temperature': 'T0',
+  'temperature': 'none',
   'positions': 'none',
-  'lists': 'plain',
+  'lists': 'uniform',
   'main': 'sort',
   'num_layers': 2,
   'num_rows': 0,
@@ -81,7 +92,7 @@ _DEFAULTS = {
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module docstring lists the arguments."""
   args = _parse(arg)
   config = shared.rows_config(
     args,
@@ -109,16 +120,17 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The runs of a table: by default all hints, two controls and no hint.
+  """Return the runs of a table; the default has all hints and two controls.
 
   Raises:
-    UserError: `arg` sets what the table varies.
+    UserError: `arg` sets an argument that the table varies.
   """
   table = TABLES[_parse(arg).table]
   given = [item.partition('=')[0] for item in (arg or '').split(',')]
   if set_twice := table.keys() & given:
     raise UserError(
-      f'the table varies {min(set_twice)}: leave it out, or use --mode=train'
+      f'the table varies {min(set_twice)}; leave the argument out, or use'
+      ' --mode=train'
     )
   points = {}
   for values in itertools.product(*table.values()):
@@ -138,7 +150,7 @@ def _parse(arg: str | None):
 
 
 def _paper(args) -> str:
-  """The paper's value at length 100, '' where it has none."""
+  """Return the paper's value at length 100, '' if there is none."""
   changed = {name for name, value in _DEFAULTS.items() if args[name] != value}
   if changed - {'hint', 'optimizer', 'table'}:
     return ''

@@ -1,4 +1,4 @@
-"""Numbers as text, in NumPy: one a line, in decimal digits."""
+"""Numbers as text, in NumPy: decimal digits."""
 
 import re
 
@@ -8,21 +8,28 @@ from core.errors import UserError
 
 
 def parse(line: str, *, max_length: int) -> np.ndarray:
-  """Reads a number: its digits, most significant first, int32 [n].
+  """Read a nonnegative integer.
 
-  Zeros before the first other digit are left out.
+  Args:
+    line: Decimal digits. Leading zeros are dropped.
+    max_length: The largest number of digits.
+
+  Returns:
+    The digits, most significant first, int32 [N].
 
   Raises:
-    UserError: it is no number, is negative, or has more than `max_length`
-      digits.
+    UserError: The line is not a nonnegative integer, or has too many digits.
   """
-  word = line.strip()
+  word = line.strip(' \t\r\n')
   if not re.fullmatch('[0-9]+', word):
-    raise UserError(f'{word[:40]!r} is no number; expected as in 1399')
+    raise UserError(
+      f'{word[:40]!r} is not a nonnegative integer; expected digits, such as'
+      ' 1399'
+    )
   digits = word.lstrip('0') or '0'
   if len(digits) > max_length:
     raise UserError(
-      f'{len(digits)} digits; at most {max_length} expected, see'
+      f'{len(digits)} digits; expected at most {max_length}; to allow more, set'
       ' config.data.longest_list'
     )
   return np.array([int(digit) for digit in digits], np.int32)

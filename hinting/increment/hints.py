@@ -1,7 +1,7 @@
-"""Numbers, the task that adds one, and its hints, as rows of tokens.
+"""Numbers, the task of adding one, and its hints as rows of tokens.
 
-Of the paper (Awasthi & Gupta 2023) only this is known to us, at second hand:
-its appendix has this task, with hints that help. All rows and hints are ours.
+We know from a secondary source that the appendix of the paper (Awasthi & Gupta
+2023) has this task, with hints that help. All rows and hints are ours.
 
 A list of n digits, most significant first, here 1 3 9 9, becomes
 
@@ -13,11 +13,11 @@ A list of n digits, most significant first, here 1 3 9 9, becomes
   copy       BOS 1 3 9 9 COPY  1 3 9 9 EOS
   parity     BOS 1 3 9 9 PARITY  0 EOS
 
-and the answer, on which alone the loss is, stands behind the gap. In 'reversed'
-order numbers are written from their last digit on, in lists and answers. Value
-d + 1 stands for a digit or number d.
+The answer follows the gap, and the loss covers the answer only. In 'reversed'
+order, numbers are written from their last digit, in lists and answers. Value d
++ 1 stands for a digit or number d.
 
-Axes: N digits of a list, of which the first `count` are there.
+Axes: N digits of a list, of which the first `count` belong to it.
 """
 
 import functools
@@ -25,34 +25,37 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from hinting import hints
+from hinting import rows
 from hinting.rows import Piece, RowKind, end, numbers, prompt
 from hinting.vocabulary import Token
 
 ORDERS = 'standard', 'reversed'
-ALL_NINES = 0.1  # of the numbers, drawn as such
-_NINE = 10  # its value
+ALL_NINES = 0.1  # The share of numbers that consist of 9s.
+_NINE = 10  # The value that stands for the digit 9.
 
 
 def draw_values(
-  key: jax.Array, count: jax.Array, *, size: int, order: str, law: str
+  key: jax.Array, count: jax.Array, *, size: int, order: str, distribution: str
 ) -> jax.Array:
-  """Draws a number without leading zeros as a list: int32 [N] of values.
+  """Draw a number without leading zeros as a list of digits.
 
-  The run of 9s that it ends in is drawn first: 99 % of uniform numbers end in
-  at most one. A share `ALL_NINES` of the numbers is all 9s; the run of the
-  others has k digits or more with probability 2 ** -k, k at most n. Of
-  'carries' the run is uniform in n / 2 .. n.
+  The run of 9s at the end is drawn first, because 99 % of uniform numbers end
+  in at most one. A share `ALL_NINES` of the numbers consists of 9s; the run of
+  the others has k digits or more with probability 2 ** -k, k at most n. For
+  'carries', the run is uniform in n / 2 .. n.
 
   Args:
-    key: of the number.
-    count: n.
+    key: The random key of the number.
+    count: n, the number of digits.
     size: N.
-    order: one of `ORDERS`.
-    law: 'carries', or any other.
+    order: One of `ORDERS`.
+    distribution: 'carries', or any other.
+
+  Returns:
+    Values, int32 [N].
   """
   coin, run_key, digit_key = jax.random.split(key, 3)
-  if law == 'carries':
+  if distribution == 'carries':
     run = jax.random.randint(run_key, (), (count + 1) // 2, count + 1)
   else:
     run = jnp.minimum(jax.random.geometric(run_key, 0.5) - 1, count)
@@ -64,13 +67,13 @@ def draw_values(
 
 
 def _places(count, size, order):
-  """The power of ten that each digit counts; not in 0 .. n - 1: not there."""
+  """Return the power of ten of each digit, outside 0 .. n - 1 for padding."""
   index = jnp.arange(size)
   return index if order == 'reversed' else count - 1 - index
 
 
 def _add_one(values, count, order):
-  """Returns the run of 9s, which digits change [N], and all of them after."""
+  """Return the run of 9s, which digits change [N], and all digits after it."""
   place = _places(count, len(values), order)
   is_there = (0 <= place) & (place < count)
   run = jnp.where(is_there & (values != _NINE), place, count).min()
@@ -79,13 +82,13 @@ def _add_one(values, count, order):
 
 
 def _number(digits: Piece, has_grown, order) -> list[Piece]:
-  """Digits of an answer, and the 1 that a number of 9s alone grows by."""
+  """Return the pieces of an answer, with a leading 1 if the number grows."""
   one = numbers(jnp.array(2), has_grown.astype(jnp.int32), is_answer=True)
   return [digits, one] if order == 'reversed' else [one, digits]
 
 
 def increment(key, values, count, *, order: str):
-  """The main task."""
+  """Return the pieces of `increment`, the main task."""
   del key
   run, _, after = _add_one(values, count, order)
   digits = numbers(after, count, is_answer=True)
@@ -94,7 +97,7 @@ def increment(key, values, count, *, order: str):
 
 
 def tail(key, values, count, *, order: str):
-  """Only the digits of the answer that are new or change."""
+  """Return the pieces of `tail`, the digits that are new or change."""
   del key
   run, changed, after = _add_one(values, count, order)
   those = after[jnp.argsort(~changed, stable=True)]
@@ -104,7 +107,7 @@ def tail(key, values, count, *, order: str):
 
 
 def changed(key, values, count, *, order: str):
-  """For each digit, whether it changes, 0 or 1."""
+  """Return the pieces of `changed`: whether each digit changes, 0 or 1."""
   del key
   _, mask, _ = _add_one(values, count, order)
   answer = numbers(1 + mask, count, is_answer=True)
@@ -112,7 +115,7 @@ def changed(key, values, count, *, order: str):
 
 
 def span(key, values, count, *, order: str):
-  """How many 9s the number ends in."""
+  """Return the pieces of `span`, the number of 9s at the end."""
   del key
   run, _, _ = _add_one(values, count, order)
   answer = numbers(1 + run, 1, is_answer=True)
@@ -120,7 +123,7 @@ def span(key, values, count, *, order: str):
 
 
 def parity(key, values, count, *, order: str):
-  """Whether the number of those 9s is odd, 0 or 1."""
+  """Return the pieces of `parity`: whether the number of these 9s is odd."""
   del key
   run, _, _ = _add_one(values, count, order)
   answer = numbers(1 + run % 2, 1, is_answer=True)
@@ -128,7 +131,7 @@ def parity(key, values, count, *, order: str):
 
 
 def digit(key, values, count):
-  """The digit after any digit, 0 after 9; the list does not matter."""
+  """Return the pieces of `digit`, the successor of a random digit."""
   query = jax.random.randint(key, (), 1, _NINE + 1)
   return [
     *prompt(values, count, Token.DIGIT),
@@ -139,10 +142,10 @@ def digit(key, values, count):
 
 
 def kinds(order: str) -> dict[str, RowKind]:
-  """All kinds of rows by name, for numbers written in that order."""
+  """Return all kinds of rows by name, for numbers written in an order."""
 
   def as_long(pieces, *, grows: int) -> RowKind:
-    """A row whose answer has as many digits as the number, or one more."""
+    """Return a row whose answer is as long as the number, or one longer."""
     return RowKind(
       pieces,
       lambda n: 2 * n + 3 + grows,
@@ -161,6 +164,6 @@ def kinds(order: str) -> dict[str, RowKind]:
     'changed': as_long(in_order(changed), grows=0),
     'tail': as_long(in_order(tail), grows=1),
     'digit': RowKind(digit, lambda n: n + 5, lambda n: 2),
-    'copy': as_long(hints.copy, grows=0),
+    'copy': as_long(rows.copy, grows=0),
     'parity': one(in_order(parity)),
   }

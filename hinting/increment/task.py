@@ -1,27 +1,28 @@
-"""Increment as a task: a number's digits in, those of the next number out."""
+"""The task of incrementing: the digits of a number in, of the next one out."""
+
+from collections.abc import Sequence
 
 import jax
 import ml_collections
 import numpy as np
 
 from core.errors import check_choice
-from hinting import mixture
+from hinting import hinted_task, plots
 from hinting.increment import data, hints
 from hinting.vocabulary import Token
 
-sweep_figures = mixture.sweep_figures
+sweep_figures = plots.sweep_figures
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'IncrementTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return IncrementTask(config)
 
 
-class IncrementTask(mixture.MixtureTask):
-  """Awasthi & Gupta 2023, appendix. Implements `core.task.Task`."""
+class IncrementTask(hinted_task.HintedTask):
+  """Increment (Awasthi & Gupta 2023, appendix). Implements `core.task.Task`."""
 
   tests = ('test', 'carries')
-  flaw = 'are not the number plus one'
 
   def __init__(self, config: ml_collections.ConfigDict):
     check_choice('config.data.order', config.data.order, hints.ORDERS)
@@ -30,35 +31,40 @@ class IncrementTask(mixture.MixtureTask):
       hints.kinds(config.data.order),
       main='increment',
       delimiter=Token.INCREMENT,
-      # Value 1 is the digit 0, or no 9s at the end in a row of 'span'.
+      # Value 1 stands for the digit 0, or for no 9s in a row of 'span'.
       num_values=1 + max(9, config.data.max_length),
     )
 
   def draw_values(
-    self, key: jax.Array, count: jax.Array, *, size: int, law: str
+    self, key: jax.Array, count: jax.Array, *, size: int, distribution: str
   ) -> jax.Array:
-    """Draws a number: int32 [N]; see `hints.draw_values`."""
+    """Draw a number: int32 [N]; see `hints.draw_values`."""
     return hints.draw_values(
-      key, count, size=size, order=self.data.order, law=law
+      key, count, size=size, order=self.data.order, distribution=distribution
     )
 
   def parse(self, line: str) -> np.ndarray:
-    """The digits of a line as values, in the order of the rows."""
+    """Read the digits of a line as values, in the order of the rows."""
     digits = data.parse(line, max_length=self.data.longest_list)
     return 1 + self._ordered(digits)
 
+  def solve(self, values: list[int]) -> str:
+    """Return the number plus one in digits."""
+    return str(int(self._write(values)) + 1)
+
   def finish(
     self, answer: list[int | None], values: list[int]
-  ) -> tuple[str, bool]:
-    """The answer in digits, '?' for a token that is none."""
+  ) -> tuple[str, str]:
+    """Return the answer in digits, with '?' for tokens that are no digit."""
+    text = self._write(answer)
+    is_right = text == self.solve(values)
+    return text, '' if is_right else 'is not the number plus one'
 
-    def write(values):
-      digits = ('?' if v is None or v > 10 else str(v - 1) for v in values)
-      return ''.join(self._ordered([*digits]))
-
-    text = write(answer)
-    return text, text == str(int(write(values)) + 1)
+  def _write(self, values: Sequence[int | None]) -> str:
+    """Return values in the order of the rows as a number."""
+    digits = ['?' if v is None or v > 10 else str(v - 1) for v in values]
+    return ''.join(self._ordered(digits))
 
   def _ordered(self, digits):
-    """Turns digits to the order of the rows, or back."""
+    """Convert digits to the order of the rows, or back."""
     return digits[::-1] if self.data.order == 'reversed' else digits

@@ -1,9 +1,9 @@
-"""Lists of integers, in NumPy: reading them from text.
+"""Lists of integers as text, in NumPy."""
 
-A list is a line of integers, parted by spaces or commas.
-"""
-
+import collections
+import itertools
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,22 +11,61 @@ from core.errors import UserError
 
 
 def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
-  """Reads a list of 1 to `max_length` values from 1 to `num_values`: int32 [n].
+  """Read a list of integers from 1 to `num_values`.
+
+  Args:
+    line: Integers, separated by spaces, tabs, commas, or semicolons. Brackets
+      around the list are allowed.
+    num_values: The largest value.
+    max_length: The largest number of values.
+
+  Returns:
+    The values, int32 [N], N at least 1.
 
   Raises:
-    UserError: no number, too many, or one that is no such value.
+    UserError: The line has no values, too many, or one out of range.
   """
-  words = re.findall(r'[^\s,;]+', line)
+  text = line.strip(' \t\r\n')
+  if text.startswith('[') and text.endswith(']'):
+    text = text[1:-1]
+  words = re.findall(r'[^ \t,;]+', text)
   if not words:
-    raise UserError('no numbers; expected as in 7 3 7 1')
+    raise UserError('the line has no numbers; expected a list such as 7 3 7 1')
   if len(words) > max_length:
     raise UserError(
-      f'{len(words)} numbers; at most {max_length} expected, see'
+      f'{len(words)} numbers; expected at most {max_length}; to allow more, set'
       ' config.data.longest_list'
     )
   for word in words:
-    if not (
-      re.fullmatch(r'\+?[0-9]{1,9}', word) and 0 < int(word) <= num_values
-    ):
-      raise UserError(f'{word[:40]!r} is no integer from 1 to {num_values}')
+    is_integer = re.fullmatch(r'\+?[0-9]{1,9}', word)
+    if not is_integer or not 0 < int(word) <= num_values:
+      raise UserError(f'{word[:40]!r} is not an integer from 1 to {num_values}')
   return np.array([int(word) for word in words], np.int32)
+
+
+def find_failure(answer: Sequence[int | None], values: Sequence[int]) -> str:
+  """Return why an answer does not sort a list, '' if it does.
+
+  Args:
+    answer: The values of the answer; None for a token that is no value.
+    values: The values of the list.
+  """
+  have, want = collections.Counter(answer), collections.Counter(values)
+  if have != want:
+    details = [
+      f'{name} {_first(difference)}'
+      for name, difference in (('lacks', want - have), ('adds', have - want))
+      if difference
+    ]
+    return f'is not a permutation of the list: it {" and ".join(details)}'
+  for before, after in itertools.pairwise(answer):
+    if before > after:
+      return f'is not in ascending order: {before} comes before {after}'
+  return ''
+
+
+def _first(values: collections.Counter) -> str:
+  """Return the first three of some values in ascending order, as text."""
+  numbers = sorted(value or 0 for value in values.elements())
+  words = [str(number or '?') for number in numbers]
+  return ', '.join(words[:3]) + (', ...' if len(words) > 3 else '')

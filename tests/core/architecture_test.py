@@ -76,6 +76,8 @@ def allowed(module, imported):
     shared = 'configs.common', f'configs.{rest[0]}.common'
     return imported in (*shared, 'core.errors', 'core.files')
   if target == 'core':
+    if 'analysis' in rest:  # A tool for trained models, like a benchmark.
+      return True
     uses = CORE.get(rest[-1], set().union(*CORE.values()))
     return target_rest[0] in uses if len(rest) > 1 else True
   if target != package:

@@ -1,11 +1,12 @@
-"""Rows are joined and packed as a loop in Python would."""
+"""Joined and packed rows against plain Python."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hinting import hints, rows
+from hinting import rows
+from hinting.sorting import hints
 from hinting.vocabulary import Token
 
 KINDS = hints.kinds(32)
@@ -26,7 +27,7 @@ def make(kind, longest=8, count=16):
 
 
 def unpack(packed):
-  """The rows of one packed row, as (prompt and answer tokens) read back."""
+  """Return the tokens and the answer targets of each row of a packed row."""
   found = []
   for segment in range(packed['segments'].max() + 1):
     inside = packed['segments'] == segment
@@ -73,7 +74,7 @@ def test_pairs_of_sorting_have_no_padding():
 
 def test_lengths_are_uniform():
   batch = make(KINDS['sort'], count=2000)
-  first = (batch['segments'] == 0).sum(1) - 2  # 2 n + 2 tokens are read
+  first = (batch['segments'] == 0).sum(1) - 2  # Each row has 2 n + 2 inputs.
   counts = np.bincount(np.asarray(first) // 2, minlength=9)[2:]
   assert counts.min() > 2000 / 7 * 0.75 and counts.max() < 2000 / 7 * 1.25
 
@@ -91,7 +92,7 @@ def test_positions_and_answers(name):
     used = packed['weights'] > 0
     assert used[: used.sum()].all()
     assert (np.diff(packed['at'][used]) > 0).all()
-    # What is predicted inside a row is what stands there.
+    # Targets within a row are the next inputs.
     inputs = np.append(packed['tokens'], Token.PAD)
     segments = np.append(packed['segments'], -2)
     at, targets = packed['at'][used], packed['targets'][used]

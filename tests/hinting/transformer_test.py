@@ -1,4 +1,4 @@
-"""The transformer against itself: packed, cached, cut, and per variant."""
+"""The transformer in all variants: decoding, packing, masking, gradients."""
 
 import dataclasses
 import re
@@ -11,7 +11,8 @@ from flax import nnx
 
 from core.errors import UserError
 from hinting import positions, temperature
-from hinting.transformer import Hook, ModelConfig, Transformer
+from hinting.model_config import ModelConfig
+from hinting.transformer import Hook, Transformer
 from tests import learning
 
 CONFIG = ModelConfig(
@@ -27,7 +28,7 @@ IDS = ['-'.join(map(str, v.values())) for v in VARIANTS]
 
 
 def make(**changes):
-  """A model whose every parameter matters."""
+  """Return a model in which every parameter has an effect."""
   config = dataclasses.replace(CONFIG, **changes)
   graphdef, params = nnx.split(Transformer(config, 64, rngs=nnx.Rngs(0)))
   leaves, structure = jax.tree.flatten(params)
@@ -53,7 +54,7 @@ def close(actual, desired):
 
 @pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
 def test_decoding_is_greedy(variant):
-  """Each token is the best behind those before it, by a pass without cache."""
+  """Each token is the argmax of a forward pass without a cache."""
   graphdef, params = nnx.split(make(**variant))
   prompts, starts = draw(3, 7), jnp.array([0, 2, 5])
 
@@ -75,7 +76,7 @@ def test_decoding_is_greedy(variant):
 
 
 @pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
-def test_packed_rows_do_not_see_each_other(variant):
+def test_packed_rows_are_independent(variant):
   model = make(**variant)
   first, second = draw(2, 5), draw(2, 6, seed=1)
   index = np.array([*range(5), *range(6)])
@@ -84,23 +85,23 @@ def test_packed_rows_do_not_see_each_other(variant):
     segments=jnp.array([[0] * 5 + [1] * 6] * 2),
     positions=jnp.broadcast_to(index, (2, 11)),
   )
-  if model.config.positions == 'randomised':
-    # A packed row has a draw of its own: beside others, in place of alone.
+  if model.config.positions == 'randomized':
+    # Each packed row draws its own positions: compare with other neighbors.
     others = draw(2, 11, seed=2)
-    beside = (
+    packed = (
       run(model, others.at[:, :5].set(first), **row)[:, :5],
       run(model, others.at[:, 5:].set(second), **row)[:, 5:],
     )
   else:
-    beside = run(model, first), run(model, second)
-  apart = jnp.concatenate(beside, 1)
+    packed = run(model, first), run(model, second)
+  apart = jnp.concatenate(packed, 1)
   close(run(model, tokens, **row), apart)
   at = jnp.array([[10, 0, 4], [3, 3, 7]])
   some = jnp.take_along_axis(apart, at[..., None], 1)
   close(run(model, tokens, at=at, **row), some)
 
 
-def test_later_tokens_are_not_seen():
+def test_later_tokens_are_masked():
   model = make()
   tokens = draw(2, 8)
   changed = tokens.at[:, 5:].set(1)
@@ -110,8 +111,8 @@ def test_later_tokens_are_not_seen():
 
 
 @pytest.mark.parametrize('num_layers', [1, 2])
-def test_order_of_the_list(num_layers):
-  """One layer without positions cannot see the order; two can."""
+def test_effect_of_the_order(num_layers):
+  """One layer without positions is invariant to the order; two are not."""
   model = make(num_layers=num_layers)
   tokens = draw(1, 9)
   order = jnp.array([0, 5, 3, 1, 2, 7, 4, 6, 8])
@@ -119,32 +120,32 @@ def test_order_of_the_list(num_layers):
   assert np.allclose(last, permuted, atol=1e-5) == (num_layers == 1)
 
 
-def test_relative_positions_do_not_see_a_shift():
+def test_relative_positions_ignore_a_shift():
   tokens = draw(1, 6)
   for kind in 'rotary', 'alibi', 't5':
     model = make(positions=kind)
     here = run(model, tokens, positions=jnp.arange(6)[None])
-    # The same number of keys: T0 does not ask.
+    # The number of keys stays, and temperature 'none' ignores it.
     close(run(model, tokens, positions=jnp.arange(9, 15)[None]), here)
     moved = run(model, tokens, positions=2 * jnp.arange(6)[None])
     assert not np.allclose(moved, here, atol=1e-3)
 
 
-def test_randomised_positions_are_any_of_the_table():
-  """Those of the first of two rows, of 2 and 6 tokens, reach its end too."""
+def test_randomized_positions_cover_the_table():
+  """Positions of both rows, of 2 and 6 tokens, cover the whole table."""
   index = jnp.array([[0, 1, 0, 1, 2, 3, 4, 5]] * 2000)
-  drawn = positions.draw(jax.random.key(0), index, 'randomised', 20)
+  drawn = positions.draw(jax.random.key(0), index, 'randomized', 20)
   means = np.asarray(drawn).mean(0)
-  # The i-th smallest of m of 20: 21 i / (m + 1) - 1.
+  # The mean of the i-th smallest of m positions in 0 .. 19.
   np.testing.assert_allclose(means[:2], [6, 13], atol=0.4)
   np.testing.assert_allclose(means[2:], 3 * np.arange(1, 7) - 1, atol=0.4)
 
 
-def test_only_randomised_positions_are_drawn_in_evaluation():
+def test_only_randomized_positions_are_drawn_in_evaluation():
   index = jnp.array([[0, 1, 0, 1, 2]])
   for kind in positions.KINDS:
     drawn = positions.draw(None, index, kind, 20)
-    assert np.array_equal(drawn, index) == (kind != 'randomised')
+    assert np.array_equal(drawn, index) == (kind != 'randomized')
 
 
 def test_positions_are_drawn_in_order():
@@ -157,11 +158,11 @@ def test_positions_are_drawn_in_order():
     is_moved = kind in positions.TABLE_KINDS
     assert (len(np.unique(drawn[:, 0])) > 4) == is_moved
     steps = np.diff(drawn[:, :3])
-    assert (steps == 1).all() == (kind != 'randomised')
+    assert (steps == 1).all() == (kind != 'randomized')
 
 
 def test_temperatures():
-  """T1 with a = 0 and b = 1 is T0; all are 1 at 32 keys at first."""
+  """All scales start at 1 for 32 keys, and 'affine_log' can be constant."""
   queries = jnp.ones((1, 3, 2, 4))
   keys = jnp.array([[1, 32, 400]])
 
@@ -169,26 +170,14 @@ def test_temperatures():
     made = temperature.Temperature(kind, 2, 4, rngs=nnx.Rngs(0))
     return made, np.broadcast_to(made(queries, keys), (1, 3, 2))
 
-  for kind in 'T1', 'T2', 'T3', 'T5':
+  for kind in 'affine_log', 'log':
     np.testing.assert_allclose(scales(kind)[1][0, 1], 1, rtol=1e-5)
-  for kind in 'T1', 'T2', 'T3':
     close(scales(kind)[1][0, 2], np.log(400) / np.log(32))
-  made, _ = scales('T1')
+  made, _ = scales('affine_log')
   made.slope[...], made.offset[...] = jnp.zeros(2), jnp.ones(2)
   np.testing.assert_array_equal(made(queries, keys), 1)
-  made, scale = scales('T4')
+  made, scale = scales('per_query')
   assert (scale >= 1).all() and (np.diff(scale[0, :, 0]) > 0).all()
-
-
-def test_table_of_temperatures_goes_on_as_a_line():
-  """T5: values of 0.5 + 2 log M are met beyond the table as well."""
-  made = temperature.Temperature('T5', 2, 4, rngs=nnx.Rngs(0))
-  inside = np.arange(1, 43)
-  line = 0.5 + 2 * np.log(inside)
-  made.table[...] = jnp.asarray(np.repeat(line, 2), jnp.float32)
-  keys = jnp.array([[7, 42, 43, 300]])
-  scale = made(jnp.ones((1, 4, 2, 4)), keys)
-  close(scale[0, :, 0], 0.5 + 2 * np.log(keys[0]))
 
 
 def test_hooks_see_and_edit():
@@ -213,7 +202,7 @@ def test_hooks_see_and_edit():
 
 @pytest.mark.parametrize('kind', ['none', 'alibi', 't5'])
 def test_hooks_scale_whole_logits(kind):
-  """Those of the bias as well; keys that are not seen stay so."""
+  """The scale applies to the bias, and masked keys stay masked."""
   model, plain, scaled = make(positions=kind), {}, {}
   scale = jnp.array([0.0, 3.0])[:, None, None]
   for seen, hook_scale in (plain, 1.0), (scaled, scale):
@@ -235,14 +224,14 @@ def test_every_parameter_has_a_gradient(variant):
   grads = jax.jit(jax.grad(loss))(params)
   for path, grad in jax.tree_util.tree_leaves_with_path(grads):
     name = jax.tree_util.keystr(path)
-    # A bias of all keys moves all logits of a query alike.
+    # A key bias shifts all logits of a query by the same amount.
     assert jnp.any(grad) or 'key' in name and 'bias' in name, name
 
 
 @pytest.mark.parametrize(
-  'changes', [{'temperature': 'T1'}, {'positions': 'rotary'}]
+  'changes', [{'temperature': 'affine_log'}, {'positions': 'rotary'}]
 )
-def test_half_precision_is_of_all_products_but_the_last(changes):
+def test_half_precision_applies_to_all_products_but_the_last(changes):
   config = dataclasses.replace(CONFIG, **changes)
   model = Transformer(config, 64, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
   lowered = jax.jit(model).trace(draw(2, 9)).lower(lowering_platforms=('cuda',))
@@ -258,8 +247,17 @@ def test_half_precision_is_close():
   np.testing.assert_allclose(exact, rounded, atol=0.02)
 
 
-def test_unknown_variants_are_refused():
-  with pytest.raises(UserError, match='T0, T1'):
+def test_names_of_older_versions_are_translated():
+  names = [
+    ModelConfig(temperature=kind).temperature for kind in ('T0', 'T1', 'T2')
+  ]
+  assert names == ['none', 'affine_log', 'log']
+  assert ModelConfig(temperature='T4').temperature == 'per_query'
+  assert ModelConfig(positions='randomised').positions == 'randomized'
+
+
+def test_unknown_variants_are_errors():
+  with pytest.raises(UserError, match='none, affine_log'):
     ModelConfig(temperature='T9')
   with pytest.raises(UserError, match='rotary'):
     ModelConfig(positions='rope')

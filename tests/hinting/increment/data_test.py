@@ -15,13 +15,14 @@ def test_parse():
 @pytest.mark.parametrize(
   ('line', 'message'),
   [
-    ('', 'no number'),
-    ('-3', "'-3' is no number"),
-    ('1 2', 'no number'),
-    ('1.5', 'no number'),
-    ('1e3', 'no number'),
-    ('٣', 'no number'),
-    ('12345', '5 digits; at most 4 expected, see config.data.longest_list'),
+    ('', 'not a nonnegative integer'),
+    ('-3', "'-3' is not a nonneg"),
+    ('1 2', 'not a nonnegative integer'),
+    ('1.5', 'not a nonnegative integer'),
+    ('1e3', 'not a nonnegative integer'),
+    ('1\x85', 'not a nonnegative integer'),
+    ('٣', 'not a nonnegative integer'),
+    ('12345', '5 digits; expected at most 4; .* config.data.longest_list'),
   ],
 )
 def test_bad_lines(line, message):

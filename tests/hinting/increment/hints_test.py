@@ -1,4 +1,4 @@
-"""Every kind of row against Python's integers, and the law of the numbers."""
+"""Each kind of row against Python integers, and the distribution of numbers."""
 
 import collections
 import operator
@@ -15,14 +15,16 @@ SIZE = 8
 ORDERS = pytest.mark.parametrize('order', hints.ORDERS)
 
 
-def draw(order, law='train', count=300, length=None, seed=7):
-  """(digits, key of its row, how many count) of many numbers."""
+def draw(order, distribution='train', count=300, length=None, seed=7):
+  """Return the digits, the row key, and the length of many numbers."""
 
   def draw_one(key):
     value_key, row_key, length_key = jax.random.split(key, 3)
     n = length or jax.random.randint(length_key, (), 1, SIZE + 1)
     size = length or SIZE
-    values = hints.draw_values(value_key, n, size=size, order=order, law=law)
+    values = hints.draw_values(
+      value_key, n, size=size, order=order, distribution=distribution
+    )
     return values, row_key, jnp.asarray(n)
 
   return jax.jit(jax.vmap(draw_one))(
@@ -31,13 +33,13 @@ def draw(order, law='train', count=300, length=None, seed=7):
 
 
 def read_number(values, order):
-  """Values of a row -> decimal digits as text, most significant first."""
+  """Return the values of a row as a decimal number."""
   digits = [str(v - 1) for v in values]
   return ''.join(digits[::-1] if order == 'reversed' else digits)
 
 
 def examples(name, order):
-  """(number, what stands behind the delimiter, answer) of many rows."""
+  """Yield the number, the query, and the answer of many rows."""
   kind = hints.kinds(order)[name]
   values, keys, counts = draw(order)
   made = jax.jit(jax.vmap(kind.make_row))(keys, values, counts)
@@ -115,7 +117,7 @@ def test_digit_and_copy(order):
 
 
 @ORDERS
-def test_law_of_numbers(order):
+def test_distribution_of_numbers(order):
   values, _, _ = draw(order, count=4000, length=6)
   drawn = [read_number(v, order) for v in np.asarray(values).tolist()]
   assert all(len(x) == 6 and x[0] != '0' for x in drawn)
@@ -124,17 +126,17 @@ def test_law_of_numbers(order):
   expected = [0.9 * 2.0 ** -(k + 1) for k in range(6)]
   expected.append(0.1 + 0.9 * 2.0**-6)
   np.testing.assert_allclose(shares, expected, atol=0.03)
-  plain = [x for x in drawn if run_of_nines(x) == 0]
+  others = [x for x in drawn if run_of_nines(x) == 0]
   for place, options in (0, 9), (1, 10), (5, 9):
-    counts = collections.Counter(x[place] for x in plain)
+    counts = collections.Counter(x[place] for x in others)
     assert len(counts) == options
-    assert min(counts.values()) > 0.6 * len(plain) / options
+    assert min(counts.values()) > 0.6 * len(others) / options
 
 
 @ORDERS
 @pytest.mark.parametrize('length', [1, 2, 7])
 def test_long_carries(order, length):
-  values, _, _ = draw(order, law='carries', length=length)
+  values, _, _ = draw(order, distribution='carries', length=length)
   runs = {
     run_of_nines(read_number(v, order)) for v in np.asarray(values).tolist()
   }

@@ -1,4 +1,4 @@
-"""Numbers by length against integers, packed rows, and predict."""
+"""Accuracy by length, packed rows, and predict."""
 
 import functools
 
@@ -10,11 +10,12 @@ from flax import nnx
 
 from configs.hinting import increment
 from core.errors import UserError
-from hinting import mixture, vocabulary
+from hinting import hinted_task, vocabulary
 from hinting.increment import hints, task
 from hinting.vocabulary import Token
 from tests import learning
 
+WRONG = 'is not the number plus one'
 ORDERS = pytest.mark.parametrize('order', hints.ORDERS)
 
 
@@ -30,20 +31,20 @@ def draw(made, size=16):
 
 
 def next_row(digits, order):
-  """The digits of the number plus one, both in the order of rows."""
+  """Return the digits of the number plus one, in the order of rows."""
   turn = -1 if order == 'reversed' else 1
   text = ''.join(str(d) for d in digits[::turn])
   return [int(d) for d in str(int(text) + 1)][::turn]
 
 
 class Oracle(nnx.Module):
-  """Adds one, by looking; but not to a number of 9s alone."""
+  """A model that adds one; with `fails`, except to numbers of only 9s."""
 
   def __init__(self, order, fails=False):
     self.order, self.fails = order, fails
 
   def answer(self, row):
-    """What stands behind INCREMENT, and where that is."""
+    """Return the answer to a row and the index of its delimiter."""
     row = row.tolist()
     at = row.index(Token.INCREMENT)
     digits = [t - vocabulary.value_token(1) for t in row[:at]]
@@ -57,7 +58,7 @@ class Oracle(nnx.Module):
     logits = []
     for row, places in zip(np.asarray(tokens), np.asarray(at), strict=True):
       answer, start = self.answer(row)
-      answer += [Token.PAD] * (len(row) + 1)  # where nothing is asked
+      answer += [Token.PAD] * (len(row) + 1)  # For padding.
       logits.append([answer[place - start] for place in places])
     return jax.nn.one_hot(np.array(logits), vocabulary.size(10))
 
@@ -86,10 +87,10 @@ def test_measures_of_an_oracle(order):
     assert set(measure(made, Oracle(order), name).values()) == {1}
     values = measure(made, Oracle(order, fails=True), name)
     lists = made.draw_lists(
-      mixture.SEEDS[name],
+      hinted_task.SEEDS[name],
       jnp.arange(40),
       8,
-      law='carries' if name == 'carries' else 'test',
+      distribution='carries' if name == 'carries' else 'test',
     )
     is_nines = (np.asarray(lists) == 10).all(1)
     assert 0 < is_nines.sum() < 20
@@ -108,7 +109,7 @@ def test_rows_of_every_hint_of_the_sweep():
 
 @ORDERS
 def test_packed_rows_of_a_batch(order):
-  """Two numbers in a row, of n and 22 - n digits; its answers are theirs."""
+  """A packed row holds two numbers, of n and 22 - n digits."""
   made = make(f'cpu,hint=none,order={order}')
   batch = jax.tree.map(np.asarray, draw(made, 256))
   batch = {name.split('/')[1]: x for name, x in batch.items()}
@@ -139,14 +140,32 @@ def test_predict(order):
 
 
 @ORDERS
-def test_what_is_printed(order):
+def test_predict_scores_numbers_that_carry_their_answers(order, monkeypatch):
+  warnings = []
+  monkeypatch.setattr(
+    hinted_task.logging,
+    'warning',
+    lambda text, *args: warnings.append(text % args),
+  )
+  made = make(f'smoke,order={order}')
+  lines = ['# n', '1399 -> 1400', '99=100', '12 -> 14', '', '8']
+  answers = list(made.predict(Oracle(order, fails=True), lines))
+  assert answers[:2] == ['', '1400'] and answers[4:] == ['', '9']
+  assert isinstance(answers[3], UserError) and "'13'" in str(answers[3])
+  wrong, accuracy = warnings
+  assert wrong == 'line 3: the answer is not the number plus one'
+  assert accuracy.startswith('accuracy 50.0% on 2 lines')
+
+
+@ORDERS
+def test_finish(order):
   made = make(f'smoke,order={order}')
   for values, answer, expected in [
-    ([2, 10], [3, 1], ('20', True)),
-    ([2, 10], [3, 2], ('21', False)),
-    ([10], [2, 1], ('10', True)),
-    ([2, 3], [None, 11], ('??', False)),
-    ([2, 3], [], ('', False)),
+    ([2, 10], [3, 1], ('20', '')),
+    ([2, 10], [3, 2], ('21', WRONG)),
+    ([10], [2, 1], ('10', '')),
+    ([2, 3], [None, 11], ('??', WRONG)),
+    ([2, 3], [], ('', WRONG)),
   ]:
     turn = -1 if order == 'reversed' else 1
     assert made.finish(answer[::turn], values[::turn]) == expected
@@ -165,7 +184,7 @@ def test_figures():
   assert made.figures({}) == {}
 
 
-def test_wrong_settings_are_refused():
+def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='standard, reversed'):
     make('smoke,order=backwards')
   with pytest.raises(UserError, match='changed'):

@@ -1,4 +1,4 @@
-"""Shares of hints, fixed sets, exact match against decoding, and predict."""
+"""Hint shares, fixed sets, and exact match against decoding."""
 
 import functools
 
@@ -11,8 +11,8 @@ from flax import nnx
 from configs.hinting import sorting
 from core import sharding, step
 from core.errors import UserError
-from hinting import hints, mixture, vocabulary
-from hinting.sorting import task
+from hinting import hinted_task, vocabulary
+from hinting.sorting import hints, task
 from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 from tests import learning
@@ -34,7 +34,7 @@ def draw(made, size=16, seed=0, at=0):
 
 
 class Oracle(nnx.Module):
-  """Sorts, by looking; `wrong(values)`: ends too early."""
+  """A model that sorts; for `wrong(values)`, its answer ends too early."""
 
   def __init__(self, wrong=lambda values: np.False_):
     self.wrong = wrong
@@ -72,9 +72,9 @@ def test_shares_are_exact():
       if name.endswith('tokens')
     }
     assert sizes == counts
-  with pytest.raises(UserError, match='no whole number'):
+  with pytest.raises(UserError, match='whole number'):
     draw(make(**{'data.hint_share': 0.3}))
-  with pytest.raises(UserError, match='no whole number'):
+  with pytest.raises(UserError, match='whole number'):
     draw(make(), size=15)
 
 
@@ -105,7 +105,7 @@ def test_tables():
   assert sizes == {
     'hints': 14,
     'hint_shares': 4,
-    'temperatures': 12,
+    'temperatures': 8,
     'positions': 12,
     'lists': 10,
     'depths': 6,
@@ -130,7 +130,7 @@ def test_tables():
 
 
 def test_the_papers_values():
-  """Only where nothing but the hint is changed, as its sizes are not known."""
+  """The paper has values only for configs that change nothing but the hint."""
 
   def paper(arg):
     return sorting.get_config(arg).report['test/accuracy_length_100']
@@ -140,7 +140,12 @@ def test_the_papers_values():
     '> 92 %',
     '',
   ]
-  changes = 'temperature=T1', 'lists=rich', 'num_layers=1', 'hint_share=0.75'
+  changes = (
+    'temperature=affine_log',
+    'lists=rich',
+    'num_layers=1',
+    'hint_share=0.75',
+  )
   assert {paper(f'hint=none,{change}') for change in changes} == {''}
 
 
@@ -200,26 +205,26 @@ def test_fixed_lists_are_uniform_and_apart():
   made = make()
   index = jnp.arange(500)
   validation, test = (
-    made.draw_lists(mixture.SEEDS[split], index, 8)
+    made.draw_lists(hinted_task.SEEDS[split], index, 8)
     for split in ('validation', 'test')
   )
   assert not (validation[:, None] == test).all(-1).any()
   counts = np.bincount(np.asarray(test).ravel(), minlength=33)[1:]
   assert counts.min() > 80 and counts.max() < 175
-  again = made.draw_lists(mixture.SEEDS['test'], index[7:9], 8)
+  again = made.draw_lists(hinted_task.SEEDS['test'], index[7:9], 8)
   np.testing.assert_array_equal(again, test[7:9])
   distinct = make('smoke,lists=distinct').draw_lists(1, index[:9], 32)
   assert all(len(set(x)) == 32 for x in distinct.tolist())
 
 
-@pytest.mark.parametrize('temperature', ['T0', 'T1'])
+@pytest.mark.parametrize('temperature', ['none', 'affine_log'])
 def test_exact_match_is_that_of_decoding(temperature):
-  """Of a model that is sometimes right."""
+  """Exact match agrees with decoding for a model that is sometimes right."""
   made = make(
     f'smoke,hint=none,temperature={temperature}', **{'evals.lengths': (4,)}
   )
   _, model, _ = learning.train(made, draw(made, 64), num_updates=80, rate=5e-3)
-  lists = made.draw_lists(mixture.SEEDS['validation'], jnp.arange(60), 4)
+  lists = made.draw_lists(hinted_task.SEEDS['validation'], jnp.arange(60), 4)
   batch = {'index': np.arange(60), 'weight': np.ones(60)}
   validation = made.evaluators()['validation']
   measured = learning.compiled(validation.measure, model, batch)
@@ -244,74 +249,34 @@ def test_exact_match_is_that_of_decoding(temperature):
   is_right = (decoded == jnp.concatenate([answers, ends], 1)).all(1)
   assert 0 < measured < 1
   assert measured == pytest.approx(float(is_right.mean()))
-  # List by list: all of the right ones are, and none of the others.
+  # The agreement holds list by list.
   batch['weight'] = np.asarray(is_right, float)
   measured = learning.compiled(validation.measure, model, batch)
   assert measured['accuracy_length_4'].result() == 1
 
 
-class SortingDecoder(nnx.Module):
-  """Decodes sorted lists; of those with a 13, one that ends in a MASK."""
-
-  def decode(self, prompts, starts, *, num_tokens):
-    is_value = prompts >= vocabulary.FIRST_VALUE
-    big = 10**6
-    values = jnp.sort(jnp.where(is_value, prompts, big))[:, :num_tokens]
-    has_13 = (prompts == vocabulary.value_token(13)).any(1, keepdims=True)
-    values = jnp.where(
-      has_13 & (values > vocabulary.value_token(13)), Token.MASK, values
+def test_lists_of_older_versions_are_translated():
+  key, count = jax.random.key(0), jnp.asarray(8)
+  old, new = (
+    make('smoke', **{'data.lists': lists}).draw_values(
+      key, count, size=8, distribution='train'
     )
-    values = jnp.where(values == big, Token.EOS, values)
-    missing = num_tokens - values.shape[1]
-    return jnp.pad(values, ((0, 0), (0, missing)))
-
-
-def test_predict(monkeypatch):
-  warnings = []
-  monkeypatch.setattr(
-    mixture.logging, 'warning', lambda text, *args: warnings.append(text % args)
+    for lists in ('plain', 'uniform')
   )
-  made = make()
-  lines = ['3 1 2 1', 'x', '32', '13 20 4', '1 ' * 33, '5 6']
-  answers = list(made.predict(SortingDecoder(), lines))
-  assert answers[0] == '1 1 2 3'
-  assert isinstance(answers[1], UserError) and isinstance(answers[4], UserError)
-  assert answers[2] == '32' and answers[5] == '5 6'
-  assert answers[3].startswith('4 13 ?')
-  assert warnings == ['1 of 4 answers are not in order']
+  np.testing.assert_array_equal(old, new)
 
 
-def test_predict_is_greedy():
-  made = make('smoke', **{'data.longest_list': 4})
-  model = made.make_model(nnx.Rngs(0))
-  call = jax.jit(lambda tokens: model(tokens))
-  lines = ['3 1 2', '9']
-  for line, answer in zip(lines, made.predict(model, lines), strict=True):
-    values = [int(word) for word in line.split()]
-    start = len(values) + 2
-    tokens = np.full((1, 10), Token.PAD, np.int32)
-    tokens[0, :start] = [
-      Token.BOS,
-      *vocabulary.value_token(np.array(values)),
-      Token.SORT,
-    ]
-    for place in range(start, start + 5):
-      tokens[0, place] = call(tokens)[0, place - 1].argmax()
-    written = mixture._values(tokens[0, start : start + 5])
-    assert answer == made.finish(written, values)[0]
-
-
-def test_wrong_settings_are_refused():
-  with pytest.raises(UserError, match='rich'):
+def test_invalid_settings_are_errors():
+  with pytest.raises(UserError, match='uniform, distinct, rich'):
     make('smoke,lists=poor')
   with pytest.raises(UserError, match='successor'):
     make('smoke,hint=sucessor')
   with pytest.raises(UserError, match='successor'):
-    make('smoke,hint=sort')  # the main task itself
+    make('smoke,hint=sort')  # The main task itself.
   for arg in 'hint=scratchpad', 'main=scratchpad,hint=more_sort':
     with pytest.raises(UserError, match='config.data.hint'):
-      make(f'smoke,{arg}')  # another answer to the same prompt
-  with pytest.raises(UserError, match='num_rows=3: an even number'):
+      make(f'smoke,{arg}')  # Another answer to the same prompt.
+  with pytest.raises(UserError, match='num_rows=3 is not an even number'):
     make('smoke,num_rows=3')
   with pytest.raises(UserError, match="did you mean 'adamw'"):
     make('smoke,optimizer=adam')
@@ -319,7 +284,9 @@ def test_wrong_settings_are_refused():
     make('smoke,hint=count+count')
   with pytest.raises(UserError, match='hint_share=1.0'):
     make(**{'data.hint_share': 1.0})
-  with pytest.raises(UserError, match='max_positions=512: .* 602 positions'):
+  with pytest.raises(
+    UserError, match='max_positions=512 is too small: .* 602 positions'
+  ):
     make('main=scratchpad,positions=learned')
   with pytest.raises(UserError, match='scratchpad'):
     make('smoke,main=sorting')
@@ -329,7 +296,9 @@ def test_wrong_settings_are_refused():
     make('smoke,lists=distinct', **{'data.num_values': 20})
 
 
-@pytest.mark.parametrize('arg', ['hint=none', 'hint=successors,temperature=T1'])
+@pytest.mark.parametrize(
+  'arg', ['hint=none', 'hint=successors,temperature=affine_log']
+)
 def test_learns_one_batch(arg):
   made = make(f'smoke,{arg}')
   has_none, loss, metrics = learning.learn(

@@ -1,4 +1,4 @@
-"""The weights set by hand sort, and fail where theory says so."""
+"""The weights set by hand sort, and fail where the theory predicts it."""
 
 import itertools
 import math
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
-from hinting import construction, vocabulary
+from hinting import vocabulary
+from hinting.sorting import construction
 from hinting.vocabulary import Token
 
 
@@ -19,7 +20,7 @@ def draw(count, length, num_values, seed=0):
 
 
 def decode(model, lists, num_tokens):
-  """The answers to lists of any lengths, as lists of tokens."""
+  """Return the answers to lists of any lengths as lists of tokens."""
   prompts = [
     [Token.BOS, *vocabulary.value_token(np.array(x, int)), Token.SORT]
     for x in lists
@@ -39,7 +40,7 @@ def answer(values):
 
 
 def test_decoding_sorts_every_short_list():
-  """All lists of up to 4 values of 3, an empty one too."""
+  """All lists of 0 to 4 values out of 3 are sorted."""
   lists = [x for n in range(5) for x in itertools.product((1, 2, 3), repeat=n)]
   model = construction.build(3, max_copies=4, margin=1)
   decoded = decode(model, lists, num_tokens=5)
@@ -69,7 +70,7 @@ def test_many_copies():
 
 
 def test_a_margin_buys_a_factor_of_length():
-  """SORT gets less than 1/2 of the weight once 2 n + 1 exceeds 42 e^c."""
+  """SORT gets less than half of the weight once 2 n + 1 exceeds 42 e^c."""
   model = construction.build(30, max_copies=30, margin=1, frozen_length=20)
   last = int((42 * math.e - 1) / 2)
   assert last == 56
@@ -79,8 +80,11 @@ def test_a_margin_buys_a_factor_of_length():
 
 
 def test_copies_beyond_the_threshold_are_lost():
-  """(k - l) / (k + l) with one of k left is below 1/6, k = 2's threshold, from
-  k = 4 on."""
+  """Values with four or more copies fail the threshold for two copies.
+
+  With one of k copies left, (k - l) / (k + l) is below that threshold, 1/6,
+  from k = 4.
+  """
   lists = np.asarray(draw(100, 30, 30))
   copies = (lists[:, :, None] == np.arange(1, 31)).sum(1).max(1)
   model = construction.build(30, max_copies=2, margin=3)

@@ -1,4 +1,4 @@
-"""Every kind of row against the same in Python, and the lists' laws."""
+"""Each kind of row against plain Python, and the distributions of lists."""
 
 import collections
 import operator
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hinting import hints
+from hinting.sorting import hints
 from hinting.vocabulary import FIRST_VALUE, Token
 
 NUM_VALUES = 12
@@ -21,7 +21,7 @@ def value(token):
 
 
 def read(row):
-  """Prompt and answer: values as ints, special tokens by name."""
+  """Return all symbols of a row and its answer: ints, or names of tokens."""
   tokens = np.asarray(row.tokens)[: int(row.length)]
   symbols = [Token(t).name if t < FIRST_VALUE else value(t) for t in tokens]
   flags = np.asarray(row.is_answer)[: int(row.length)]
@@ -29,7 +29,7 @@ def read(row):
 
 
 def examples(name, count=200):
-  """(list, what stands behind the delimiter, answer) of many rows."""
+  """Yield the list, delimiter, symbols after it, and answer of many rows."""
   kind = KINDS[name]
 
   def make(key):
@@ -82,7 +82,7 @@ def test_successor():
     b = next_larger(x, query)
     expected = [b] if b == 'EOS' else [b, 'EOS']
     assert answer == rest == expected
-  assert 20 < starts < 80  # one in k + 1, k distinct values
+  assert 20 < starts < 80  # The rate is 1 / (k + 1) for k distinct values.
 
 
 def test_successors():
@@ -182,16 +182,16 @@ def test_lists():
     most = [np.bincount(x).max() for x in drawn]
     return drawn, np.mean(np.array(most) >= 4)
 
-  _, plain = multiplicity('plain')
+  _, uniform = multiplicity('uniform')
   _, rich = multiplicity('rich')
   _, diverse = multiplicity('diverse')
-  assert plain < 0.02 and rich > 0.15 and diverse > 0.15
+  assert uniform < 0.02 and rich > 0.15 and diverse > 0.15
   drawn, share = multiplicity('distinct')
   assert share == 0 and all(len(set(x)) == 20 for x in drawn.tolist())
-  for lists, narrow in ('plain', 0), ('dense', 0.1), ('diverse', 0.2):
+  for lists, narrow in ('uniform', 0), ('dense', 0.1), ('diverse', 0.2):
     drawn, _ = multiplicity(lists)
     spread = drawn.max(1) - drawn.min(1)
     assert (np.mean(spread < 40) > narrow) == (narrow > 0)
-  # Of 5 values k is 1 in a tenth of the lists; of 20 it would be in a 40th.
+  # For 5 values, k is 1 in a tenth of the lists; for 20, in a fortieth.
   drawn, _ = multiplicity('rich', count=5)
   assert 0.09 < np.mean((drawn[:, :5] == drawn[:, :1]).all(1)) < 0.15

@@ -1,26 +1,27 @@
 """Weights, set by hand, with which the transformer sorts exactly.
 
-  uv run python -m hinting.construction
+This command prints the table of hinting/README.md in a minute on a CPU core:
 
-prints, in a minute of an idle CPU core, the tables of hinting/README.md.
+  uv run python -m hinting.sorting.construction
 
 The paper (Awasthi & Gupta 2023) shows that two layers with a length-dependent
-softmax can sort; how is not known to us, and this construction is ours. Each
-token of the answer is followed by a copy of itself while copies are left, else
-by its successor:
+softmax can sort. We do not know its construction; this one is ours. Each token
+of the answer is followed by a copy of itself while copies are left, and by its
+successor otherwise:
 
   layer 1, head A  how much attention SORT gets: 0 within the list
-           head B  the successor: of the larger values the nearest one
-           MLP     whether a token is of the answer: SORT gets 1/2 or more
+           head B  the successor: the nearest of the larger values
+           MLP     whether a token is in the answer: SORT gets 1/2 or more
   layer 2, head C  (k - l) / (k + l): k copies in the list, l in the answer
-           MLP     the token itself, if that is above a threshold
+           MLP     the token itself, if head C is above a threshold
 
-To head B, SORT is a value below all others, and BOS one above all, whose name
-is EOS. A head's inverse temperature is log M + c for a query that sees M keys:
-so all keys that should not count weigh, in sum, at most e^-c times one that
-should; to head C still less, by its threshold.
+For head B, SORT is a value below all others, and BOS is one above all, which
+stands for EOS. The inverse temperature of a head is log M + c for a query that
+sees M keys. Irrelevant keys therefore weigh, in sum, at most e^-c times as much
+as a relevant one. In head C they weigh still less, by the factor of its
+threshold.
 
-Axes: B lists, N values of a list, V values.
+Axes: B lists, N values, V values.
 """
 
 import dataclasses
@@ -34,23 +35,25 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
-from hinting import hints, vocabulary
-from hinting.transformer import ModelConfig, Transformer
+from hinting import vocabulary
+from hinting.model_config import ModelConfig
+from hinting.sorting import hints
+from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 
-# A gate's slope times its threshold: it is half open there, and closed and open
-# within 0.5 % of it.
+# The slope of a gate times its threshold. A gate is half open at its threshold
+# and opens within 0.5 % of it.
 _STEEPNESS = 100
-_NUM_VALUES, _NUM_LISTS = 100, 100  # in the tables
-_CHUNK = 10  # lists at once: logits of 1,002 tokens are 80 MB
+_NUM_VALUES, _NUM_LISTS = 100, 100  # In the tables.
+_CHUNK = 10  # Lists per call: the logits of 1,002 tokens take 80 MB.
 
 
 @dataclasses.dataclass(frozen=True)
 class _Columns:
-  """What stands where in the residual stream.
+  """The columns of the residual stream.
 
-  Tokens are one-hot: 0 is SORT, 1 to V the values, V + 1 is BOS, or EOS among
-  the proposals.
+  Tokens are one-hot: 0 is SORT, 1 to V are the values, and V + 1 is BOS, or EOS
+  among the proposals.
   """
 
   num_values: int
@@ -73,7 +76,7 @@ class _Columns:
 
   @property
   def numbers(self):
-    """SORT's weight, whether a token is of the answer, copies left."""
+    """The columns of SORT's weight, 'in the answer', and the copies left."""
     return range(2 * self.num_tokens, 2 * self.num_tokens + 3)
 
 
@@ -84,28 +87,28 @@ def build(
   margin: float,
   frozen_length: int | None = None,
 ) -> Transformer:
-  """Returns a transformer that sorts, of width about 2 V.
+  """Build a transformer of width about 2 V that sorts.
 
-  With a margin of 1 or more, and temperatures that follow the length, it sorts
-  lists of any length with at most `max_copies` copies of a value, as far as
-  float32 goes. At 500 values logits are at most 1,100. The MLP of layer 2
-  computes with 200 (2 `max_copies` - 1), where one copy left moves a gate
-  by 200 or more: float32 resolves that for thousands of copies.
-  Accelerators need `jax.default_matmul_precision('float32')`.
+  With a margin of 1 or more and temperatures that follow the length, it sorts
+  lists of any length with at most `max_copies` copies of a value, within the
+  precision of float32. The logits for 500 values are at most 1,100. The MLP of
+  layer 2 computes with 200 (2 `max_copies` - 1), and one copy left moves a gate
+  by 200 or more: float32 resolves this for thousands of copies. On
+  accelerators, use `jax.default_matmul_precision('float32')`.
 
   Args:
     num_values: V, tokens as in `vocabulary`.
-    max_copies: sets head C's temperature and threshold.
+    max_copies: Determines the temperature and the threshold of head C.
     margin: c.
-    frozen_length: all queries have the temperature that the last one has in a
-      list of this length; None: their own.
+    frozen_length: Gives all queries the temperature of the last query in a list
+      of this length; None for temperatures that follow the length.
 
   Raises:
-    UserError: a size below 1.
+    UserError: A size is below 1.
   """
   if min(num_values, max_copies) < 1:
     raise UserError(
-      f'num_values={num_values}, max_copies={max_copies}: 1 or more expected'
+      f'num_values={num_values} and max_copies={max_copies}: expected 1 or more'
     )
   columns = _Columns(num_values)
   config = ModelConfig(
@@ -113,7 +116,7 @@ def build(
     width=-(-columns.numbers.stop // 4) * 4,
     num_heads=2,
     feed_forward_width=max(num_values, 2),
-    temperature='T1',
+    temperature='affine_log',
     positions='none',
     has_norm=False,
     activation='relu',
@@ -130,14 +133,14 @@ def build(
 
 
 def _fill(params, columns: _Columns, max_copies, margin, frozen_length):
-  """Sets all parameters, which are 0 before."""
+  """Set all parameters, which are 0 before."""
   values = vocabulary.value_token(np.arange(1, columns.num_values + 1))
   same = np.eye(columns.num_tokens)
   params['embedding'][[Token.SORT, *values, Token.BOS], columns.token] = same
   params['head']['kernel'][
     columns.proposal, [Token.SORT, *values, Token.EOS]
   ] = same
-  # Half of (k - l) / (k + l) where one of `max_copies` is left.
+  # Half of (k - l) / (k + l) if one of `max_copies` copies is left.
   threshold = 0.5 / (2 * max_copies - 1)
   first, second = params['blocks'][0], params['blocks'][1]
   _set_first(first, columns)
@@ -146,31 +149,31 @@ def _fill(params, columns: _Columns, max_copies, margin, frozen_length):
     block['temperature']['offset'][:] = margin + extra
     if frozen_length is None:
       block['temperature']['slope'][:] = 1
-    else:  # the last query sees BOS, the list, SORT and the answer
+    else:  # The last query sees BOS, the list, SORT, and the answer.
       block['temperature']['offset'][:] += math.log(2 * frozen_length + 2)
 
 
 def _set_first(block, columns: _Columns):
-  """Sets heads A and B, and the gate 'is of the answer'."""
+  """Set heads A and B, and the gate 'in the answer'."""
   sort_weight, is_answer, _ = columns.numbers
   num_tokens, token = columns.num_tokens, columns.token
   head_width = len(block['query']['bias']) // 2
   head_a, head_b = 0, slice(head_width, head_width + num_tokens)
-  unit = head_width**0.5  # of queries: the model divides logits by it
+  unit = head_width**0.5  # The model divides logits by this number.
   same = np.eye(num_tokens)
-  # All queries find SORT, whatever they are.
+  # All queries attend to SORT.
   block['query']['bias'][head_a] = unit
   block['key']['kernel'][0, head_a] = 1
   block['value']['kernel'][0, head_a] = 1
   block['out']['kernel'][head_a, sort_weight] = 1
-  # Larger values score minus their distance, all others less than they.
+  # Larger values score minus their distance, and all others score less.
   distance = np.arange(num_tokens) - np.arange(num_tokens)[:, None]
   scores = -np.where(distance > 0, distance, num_tokens)  # [query, key]
   block['query']['kernel'][token, head_b] = unit * same
   block['key']['kernel'][token, head_b] = scores.T
   block['value']['kernel'][token, head_b] = same
   block['out']['kernel'][head_b, columns.proposal] = same
-  # From 0 to 1, the difference of two ReLUs. SORT itself is not of the answer.
+  # The gate is the difference of two ReLUs. SORT is not in the answer.
   slope = _STEEPNESS / 0.5
   block['up']['kernel'][sort_weight, :2] = slope
   block['up']['kernel'][0, :2] = -slope
@@ -179,7 +182,7 @@ def _set_first(block, columns: _Columns):
 
 
 def _set_second(block, columns: _Columns, threshold: float):
-  """Sets head C, and the gates that propose the token itself."""
+  """Set head C, and the gates that propose the token itself."""
   _, is_answer, left = columns.numbers
   num_tokens, token, value = columns.num_tokens, columns.token, columns.value
   num_values = columns.num_values
@@ -191,8 +194,8 @@ def _set_second(block, columns: _Columns, threshold: float):
   block['value']['kernel'][value, 0] = 1
   block['value']['kernel'][is_answer, 0] = -2
   block['out']['kernel'][0, left] = 1
-  # A gate for each value, shut unless the query is that value. It has no upper
-  # end: it only has to exceed the successor's weight, at most 1.
+  # There is one gate per value, closed unless the query is that value. It has
+  # no upper bound: it only has to exceed the successor's weight, at most 1.
   slope = _STEEPNESS / threshold
   block['up']['kernel'][left] = slope
   block['up']['kernel'][value, :num_values] = slope * np.eye(num_values)
@@ -201,10 +204,10 @@ def _set_second(block, columns: _Columns, threshold: float):
 
 
 def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
-  """Returns the share of lists whose whole answer, with its end, is right.
+  """Return the share of lists whose whole answer, with EOS, is right.
 
-  By a pass over the right answer: greedy decoding is right exactly where each
-  of its tokens is.
+  The right answer is the input: greedy decoding is right exactly if each of
+  these next-token predictions is.
   """
   graphdef, params = nnx.split(model)
   with jax.default_matmul_precision('float32'):
@@ -226,12 +229,12 @@ def _are_sorted(graphdef, params, lists):
 
 
 def draw_uniform(key: jax.Array, count: int, length: int) -> jax.Array:
-  """Draws lists of values 1 to 100: int32 [count, length]."""
+  """Draw lists of uniform values 1 to 100: int32 [count, length]."""
   return jax.random.randint(key, (count, length), 1, _NUM_VALUES + 1)
 
 
 def draw_few(key: jax.Array, count: int, length: int) -> jax.Array:
-  """As `draw_uniform`, each list of 10 values of its own at most."""
+  """Draw lists like `draw_uniform`, each with at most 10 distinct values."""
 
   def draw(key):
     value_key, choice_key = jax.random.split(key)
@@ -241,13 +244,13 @@ def draw_few(key: jax.Array, count: int, length: int) -> jax.Array:
   return jax.vmap(draw)(jax.random.split(key, count))
 
 
-# What is measured: name -> build's arguments, lists and lengths.
+# Name -> arguments of `build`, distribution of the lists, and lengths.
 _FROZEN_LENGTHS = 20, 40, 60, 100, 200
 _SCALED = {'max_copies': 100, 'margin': 3}
 _LENGTHS = 20, 50, 100, 200, 500
 _CASES = {
   'scaled, c = 3; uniform lists': (_SCALED, draw_uniform, _LENGTHS),
-  'scaled, c = 3; 10 different values': (_SCALED, draw_few, _LENGTHS),
+  'scaled, c = 3; 10 distinct values': (_SCALED, draw_few, _LENGTHS),
   **{
     f'frozen at n = 20, c = {margin}': (
       {'max_copies': 8, 'margin': margin, 'frozen_length': 20},
@@ -268,7 +271,7 @@ _CASES = {
 
 
 def main():
-  """Prints the share of sorted lists of each case and length, as Markdown."""
+  """Print the share of sorted lists of each case and length, as Markdown."""
   lengths = sorted({n for *_, lengths in _CASES.values() for n in lengths})
   print('| weights, lists |', *(f'n = {n} |' for n in lengths))
   print('| --- |', *('--- |' for _ in lengths))

@@ -1,6 +1,6 @@
-"""Passes of a model over lists: what analysis sees inside, and changes there.
+"""Forward passes that observe and edit a model.
 
-All are jitted, and go over the lists in chunks, so that memory is bounded.
+All are jitted, and process lists in chunks to bound the memory.
 
 Axes: B lists, N values, L tokens, A answer steps, H heads, D width, D2 = D / H,
 K layers, R roles.
@@ -18,25 +18,26 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from hinting import analysis_measures as measures
-from hinting import hints
-from hinting.transformer import Hook, ModelConfig, Transformer
+from hinting.model_config import ModelConfig
+from hinting.sorting import hints
+from hinting.sorting.analysis import measures
+from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token
 
-ROLES = 4  # of a token: BOS, of the list, the delimiter, behind it
-_CHUNK = 25  # lists at once
+ROLES = 4  # BOS, list, delimiter, and answer.
+_CHUNK = 25  # Lists per call.
 Merge = Callable[[Any], nnx.Module]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Edit:
-  """Changes of heads.
+  """Edits of heads.
 
   Attributes:
-    scales: of their attention logits, as `Hook.scale`, [K H].
-    is_ablated: whether `means` stands in for their output, bool [K H].
-    means: of their outputs by role, [K R H D2].
+    scales: Multiply the attention logits, as `Hook.scale`, [K, H].
+    is_ablated: Whether `means` replaces the output of a head, bool [K, H].
+    means: The mean outputs of the heads by role, [K, R, H, D2].
   """
 
   scales: jax.Array
@@ -45,7 +46,7 @@ class Edit:
 
 
 def no_edit(config: ModelConfig) -> Edit:
-  """Changes nothing."""
+  """Return an edit that changes nothing."""
   shape = config.num_layers, config.num_heads
   means = config.num_layers, ROLES, config.num_heads
   return Edit(
@@ -56,7 +57,7 @@ def no_edit(config: ModelConfig) -> Edit:
 
 
 def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
-  """The role of each token of a row with a list of `length` values."""
+  """Return the role of each token of a row with a list of `length` values."""
   index = jnp.arange(num_tokens)
   return (index > 0).astype(int) + (index > length) + (index > length + 1)
 
@@ -69,12 +70,18 @@ def run(
   length: int,
   is_whole: bool = False,
 ) -> tuple[Float[Array, 'B A V'], list[dict[str, jax.Array]]]:
-  """Runs edited rows with lists of `length` values.
+  """Run an edited model on rows with lists of `length` values.
+
+  Args:
+    model: The model.
+    tokens: The rows.
+    edit: The edits of heads.
+    length: N.
+    is_whole: Whether the last layer is computed for all tokens.
 
   Returns:
-    The logits behind the delimiter and behind each later token, and what
-    hooks see in each layer: of the last only at these tokens, unless
-    `is_whole`.
+    The logits at the delimiter and at each later token, and what hooks observe
+    in each layer. Unless `is_whole`, the last layer has only these tokens.
   """
   role = roles(length, tokens.shape[1])
   at = jnp.arange(length + 1, tokens.shape[1])
@@ -99,9 +106,9 @@ def run(
 
 
 def _sum_chunks(function, *columns):
-  """Sums what `function` gives for chunks of columns [B ...].
+  """Sum the first result of a function over chunks of columns [B, ...].
 
-  Its second result, of B entries, is kept whole.
+  Its second result, with B entries, is concatenated.
   """
   count = len(columns[0])
   size = math.gcd(count, _CHUNK)
@@ -119,7 +126,7 @@ def _sum_chunks(function, *columns):
 
 @functools.partial(jax.jit, static_argnums=0)
 def residuals(merge: Merge, params, values: Int[Array, 'B N']):
-  """The residual stream before and behind all layers: [B K+1 L D]."""
+  """Return the residual stream around all layers: [B, K + 1, L, D]."""
   model, tokens = merge(params), hints.sort_rows(values)[:, :-1]
   edit = no_edit(model.config)
 
@@ -140,12 +147,12 @@ def _stream(model, tokens, seen):
 def observe(
   merge: Merge, params, values: Int[Array, 'B N']
 ) -> tuple[dict[str, jax.Array], Float[Array, 'B K+1 L D']]:
-  """What attention and the logit lens show at answer steps.
+  """Return attention and logit lens at answer steps.
 
   Returns:
-    Means over lists and steps, and the residual stream. 'lens' and 'lens_plain'
-    [K+1 2 5], with the last norm and without it; 'mass' [K H 3]; 'gap' [K H];
-    'entropy' [K H]; 'maps' [K H A L], keys in order of value.
+    Means over lists and steps, and the residual stream. 'lens' [K + 1, 2, 5]
+    uses the last norm and 'lens_without_norm' does not. 'mass' [K, H, 3]; 'gap'
+    [K, H]; 'entropy' [K, H]; 'maps' [K, H, A, L], keys in order of value.
   """
   model, length = merge(params), values.shape[1]
   edit = no_edit(model.config)
@@ -177,7 +184,7 @@ def observe(
 
     sums = {
       'lens': lens(model.read_out),
-      'lens_plain': lens(model.head),
+      'lens_without_norm': lens(model.head),
     } | {
       name: jnp.stack([function(*at_answers(x)) for x in seen])
       for name, function in attention(tokens, values, steps).items()
@@ -192,7 +199,7 @@ def observe(
 def head_means(
   merge: Merge, params, tokens: Int[Array, 'B L'], *, length: int
 ) -> Float[Array, 'K R H D2']:
-  """The mean output of each head for tokens of each role, without padding."""
+  """Return the mean output of each head by role, without padding."""
   model = merge(params)
   edit = no_edit(model.config)
   role = jax.nn.one_hot(roles(length, tokens.shape[1]), ROLES)
@@ -217,15 +224,18 @@ def score(
   *,
   length: int,
 ) -> dict[str, jax.Array]:
-  """'loss', nats a token, and 'accuracy', of whole answers, of edited rows.
+  """Return loss and accuracy of edited rows.
 
   Args:
-    merge: makes the model of its parameters.
-    params: of the model.
-    tokens: whole rows.
-    is_answer: of each of their tokens, bool [B L].
-    edit: of the heads.
-    length: of the lists.
+    merge: Maps parameters to the model.
+    params: The parameters of the model.
+    tokens: Whole rows.
+    is_answer: Whether each token is in the answer, bool [B, L].
+    edit: The edits of heads.
+    length: N.
+
+  Returns:
+    'loss', in nats per token, and 'accuracy', on whole answers.
   """
   model = merge(params)
 
@@ -244,7 +254,7 @@ def score(
 def predictions(
   merge: Merge, params, tokens: Int[Array, 'B L'], at: Int[Array, ' B']
 ) -> Int[Array, ' B']:
-  """The token that is predicted behind token `at` of each row."""
+  """Return the prediction at token `at` of each row."""
   model = merge(params)
 
   def measure(tokens, at):
@@ -255,7 +265,7 @@ def predictions(
 
 @functools.partial(jax.jit, static_argnums=0)
 def decode(merge: Merge, params, values: Int[Array, 'B N']):
-  """Greedy answers: tokens [B N+1]."""
+  """Return greedy answers: tokens [B, N + 1]."""
   model, length = merge(params), values.shape[1]
 
   def measure(values):
@@ -277,9 +287,10 @@ def _matched_layer(merge, params, values, edit, layer, wanted):
 def match_entropies(
   merge: Merge, params, values: Int[Array, 'B N'], wanted: Float[Array, 'K H']
 ) -> Float[Array, 'K H']:
-  """The scales that give each head a mean entropy at answer steps.
+  """Return the scales that give each head a mean entropy at answer steps.
 
-  Layer by layer, since a layer sees what the earlier ones' scales make of it.
+  They are found layer by layer, because a layer depends on the scales of
+  earlier ones.
   """
   config = merge(params).config
   edit = no_edit(config)

@@ -1,9 +1,9 @@
-"""Errors of answers written by hand."""
+"""First errors of answers written by hand."""
 
 import numpy as np
 import pytest
 
-from hinting import taxonomy
+from hinting.sorting import error_types
 from hinting.vocabulary import Token, value_token
 
 VALUES = np.array([7, 3, 7, 1])  # sorted: 1 3 7 7
@@ -33,12 +33,12 @@ def tokens(*words):
   ],
 )
 def test_first_errors(answer, error):
-  assert taxonomy.first_error(tokens(*answer), VALUES) == error
+  assert error_types.first_error(tokens(*answer), VALUES) == error
 
 
 def test_a_missing_copy():
   answer = tokens(1, 7, 7, Token.EOS)
-  assert taxonomy.first_error(answer, np.array([1, 7, 1])) == 'missing copy'
+  assert error_types.first_error(answer, np.array([1, 7, 1])) == 'missing copy'
 
 
 def test_shares_add_up():
@@ -50,28 +50,28 @@ def test_shares_add_up():
       tokens(1, 3, 7, 7, Token.EOS),
     ]
   )
-  shares = taxonomy.share_of_errors(answers, np.stack([VALUES] * 4))
+  shares = error_types.share_of_errors(answers, np.stack([VALUES] * 4))
   assert shares['right'] == 0.5
   assert shares['late EOS'] == shares['extra copy'] == 0.25
   assert sum(shares.values()) == 1
-  assert set(shares) == {'right', *taxonomy.ERRORS}
+  assert set(shares) == {'right', *error_types.ERRORS}
 
 
 def test_multiplicity():
   lists = [[1, 2, 3, 4, 5, 6, 7]]
   lists += [[4] * k + [9] * (7 - k) for k in (4, 5, 6, 7)]
   np.testing.assert_array_equal(
-    taxonomy.multiplicity(np.array(lists)), [0, 1, 2, 3, 3]
+    error_types.multiplicity(np.array(lists)), [0, 1, 2, 3, 3]
   )
 
 
 def test_density_splits_into_thirds():
   lists = np.array([[1, 3, 5, 7], [1, 2, 5, 7], [1, 2, 3, 4]] * 5)
-  np.testing.assert_array_equal(taxonomy.density(lists), [0, 1, 2] * 5)
+  np.testing.assert_array_equal(error_types.density(lists), [0, 1, 2] * 5)
 
 
 def test_accuracy_by_group():
-  table = taxonomy.accuracy_by_group(
+  table = error_types.accuracy_by_group(
     np.array([True, False, True, True]), np.array([0, 0, 2, 2]), ('a', 'b', 'c')
   )
   assert set(table) == {'a', 'c'}

@@ -1,6 +1,6 @@
-"""The figures of analysis; several models stand one below the other.
+"""Figures of an analysis; rows of panels belong to one model each.
 
-`results` maps names of models to what `analysis.analyse` gives. Heads are named
+`results` maps names of models to results of `analyze.analyze`. Heads are named
 'layer.head', from 1.1.
 """
 
@@ -13,16 +13,15 @@ from matplotlib import colors
 from matplotlib.figure import Figure
 
 from core import plots
-from hinting import analysis_measures as measures
-from hinting import analysis_probes as probes
-from hinting import taxonomy
+from hinting.sorting import error_types
+from hinting.sorting.analysis import measures, probes
 
 Results = Mapping[str, Mapping[str, Any]]
 _GREY = '#BBBBBB'
 
 
 def figures(results: Results) -> dict[str, Figure]:
-  """All figures by name."""
+  """Return all figures by name."""
   made = {
     'lens': lens(results),
     'probes': read_by_probes(results),
@@ -41,12 +40,12 @@ def figures(results: Results) -> dict[str, Figure]:
 
 
 def _lengths(results: Results, part: str) -> list[int]:
-  """The lengths that a part of the analysis was made for, in all models."""
+  """Return the lengths of a part of the analysis, the same for all models."""
   return list(next(iter(results.values()))[part])
 
 
 def head_names(table: np.ndarray) -> list[str]:
-  """Names of the heads of an array [K H ...]."""
+  """Return the names of the heads of an array [K, H, ...]."""
   layers, heads = table.shape[:2]
   return [f'{k + 1}.{h + 1}' for k in range(layers) for h in range(heads)]
 
@@ -62,7 +61,7 @@ def _title(figure: Figure, text: str):
 
 
 def _name_rows(grid, results: Results, suffix: str = ''):
-  """Writes each model's name beside its rows, as many for each."""
+  """Label the rows of panels with the models' names."""
   repeats = len(grid) // len(results)
   for row, axes in enumerate(grid[:, 0]):
     name = list(results)[row // repeats].replace('_', ' ')
@@ -70,7 +69,7 @@ def _name_rows(grid, results: Results, suffix: str = ''):
 
 
 def _stack(axes, x, shares: np.ndarray, names, palette):
-  """Stacked bars [bars, parts] at x."""
+  """Draw stacked bars [bars, parts] at x."""
   base = np.zeros(len(shares))
   for part, name in enumerate(names):
     axes.bar(
@@ -81,16 +80,16 @@ def _stack(axes, x, shares: np.ndarray, names, palette):
 
 @plots.style()
 def lens(results: Results) -> Figure:
-  """Stacked shares of the answer's buckets, by layer and length.
+  """Plot the logit lens: shares of the buckets by layer and length.
 
-  Read out with the last norm, then without it.
+  The upper rows use the last norm, and the lower rows do not.
   """
   shown = _lengths(results, 'patches')
   figure, grid = _grid(4 * len(results), len(shown), 3, sharey=True)
   palette = [*plots.PALETTE[:4], _GREY]
   rows = itertools.product(
     results.values(),
-    (('lens', ''), ('lens_plain', ', no norm')),
+    (('lens', ''), ('lens_without_norm', ', without norm')),
     enumerate(('probability', 'top token')),
   )
   for axes_row, (result, (part, note), (kind, title)) in zip(
@@ -100,10 +99,10 @@ def lens(results: Results) -> Figure:
       shares = result['observed'][length][part][:, kind]
       ticks = ['input', *map(str, range(1, len(shares)))]
       _stack(axes, ticks, shares, measures.BUCKETS, palette)
-      axes.set_title(f'{title}{note}, {length} values')
+      axes.set_title(f'{title}{note}, n = {length}')
       plots.show_percent(axes)
   for axes in grid[-1]:
-    axes.set_xlabel('behind layer')
+    axes.set_xlabel('after layer')
   grid[0, -1].legend(loc='center left', bbox_to_anchor=(1, 0.5))
   _name_rows(grid, results)
   return figure
@@ -111,7 +110,7 @@ def lens(results: Results) -> Figure:
 
 @plots.style()
 def read_by_probes(results: Results) -> Figure:
-  """Scores of probes against length, a line a layer."""
+  """Plot the scores of probes against length, one line per layer."""
   figure, grid = _grid(len(results), len(probes.PROBES), sharey=True)
   for axes_row, result in zip(grid, results.values(), strict=True):
     observed = result['observed']
@@ -120,20 +119,20 @@ def read_by_probes(results: Results) -> Figure:
     for axes, name in zip(axes_row, probes.PROBES, strict=True):
       for layer in range(num_layers):
         scores = [seen['probes'][name][layer] for seen in observed.values()]
-        label = f'behind layer {layer}' if layer else 'input'
+        label = f'after layer {layer}' if layer else 'input'
         axes.plot(
           list(observed),
           scores,
           color=palette[str(layer)],
-          # Wide below narrow, as lines may coincide.
+          # Lines may coincide: wider ones lie below narrower ones.
           lw=1.5 * (num_layers - layer),
           label=label,
         )
       axes.set_title(name)
       axes.set_ylim(-0.35, 1.05)
   for axes in grid[-1]:
-    axes.set_xlabel('values')
-  words = 'accuracy', 'accuracy', 'ROC area', 'R²', 'ROC area'
+    axes.set_xlabel('list length')
+  words = 'accuracy', 'accuracy', 'ROC AUC', 'R²', 'ROC AUC'
   for axes, name, word in zip(grid[0], probes.PROBES, words, strict=True):
     axes.set_title(f'{name} ({word})')
   grid[0, -1].legend(loc='center left', bbox_to_anchor=(1, 0.5))
@@ -143,7 +142,7 @@ def read_by_probes(results: Results) -> Figure:
 
 @plots.style()
 def attention(results: Results, length: int) -> Figure:
-  """Mean attention of each head: answer steps by keys in order of value."""
+  """Plot mean attention per head: answer steps by keys in order of value."""
   tables = {
     name: result['observed'][length]['maps'] for name, result in results.items()
   }
@@ -151,30 +150,30 @@ def attention(results: Results, length: int) -> Figure:
     results,
     tables,
     {
-      # Weights of 0.001 matter among 200 keys.
+      # A weight of 0.001 is relevant among 200 keys.
       'norm': colors.LogNorm(1e-3, 1),
       'cmap': 'viridis',
     },
-    'Attention of answer steps (down) to keys: BOS, the list in order, SORT,'
-    ' the answer so far',
+    'Attention of answer steps (rows) to keys (columns): BOS, the sorted list,'
+    ' SORT, the answer so far',
     marks=(0.5, length + 0.5, length + 1.5),
   )
 
 
 @plots.style()
 def circuits(results: Results) -> Figure:
-  """Logits of pairs of embeddings, query value by key value."""
+  """Plot logits of pairs of embeddings, query value by key value."""
   tables = {name: result['circuits'] for name, result in results.items()}
-  centred = {
+  centered = {
     name: maps - maps.mean(-1, keepdims=True) for name, maps in tables.items()
   }
-  reach = max(np.quantile(abs(maps), 0.995) for maps in centred.values())
+  reach = max(np.quantile(abs(maps), 0.995) for maps in centered.values())
   return _maps(
     results,
-    centred,
+    centered,
     {'vmin': -reach, 'vmax': reach, 'cmap': 'RdBu_r'},
-    'Attention logits of embeddings, queries (down) by keys, each BOS, SORT,'
-    ' then the values; less the mean of each query',
+    'Attention logits of embeddings, queries (rows) by keys (columns): BOS,'
+    ' SORT, values; minus the mean of each query',
     marks=(1.5,),
   )
 
@@ -202,7 +201,7 @@ def _maps(results, tables, options, title, marks) -> Figure:
 
 @plots.style()
 def dilution(results: Results) -> Figure:
-  """Attention on what matters against length, a panel a head."""
+  """Plot the attention on relevant keys against length, one panel per head."""
   observed = next(iter(results.values()))['observed']
   num_layers, num_heads, _ = next(iter(observed.values()))['mass'].shape
   figure, grid = _grid(len(results) * num_layers, num_heads, sharey=True)
@@ -228,12 +227,12 @@ def dilution(results: Results) -> Figure:
       )
       plots.show_percent(axes)
   for axes in grid[-1]:
-    axes.set_xlabel('values')
+    axes.set_xlabel('list length')
   grid[0, -1].legend(loc='center left', bbox_to_anchor=(1, 0.5))
   _title(
     figure,
-    'Attention on keys that matter; gap: their largest logit less the largest'
-    ' other, from the shortest to the longest lists',
+    'Attention on relevant keys. Gap: their largest logit minus the largest'
+    ' other logit, for the shortest and the longest lists',
   )
   _name_rows(grid, results)
   return figure
@@ -241,7 +240,7 @@ def dilution(results: Results) -> Figure:
 
 @plots.style()
 def errors(results: Results) -> Figure:
-  """First errors by length, and accuracy by multiplicity and density."""
+  """Plot first errors by length, and accuracy by multiplicity and density."""
   figure, grid = _grid(len(results), 3, 3.1, 2.6)
   palette = [*plots.PALETTE, _GREY]
   top = max(
@@ -252,17 +251,20 @@ def errors(results: Results) -> Figure:
   for (left, middle, right), result in zip(grid, results.values(), strict=True):
     tables = result['errors']
     shares = np.array(
-      [[t['shares'][name] for name in taxonomy.ERRORS] for t in tables.values()]
+      [
+        [t['shares'][name] for name in error_types.ERRORS]
+        for t in tables.values()
+      ]
     )
-    _stack(left, list(map(str, tables)), shares, taxonomy.ERRORS, palette)
+    _stack(left, list(map(str, tables)), shares, error_types.ERRORS, palette)
     left.set_title('first error of wrong answers')
     plots.show_percent(left)
     left.set_ylim(0, max(top, 0.01) * 1.05)
-    left.set_xlabel('values')
+    left.set_xlabel('list length')
     last = max(tables)
     for axes, kind in ((middle, 'multiplicity'), (right, 'density')):
       _intervals(axes, tables[last][kind])
-      axes.set_title(f'{last} values, by {kind}')
+      axes.set_title(f'accuracy by {kind}, n = {last}')
       plots.show_percent(axes)
   grid[0, 0].legend(fontsize=7)
   _name_rows(grid, results)
@@ -286,7 +288,7 @@ def _intervals(axes, table):
 
 @plots.style()
 def causes(results: Results) -> Figure:
-  """Heads ablated, heads sharpened, and temperatures set at inference."""
+  """Plot the effect of ablated heads, sharpened heads, and temperatures."""
   figure, grid = _grid(len(results), 3, 3.7, 2.6)
   for (left, middle, right), result in zip(grid, results.values(), strict=True):
     _ablation(left, result['ablation'])
@@ -301,9 +303,11 @@ def _ablation(axes, table):
     rise = scores['loss'] - scores['whole']['loss']
     x = np.arange(rise.size) + 0.4 * index - 0.2
     color = plots.PALETTE[index]
-    axes.bar(x, rise.ravel(), 0.4, color=color, label=f'{length} values')
+    axes.bar(x, rise.ravel(), 0.4, color=color, label=f'n = {length}')
     axes.set_xticks(np.arange(rise.size), head_names(rise))
-  axes.set_title('head ablated: rise of the loss, nats')
+  axes.set_title('loss increase, head ablated')
+  axes.set_xlabel('head')
+  axes.set_ylabel('nats per token')
   axes.legend()
 
 
@@ -319,31 +323,32 @@ def _sharpening(axes, result):
     axes.plot(
       factors,
       lines[layer, head],
-      # By head, and layers by their dashes.
+      # The color is the head's, and the dashes are the layer's.
       color=plots.PALETTE[head % len(plots.PALETTE)],
       ls=('-', '--', ':', '-.')[layer % 4],
       label=f'{layer + 1}.{head + 1}',
     )
-  axes.set_title(f'logits of one head times, {length} values')
+  axes.set_title(f'accuracy, one head scaled, n = {length}')
+  axes.set_xlabel('factor of its logits')
   plots.show_percent(axes)
   axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
 
 
 def _temperature(axes, table):
-  kinds = 'plain', 'matched', 'oracle'
+  kinds = 'unscaled', 'matched', 'oracle'
   for index, kind in enumerate(kinds):
     x = np.arange(len(table)) + 0.25 * (index - 1)
     y = [scores[kind] for scores in table.values()]
     axes.bar(x, y, 0.25, color=plots.PALETTE[index], label=kind)
-  axes.set_xticks(np.arange(len(table)), [f'{n} values' for n in table])
-  axes.set_title('temperatures at inference')
+  axes.set_xticks(np.arange(len(table)), [f'n = {n}' for n in table])
+  axes.set_title('accuracy, logits scaled at inference')
   plots.show_percent(axes)
   axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
 
 
 @plots.style()
 def shared(results: Results) -> Figure:
-  """What each head's ablation does to sorting and to each hint."""
+  """Plot the loss of each hint against that of sorting, one head ablated."""
   pairs = [
     (name, hint, table)
     for name, result in results.items()
@@ -359,6 +364,6 @@ def shared(results: Results) -> Figure:
         head, place, xytext=(3, 3), textcoords='offset points', fontsize=7
       )
     axes.set_title(f'{name}, {hint}: r = {table["pearson"]:.2f}')
-    axes.set_xlabel('head ablated: rise of the loss of sorting')
-    axes.set_ylabel('and of the hint, nats')
+    axes.set_xlabel('loss increase of sorting, head ablated (nats)')
+    axes.set_ylabel('loss increase of the hint (nats)')
   return figure

@@ -1,9 +1,8 @@
-"""Probes on residuals that are linear in what they should read."""
+"""Probes on residuals that are linear in their targets."""
 
 import numpy as np
 
-from hinting import analysis_measures as measures
-from hinting import analysis_probes as probes
+from hinting.sorting.analysis import measures, probes
 
 NUM_VALUES = 12
 
@@ -14,7 +13,7 @@ def draw(length, seed):
 
 
 def residuals(values, seed=0):
-  """[B 2 L D]: noise, and a layer that holds all there is to read."""
+  """Return noise and a layer that encodes all targets, [B, 2, L, D]."""
   rng = np.random.default_rng(seed)
   targets = probes.probe_targets(measures.answer_steps(values))
   one_hot = np.eye(NUM_VALUES + 1)
@@ -62,10 +61,11 @@ def test_ridge_is_least_squares_with_an_offset():
 
 def test_scores():
   is_true = np.array([True, False, True, False])
-  assert probes.separation(np.array([3.0, 1, 4, 2]), is_true) == 1
-  assert probes.separation(np.array([1.0, 3, 2, 4]), is_true) == 0
-  assert probes.separation(np.zeros(4), is_true) == 0.5
-  assert probes.separation(np.array([1.0, 1, 4, 2]), is_true) == 0.625
+  assert probes.roc_auc(np.array([3.0, 1, 4, 2]), is_true) == 1
+  assert probes.roc_auc(np.array([1.0, 3, 2, 4]), is_true) == 0
+  assert probes.roc_auc(np.zeros(4), is_true) == 0.5
+  assert probes.roc_auc(np.array([1.0, 1, 4, 2]), is_true) == 0.625
+  assert np.isnan(probes.roc_auc(np.ones(2), np.array([True, True])))
   true = np.arange(4.0)
-  assert probes.explained(true, true) == 1
-  assert probes.explained(np.full(4, 1.5), true) == 0
+  assert probes.r_squared(true, true) == 1
+  assert probes.r_squared(np.full(4, 1.5), true) == 0

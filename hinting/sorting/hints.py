@@ -1,9 +1,10 @@
-"""The lists, the main task, its hints and the controls, as rows of tokens.
+"""The lists, the main task, its hints, and the controls as rows of tokens.
 
-Of the paper (Awasthi & Gupta 2023) we know names alone: successor, which is
-certain, fill and count, which are likely, and predecessor and parity, of which
-a review does not say the task; and that a hint has lists like those of sorting
-and a simpler answer. The forms of the rows, and all other kinds, are ours.
+The sources of the paper (Awasthi & Gupta 2023) that we have name the hints but
+do not define their rows. Certain: successor. Likely: fill and count. A review
+names predecessor and parity, without their task. The sources say that a hint
+has lists like those of sorting and a simpler answer. The forms of the rows and
+all other hints are ours.
 
 A list x of n values, here 7 3 7 1, becomes
 
@@ -20,10 +21,11 @@ A list x of n values, here 7 3 7 1, becomes
   copy         BOS 7 3 7 1 COPY  7 3 7 1 EOS
   scratchpad   BOS 7 3 7 1 SORT  1 1 3 1 7 2 7 1 EOS
 
-and the answer, on which alone the loss is, stands behind the gap, or in
-parentheses.
+The answer follows the gap, or is in parentheses. The loss covers the answer
+only.
 
-Axes: N values of a list, of which the first `count` are there; V values.
+Axes: B batch, N values of a list, of which the first `count` belong to it, V
+values.
 """
 
 import functools
@@ -32,36 +34,45 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from hinting import rows
 from hinting.rows import Piece, RowKind, end, join, numbers, prompt, special
 from hinting.vocabulary import Token
 
-LISTS = 'plain', 'distinct', 'rich', 'dense', 'diverse'
-NUM_QUERIES = 5  # of a row of 'successors'
-FILL_RATE = 0.3  # of holes in a row of 'fill', beside one that always is
+LISTS = 'uniform', 'distinct', 'rich', 'dense', 'diverse'
+NUM_QUERIES = 5  # The number of queries in a row of 'successors'.
+FILL_RATE = 0.3  # The rate of holes in a row of 'fill', which has at least one.
 
 
 def draw_values(
   key: jax.Array, count: jax.Array, *, size: int, num_values: int, lists: str
 ) -> jax.Array:
-  """Draws a list: int32 [N] of values 1 .. V, N = `size`.
+  """Draw a list.
+
+  'uniform' lists have uniform values, and 'distinct' lists have no repeats.
+  Half of all other lists are uniform, and the other half have fewer values:
+
+    rich     at most k values, k uniform in 1 .. n
+    dense    a window of values, its width uniform in n .. V
+    diverse  at most k values of a window, its width log-uniform in k .. V
+
+  A window takes uniform values modulo its width, which slightly favors its
+  lower values.
 
   Args:
-    key: of the list.
-    count: how many of its values are there; all but 'plain' and
-      'distinct' depend on it.
+    key: The random key of the list.
+    count: The number of values of the list; 'rich', 'dense', and 'diverse'
+      depend on it.
     size: N.
     num_values: V.
-    lists: 'plain', uniform; 'distinct', no value twice; the others draw half of
-      the lists as 'plain', the other half from fewer values: 'rich' from at
-      most k values, k uniform in 1 .. n; 'dense' from a window, its width
-      uniform in n .. V; 'diverse' from at most k values of a window, its width
-      log-uniform in k .. V. A window takes uniform values modulo its width, so
-      that its lower ones may come a little more often.
+    lists: One of `LISTS`.
+
+  Returns:
+    Values from 1 to V, int32 [N].
   """
   keys = jax.random.split(key, 5)
-  plain = jax.random.randint(keys[0], (size,), 1, num_values + 1)
-  if lists == 'plain':
-    return plain
+  uniform = jax.random.randint(keys[0], (size,), 1, num_values + 1)
+  if lists == 'uniform':
+    return uniform
   if lists == 'distinct':
     return jax.random.permutation(keys[0], num_values)[:size] + 1
   num_used = jax.random.randint(keys[1], (), 1, count + 1)
@@ -74,12 +85,12 @@ def draw_values(
   else:
     width = num_values
   low = jax.random.randint(keys[3], (), 1, num_values - width + 2)
-  window = low + (plain - 1) % width
+  window = low + (uniform - 1) % width
   coin, choice = jax.random.split(keys[4])
-  is_plain = jax.random.bernoulli(coin)
+  is_uniform = jax.random.bernoulli(coin)
   choices = jax.random.randint(choice, (size,), 0, num_used)
   other = window if lists == 'dense' else window[choices]
-  return jnp.where(is_plain, plain, other)
+  return jnp.where(is_uniform, uniform, other)
 
 
 def _is_there(values, count):
@@ -87,23 +98,23 @@ def _is_there(values, count):
 
 
 def _sorted(values, count):
-  """The list in ascending order, what is not there behind it."""
+  """Return the list in ascending order, followed by large integers."""
   big = jnp.iinfo(jnp.int32).max
   return jnp.sort(jnp.where(_is_there(values, count), values, big))
 
 
 def _first_copies(values, count):
-  """Whether a value is there and has no copy before it: bool [N]."""
+  """Return whether each value is the first of its copies: bool [N]."""
   same = values[:, None] == values
   earlier = jnp.tril(jnp.ones_like(same), -1)
   return _is_there(values, count) & ~(same & earlier).any(1)
 
 
 def _queries(key, values, count, number, *, has_start: bool):
-  """Draws `number` of the distinct values, none twice, in random order.
+  """Draw `number` of the distinct values in random order.
 
   Returns:
-    The values, 0 for the query START, and how many there are, at most `number`.
+    The values, 0 for the query START, and how many are valid, at most `number`.
   """
   options = _first_copies(values, count)
   if has_start:
@@ -115,28 +126,28 @@ def _queries(key, values, count, number, *, has_start: bool):
 
 
 def _query_pieces(values, number) -> Piece:
-  """The queries as tokens: START stands for 0."""
+  """Return the piece of the queries, in which START stands for 0."""
   piece = numbers(values, number)
   start = jnp.where(jnp.atleast_1d(values) == 0, Token.START, piece.tokens)
   return Piece(start, number)
 
 
 def _successor_of(query, values, count):
-  """The smallest value above each query, and whether there is one."""
+  """Return the smallest value above each query, and whether there is one."""
   above = _is_there(values, count) & (values > query[..., None])
   big = jnp.iinfo(jnp.int32).max
   return jnp.where(above, values, big).min(-1), above.any(-1)
 
 
 def sort(key, values, count):
-  """The main task."""
+  """Return the pieces of `sort`, the main task."""
   del key
   answer = numbers(_sorted(values, count), count, is_answer=True)
   return [*prompt(values, count, Token.SORT), answer, end()]
 
 
 def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
-  """BOS, the list, SORT, the answer, EOS, of lists that fill their arrays."""
+  """Return rows of `sort` for lists that fill their arrays."""
   count = values.shape[1]
 
   def make(row):
@@ -146,21 +157,23 @@ def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
 
 
 def scratchpad(key, values, count):
-  """The main task, with how many copies are left after each value (ours)."""
+  """Return the pieces of `scratchpad`: sorted values with the copies left."""
   del key
   ordered = _sorted(values, count)
   same = (ordered[:, None] == ordered) & _is_there(values, count)
   left = jnp.triu(same, 1).sum(1)
-  # No copies left is written as value 1, and so on.
+  # Value c + 1 stands for c copies left.
   pairs = jnp.stack([ordered, left + 1], 1).reshape(-1)
   answer = numbers(pairs, 2 * count, is_answer=True)
   return [*prompt(values, count, Token.SORT), answer, end()]
 
 
 def successor(key, values, count, *, is_shuffled: bool = False):
-  """The next larger value; nothing after the largest; START asks for the first.
+  """Return the pieces of `successor`, the next larger value.
 
-  With `is_shuffled` any value of the list stands in its place: a control.
+  The answer for the largest value is empty, and START asks for the smallest
+  value. With `is_shuffled`, the answer is a random value of the list: a
+  control.
   """
   query_key, random_key = jax.random.split(key)
   (query,), _ = _queries(query_key, values, count, 1, has_start=True)
@@ -176,7 +189,7 @@ def successor(key, values, count, *, is_shuffled: bool = False):
 
 
 def successors(key, values, count):
-  """Up to five queries of 'successor', EOS behind the largest value."""
+  """Return the pieces of `successors`: up to five queries of `successor`."""
   queries, number = _queries(key, values, count, NUM_QUERIES, has_start=True)
   answers, exists = _successor_of(queries, values, count)
   tokens = jnp.where(exists, numbers(answers, 0).tokens, Token.EOS)
@@ -189,7 +202,7 @@ def successors(key, values, count):
 
 
 def predecessor(key, values, count):
-  """The next smaller value; nothing before the smallest."""
+  """Return the pieces of `predecessor`, the next smaller value if any."""
   (query,), _ = _queries(key, values, count, 1, has_start=False)
   below = _is_there(values, count) & (values < query)
   answer = jnp.where(below, values, 0).max()
@@ -202,7 +215,7 @@ def predecessor(key, values, count):
 
 
 def _ask(key, values, count, delimiter: Token, measure):
-  """A row that asks for a number about one of the list's values."""
+  """Return pieces that ask for a number about one value of the list."""
   (query,), _ = _queries(key, values, count, 1, has_start=False)
   answer = measure(jnp.where(_is_there(values, count), values, 0), query)
   return [
@@ -214,14 +227,14 @@ def _ask(key, values, count, delimiter: Token, measure):
 
 
 def count_copies(key, values, count):
-  """How many copies a value has."""
+  """Return the pieces of `count`, the number of copies of a value."""
   return _ask(
     key, values, count, Token.COUNT, lambda x, query: (x == query).sum()
   )
 
 
 def rank(key, values, count):
-  """How many values are at most as large."""
+  """Return the pieces of `rank`, the number of values up to a value."""
   return _ask(
     key,
     values,
@@ -232,7 +245,10 @@ def rank(key, values, count):
 
 
 def member(key, values, count, *, num_values: int):
-  """Whether a value is in the list, 1 or 2; half of them are not."""
+  """Return the pieces of `member`: 2 if a value is in the list, else 1.
+
+  Half of the queries are in the list.
+  """
   coin, choice = jax.random.split(key)
   every = jnp.arange(1, num_values + 1)
   there = jnp.where(_is_there(values, count), values, 0)
@@ -249,7 +265,7 @@ def member(key, values, count, *, num_values: int):
 
 
 def _tell(key, values, count, *, delimiter: Token, measure):
-  """A row that asks for one number about the whole list."""
+  """Return pieces that ask for one number about the whole list."""
   del key
   ordered = _sorted(values, count)
   answer = measure(ordered, count)
@@ -261,15 +277,8 @@ def _parity(ordered, count):
   return 1 + (ordered * _is_there(ordered, count)).sum() % 2
 
 
-def copy(key, values, count):
-  """The list as it is: a control."""
-  del key
-  answer = numbers(values, count, is_answer=True)
-  return [*prompt(values, count, Token.COPY), answer, end()]
-
-
 def fill(key, values, count):
-  """The sorted list with holes; the answer is what is missing, in order."""
+  """Return the pieces of `fill`, the values missing in a sorted list."""
   one_key, hole_key = jax.random.split(key)
   ordered = _sorted(values, count)
   index = jnp.arange(len(values))
@@ -288,7 +297,7 @@ def fill(key, values, count):
 
 
 def kinds(num_values: int) -> dict[str, RowKind]:
-  """All kinds of rows by name, for values 1 to `num_values`."""
+  """Return all kinds of rows by name, for values 1 to `num_values`."""
 
   def query(pieces) -> RowKind:
     return RowKind(pieces, lambda n: n + 5, lambda n: 2)
@@ -321,7 +330,7 @@ def kinds(num_values: int) -> dict[str, RowKind]:
     'min': whole(Token.MIN, lambda x, count: x[0]),
     'max': whole(Token.MAX, lambda x, count: x[count - 1]),
     'parity': whole(Token.PARITY, _parity),
-    'copy': ordered(copy),
+    'copy': ordered(rows.copy),
     'fill': RowKind(fill, lambda n: 3 * n + 4, lambda n: n + 1),
     'more_sort': ordered(sort),
   }

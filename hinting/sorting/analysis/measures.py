@@ -1,12 +1,12 @@
-"""What analysis reads from arrays of a model that sorts: arrays in, arrays out.
+"""Measures of a model that sorts: arrays in, arrays out.
 
-An answer step stands at SORT or at a token of the right answer so far, and
-predicts the next. The procedures follow the names that reviews give of the
-paper's (Awasthi & Gupta 2023): probing, identity and successor; how they are
-done here is ours. Logits of attention are as `transformer.Hook` sees them.
+An answer step is SORT or a token of the right answer so far, at which the next
+token is predicted. Reviews name procedures of the paper (Awasthi & Gupta 2023):
+probing, identity, and successor; their details here are ours. Attention logits
+are as `transformer.Hook` observes them.
 
 Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
-vocabulary, G groups, M examples, C outputs of a probe, T tokens.
+vocabulary, T tokens.
 """
 
 import dataclasses
@@ -15,28 +15,29 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from scipy import stats
 
-from hinting import hints
+from hinting.sorting import hints
 from hinting.transformer import Transformer
 from hinting.vocabulary import Token
 
 BUCKETS = 'identity', 'successor', 'minimum', 'EOS', 'other'
 GROUPS = 'current', 'successor', 'delimiter'
-_NONE = -1  # where there is no successor
+_NONE = -1  # Marks a step without a successor.
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Steps:
-  """What is true at each answer step; tokens, all int [B A].
+  """The state at each answer step; all are int [B, A].
 
   Attributes:
-    current: SORT, or the value written last.
-    successor: the next larger value of the list, -1 where there is none; SORT
-      stands below all, as in the construction.
-    minimum: of the list.
-    target: the right next token.
-    left: how many copies of the current value are not written yet.
+    current: SORT, or the value written last, as a token.
+    successor: The next larger value of the list, -1 if there is none. SORT is
+      below all values, as in the construction.
+    minimum: The smallest value of the list.
+    target: The right next token.
+    left: The number of copies of the current value that are not written yet.
   """
 
   current: jax.Array
@@ -47,12 +48,12 @@ class Steps:
 
   @property
   def is_repeat(self) -> Bool[Array, 'B A']:
-    """Whether the current value comes once more."""
+    """Whether the next token repeats the current value."""
     return self.target == self.current
 
 
 def answer_steps(values: Int[Array, 'B N']) -> Steps:
-  """What is true at each step of each list's answer."""
+  """Return the state at each step of each list's answer."""
   rows = hints.sort_rows(values)
   length = values.shape[1]
   current, target = rows[:, length + 1 : -1], rows[:, length + 2 :]
@@ -74,9 +75,9 @@ def answer_steps(values: Int[Array, 'B N']) -> Steps:
 def bucket_shares(
   logits: Float[Array, 'B A V'], steps: Steps
 ) -> Float[Array, 'B A 2 5']:
-  """Logit lens: the shares of `BUCKETS` in probability, and in the top token.
+  """Return the shares of `BUCKETS` in probability and in the top token.
 
-  A token that is in several buckets counts for the first.
+  A token in several buckets counts for the first.
   """
   vocabulary_ = jnp.arange(logits.shape[-1])
   bucket = jnp.full(logits.shape, len(BUCKETS) - 1)
@@ -91,7 +92,7 @@ def bucket_shares(
 
 
 def _group_keys(tokens, steps: Steps) -> Bool[Array, 'B A L 3']:
-  """Whether each key is in each of `GROUPS`, of the first that it is in."""
+  """Return whether each key is in each of `GROUPS`, the first if in several."""
   key = tokens[:, None]
   is_delimiter = jnp.broadcast_to(
     key == Token.SORT, (*steps.current.shape, tokens.shape[1])
@@ -104,9 +105,10 @@ def _group_keys(tokens, steps: Steps) -> Bool[Array, 'B A L 3']:
 def group_mass(
   weights: Float[Array, 'B H A L'], tokens: Int[Array, 'B L'], steps: Steps
 ) -> Float[Array, 'B H 3']:
-  """The attention on each of `GROUPS`, mean over steps.
+  """Return the attention on each of `GROUPS`, the mean over steps.
 
-  'current' has all copies of the current value, in the list and the answer.
+  'current' includes all copies of the current value, in the list and the
+  answer.
   """
   is_in = _group_keys(tokens, steps)
   return jnp.einsum('bhal,balg->bhag', weights, is_in).mean(2)
@@ -117,7 +119,10 @@ def logit_gap(
   tokens: Int[Array, 'B L'],
   steps: Steps,
 ) -> Float[Array, 'B H']:
-  """The largest logit in `GROUPS` less the largest outside, mean over steps."""
+  """Return the largest logit in `GROUPS` minus the largest outside.
+
+  The result is the mean over steps.
+  """
   is_in = _group_keys(tokens, steps).any(-1)[:, None]
   inside = jnp.where(is_in, logits, -jnp.inf).max(-1)
   outside = jnp.where(is_in, -jnp.inf, logits).max(-1)
@@ -127,7 +132,7 @@ def logit_gap(
 def order_by_value(
   weights: Float[Array, 'B H A L'], values: Int[Array, 'B N']
 ) -> Float[Array, 'B H A L']:
-  """Puts the keys of the list in ascending order, the others stay."""
+  """Sort the keys of the list by value; the other keys stay in place."""
   length = values.shape[1]
   order = jnp.arange(2 * length + 2)[None].repeat(len(values), 0)
   order = order.at[:, 1 : length + 1].set(1 + values.argsort(1))
@@ -137,7 +142,7 @@ def order_by_value(
 def entropy(
   logits: Float[Array, 'B H A L'], scale: Float[Array, ' H'] | float = 1.0
 ) -> Float[Array, ' H']:
-  """The mean entropy of attention at answer steps, in nats."""
+  """Return the mean entropy of attention at answer steps, in nats."""
   logs = jax.nn.log_softmax(jnp.asarray(scale)[..., None, None] * logits)
   return -(jnp.exp(logs) * logs).sum(-1).mean((0, 2))
 
@@ -145,9 +150,9 @@ def entropy(
 def match_entropy(
   logits: Float[Array, 'B H A L'], wanted: Float[Array, ' H']
 ) -> Float[Array, ' H']:
-  """The factor of each head's logits, 0.1 to 10, for this mean entropy.
+  """Return the factor of each head's logits, 0.1 to 10, for a mean entropy.
 
-  By bisection: entropy falls as logits grow.
+  Bisection finds it, because the entropy falls as the logits grow.
   """
 
   def halve(_, bounds):
@@ -167,9 +172,9 @@ def match_entropy(
 def qk_circuit(
   model: Transformer, tokens: Int[Array, ' T']
 ) -> Float[Array, 'layers H T T']:
-  """Attention logits of embeddings, queries x keys, before any temperature.
+  """Return attention logits of embeddings without temperature, queries x keys.
 
-  Exact for the first layer; of later ones only the direct path.
+  They are exact for the first layer, and the direct path only for later ones.
   """
   positions = jnp.zeros((1, len(tokens)), jnp.int32)
   x = model.embed(tokens[None], positions)
@@ -184,12 +189,9 @@ def qk_circuit(
 
 
 def correlations(x: np.ndarray, y: np.ndarray) -> dict[str, float]:
-  """Pearson's and Spearman's correlation of two sets of numbers."""
-
-  def pearson(x, y):
-    return float(np.corrcoef(x.ravel(), y.ravel())[0, 1])
-
-  def rank(x):
-    return x.ravel().argsort().argsort()
-
-  return {'pearson': pearson(x, y), 'spearman': pearson(rank(x), rank(y))}
+  """Return Pearson's and Spearman's correlation of two arrays."""
+  x, y = x.ravel(), y.ravel()
+  return {
+    'pearson': float(stats.pearsonr(x, y).statistic),
+    'spearman': float(stats.spearmanr(x, y).statistic),
+  }

@@ -1,76 +1,75 @@
-"""Looks into a model that sorts: what it computes, and what breaks with length.
+"""What a trained sorter computes, and what fails as lists get longer.
 
-  uv run python -m hinting.analysis --weights=pretrained/hinting_sorting
-  uv run python -m hinting.analysis --weights=A --against=B --output=runs/A_B
+The parts of an analysis:
 
-Writes analysis.json and figures; --against names a second model to show beside
-the first, such as one with another hint. Minutes on a CPU core. The lists are
-fixed, plain (or distinct), and no list of training or evaluation.
-
-lens          what each layer would answer, by the last norm and read-out
+lens          what each layer would answer, through the last norm and the output
+              layer
 probes        what ridge regression reads from each layer; fitted on short lists
 attention     which keys each head attends to, by value; how much, by length
 circuits      attention logits of pairs of embeddings
-temperatures  of the softmax, as learned, by layer and head
-errors        what goes wrong first in decoded answers, and on which lists
+temperatures  the learned parameters of the softmax, by layer and head
+errors        the first error of decoded answers, and on which lists
 causes        heads ablated and sharpened, lists patched, temperatures matched
 shared        whether hints and sorting need the same heads
 
-That the paper (Awasthi & Gupta 2023) probed and visualised its models is known;
-the procedures here are ours.
+The lists are fixed and uniform, or distinct if the training lists are. None of
+them is used in evaluation.
 """
 
-import json
-import pathlib
-import sys
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
 
-from core import experiment, plots, step, storage
+from core import experiment, step
 from core.errors import UserError
-from hinting import analysis_causes as causes
-from hinting import analysis_measures as measures
-from hinting import analysis_passes as passes
-from hinting import analysis_plots, hints, taxonomy, vocabulary
-from hinting import analysis_probes as probes
-from hinting.analysis_causes import Subject
+from hinting import vocabulary
+from hinting.sorting import error_types, hints
+from hinting.sorting.analysis import causes, measures, passes, probes
+from hinting.sorting.analysis.causes import Subject
 from hinting.vocabulary import Token
 
 LENGTHS = 20, 30, 50, 70, 100
-SHOWN = 20, 50, 100  # of patches; the shortest and longest of ablations
-_MAPS = 'maps', 'circuits'  # for figures alone
+SHOWN = 20, 50, 100  # For patches; ablations use the first and the last.
+_MAPS = 'maps', 'circuits'  # Used in figures only.
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
-  """Loads a run or weights, of several seeds the first.
+  """Load a run folder or weights, the first seed if there are several.
 
-  What is compiled for an `other` alike is used.
+  Args:
+    folder: The folder.
+    num_lists: The number of lists per length.
+    other: A subject whose compiled programs are reused if its model is the
+      same.
 
   Raises:
-    UserError: nothing to load, or no model of plain sorting.
+    UserError: The folder cannot be loaded, or its model cannot be analyzed.
   """
   trained = experiment.load(folder, {'num_seeds': 1})
   if trained.config.task != 'hinting.sorting':
     raise UserError(
-      f'{folder} is of {trained.config.task}, not hinting.sorting'
+      f'{folder} holds a model of {trained.config.task}; expected one of'
+      ' hinting.sorting'
     )
   data = trained.config.data
   if data.main != 'sort':
-    raise UserError(f'{folder} answers as {data.main!r}: a plain sort expected')
-  if data.lists == 'distinct' and data.num_values < max(LENGTHS):
     raise UserError(
-      f'{folder} has {data.num_values} distinct values; {max(LENGTHS)} needed'
+      f'{folder} has config.data.main={data.main!r}; expected a model with'
+      " 'sort'"
+    )
+  if trained.task.lists == 'distinct' and data.num_values < max(LENGTHS):
+    raise UserError(
+      f'{folder} has {data.num_values} distinct values; expected at least'
+      f' {max(LENGTHS)}'
     )
   task = trained.task
   if other and _heads(task) != _heads(other.task):
     raise UserError(
-      f'{folder} has {_heads(task)} layers and heads a layer, the other model'
-      f' {_heads(other.task)}'
+      f'{folder} has {_heads(task)} layers and heads per layer, but the first'
+      f' model has {_heads(other.task)}; compare models with the same numbers'
     )
   if other and _is_alike(task, other.task):
     merge = other.merge
@@ -93,7 +92,7 @@ def _is_alike(task, other) -> bool:
 
 
 def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
-  """Logit lens, probes and attention at each length."""
+  """Return logit lens, probes, and attention at each length."""
   longest = subject.task.data.max_length
   short = [subject.lists(n, causes.PROBE_SEED) for n in (longest // 2, longest)]
   streams = [
@@ -113,7 +112,7 @@ def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
 
 
 def circuits(subject: Subject) -> np.ndarray:
-  """Attention logits [K H 2+V 2+V] of BOS, SORT and the values."""
+  """Return attention logits of BOS, SORT, and values, [K, H, 2 + V, 2 + V]."""
   values = vocabulary.value_token(
     np.arange(1, subject.task.data.num_values + 1)
   )
@@ -123,13 +122,13 @@ def circuits(subject: Subject) -> np.ndarray:
 
 
 def temperatures(subject: Subject) -> list[dict[str, np.ndarray]]:
-  """What each layer's softmax has learned, by `Temperature`'s names."""
+  """Return the parameters of `Temperature` of each layer."""
   blocks = jax.device_get(subject.params['blocks'])
   return [blocks[layer].get('temperature', {}) for layer in sorted(blocks)]
 
 
 def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
-  """First errors at each length, and accuracy by multiplicity and density."""
+  """Return first errors by length, and accuracies by group of lists."""
   results = {}
   for length in lengths:
     values = subject.lists(length)
@@ -138,23 +137,33 @@ def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
     values, answers = np.asarray(values), np.asarray(answers)
     is_right = (answers == targets).all(1)
     results[length] = {
-      'shares': taxonomy.share_of_errors(answers, values),
-      'multiplicity': taxonomy.accuracy_by_group(
-        is_right, taxonomy.multiplicity(values), taxonomy.MULTIPLICITIES
+      'shares': error_types.share_of_errors(answers, values),
+      'multiplicity': error_types.accuracy_by_group(
+        is_right, error_types.multiplicity(values), error_types.MULTIPLICITIES
       ),
-      'density': taxonomy.accuracy_by_group(
-        is_right, taxonomy.density(values), taxonomy.DENSITIES
+      'density': error_types.accuracy_by_group(
+        is_right, error_types.density(values), error_types.DENSITIES
       ),
     }
   return results
 
 
-def analyse(
+def analyze(
   subject: Subject,
   lengths: Sequence[int] = LENGTHS,
   shown: Sequence[int] = SHOWN,
 ) -> dict[str, Any]:
-  """All of it, for one model: nested dicts of numbers and arrays."""
+  """Return all parts of the analysis of one model.
+
+  Args:
+    subject: The model.
+    lengths: The list lengths of most parts.
+    shown: The list lengths of the patches; ablations use the first and the
+      last.
+
+  Returns:
+    Nested dicts of numbers and arrays.
+  """
   short, long = shown[0], shown[-1]
   observed = observe(subject, lengths)
   ablation = {
@@ -178,9 +187,9 @@ def analyse(
 
 
 def to_json(value: Any) -> Any:
-  """Arrays as lists, numbers to five digits; without maps.
+  """Convert results to JSON types: floats with five digits, and no maps.
 
-  None stands for what is not defined, such as a share of no lists.
+  A value that is not finite, such as a share of no lists, becomes None.
   """
   if isinstance(value, dict):
     return {str(k): to_json(v) for k, v in value.items() if k not in _MAPS}
@@ -189,42 +198,3 @@ def to_json(value: Any) -> Any:
   if isinstance(value, float | np.floating):
     return float(f'{value:.5g}') if np.isfinite(value) else None
   return value
-
-
-def main(argv) -> int:
-  """Analyses one model or two; returns the exit status."""
-  logging.set_verbosity(logging.WARNING)
-  values = flags.FLAGS
-  try:
-    if argv[1:]:
-      raise UserError(f'{argv[1]!r} is no flag; write --name=value')
-    if not values.weights:
-      raise UserError('name a run or weights with --weights=FOLDER')
-    folders = [values.weights, *filter(None, [values.against])]
-    names = [pathlib.Path(folder).name for folder in folders]
-    if len(set(names)) < len(folders):
-      names = folders
-    output = pathlib.Path(values.output)
-    with storage.reported_writes(output):  # told before the work, not after it
-      output.mkdir(parents=True, exist_ok=True)
-    results, subject = {}, None
-    for name, folder in zip(names, folders, strict=True):
-      subject = load(folder, values.num_lists, subject)
-      results[name] = analyse(subject)
-    with storage.reported_writes(output):
-      text = json.dumps(to_json(results), allow_nan=False)
-      (output / 'analysis.json').write_text(text)
-    plots.save(analysis_plots.figures(results), output)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  print(f'{output}/analysis.json and {len(list(output.glob("*.png")))} figures')
-  return 0
-
-
-if __name__ == '__main__':
-  flags.DEFINE_string('weights', None, 'A run or a folder of weights.')
-  flags.DEFINE_string('against', None, 'A second one.')
-  flags.DEFINE_string('output', 'runs/analysis', 'The folder of the results.')
-  flags.DEFINE_integer('num_lists', 500, 'Lists of each length.', 25)
-  app.run(main)

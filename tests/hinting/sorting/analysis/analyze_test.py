@@ -1,4 +1,4 @@
-"""Passes and causal tests on small models, and the command."""
+"""Forward passes and causal tests on small models, and the command."""
 
 import dataclasses
 import functools
@@ -15,16 +15,17 @@ from flax import nnx
 from configs.hinting import sorting
 from core import experiment, plots, sharding, step, storage, weights
 from core.errors import UserError
-from hinting import analysis, analysis_plots, construction, hints
-from hinting import analysis_causes as causes
-from hinting import analysis_measures as measures
-from hinting import analysis_passes as passes
+from hinting.sorting import construction, hints
+from hinting.sorting.analysis import analyze, causes, measures, passes
+from hinting.sorting.analysis import plots as analysis_plots
 
 LENGTH = 5
 
 
 def make_config():
-  config = sorting.get_config('smoke,hint=successor+count,temperature=T1')
+  config = sorting.get_config(
+    'smoke,hint=successor+count,temperature=affine_log'
+  )
   config.model.width = 32
   config.model.num_heads = 2
   config.model.feed_forward_width = 32
@@ -39,7 +40,7 @@ def init(config):
 
 @pytest.fixture(scope='module')
 def subject():
-  """A small model whose every parameter matters, but head 2 of layer 1."""
+  """A small model in which all parameters matter, except those of head 1.2."""
   task, params = init(make_config())
   leaves, structure = jax.tree.flatten(params)
   rng = np.random.default_rng(0)
@@ -51,7 +52,7 @@ def subject():
 
 
 def construct(**options):
-  """A subject whose weights are set by hand; of its heads 2.2 is unused."""
+  """Return a subject with weights set by hand; it does not use head 2.2."""
   config = make_config()
   config.data.num_values = 12
   task = experiment.make_task(config)
@@ -102,10 +103,11 @@ def test_ablation_of_an_unused_head_does_nothing(subject):
 
 
 def test_needed_heads_of_known_weights():
-  """What ablation and flatter or sharper logits do, head by head.
+  """Ablation and scaled logits have the effects that the theory predicts.
 
-  Head 1.1 tells the answer from the list, and so do its means by role; 1.2
-  finds the successor by half its logits too, as copies are few.
+  Head 1.1 tells the answer from the list, and its means by role suffice for
+  that. Head 1.2 finds the successor even with half its logits, because there
+  are few copies.
   """
   subject, length = construct(), 20
   rows = causes.rows_of(subject, 'sort', length)
@@ -119,18 +121,18 @@ def test_needed_heads_of_known_weights():
     np.testing.assert_array_equal(is_right, expected, str(factor))
 
 
-def test_temperatures_mend_frozen_weights():
-  """Those of lists of 20 values do not sort 60; sharper ones do."""
+def test_temperatures_fix_frozen_weights():
+  """Temperatures for 20 values fail on 60 values; sharper ones do not."""
   subject = construct(frozen_length=20)
   short, _ = passes.observe(subject.merge, subject.params, subject.lists(20))
   result = causes.temper(subject, 60, short['entropy'])
-  assert result['plain'] == 0
+  assert result['unscaled'] == 0
   assert result['oracle'] == result['matched'] == 1
   assert result['oracle_factor'] > 1
 
 
 def test_hints_and_sorting_share_heads(subject):
-  """A hint that is compared with itself shares all."""
+  """The correlation of a hint with itself is 1."""
   hint = causes.ablate(
     subject, causes.rows_of(subject, 'successor', LENGTH), LENGTH
   )
@@ -141,7 +143,7 @@ def test_hints_and_sorting_share_heads(subject):
 
 
 def test_head_means(subject):
-  """Of two rows alike, the means are the outputs of their tokens by role."""
+  """The means of two equal rows are the outputs of their tokens by role."""
   rows = hints.sort_rows(subject.lists(LENGTH))[:1].repeat(2, 0)[:, :-1]
   means = passes.head_means(subject.merge, subject.params, rows, length=LENGTH)
   _, seen = passes.run(
@@ -159,15 +161,15 @@ def test_head_means(subject):
 
 
 def test_scores_agree_with_decoding(subject):
-  """A whole answer is right where decoding gives it."""
-  rows = causes.rows_of(subject, 'sort', 1)  # one value: some answers are right
+  """Exact match agrees with decoding."""
+  rows = causes.rows_of(subject, 'sort', 1)  # Some answers are right.
   answers = passes.decode(subject.merge, subject.params, subject.lists(1))
   is_right = (answers == rows[0][:, 3:]).all(1).mean()
   assert subject.score(rows, no_edit(subject), 1)['accuracy'] == is_right
 
 
 def test_entropies_are_matched(subject):
-  """The entropies of a known scale are found again, in both layers."""
+  """Matching the entropies of known scales recovers the scales."""
   values = subject.lists(LENGTH)
   known = jnp.array([[0.5, 2.0], [1.5, 0.8]])
   edit = dataclasses.replace(no_edit(subject), scales=known)
@@ -183,7 +185,7 @@ def test_entropies_are_matched(subject):
 
 
 def test_observed_means(subject):
-  """The same for lists one by one, whose maps are weights."""
+  """Means over chunks equal the means over single lists."""
   values = subject.lists(LENGTH)[:4]
   whole, stream = passes.observe(subject.merge, subject.params, values)
   single = [
@@ -198,28 +200,28 @@ def test_observed_means(subject):
   logits = model(rows[:, :-1])[:, LENGTH + 1 :]
   shares = measures.bucket_shares(logits, measures.answer_steps(values))
   np.testing.assert_allclose(whole['lens'][-1], shares.mean((0, 1)), rtol=1e-3)
-  np.testing.assert_allclose(whole['lens_plain'].sum(-1), 1, rtol=1e-5)
-  assert not np.allclose(whole['lens_plain'], whole['lens'], atol=0.01)
+  np.testing.assert_allclose(whole['lens_without_norm'].sum(-1), 1, rtol=1e-5)
+  assert not np.allclose(whole['lens_without_norm'], whole['lens'], atol=0.01)
   assert stream.shape == (4, 3, 2 * LENGTH + 2, 32)
   again = passes.residuals(subject.merge, subject.params, values)
   np.testing.assert_allclose(stream, again, rtol=1e-4, atol=1e-5)
 
 
 def test_patches_of_an_oracle(subject, monkeypatch):
-  """One that sorts what it sees follows both changes."""
+  """A model that sorts follows both changes of the list."""
   length = 8
 
   def sort(merge, params, tokens, at):
     del merge, params
-    said = []
+    predicted = []
     for row, place in zip(np.asarray(tokens), np.asarray(at), strict=True):
       start = int((row == passes.Token.SORT).argmax())
       values, answer = row[1:start], row[start + 1 : place + 1]
       left = list(values)
       for value in answer:
         left.remove(value)
-      said.append(min(left))
-    return jnp.array(said)
+      predicted.append(min(left))
+    return jnp.array(predicted)
 
   monkeypatch.setattr(passes, 'predictions', sort)
   result = causes.patch(subject, length)
@@ -239,7 +241,7 @@ def test_predictions(subject):
 
 def run(*args):
   return subprocess.run(
-    [sys.executable, '-m', 'hinting.analysis', *args],
+    [sys.executable, '-m', 'hinting.sorting.analysis', *args],
     capture_output=True,
     text=True,
     timeout=300,
@@ -247,13 +249,13 @@ def run(*args):
 
 
 def test_everything_is_written(subject, tmp_path):
-  """Two models, one of them without a hint, on short lists."""
-  result = analysis.analyse(subject, lengths=(3, 6), shown=(3, 6))
+  """The analysis of two models, one without a hint, gives all results."""
+  result = analyze.analyze(subject, lengths=(3, 6), shown=(3, 6))
   plain = dict(result, shared={})
   made = analysis_plots.figures({'a': result, 'b': plain})
   assert {'lens', 'probes', 'errors', 'shared', 'attention_6'} <= made.keys()
   plots.save(made, tmp_path)
-  text = json.dumps(analysis.to_json({'a': result}), allow_nan=False)
+  text = json.dumps(analyze.to_json({'a': result}), allow_nan=False)
   saved = json.loads(text)['a']
   assert saved['shared'].keys() == {'successor', 'count'}
   assert 'maps' not in saved['observed']['3']
@@ -267,31 +269,34 @@ def test_everything_is_written(subject, tmp_path):
   assert 'shared' not in analysis_plots.figures({'b': plain})
 
 
-def test_of_several_seeds_the_first(subject, tmp_path):
+def test_the_first_seed_is_used(subject, tmp_path):
   config = make_config()
   config.num_seeds = 2
   storage.write_json(tmp_path / 'config.json', config.to_dict())
   two = jax.tree.map(lambda x: np.stack([x, 0 * x]), subject.params)
   weights.save_weights(tmp_path, two, step=7)
-  loaded = analysis.load(str(tmp_path), 50)
+  loaded = analyze.load(str(tmp_path), 50)
   jax.tree.map(np.testing.assert_array_equal, loaded.params, subject.params)
 
 
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    ({'data.main': 'scratchpad', 'data.hint': 'successor'}, 'plain sort'),
-    ({'data.lists': 'distinct'}, '100 needed'),
+    (
+      {'data.main': 'scratchpad', 'data.hint': 'successor'},
+      "expected a model with 'sort'",
+    ),
+    ({'data.lists': 'distinct'}, 'expected at least 100'),
     ({'model.num_heads': 4}, r'\(2, 4\) layers and heads'),
   ],
 )
-def test_what_cannot_be_analysed(subject, tmp_path, changes, words):
+def test_models_that_cannot_be_analyzed(subject, tmp_path, changes, words):
   config = make_config()
   config.update_from_flattened_dict(changes)
   storage.write_json(tmp_path / 'config.json', config.to_dict())
   weights.save_weights(tmp_path, init(config)[1], step=7)
   with pytest.raises(UserError, match=words):
-    analysis.load(str(tmp_path), 50, subject)
+    analyze.load(str(tmp_path), 50, subject)
 
 
 def test_mistakes_are_one_clear_line(tmp_path):

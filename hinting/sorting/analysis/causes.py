@@ -1,4 +1,4 @@
-"""Causal tests: heads ablated and sharpened, lists patched, softmax tempered.
+"""Causal tests: ablate and sharpen heads, patch lists, scale the softmax.
 
 Axes: B lists, K layers, H heads.
 """
@@ -11,35 +11,41 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hinting import analysis_measures as measures
-from hinting import analysis_passes as passes
 from hinting import vocabulary
+from hinting.sorting.analysis import measures, passes
 from hinting.vocabulary import Token
 
-FACTORS = 0.5, 1.5, 2.0, 3.0  # of the logits of single heads
-SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # of all heads at once
-# No config.seed should be one of them; index 0, 1, ... counts the lists.
+FACTORS = 0.5, 1.5, 2.0, 3.0  # Scale the logits of single heads.
+SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # Scale all heads at once.
+# config.seed must differ from all of these seeds.
 LIST_SEED, PROBE_SEED, _HINT_SEED = 231_100, 231_101, 231_102
-_MATCHED_LISTS = 100  # for entropies, as the logits of all are kept
+_MATCHED_LISTS = 100  # Their logits are kept in memory.
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """A trained model, and the lists it is shown."""
+  """A trained model and the lists it is tested on.
 
-  task: Any  # a `hinting.sorting.task.SortingTask`
-  merge: Callable  # parameters -> model
+  Attributes:
+    task: A `hinting.sorting.task.SortingTask`.
+    merge: Maps parameters to the model.
+    params: The parameters.
+    num_lists: B.
+  """
+
+  task: Any
+  merge: Callable
   params: Any
   num_lists: int
 
   def lists(self, length: int, seed: int = LIST_SEED) -> jax.Array:
-    """The lists of a length: [B N]."""
+    """Return the lists of a length: int [B, N]."""
     return self.task.draw_lists(seed, jnp.arange(self.num_lists), length)
 
   def score(
     self, rows: tuple[jax.Array, jax.Array], edit, length: int
   ) -> dict[str, float]:
-    """Loss and accuracy, as floats, of rows and 'is part of the answer'."""
+    """Return the loss and the accuracy of rows and 'is in the answer'."""
     made = passes.score(self.merge, self.params, *rows, edit, length=length)
     return {name: float(value) for name, value in made.items()}
 
@@ -47,7 +53,7 @@ class Subject:
 def rows_of(
   subject: Subject, kind: str, length: int
 ) -> tuple[jax.Array, jax.Array]:
-  """Rows of a kind, and whether each token is part of the answer: [B L]."""
+  """Return rows of a kind, and whether each token is in the answer: [B, L]."""
   values = subject.lists(length)
   keys = jax.random.split(jax.random.key(_HINT_SEED), len(values))
   rows = jax.vmap(subject.task.kinds[kind].make_row, (0, 0, None))(
@@ -57,25 +63,25 @@ def rows_of(
 
 
 def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
-  """Score of rows, and with each head ablated by its means: [K H]."""
-  plain = passes.no_edit(subject.task.model_config)
+  """Return the scores of rows, and those with each head ablated, [K, H]."""
+  unedited = passes.no_edit(subject.task.model_config)
   means = passes.head_means(
     subject.merge, subject.params, rows[0][:, :-1], length=length
   )
-  edit = dataclasses.replace(plain, means=means)
+  edit = dataclasses.replace(unedited, means=means)
   return {
-    'whole': subject.score(rows, plain, length),
+    'whole': subject.score(rows, unedited, length),
     **_each_head(
       lambda mask: subject.score(
         rows, dataclasses.replace(edit, is_ablated=mask), length
       ),
-      plain.is_ablated.shape,
+      unedited.is_ablated.shape,
     ),
   }
 
 
 def _each_head(score, shape) -> dict[str, np.ndarray]:
-  """'loss' and 'accuracy' [K H] of `score` of the mask of each head alone."""
+  """Return 'loss' and 'accuracy' [K, H] of `score` for each head's mask."""
   scores = [score(mask.reshape(shape)) for mask in jnp.eye(np.prod(shape)) > 0]
   return {
     name: np.array([x[name] for x in scores]).reshape(shape)
@@ -84,38 +90,41 @@ def _each_head(score, shape) -> dict[str, np.ndarray]:
 
 
 def sharpen(subject: Subject, length: int) -> dict[float, Any]:
-  """Factor -> scores with the logits of each head multiplied by it."""
+  """Return, by factor, the scores if it multiplies the logits of each head."""
   rows = rows_of(subject, 'sort', length)
-  plain = passes.no_edit(subject.task.model_config)
+  unedited = passes.no_edit(subject.task.model_config)
 
   def scores(factor):
     return _each_head(
       lambda mask: subject.score(
         rows,
-        dataclasses.replace(plain, scales=jnp.where(mask, factor, 1.0)),
+        dataclasses.replace(unedited, scales=jnp.where(mask, factor, 1.0)),
         length,
       ),
-      plain.scales.shape,
+      unedited.scales.shape,
     )
 
   return {factor: scores(factor) for factor in FACTORS}
 
 
 def patch(subject: Subject, length: int) -> dict[str, float]:
-  """Whether a step follows a change of the list.
+  """Test whether the next token follows a change of the list.
 
-  A random step that moves from a to its successor b, of which there is one
-  copy: with one copy of a more, a should come; without b, what is behind b.
-  Shares of lists that have such a step ('count').
+  The test picks a random step that moves from value a to its successor b, of
+  which there is one copy, and from b to c. With one more copy of a in the list,
+  a should follow. Without b, c should follow.
+
+  Returns:
+    The number of lists with such a step ('count'), and shares of these lists.
   """
   rng = np.random.default_rng(0)
   values = np.asarray(subject.lists(length))
   ordered = np.sort(values, 1)
-  before, here, behind = ordered[:, :-2], ordered[:, 1:-1], ordered[:, 2:]
-  fits = (before < here) & (here < behind)
+  before, here, after = ordered[:, :-2], ordered[:, 1:-1], ordered[:, 2:]
+  fits = (before < here) & (here < after)
   place = (rng.random(fits.shape) * fits).argmax(1)
   index = np.arange(len(values))
-  a, b, c = (x[index, place] for x in (before, here, behind))
+  a, b, c = (x[index, place] for x in (before, here, after))
   longer = rng.permuted(np.column_stack([values, a]), axis=1)
   kept = fits.any(1)
   shorter = np.stack(
@@ -125,9 +134,9 @@ def patch(subject: Subject, length: int) -> dict[str, float]:
     ]
   )
 
-  def said(lists):
-    # Behind the list is the answer so far, that of the unchanged list; the
-    # padding behind it is seen by nothing, and saves compilations.
+  def predict(lists):
+    # The answer so far, that of the unchanged list, follows the list. Padding
+    # gives all rows the same size, which saves compilations.
     size = lists.shape[1]
     tokens = np.full((len(lists), 2 * length + 3), Token.PAD)
     tokens[:, 0], tokens[:, size + 1] = Token.BOS, Token.SORT
@@ -138,39 +147,39 @@ def patch(subject: Subject, length: int) -> dict[str, float]:
     return np.asarray(token)[kept]
 
   a, b, c = (vocabulary.value_token(x[kept]) for x in (a, b, c))
-  first, more, less = said(values), said(longer), said(shorter)
+  first, more, less = predict(values), predict(longer), predict(shorter)
   return {
     'count': int(kept.sum()),
-    'says b': float((first == b).mean()),
-    'one a more: says a': float((more == a).mean()),
-    'one a more: says b': float((more == b).mean()),
-    'without b: says what is behind b': float((less == c).mean()),
-    'without b: says b': float((less == b).mean()),
+    'predicts b': float((first == b).mean()),
+    'one more a: predicts a': float((more == a).mean()),
+    'one more a: predicts b': float((more == b).mean()),
+    'without b: predicts c': float((less == c).mean()),
+    'without b: predicts b': float((less == b).mean()),
   }
 
 
 def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
-  """Accuracies with the logits of all heads scaled at inference.
+  """Return the accuracies if the logits of all heads are scaled at inference.
 
-  'matched' gives each head the mean entropy `wanted` [K H], which takes no
-  score on long lists to choose; 'oracle' is the best of `SHARED_FACTORS` on the
-  very lists that it is chosen on.
+  'matched' gives each head the mean entropy `wanted` [K, H], which needs no
+  accuracy on long lists. 'oracle' is the best of `SHARED_FACTORS`, chosen on
+  the same lists.
   """
   rows = rows_of(subject, 'sort', length)
-  plain = passes.no_edit(subject.task.model_config)
+  unedited = passes.no_edit(subject.task.model_config)
 
   def accuracy(scales):
-    edit = dataclasses.replace(plain, scales=scales)
+    edit = dataclasses.replace(unedited, scales=scales)
     return subject.score(rows, edit, length)['accuracy']
 
   lists = subject.lists(length)[:_MATCHED_LISTS]
   scales = passes.match_entropies(
     subject.merge, subject.params, lists, jnp.asarray(wanted)
   )
-  shared = {c: accuracy(plain.scales * c) for c in SHARED_FACTORS}
+  shared = {c: accuracy(unedited.scales * c) for c in SHARED_FACTORS}
   best = max(shared, key=lambda c: shared[c])
   return {
-    'plain': shared[1.0],
+    'unscaled': shared[1.0],
     'matched': accuracy(scales),
     'oracle': shared[best],
     'oracle_factor': best,
@@ -182,12 +191,16 @@ def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
 def share_circuit(
   subject: Subject, sorting: dict[str, Any], length: int
 ) -> dict[str, Any]:
-  """Hint -> how much each head's ablation hurts it, and its correlation.
+  """Return, by hint, how much the ablation of each head hurts it.
 
   Args:
-    subject: whose hints those of its training are.
-    sorting: what `ablate` gives for rows of sorting.
-    length: of their lists.
+    subject: The model. The hints are those of its training.
+    sorting: The result of `ablate` for rows of sorting.
+    length: The length of their lists.
+
+  Returns:
+    The result of `ablate` for the hint, and the correlations of its losses with
+    those of sorting.
   """
   results = {}
   for hint in subject.task.hints:

@@ -1,17 +1,18 @@
-"""Measures on hand-made cases."""
+"""Measures on cases computed by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from hinting import analysis_measures as measures
-from hinting import hints
-from hinting.transformer import Hook, ModelConfig, Transformer
+from hinting.model_config import ModelConfig
+from hinting.sorting import hints
+from hinting.sorting.analysis import measures
+from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token, value_token
 
 VALUES = jnp.array([[7, 3, 7, 1], [2, 2, 2, 2]])
-SEEN = np.tri(5, 10, 5, dtype=bool)  # keys of answer steps
+SEEN = np.tri(5, 10, 5, dtype=bool)  # The keys of answer steps.
 
 
 def tokens(*words):
@@ -33,8 +34,8 @@ def test_rows_and_steps():
   np.testing.assert_array_equal(steps.is_repeat[0], [0, 0, 0, 1, 0])
 
 
-def test_lens_of_a_model_that_says_it():
-  """Logits that name the current value, its successor, ... fill one bucket."""
+def test_lens_of_confident_logits():
+  """Logits of one token fill one bucket."""
   steps = measures.answer_steps(VALUES[:1])
 
   def shares(token):
@@ -44,7 +45,7 @@ def test_lens_of_a_model_that_says_it():
   def close(actual, desired):
     np.testing.assert_allclose(actual, desired, atol=1e-6)
 
-  step = 2  # behind 3: 7 comes next, the minimum is 1
+  step = 2  # At 3: the successor is 7, and the minimum is 1.
   for index, token in enumerate(
     [steps.current, steps.successor, steps.minimum]
   ):
@@ -52,12 +53,12 @@ def test_lens_of_a_model_that_says_it():
   end = jnp.full_like(steps.current, Token.EOS)
   close(shares(end)[step], np.eye(5)[[3, 3]])
   close(shares(end + 1)[step], np.eye(5)[[4, 4]])
-  # Behind SORT the minimum is the successor, and behind 1 the identity.
+  # The minimum is the successor of SORT, and the identity at 1.
   close(shares(steps.minimum)[0], np.eye(5)[[1, 1]])
   close(shares(steps.minimum)[1], np.eye(5)[[0, 0]])
 
 
-def test_lens_shares_of_even_logits():
+def test_lens_of_uniform_logits():
   steps = measures.answer_steps(VALUES[:1])
   shares = measures.bucket_shares(jnp.zeros((1, 5, 64)), steps)[0, 2, 0]
   np.testing.assert_allclose(shares, np.array([1, 1, 1, 1, 60]) / 64, rtol=1e-5)
@@ -77,14 +78,14 @@ def test_mass_and_gap():
   np.testing.assert_allclose(
     mass[0], np.mean([0, 2 / 7, 2 / 8, 3 / 9, 4 / 10]), rtol=1e-6
   )
-  # Of its successor: 1, 3, 7 7, none, none; the delimiter: one always.
+  # Copies of the successor: 1, 3, 7 7, none, none; one delimiter.
   np.testing.assert_allclose(
     mass[1], np.mean([1 / 6, 1 / 7, 2 / 8, 0, 0]), rtol=1e-6
   )
   np.testing.assert_allclose(
     mass[2], np.mean([1 / 6, 1 / 7, 1 / 8, 1 / 9, 1 / 10]), rtol=1e-6
   )
-  # 7 has logit 2: outside at two steps, inside at three.
+  # 7 has logit 2. It is outside the groups at two steps, inside at three.
   gap = measures.logit_gap(logits, rows, steps)[0, 0]
   np.testing.assert_allclose(gap, np.mean([-2, -2, 2, 2, 2]), rtol=1e-6)
 
@@ -99,7 +100,7 @@ def test_keys_in_order():
 
 
 def test_entropy_and_its_match():
-  """Even logits have the log of the number of keys; a scale is found again."""
+  """Uniform logits have a known entropy, and a known scale is recovered."""
   even = measures.entropy(jnp.where(SEEN, jnp.zeros((2, 1, 5, 10)), -1e30))
   np.testing.assert_allclose(even, np.log(np.arange(6, 11)).mean(), rtol=1e-5)
   logits = jax.random.normal(jax.random.key(0), (4, 3, 5, 10))
@@ -111,7 +112,7 @@ def test_entropy_and_its_match():
 
 
 def test_circuit_is_attention_of_two_tokens():
-  """In the first layer it is what the model computes."""
+  """In the first layer, the circuit is what the model computes."""
   config = ModelConfig(width=32, num_heads=2, feed_forward_width=32)
   model = Transformer(config, 64, rngs=nnx.Rngs(0))
   row = jnp.array([1, 40, 3, 50])

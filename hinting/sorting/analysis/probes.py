@@ -1,17 +1,18 @@
 """Linear probes: what ridge regression reads from each layer.
 
-Fitted on short lists and scored on longer ones, they show which variable stays
-readable as lists grow. NumPy.
+Probes are fitted on short lists and scored on longer ones. The scores show
+which variables stay readable as lists grow. NumPy.
 
-Axes: B lists, N values, L = 2 N + 2 tokens, D width, K layers, V values, M
-examples, C outputs.
+Axes: B lists, N values, A answer steps, L = 2 N + 2 tokens, D width, K layers,
+V values, M examples, C outputs.
 """
 
 import numpy as np
 from jaxtyping import Float
+from scipy import stats
 
-from hinting import analysis_measures as measures
 from hinting import vocabulary
+from hinting.sorting.analysis import measures
 
 PROBES = 'value', 'successor', 'is answer', 'copies left', 'is repeat'
 
@@ -21,42 +22,53 @@ def fit_ridge(
   outputs: Float[np.ndarray, 'M C'],
   strength: float = 1e-4,
 ) -> Float[np.ndarray, 'D+1 C']:
-  """Ridge regression with a free offset, which is the last row.
+  """Fit ridge regression with a free offset.
 
-  `strength` is in units of the inputs' mean variance.
+  Args:
+    inputs: Features.
+    outputs: Targets.
+    strength: The regularization, in units of the mean variance of the inputs.
+
+  Returns:
+    The weights; the last row is the offset.
   """
   middle, level = inputs.mean(0), outputs.mean(0)
-  centred = (inputs - middle).astype(np.float64)
-  gram = centred.T @ centred
+  centered = (inputs - middle).astype(np.float64)
+  gram = centered.T @ centered
   gram += strength * np.trace(gram) / len(gram) * np.eye(len(gram))
-  slope = np.linalg.solve(gram, centred.T @ (outputs - level))
+  slope = np.linalg.solve(gram, centered.T @ (outputs - level))
   return np.vstack([slope, level - middle @ slope])
 
 
 def apply_ridge(weights, inputs):
-  """The outputs [M C] for inputs [M D] by what `fit_ridge` gave."""
+  """Return the outputs [M, C] for inputs [M, D] and weights of `fit_ridge`."""
   return inputs @ weights[:-1] + weights[-1]
 
 
-def separation(said: np.ndarray, is_true: np.ndarray) -> float:
-  """The chance [M] that a true one is above a false one; equal ones count half.
+def roc_auc(scores: np.ndarray, is_true: np.ndarray) -> float:
+  """Return the area under the ROC curve, 0.5 by chance.
 
-  It is the area under the ROC curve: no threshold, and 0.5 for a guess.
+  Args:
+    scores: One score per example [M].
+    is_true: Whether each example is positive, bool [M].
+
+  Returns:
+    The area, NaN if all examples or none are positive.
   """
-  _, place, counts = np.unique(said, return_inverse=True, return_counts=True)
-  ranks = (counts.cumsum() - (counts - 1) / 2)[place]
-  num_true = is_true.sum()
-  above = ranks[is_true].sum() - num_true * (num_true + 1) / 2
-  return float(above / (num_true * (len(said) - num_true)))
+  positives, negatives = scores[is_true], scores[~is_true]
+  if not len(positives) or not len(negatives):
+    return float('nan')
+  wins = stats.mannwhitneyu(positives, negatives).statistic
+  return float(wins / (len(positives) * len(negatives)))
 
 
-def explained(said: np.ndarray, true: np.ndarray) -> float:
-  """R squared: the share of the variance of `true` [M] that is explained."""
-  return float(1 - ((said - true) ** 2).mean() / true.var())
+def r_squared(predicted: np.ndarray, true: np.ndarray) -> float:
+  """Return the share of the variance of `true` [M] that is explained."""
+  return float(1 - ((predicted - true) ** 2).mean() / true.var())
 
 
 def probe_targets(steps: measures.Steps) -> dict[str, np.ndarray]:
-  """What probes should read at answer steps, [B A]; of values 0 is none."""
+  """Return the probes' targets at answer steps, [B, A]; 0 for no value."""
   value = np.asarray(steps.current) - vocabulary.value_token(0)
   successor = np.asarray(steps.successor) - vocabulary.value_token(0)
   return {
@@ -68,7 +80,7 @@ def probe_targets(steps: measures.Steps) -> dict[str, np.ndarray]:
 
 
 def _examples(stream, values, layer) -> dict[str, tuple]:
-  """Name of a probe -> inputs [M D] and targets [M], from residuals."""
+  """Return the inputs [M, D] and targets [M] of each probe."""
   length = values.shape[1]
   answers = stream[:, layer, length + 1 :]
   width = answers.shape[-1]
@@ -89,12 +101,15 @@ def _examples(stream, values, layer) -> dict[str, tuple]:
 def fit(
   streams: list[np.ndarray], lists: list[np.ndarray], num_values: int
 ) -> list[dict[str, np.ndarray]]:
-  """Ridge weights of each probe, for each layer.
+  """Fit each probe on each layer.
 
   Args:
-    streams: residuals [B K+1 L D] for lists of a length, one or more lengths.
-    lists: their values [B N].
+    streams: Residual streams [B, K + 1, L, D], one per list length.
+    lists: Their values [B, N].
     num_values: V.
+
+  Returns:
+    The weights of the probes by name, one dict per layer.
   """
   fitted = []
   for layer in range(streams[0].shape[1]):
@@ -118,19 +133,19 @@ def fit(
 
 
 def score(fitted, stream, values) -> dict[str, list[float]]:
-  """Each probe's score at each layer.
+  """Return the score of each probe at each layer.
 
-  Accuracy for values, `separation` for 'is ...', R squared for copies.
+  The score is accuracy for values, ROC AUC for 'is ...', and R² for copies.
   """
   scores = {name: [] for name in PROBES}
   for layer, weights in enumerate(fitted):
     for name, (inputs, targets) in _examples(stream, values, layer).items():
-      said = apply_ridge(weights[name], inputs)
+      predicted = apply_ridge(weights[name], inputs)
       if name in ('value', 'successor'):
-        result = float((said.argmax(1) == targets).mean())
+        result = float((predicted.argmax(1) == targets).mean())
       elif name == 'copies left':
-        result = explained(said[:, 0], targets)
+        result = r_squared(predicted[:, 0], targets)
       else:
-        result = separation(said[:, 0], targets)
+        result = roc_auc(predicted[:, 0], targets)
       scores[name].append(result)
   return scores

@@ -1,0 +1,398 @@
+"""A task whose batches mix rows of a main task and rows of its hints.
+
+Training lists have at most 20 values; evaluation lists have any length, and
+each length has its own accuracy. A subclass defines how a list is drawn, and
+how lists and answers are read and written as text.
+
+Axes: B batch, N values of a list, T tokens of an answer.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import optax
+from absl import logging
+from flax import nnx
+from matplotlib.figure import Figure
+
+from core import layers
+from core.errors import UserError
+from core.lines import answer_in_batches
+from core.metrics import Metric
+from core.task import Batch, Evaluator, Metrics
+from hinting import answers, plots, rows, settings, vocabulary
+from hinting.model_config import ModelConfig
+from hinting.rows import RowKind
+from hinting.transformer import Transformer
+from hinting.vocabulary import Token
+
+# Seeds of the evaluation lists and of the fixed training sets. config.seed must
+# differ from all of them.
+SEEDS = {
+  'validation': 231_000,
+  'test': 231_001,
+  'training_set': 231_002,
+  'carries': 231_003,
+}
+
+
+class HintedTask:
+  """All of `core.task.Task` except the methods that define a list.
+
+  Args:
+    config: The config of the experiment.
+    kinds: The kinds of rows by name.
+    main: The kind of the main task.
+    delimiter: The delimiter of the main task.
+    num_values: The largest value in a row.
+  """
+
+  # The evaluators of --mode=eval; each names the distribution of its lists.
+  tests: tuple[str, ...] = ('test',)
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    kinds: Mapping[str, RowKind],
+    *,
+    main: str,
+    delimiter: Token,
+    num_values: int,
+  ):
+    self.model_config = ModelConfig(**config.model)
+    self.data, self.evals = config.data, config.evals
+    self.dtype = jnp.dtype(config.dtype)
+    self.kinds, self.main, self.delimiter = kinds, main, delimiter
+    self.vocabulary_size = vocabulary.size(num_values)
+    self.hints = tuple(hint for hint in self.data.hint.split('+') if hint)
+    settings.check(self.data, self.evals, self.model_config, kinds, main)
+
+  def draw_values(
+    self, key: jax.Array, count: jax.Array, *, size: int, distribution: str
+  ) -> jax.Array:
+    """Draw a list.
+
+    Args:
+      key: The random key of the list.
+      count: The number of values of the list.
+      size: N, the size of the result.
+      distribution: 'train', 'test' (also for validation), or another of
+        `tests`.
+
+    Returns:
+      Values from 1, int32 [N], of which the first `count` belong to the list.
+    """
+    raise NotImplementedError
+
+  def parse(self, line: str) -> np.ndarray:
+    """Read the list of a line of text.
+
+    Returns:
+      The values, int32 [N], N at most `data.longest_list`.
+
+    Raises:
+      UserError: The line is not a list.
+    """
+    raise NotImplementedError
+
+  def solve(self, values: list[int]) -> str:
+    """Return the right answer to a list as text."""
+    raise NotImplementedError
+
+  def finish(
+    self, answer: list[int | None], values: list[int]
+  ) -> tuple[str, str]:
+    """Return an answer as text and what is wrong with it.
+
+    Args:
+      answer: The decoded values before EOS; None for a token that is no value.
+      values: The values of the list.
+
+    Returns:
+      The answer, and the failure, '' if the answer is right.
+    """
+    raise NotImplementedError
+
+  def make_model(self, rngs: nnx.Rngs) -> Transformer:
+    """Build the network."""
+    return Transformer(
+      self.model_config, self.vocabulary_size, dtype=self.dtype, rngs=rngs
+    )
+
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """Return no columns: lists are drawn on the device."""
+    del split
+    return {}
+
+  def batch(
+    self,
+    key: jax.Array,
+    arrays: Mapping[str, jax.Array],
+    *,
+    size: int,
+    step: jax.Array,
+  ) -> Batch:
+    """Draw `size` rows, two in each packed row of `rows.make_pairs`.
+
+    The share `hint_share` of the rows belongs to the hints, in equal parts.
+
+    Returns:
+      Columns named '<kind of row>/<column>'.
+
+    Raises:
+      UserError: The shares are not whole numbers of pairs.
+    """
+    del arrays
+    batch = {}
+    longest = self._longest(step)
+    for index, (name, count) in enumerate(self._shares(size).items()):
+      pairs = rows.make_pairs(
+        self.kinds[name],
+        self._keys(jax.random.fold_in(key, index), index, count),
+        max_length=self.data.max_length,
+        longest=longest,
+        draw_values=functools.partial(
+          self.draw_values, size=self.data.max_length, distribution='train'
+        ),
+      )
+      batch |= {f'{name}/{column}': x for column, x in pairs.items()}
+    return batch
+
+  def _shares(self, size: int) -> dict[str, int]:
+    """Return the number of pairs of each kind in a batch of `size` rows."""
+    share = self.data.hint_share if self.hints else 0.0
+    pairs, rest = divmod(size, 2)
+    each = share * pairs / max(len(self.hints), 1)
+    if rest or abs(each - round(each)) > 1e-6:
+      raise UserError(
+        f'config.batch_size={size} and hint_share={share} do not give each of'
+        f' {len(self.hints)} hints a whole number of pairs of rows; use another'
+        ' batch size or share'
+      )
+    shares = {hint: round(each) for hint in self.hints if each}
+    return {self.main: pairs - sum(shares.values())} | shares
+
+  def _longest(self, step: jax.Array) -> jax.Array | int:
+    """Return the length of the longest list at a step."""
+    if not self.data.curriculum_steps:
+      return self.data.max_length
+    ramp = optax.linear_schedule(
+      rows.MIN_LENGTH, self.data.max_length, self.data.curriculum_steps
+    )
+    return jnp.asarray(ramp(step)).astype(jnp.int32)
+
+  def _keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
+    """Return the keys of pairs [count].
+
+    They are fresh, or belong to a fixed training set if `num_rows` is set.
+    """
+    if not self.data.num_rows:
+      return jax.random.split(key, count)
+    index = jax.random.randint(key, (count,), 0, self.data.num_rows // 2)
+    pool = jax.random.fold_in(jax.random.key(SEEDS['training_set']), kind)
+    return jax.vmap(jax.random.fold_in, (None, 0))(pool, index)
+
+  def loss(
+    self, model: Transformer, batch: Batch, key: jax.Array
+  ) -> tuple[jax.Array, Metrics]:
+    """Return the mean cross-entropy of the answer tokens, in nats.
+
+    The mean is over the rows of all kinds. The metrics are the token accuracies
+    of each kind.
+    """
+    total, weight = jnp.zeros(()), jnp.zeros(())
+    metrics = {}
+    kinds = dict.fromkeys(name.partition('/')[0] for name in batch)
+    for index, kind in enumerate(kinds):
+      targets, weights = batch[f'{kind}/targets'], batch[f'{kind}/weights']
+      logits = model(
+        batch[f'{kind}/tokens'],
+        at=batch[f'{kind}/at'],
+        segments=batch[f'{kind}/segments'],
+        positions=batch[f'{kind}/positions'],
+        position_key=jax.random.fold_in(key, index),
+      )
+      losses = layers.cross_entropy(logits, targets)
+      total += (losses * weights).sum()
+      weight += weights.sum()
+      metrics[f'{kind}_tokens'] = Metric.mean(
+        logits.argmax(-1) == targets, weights, is_independent=False
+      )
+    return total / weight, metrics
+
+  def evaluators(self) -> dict[str, Evaluator]:
+    """Return 'validation', for training, and the evaluators in `tests`.
+
+    Validation uses the distribution of 'test'. The tests have more lists and
+    more lengths, and only `--mode=eval` runs them.
+    """
+
+    def make(name, distribution, lengths, count, every):
+      return Evaluator(
+        arrays=lambda: {'index': np.arange(count)},
+        measure=functools.partial(
+          self._measure, SEEDS[name], distribution, lengths
+        ),
+        batch_size=self.evals.batch_size,
+        every=every,
+      )
+
+    evals = self.evals
+    tests = {
+      name: make(name, name, evals.test_lengths, evals.num_test_lists, 0)
+      for name in self.tests
+    }
+    validation = make(
+      'validation', 'test', evals.lengths, evals.num_lists, evals.every
+    )
+    return {'validation': validation} | tests
+
+  def draw_lists(
+    self,
+    seed: int,
+    index: jax.Array,
+    length: int,
+    *,
+    distribution: str = 'test',
+  ) -> jax.Array:
+    """Draw the lists of a fixed set.
+
+    Args:
+      seed: The seed of the set.
+      index: The numbers of the lists, int [B].
+      length: N.
+      distribution: See `draw_values`.
+
+    Returns:
+      Values, int32 [B, N].
+    """
+    draw = functools.partial(
+      self.draw_values, size=length, distribution=distribution
+    )
+    key = jax.random.fold_in(jax.random.key(seed), length)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, index)
+    return jax.vmap(draw, (0, None))(keys, jnp.asarray(length))
+
+  def _measure(
+    self,
+    seed: int,
+    distribution: str,
+    lengths: tuple,
+    model: Transformer,
+    batch: Batch,
+  ) -> Metrics:
+    """Return the accuracy on whole answers and on tokens for each length.
+
+    The right answer so far is the input: greedy decoding is right exactly if
+    each of these next-token predictions is.
+    """
+    kind = self.kinds[self.main]
+    metrics = {}
+    for length in lengths:
+
+      def make(values, length=length):
+        row = kind.make_row(jax.random.key(0), values, jnp.asarray(length))
+        return rows.pack(
+          jax.tree.map(lambda x: x[None], row),
+          kind.num_tokens(length) - 1,
+          kind.num_answers(length),
+        )
+
+      values = self.draw_lists(
+        seed, batch['index'], length, distribution=distribution
+      )
+      made = jax.vmap(make)(values)
+      is_right = model(made['tokens'], at=made['at']).argmax(-1)
+      is_right, weights = is_right == made['targets'], made['weights']
+      metrics[f'accuracy_length_{length}'] = Metric.mean(
+        (is_right | (weights == 0)).all(1), batch['weight']
+      )
+      metrics[f'tokens_length_{length}'] = Metric.mean(
+        (is_right * weights).sum(1) / weights.sum(1),
+        batch['weight'],
+        is_independent=False,
+      )
+    return metrics
+
+  def figures(
+    self, values: Mapping[str, Any], model: Transformer | None = None
+  ) -> dict[str, Figure]:
+    """Return the figure of accuracy by list length."""
+    del model
+    lengths = self.evals.test_lengths
+    curves = {name: plots.curve(values, name, lengths) for name in self.tests}
+    return plots.accuracy_figures(curves, self.data.max_length)
+
+  def predict(
+    self, model: Transformer, lines: Iterable[str]
+  ) -> Iterator[str | UserError]:
+    """Answer the list of each line by greedy decoding.
+
+    Each wrong answer is a warning with its line number. If lines carry their
+    answers, a last warning states the accuracy on them.
+
+    Args:
+      model: The network.
+      lines: One list per line; see `answers.split_line`.
+
+    Yields:
+      The answer as text, '' for a blank line or a comment, or the error of a
+      line that cannot be read.
+    """
+    num_given = num_right = 0
+    for number, (line, tokens) in enumerate(
+      answer_in_batches(
+        lines, parse=self._make_prompt, solve=self._make_decoder(model)
+      ),
+      start=1,
+    ):
+      if isinstance(tokens, UserError):
+        yield tokens
+        continue
+      question = self._read_line(line)
+      if question is None:
+        yield ''
+        continue
+      values, is_given = question
+      text, failure = self.finish(vocabulary.answer_values(tokens), values)
+      if failure:
+        logging.warning('line %d: the answer %s', number, failure)
+      num_given += is_given
+      num_right += is_given and not failure
+      yield text
+    if num_given:
+      logging.warning('%s', answers.accuracy_text(num_right, num_given))
+
+  def _read_line(self, line: str) -> tuple[list[int], bool] | None:
+    """Return the values of a line and whether it carries its answer."""
+    return answers.read_line(line, parse=self.parse, solve=self.solve)
+
+  def _make_prompt(self, line: str) -> dict[str, np.ndarray] | None:
+    """Return the columns of `Transformer.decode` for a line."""
+    question = self._read_line(line)
+    if question is None:
+      return None
+    tokens = vocabulary.value_token(np.array(question[0]))
+    prompt = [Token.BOS, *tokens, self.delimiter]
+    start = self.data.longest_list + 2 - len(prompt)
+    return {
+      'prompts': np.array([Token.PAD] * start + prompt, np.int32),
+      'starts': np.array(start, np.int32),
+    }
+
+  def _make_decoder(self, model: Transformer):
+    """Return a function that maps prompts to answers, int32 [B, T]."""
+    num_tokens = self.kinds[self.main].num_answers(self.data.longest_list)
+    graphdef, params = nnx.split(model)
+
+    @jax.jit
+    def decode(params, prompts, starts):
+      model = nnx.merge(graphdef, params)
+      return model.decode(prompts, starts, num_tokens=num_tokens)
+
+    return lambda columns: decode(params, **columns)

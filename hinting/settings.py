@@ -1,0 +1,60 @@
+"""Checks of the settings that all hinted tasks share."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.errors import UserError, check_choice
+from hinting.model_config import ModelConfig
+from hinting.rows import RowKind
+
+
+def check(
+  data: Any,
+  evals: Any,
+  model: ModelConfig,
+  kinds: Mapping[str, RowKind],
+  main: str,
+):
+  """Raise an error if the settings of a hinted task are invalid.
+
+  Args:
+    data: The section `config.data`.
+    evals: The section `config.evals`.
+    model: The sizes and variants of the network.
+    kinds: The kinds of rows by name.
+    main: The kind of the main task.
+
+  Raises:
+    UserError: A setting is invalid.
+  """
+  hints = [hint for hint in data.hint.split('+') if hint]
+  for hint in hints:
+    check_choice('config.data.hint', hint, [k for k in kinds if k != main])
+  if len(set(hints)) < len(hints):
+    raise UserError(
+      f'config.data.hint={data.hint} names a hint twice; name each hint once'
+    )
+  if not 0 <= data.hint_share < 1:
+    raise UserError(
+      f'config.data.hint_share={data.hint_share} is out of range; expected at'
+      ' least 0 and less than 1'
+    )
+  if data.num_rows < 0 or data.num_rows % 2:
+    raise UserError(
+      f'config.data.num_rows={data.num_rows} is not an even number; rows come'
+      ' in pairs; use an even number, or 0 for fresh rows'
+    )
+  # With START, four values are as many queries as a row of 'successors' has.
+  if not 4 <= data.max_length <= 20:
+    raise UserError(
+      f'config.data.max_length={data.max_length} is out of range; expected 4'
+      ' to 20'
+    )
+  longest = max(*evals.lengths, *evals.test_lengths, data.longest_list)
+  num_positions = kinds[main].num_tokens(longest) - 1
+  if model.has_table and model.max_positions < num_positions:
+    raise UserError(
+      f'config.model.max_positions={model.max_positions} is too small: rows'
+      f' with {longest} values have {num_positions} positions; use at least'
+      ' that many'
+    )

@@ -1,0 +1,1 @@
+"""What a trained sorter computes, and what fails as lists get longer."""

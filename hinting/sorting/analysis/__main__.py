@@ -1,0 +1,72 @@
+"""Analyze a model that sorts, or compare two of them.
+
+  uv run python -m hinting.sorting.analysis --weights=pretrained/hinting_sorting
+  uv run python -m hinting.sorting.analysis --weights=A --against=B
+
+The output folder receives analysis.json and the figures. A run takes minutes on
+a CPU core.
+
+The paper (Awasthi & Gupta 2023) probes and visualizes its models; the
+procedures here are ours. `analyze` lists them.
+"""
+
+import json
+import pathlib
+import sys
+
+from absl import app, flags, logging
+
+from core import plots, storage
+from core.errors import UserError
+from hinting.sorting.analysis import analyze
+from hinting.sorting.analysis import plots as analysis_plots
+
+
+def run():
+  """Analyze the models that the flags name, and write the results.
+
+  Raises:
+    UserError: A folder cannot be read or written, or holds another task.
+  """
+  values = flags.FLAGS
+  if not values.weights:
+    raise UserError('no model to analyze; set --weights=FOLDER to a run folder')
+  folders = [values.weights, *filter(None, [values.against])]
+  names = [pathlib.Path(folder).name for folder in folders]
+  if len(set(names)) < len(folders):
+    names = folders
+  output = pathlib.Path(values.output).expanduser()
+  # A folder that cannot be written is an error before minutes of work.
+  with storage.reported_writes(output):
+    output.mkdir(parents=True, exist_ok=True)
+  results, subject = {}, None
+  for name, folder in zip(names, folders, strict=True):
+    subject = analyze.load(folder, values.num_lists, subject)
+    results[name] = analyze.analyze(subject)
+  with storage.reported_writes(output):
+    text = json.dumps(analyze.to_json(results), allow_nan=False)
+    (output / 'analysis.json').write_text(text, encoding='utf-8')
+    plots.save(analysis_plots.figures(results), output)
+  num_figures = len(list(output.glob('*.png')))
+  print(f'wrote {output}/analysis.json and {num_figures} figures')
+
+
+def main(argv) -> int:
+  """Run the command; return the exit status."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    if argv[1:]:
+      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
+    run()
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
+
+
+if __name__ == '__main__':
+  flags.DEFINE_string('weights', None, 'A run folder or a folder of weights.')
+  flags.DEFINE_string('against', None, 'A second folder, to compare.')
+  flags.DEFINE_string('output', 'runs/analysis', 'The folder of the results.')
+  flags.DEFINE_integer('num_lists', 500, 'The number of lists per length.', 25)
+  app.run(main)
