@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from seq2set import attend
+from seq2set.attention import Attention, Mask, mask_scores
 
 _UNLIKELIEST = 1e3  # nats of an element at a rank, of what may be assigned
 
@@ -24,19 +24,19 @@ class Assignment(nnx.Module):
 
   Args:
     width: D.
-    attention: one of `attend.ATTENTIONS`.
+    attention: one of `ATTENTIONS`.
   """
 
   def __init__(self, width: int, *, attention: str, rngs: nnx.Rngs):
     self.rank = layers.MLP([1, width, width], rngs=rngs)
-    self.pointer = attend.Attention(width, attention, rngs=rngs)
+    self.pointer = Attention(width, attention, rngs=rngs)
 
   def __call__(
     self,
     memories: Float[Array, 'B N D'],
     start: layers.State,
     targets: Int[Array, 'B T'],
-    mask: attend.Mask | None = None,
+    mask: Mask | None = None,
   ) -> Float[Array, 'B T N']:
     """Returns the logits of each rank; `targets` only tell how many."""
     batch, count, _ = memories.shape
@@ -45,7 +45,7 @@ class Assignment(nnx.Module):
     ranks = jnp.arange(targets.shape[1]) / jnp.maximum(counts - 1, 1)[:, None]
     queries = self.rank(ranks[..., None]) + start[0][:, None]
     scores = self.pointer(self.pointer.keys(memories), queries)
-    return attend.masked(scores, mask)
+    return mask_scores(scores, mask)
 
   def decode(
     self,
@@ -53,7 +53,7 @@ class Assignment(nnx.Module):
     start: layers.State,
     *,
     length: int,
-    mask: attend.Mask | None = None,
+    mask: Mask | None = None,
     avoid_repeats: bool = False,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
     """Returns the outputs and their log p.

@@ -1,6 +1,6 @@
 """The loss that searches over orders (Vinyals et al. 2016, section 5.2).
 
-A set of tokens is modelled as a sequence, in whatever order the model finds
+A set of tokens is modeled as a sequence, in whatever order the model finds
 best: the loss is -log p of one order of each set, and the modes differ in how
 that is chosen. A token says by itself which part of the whole it is: so any
 order can be undone.
@@ -75,7 +75,7 @@ class TokenModel(nnx.Module):
   def _logits(self, states: Float[Array, '*B D']) -> Float[Array, '*B V']:
     return states @ self.output[...].T + self.bias[...]
 
-  def log_normaliser(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
+  def log_normalizer(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
     """log of the sum of exp of the logits of all tokens."""
     return jax.nn.logsumexp(self._logits(states), -1)
 
@@ -282,7 +282,7 @@ def sample_orders(
     choice = jax.random.categorical(key, sharpness * scores)
     left = jnp.zeros(batch)
     if has_weight:
-      left = jax.nn.logsumexp(scores, 1) - model.log_normaliser(state[0][:, 0])
+      left = jax.nn.logsumexp(scores, 1) - model.log_normalizer(state[0][:, 0])
     gates = jnp.take_along_axis(known.gates, choice[:, None, None], 1)
     is_left &= jnp.arange(count) != choice[:, None]
     return (model.lstm.step_gates(gates, state), is_left), (choice, left)
@@ -326,12 +326,12 @@ def enumerate_orders(
   """
   batch, count = tokens.shape
   orders, known = all_orders(count), model.look_up(tokens)
-  normalise = jax.checkpoint(model.log_normaliser)
+  normalize = jax.checkpoint(model.log_normalizer)
   state, log_p = model.start(batch), jnp.zeros((batch, 1))
   for depth in range(count):
     prefixes = orders[:: math.factorial(count - depth), :depth]  # [P, depth]
-    normaliser = jax.lax.map(normalise, state[0].swapaxes(0, 1))  # [P, B]
-    scores = model.scores(state[0], known) - normaliser.T[..., None]
+    normalizer = jax.lax.map(normalize, state[0].swapaxes(0, 1))  # [P, B]
+    scores = model.scores(state[0], known) - normalizer.T[..., None]
     longer = orders[:: math.factorial(count - depth - 1), : depth + 1]
     parent = np.repeat(np.arange(len(prefixes)), count - depth)
     log_p = log_p[:, parent] + scores[:, parent, longer[:, -1]]

@@ -38,7 +38,7 @@ def input_order(points: np.ndarray, inputs: str) -> np.ndarray:
   return np.argsort(np.arctan2(y, x))
 
 
-def spread(
+def rescale(
   points: np.ndarray, distribution: str, *, keep_angles: bool
 ) -> np.ndarray:
   """Maps points [N, 2] to where networks are trained, in float32.

@@ -24,9 +24,15 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import check_choice
-from seq2set import attend, set_encoders
+from seq2set import set_encoders
+from seq2set.attention import (
+  Attention,
+  Mask,
+  attend,
+  mask_scores,
+  zero_masked,
+)
 
-Mask = attend.Mask
 ENCODERS = (
   *('read_process_write', 'pointer_network'),  # the paper's
   *('deep_sets', 'set_transformer'),  # of later work, see set_encoders.py
@@ -41,7 +47,7 @@ class Process(nnx.Module):
 
   Args:
     width: D of the memories.
-    attention: one of `attend.ATTENTIONS`.
+    attention: one of `ATTENTIONS`.
     form: what the gates see, one of `PROCESS_FORMS`; 'A' is the paper's.
   """
 
@@ -58,7 +64,7 @@ class Process(nnx.Module):
     # An LSTM whose input is all that the gates see beside its own state.
     rows = (len(self.sees) - 1) * width
     self.lstm = layers.LSTM(width, rows, rngs=rngs)
-    self.attention = attend.Attention(width, attention, rngs=rngs)
+    self.attention = Attention(width, attention, rngs=rngs)
 
   def __call__(
     self,
@@ -71,7 +77,7 @@ class Process(nnx.Module):
 
     After 0 steps it is 0, whatever the set.
     """
-    memories = attend.present(memories, mask)
+    memories = zero_masked(memories, mask)
     graphdef, params = nnx.split(self.attention)
 
     def step(state, gates, inputs, given):
@@ -79,7 +85,7 @@ class Process(nnx.Module):
       params, keys, memories, mask = given
       state, cell = layers.LSTM.update(gates, state[1])
       scores = nnx.merge(graphdef, params)(keys, state[:, None])
-      reading = attend.read(scores, memories, mask)[:, 0]
+      reading = attend(scores, memories, mask)[:, 0]
       return jnp.concatenate([state, reading], -1), cell
 
     batch, _, width = memories.shape
@@ -111,7 +117,7 @@ class Write(nnx.Module):
   Args:
     width: D.
     num_glimpses: reads before each output.
-    attention: one of `attend.ATTENTIONS`, for glimpses and pointer.
+    attention: one of `ATTENTIONS`, for glimpses and pointer.
     has_stop: one more memory, learned and behind all others, that ends the
       output.
   """
@@ -126,7 +132,7 @@ class Write(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.lstm = layers.LSTM(width, rngs=rngs)
-    make = functools.partial(attend.Attention, width, attention, rngs=rngs)
+    make = functools.partial(Attention, width, attention, rngs=rngs)
     self.glimpses = nnx.List(make() for _ in range(num_glimpses))
     self.pointer = make()
     self.first = nnx.Param(layers.glorot(rngs.params(), (1, width)))
@@ -231,7 +237,7 @@ class Write(nnx.Module):
 
   def _prepare(self, memories, mask):
     """Zeros for what is not there, and the stop behind the rest."""
-    memories = attend.present(memories, mask)
+    memories = zero_masked(memories, mask)
     if self.stop is None:
       return memories, mask
     batch, _, width = memories.shape
@@ -246,8 +252,8 @@ class Write(nnx.Module):
   def _point(self, keys, memories, states, mask) -> Float[Array, 'B T M']:
     *of_glimpses, of_pointer = keys
     for glimpse, of_glimpse in zip(self.glimpses, of_glimpses, strict=True):
-      states += attend.read(glimpse(of_glimpse, states), memories, mask)
-    return attend.masked(self.pointer(of_pointer, states), mask)
+      states += attend(glimpse(of_glimpse, states), memories, mask)
+    return mask_scores(self.pointer(of_pointer, states), mask)
 
 
 class SetToSequence(nnx.Module):
@@ -312,7 +318,7 @@ class SetToSequence(nnx.Module):
     self, elements: Float[Array, 'B N F'], mask: Mask | None = None
   ) -> tuple[Float[Array, 'B N D'], layers.State]:
     """Returns the memories and the state in which Write starts."""
-    memories = self.read(attend.present(elements, mask))
+    memories = self.read(zero_masked(elements, mask))
     if self.kind == 'pointer_network':
       zeros = self.encoder.zeros(len(memories))
       return self.encoder.scan(memories, zeros, mask)

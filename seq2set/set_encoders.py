@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 from core import layers
 from core.errors import UserError
-from seq2set import attend
-from seq2set.attend import Mask
+from seq2set.attention import Mask, zero_masked
 
 
 class DeepSets(nnx.Module):
@@ -27,7 +26,7 @@ class DeepSets(nnx.Module):
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns the memories as they are, and the summary of the set."""
-    return memories, self.mlp(attend.present(memories, mask).sum(1))
+    return memories, self.mlp(zero_masked(memories, mask).sum(1))
 
 
 class SetTransformer(nnx.Module):
@@ -55,7 +54,7 @@ class SetTransformer(nnx.Module):
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
     """Returns memories that have seen each other, and a summary of the set."""
-    memories = attend.present(memories, mask)
+    memories = zero_masked(memories, mask)
     for block in self.blocks:
       memories = block(memories, memories, mask)
     query = jnp.broadcast_to(

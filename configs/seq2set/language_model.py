@@ -1,4 +1,4 @@
-"""Word order in language modelling (Vinyals et al. 2016, section 5.1.1).
+"""Word order in language modeling (Vinyals et al. 2016, section 5.1.1).
 
   CONFIG=configs/seq2set/language_model.py
   uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/natural

@@ -3,7 +3,7 @@
   uv run main.py --config=configs/seq2set/sorting.py:cpu
 
 bare    the paper: 10,000 updates, sets of 5. It gives no batch, width or
-        optimiser; ours are batch 128, width 128, Adam 1e-3.
+        optimizer; ours are batch 128, width 128, Adam 1e-3.
 :cpu    3,000 updates with a cosine schedule: a minute on two CPU cores.
 :smoke  a smaller network, seconds.
 Arguments: `set_size=10`; `process=5`, the steps of Process; `glimpses=1` or 0;

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
-from seq2set import pointing
+from seq2set import point_task
 from seq2set.convex_hull import data
 from seq2set.read_process_write import SetToSequence
 
@@ -23,7 +23,7 @@ STARTS = 'lowest', 'leftmost', 'random'  # first corner; random: either way
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(pointing.ModelConfig):
+class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
@@ -45,11 +45,11 @@ def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
   return ConvexHullTask(config)
 
 
-class ConvexHullTask(pointing.PointsTask):
+class ConvexHullTask(point_task.PointTask):
   """Vinyals et al. 2016, sections 4.1, 5.1.3. Implements `core.task.Task`."""
 
   avoid_repeats = True
-  flaw = 'have no 3 corners'
+  failure = 'have no 3 corners'
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)

@@ -1,7 +1,7 @@
 """Delaunay triangulations in NumPy, by scipy.
 
 A triangulation is triangles, rows of three indices that increase, in the order
-of their incentres: by x, and by y where that is equal (Vinyals, Fortunato,
+of their incenters: by x, and by y where that is equal (Vinyals, Fortunato,
 Jaitly 2015). In text it is these triples one after the other.
 """
 
@@ -14,11 +14,11 @@ from core.errors import UserError
 def triangulate(points: np.ndarray) -> np.ndarray:
   """The triangles [K, 3] of points [N, 2] that are not all on one line."""
   triangles = np.sort(scipy.spatial.Delaunay(points).simplices, 1)
-  x, y = incentres(points[triangles]).T
+  x, y = incenters(points[triangles]).T
   return triangles[np.lexsort((y, x))]
 
 
-def incentres(corners: np.ndarray) -> np.ndarray:
+def incenters(corners: np.ndarray) -> np.ndarray:
   """The centres [K, 2] of the circles inside triangles [K, 3, 2].
 
   They are means of the corners, weighted by the lengths of the sides opposite.

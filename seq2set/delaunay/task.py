@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Int
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
-from seq2set import pointing
+from seq2set import point_task
 from seq2set.delaunay import data
 from seq2set.read_process_write import SetToSequence
 
@@ -23,7 +23,7 @@ OUTPUTS = 'incentre', 'random'  # order of the triangles
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(pointing.ModelConfig):
+class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
@@ -43,11 +43,11 @@ def make_task(config: ml_collections.ConfigDict) -> 'DelaunayTask':
   return DelaunayTask(config)
 
 
-class DelaunayTask(pointing.PointsTask):
+class DelaunayTask(point_task.PointTask):
   """Vinyals et al. 2016, section 5.1.3. Implements `core.task.Task`."""
 
   keep_angles = True  # circles stay circles
-  flaw = 'had no triangle, or more than triangles, which is left out'
+  failure = 'had no triangle, or more than triangles, which is left out'
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)

@@ -1,4 +1,4 @@
-"""The regularised LSTM of Zaremba et al. 2014, as the paper takes it.
+"""The regularized LSTM of Zaremba et al. 2014, as the paper takes it.
 
 Ours: biases start at 0, and the forget gate has 1 added.
 

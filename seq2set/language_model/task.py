@@ -1,4 +1,4 @@
-"""Language modelling as a task: the same words in three orders.
+"""Language modeling as a task: the same words in three orders.
 
 `predict` answers each sentence with its perplexity.
 """

@@ -13,7 +13,7 @@ _NAMED = 5
 
 @plots.style()
 def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
-  """Plots the commonest orders as bars.
+  """Plots the most frequent orders as bars.
 
   Args:
     orders: int [O, 5], positions from 0.
@@ -41,7 +41,7 @@ def share_by_update(
   Args:
     orders: int [O, 5], positions from 0.
     updates: [T], after which the shares were measured.
-    shares: [T, O]; the orders that are commonest at the end have a colour each,
+    shares: [T, O]; the orders that are most frequent at the end have a colour each,
       all others one together.
   """
   others, ranked = np.split(np.argsort(shares[-1]), [-_NAMED])

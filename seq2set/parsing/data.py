@@ -1,7 +1,7 @@
 """Parse trees: brackets, cleaning, and the score of one against another.
 
 A tree is a label and its children; those of a pre-terminal, a part of speech,
-are one word. `seq2set.parsing.linearise` writes trees as sequences.
+are one word. `seq2set.parsing.linearize` writes trees as sequences.
 """
 
 import collections
@@ -157,7 +157,7 @@ class Score(NamedTuple):
 
   @property
   def f1(self) -> float:
-    """The labelled F1, from 0 to 1."""
+    """The labeled F1, from 0 to 1."""
     total = self.true + self.predicted
     return 2 * self.matched / total if total else 1.0
 

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from seq2set import attend
+from seq2set.attention import Attention, attend
 
 STOP = 0  # the label that ends a sequence, and fills up behind it
 
@@ -28,7 +28,7 @@ class ModelConfig:
     width: of embeddings and states.
     num_layers: LSTMs of the encoder, and of the decoder.
     dropout: rate of what goes up between them.
-    order: of the tree, one of `linearise.ORDERS`.
+    order: of the tree, one of `linearize.ORDERS`.
     reverses_input: read the sentence backwards.
     num_labels: K, at least as many as there are, with `STOP`.
   """
@@ -60,7 +60,7 @@ class Parser(nnx.Module):
       nnx.List(layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers))
       for _ in range(2)
     )
-    self.attention = attend.Attention(width, 'additive', rngs=rngs)
+    self.attention = Attention(width, 'additive', rngs=rngs)
     self.output = nnx.Linear(2 * width, num_labels, kernel_init=init, rngs=rngs)
     self.dropout = config.dropout
     self.reverses_input = config.reverses_input
@@ -121,5 +121,5 @@ class Parser(nnx.Module):
 
   def _read_out(self, states, memories, keys, mask) -> Float[Array, 'B T K']:
     scores = self.attention(keys, states)
-    context = attend.read(scores, memories, mask)
+    context = attend(scores, memories, mask)
     return self.output(jnp.concatenate([states, context], -1))

@@ -1,4 +1,4 @@
-"""Parsing as a task: sentences in, linearised trees out.
+"""Parsing as a task: sentences in, linearized trees out.
 
 `predict` answers a sentence, its words and punctuation parted by spaces, with
 its tree in brackets.
@@ -20,7 +20,7 @@ from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import text
-from seq2set.parsing import data, linearise, treebank
+from seq2set.parsing import data, linearize, treebank
 from seq2set.parsing.model import STOP, ModelConfig, Parser
 
 
@@ -35,7 +35,7 @@ class ParsingTask:
   def __init__(self, config: ml_collections.ConfigDict):
     self.model_config = ModelConfig(**config.model)
     self.order = self.model_config.order
-    check_choice('config.model.order', self.order, linearise.ORDERS)
+    check_choice('config.model.order', self.order, linearize.ORDERS)
     self.data = config.data
     self.evals = config.evals
     self._trees = functools.cache(self._load_trees)  # by split
@@ -61,7 +61,7 @@ class ParsingTask:
     found = {
       label
       for tree in self._trees('train')
-      for label in linearise.linearise(tree, self.order)
+      for label in linearize.linearize(tree, self.order)
     }
     most = self.model_config.num_labels
     if len(found) >= most:
@@ -82,7 +82,7 @@ class ParsingTask:
       words.append(text.encode(_lower(tree.words()), self._indices))
       # A label that training lacks can only be got wrong.
       labels.append(
-        [number.get(x, STOP) for x in linearise.linearise(tree, self.order)]
+        [number.get(x, STOP) for x in linearize.linearize(tree, self.order)]
       )
     return {'words': _pad(words, 0), 'labels': _pad(labels, 1)}
 
@@ -136,7 +136,7 @@ class ParsingTask:
     return columns | {'index': np.arange(count, dtype=np.int32)}
 
   def _measure(self, split: str, model: Parser, batch: Batch) -> Metrics:
-    """Labelled F1 as EVALB has it, and the share of outputs that are trees.
+    """Labeled F1 as EVALB has it, and the share of outputs that are trees.
 
     'f1': what is no tree has no brackets; 'f1_valid': of trees alone;
     'f1_repaired': after repair. Brackets are counted on the host.
@@ -195,7 +195,7 @@ class ParsingTask:
     if not repairs and not (len(end) and is_label.all()):
       return None  # it has not come to an end, or is none of a tree's
     labels = [self._labels[k] for k in output[is_label]]
-    return linearise.rebuild(labels, words, self.order, repairs=repairs)
+    return linearize.rebuild(labels, words, self.order, repairs=repairs)
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None

@@ -34,7 +34,7 @@ def parse(line: str) -> tuple[list[str], np.ndarray]:
   return words, values
 
 
-def spread(values: np.ndarray) -> np.ndarray:
+def rescale(values: np.ndarray) -> np.ndarray:
   """Maps numbers [N] into (0, 1), where networks are trained, in float32.
 
   The smallest and the largest go where those of N uniform numbers are on

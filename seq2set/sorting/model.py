@@ -6,7 +6,8 @@ from typing import Any
 from flax import nnx
 
 from core.errors import check_choice
-from seq2set import assignment, attend, read_process_write
+from seq2set import assignment, read_process_write
+from seq2set.attention import ATTENTIONS
 
 DECODERS = 'write', 'assignment'
 
@@ -38,8 +39,8 @@ class ModelConfig:
     known = {
       'encoder': read_process_write.ENCODERS,
       'decoder': DECODERS,
-      'process_attention': attend.ATTENTIONS,
-      'pointer_attention': attend.ATTENTIONS,
+      'process_attention': ATTENTIONS,
+      'pointer_attention': ATTENTIONS,
       'process_form': read_process_write.PROCESS_FORMS,
     }
     for name, choices in known.items():

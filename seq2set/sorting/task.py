@@ -190,7 +190,7 @@ class SortingTask:
       count = len(values)
       length = 1 << (count - 1).bit_length()  # few sizes, few compilations
       elements = np.zeros((1, length, 1), np.float32)
-      elements[0, :count, 0] = data.spread(values)
+      elements[0, :count, 0] = data.rescale(values)
       mask = np.arange(length)[None] < count
       order = np.asarray(sort(length, params, elements, mask))[0, :count]
       total += 1

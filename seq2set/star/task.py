@@ -1,6 +1,6 @@
 """Star graphical models as a task: does it matter whether the head comes first?
 
-An example's tokens, one a variable with its symbol, are modelled by an LSTM, in
+An example's tokens, one a variable with its symbol, are modeled by an LSTM, in
 a fixed order, or in one that the model finds (ours: `seq2set.order_search`).
 """
 

@@ -39,7 +39,7 @@ def test_step_and_scores_are_those_of_log_p():
   state, total, known = model.start(2), 0, model.look_up(TOKENS)
   for k in range(4):
     score = model.scores(state[0], known)[:, 0, k]
-    total += score - model.log_normaliser(state[0])[:, 0]
+    total += score - model.log_normalizer(state[0])[:, 0]
     state = model.lstm.step_gates(known.gates[:, [k]], state)
   np.testing.assert_allclose(total, model.log_p(TOKENS).sum(1), atol=1e-5)
 
@@ -88,7 +88,7 @@ def ancestral(model):
       scores = model.scores(state[0], known)[0, 0]
       among = jax.nn.logsumexp(scores[np.array(left)])
       log_q += scores[k] - among
-      weight += among - model.log_normaliser(state[0])[0, 0]
+      weight += among - model.log_normalizer(state[0])[0, 0]
       state = model.lstm.step_gates(known.gates[:, [k]], state)
       left.remove(k)
     p.append(jnp.exp(log_q))

@@ -32,16 +32,16 @@ def test_angles_rise_around_the_mean():
 
 
 @pytest.mark.parametrize('keep_angles', [False, True])
-def test_spread_forgets_place_and_scale(keep_angles):
+def test_rescale_forgets_place_and_scale(keep_angles):
   points = point_sets.draw(np.random.default_rng(0), 1, 9, 'uniform')[0]
   for distribution in point_sets.DISTRIBUTIONS:
     one, other, wide = (
-      point_sets.spread(x, distribution, keep_angles=keep_angles)
+      point_sets.rescale(x, distribution, keep_angles=keep_angles)
       for x in (points, 50 * points - 7, points * [3, 1])
     )
     np.testing.assert_allclose(one, other, atol=1e-5)
     assert np.allclose(one, wide, atol=1e-5) != keep_angles
-  one = point_sets.spread(points, 'uniform', keep_angles=keep_angles)
+  one = point_sets.rescale(points, 'uniform', keep_angles=keep_angles)
   assert one.min() >= 0 and one.max() == pytest.approx(1)
   if keep_angles:  # a similar figure
     ratio = (one - one[0])[1:] / (points - points[0])[1:]

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
-from seq2set import attend
 from seq2set import read_process_write as rpw
+from seq2set.attention import ATTENTIONS
 
 WIDTH, BATCH, COUNT = 8, 3, 5
 
@@ -32,12 +32,12 @@ def make_model(num_process_steps=3, num_glimpses=1, **options):
     rngs=nnx.Rngs(0),
     **options,
   )
-  # Larger than at initialisation, so that outputs differ from set to set.
+  # Larger than at initialization, so that outputs differ from set to set.
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
 
 
-@pytest.mark.parametrize('attention', attend.ATTENTIONS)
+@pytest.mark.parametrize('attention', ATTENTIONS)
 @pytest.mark.parametrize('form', rpw.PROCESS_FORMS)
 def test_process_is_invariant(attention, form):
   process = make_process(attention=attention, form=form)
@@ -50,7 +50,7 @@ def test_process_is_invariant(attention, form):
   assert jnp.abs(process(sets(1), num_steps=4) - ours).max() > 1e-2
 
 
-@pytest.mark.parametrize('attention', attend.ATTENTIONS)
+@pytest.mark.parametrize('attention', ATTENTIONS)
 def test_process_is_equations_3_to_7(attention):
   process = make_process(attention=attention)
   memories = np.asarray(sets())
@@ -77,7 +77,7 @@ def test_process_is_equations_3_to_7(attention):
     np.testing.assert_allclose(ours, summary, atol=1e-5)
 
 
-def test_padding_and_neighbours_change_nothing():
+def test_padding_and_neighbors_change_nothing():
   process, memories = make_process(), sets()
   sizes = np.array([5, 2, 0])
   mask = np.arange(COUNT) < sizes[:, None]

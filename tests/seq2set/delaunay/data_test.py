@@ -37,7 +37,7 @@ def test_triangles_are_in_the_order_of_their_incentres():
   points = np.random.default_rng(0).random((12, 2))
   triangles = data.triangulate(points)
   assert (np.diff(triangles) > 0).all()
-  centres = data.incentres(points[triangles])
+  centres = data.incenters(points[triangles])
   assert (np.diff(centres[:, 0]) > 0).all()
   # As far from all three sides.
   for centre, corners in zip(centres, points[triangles], strict=True):

@@ -1,4 +1,4 @@
-"""Language modelling: perplexity in two ways, and models that see the past."""
+"""Language modeling: perplexity in two ways, and models that see the past."""
 
 import jax
 import jax.numpy as jnp

@@ -8,7 +8,7 @@ from flax import nnx
 
 from configs.seq2set import parsing
 from core.errors import UserError
-from seq2set.parsing import data, linearise, task, treebank
+from seq2set.parsing import data, linearize, task, treebank
 from tests import learning
 
 
@@ -18,7 +18,7 @@ def make(arg='smoke', **changes):
   return task.make_task(config)
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 def test_columns_can_be_undone(order):
   made = make(f'smoke,order={order}')
   columns = made.arrays('train')

@@ -32,15 +32,15 @@ def test_bad_lines(line, why):
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_spread_keeps_the_order_inside_the_unit_interval(numbers):
+def test_rescale_keeps_the_order_inside_the_unit_interval(numbers):
   values = np.array(numbers)
-  spread = data.spread(values)
-  assert ((spread > 0) & (spread < 1)).all()
-  assert (np.diff(spread[np.argsort(values)]) >= 0).all()
+  rescaled = data.rescale(values)
+  assert ((rescaled > 0) & (rescaled < 1)).all()
+  assert (np.diff(rescaled[np.argsort(values)]) >= 0).all()
 
 
-def test_spread_of_even_numbers():
+def test_rescale_of_even_numbers():
   np.testing.assert_allclose(
-    data.spread(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
+    data.rescale(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
   )
-  np.testing.assert_allclose(data.spread(np.array([4.0, 4])), [0.5, 0.5])
+  np.testing.assert_allclose(data.rescale(np.array([4.0, 4])), [0.5, 0.5])

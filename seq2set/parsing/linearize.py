@@ -22,7 +22,7 @@ CLOSE = '!'
 _UNKNOWN = 'XX'  # a part of speech, of words that a tree has no place for
 
 
-def linearise(tree: Tree, order: str) -> list[str]:
+def linearize(tree: Tree, order: str) -> list[str]:
   """A tree as labels, in one of `ORDERS`."""
   check_choice('order', order, ORDERS)
   return depth_first(tree) if order == 'depth_first' else breadth_first(tree)
@@ -49,7 +49,7 @@ def rebuild(
   if rest:
     children = tree.children or (Tree(tree.label, word=tree.word),)
     tree = Tree(tree.label if tree.children else 'S', children + rest)
-  if not repairs and linearise(tree, order) != list(labels):
+  if not repairs and linearize(tree, order) != list(labels):
     return None
   return tree
 

@@ -1,6 +1,6 @@
 """Tasks whose sets are points, and whose answers point at them.
 
-What an experiment adds to `PointsTask` is what an answer is.
+What an experiment adds to `PointTask` is what an answer is.
 
 Axes: B batch, N points, T outputs.
 """
@@ -53,12 +53,12 @@ class ModelConfig:
     check_choice('config.model.inputs', self.inputs, point_sets.INPUTS)
 
 
-class PointsTask:
+class PointTask:
   """All of `core.task.Task` but what an answer is: the methods that raise."""
 
   keep_angles = False  # an answer changes where the axes are not scaled alike
   avoid_repeats = False  # no point is twice in an answer of `predict`
-  flaw = ''  # of the answers that `predict` warns of: '3 of 9 answers ...'
+  failure = ''  # of the answers that `predict` warns of: '3 of 9 answers ...'
 
   def __init__(
     self, config: ml_collections.ConfigDict, model_config: ModelConfig
@@ -239,7 +239,7 @@ class PointsTask:
       except UserError as error:
         yield error
         continue
-      points = point_sets.spread(
+      points = point_sets.rescale(
         points, self.data.distribution, keep_angles=self.keep_angles
       )
       order = point_sets.input_order(points, self.model_config.inputs)
@@ -254,4 +254,4 @@ class PointsTask:
       wrong += not is_good
       yield point_sets.format_answer(indices)
     if wrong:
-      logging.warning('%d of %d answers %s', wrong, total, self.flaw)
+      logging.warning('%d of %d answers %s', wrong, total, self.failure)

@@ -53,12 +53,12 @@ class Attention(nnx.Module):
     return scores
 
 
-def present(x: Float[Array, 'B N D'], mask: Mask | None) -> Array:
+def zero_masked(x: Float[Array, 'B N D'], mask: Mask | None) -> Array:
   """Zeros where the mask is False, whatever stands there."""
   return x if mask is None else jnp.where(mask[..., None], x, 0)
 
 
-def read(
+def attend(
   scores: Float[Array, 'B Q N'],
   memories: Float[Array, 'B N D'],
   mask: Mask | None,
@@ -70,11 +70,11 @@ def read(
   if mask is None:
     weights = jax.nn.softmax(scores)
   else:
-    weights = jax.nn.softmax(masked(scores, mask)) * mask[:, None]
+    weights = jax.nn.softmax(mask_scores(scores, mask)) * mask[:, None]
   return jnp.einsum('bqn,bnd->bqd', weights, memories)
 
 
-def masked(
+def mask_scores(
   scores: Float[Array, 'B Q N'], mask: Mask | None
 ) -> Float[Array, 'B Q N']:
   """The scores with all but no weight where the mask is False."""
