@@ -81,7 +81,7 @@ class PlainNetwork(rpw.SetToSequence):
 
 
 def plain_process(process: rpw.Process, memories, num_steps: int):
-  """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7, for form A."""
+  """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7."""
 
   def turn(carry, _):
     summary, cell = carry

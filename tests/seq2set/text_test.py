@@ -47,7 +47,7 @@ def test_a_vocabulary_without_words_is_refused():
     text.vocabulary([['a']], 2)
 
 
-def test_vocabulary_has_the_most frequent_words():
+def test_vocabulary_has_the_most_frequent_words():
   sentences = [['b', 'a', 'a', 'c'], ['b', '<unk>', '<unk>', '<unk>']]
   indices = text.vocabulary(sentences, 4)
   assert indices == {'<eos>': 0, '<unk>': 1, 'a': 2, 'b': 3}
