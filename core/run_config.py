@@ -125,13 +125,12 @@ def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
   The file of the config may define RETIRED: dotted key -> value.
   """
   retired = runpy.run_path(tasks()[saved['task']]).get('RETIRED', {})
-  leaves = traverse_util.flatten_dict(saved, keep_empty_nodes=True, sep='.')
-  kept = {
-    name: value
-    for name, value in leaves.items()
-    if name not in retired or value != retired[name]
-  }
-  return traverse_util.unflatten_dict(kept, sep='.')
+  for name, value in retired.items():
+    section, _, leaf = name.rpartition('.')
+    group = saved.get(section)
+    if isinstance(group, Mapping) and group.get(leaf) == value:
+      saved = saved | {section: {k: v for k, v in group.items() if k != leaf}}
+  return saved
 
 
 def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:

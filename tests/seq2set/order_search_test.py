@@ -51,20 +51,18 @@ def test_enumeration_is_brute_force():
   np.testing.assert_allclose(log_p, brute_force(model), atol=1e-5)
 
 
-def test_marginal_is_above_max_is_above_any():
+def test_the_marginal_is_above_any_order():
   model, key = make_model(), jax.random.key(0)
   losses = {
     mode: order_search.loss(model, TOKENS, key, mode=mode)[0]
     for mode in order_search.MODES
   }
-  assert (losses['marginal'] <= losses['max']).all()
+  best = -brute_force(model).max(1)
+  assert (losses['marginal'] <= best).all()
   for mode in 'given', 'uniform', 'shared', 'sample', 'posterior':
-    assert (losses['max'] <= losses[mode] + 1e-5).all()
+    assert (best <= losses[mode] + 1e-5).all()
   np.testing.assert_allclose(
     losses['given'], -model.log_p(TOKENS).sum(1), atol=1e-5
-  )
-  np.testing.assert_allclose(
-    losses['max'], -brute_force(model).max(1), atol=1e-5
   )
 
 
@@ -147,24 +145,22 @@ def test_weights_lead_from_draws_to_the_posterior():
   np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
 
 
-@pytest.mark.parametrize('mode', ['posterior', 'importance'])
-def test_gradients_are_those_of_the_marginal_on_average(mode):
+def test_gradients_of_the_posterior_are_those_of_the_marginal_on_average():
   model = make_model()
   graphdef, params = nnx.split(model)
 
   def mean_loss(params, mode):
-    tokens = jnp.repeat(TOKENS, 4000 if mode == 'posterior' else 1000, 0)
+    tokens = jnp.repeat(TOKENS, 4000, 0)
     losses, _ = order_search.loss(
       nnx.merge(graphdef, params),
       tokens,
       jax.random.key(2),
       mode=mode,
-      num_draws=32,
     )
     return losses.mean()
 
   grad = jax.jit(jax.grad(mean_loss), static_argnums=1)
-  ours, exact = grad(params, mode), grad(params, 'marginal')
+  ours, exact = grad(params, 'posterior'), grad(params, 'marginal')
   for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(exact), strict=True):
     np.testing.assert_allclose(a, b, atol=0.1 * jnp.abs(b).max() + 1e-3)
 
@@ -214,7 +210,7 @@ def test_shared_is_the_likeliest_of_the_first_sets_together(num_draws):
   np.testing.assert_array_equal(chosen, [order_search.all_orders(4)[best]] * 2)
 
 
-SEARCHES = 'uniform', 'max', 'shared', 'sample', 'posterior', 'marginal'
+SEARCHES = 'uniform', 'shared', 'sample', 'posterior', 'marginal'
 
 
 @pytest.mark.parametrize('mode', SEARCHES)

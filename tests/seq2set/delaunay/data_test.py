@@ -58,3 +58,38 @@ def test_triangles_are_read_in_the_order_of_the_text():
   ]:
     with pytest.raises(UserError, match=why):
       data.read(np.array(text))
+
+
+SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]])
+TRIANGLES = [[0, 1, 4], [1, 2, 4], [2, 3, 4], [0, 3, 4]]
+
+
+@pytest.mark.parametrize('scale', [1, 1e-7, 1e9])
+@pytest.mark.parametrize(
+  'triangles, why',
+  [
+    (TRIANGLES, ''),
+    (TRIANGLES[::-1], ''),
+    ([], 'has no triangles'),
+    (TRIANGLES[:3], 'does not cover the convex hull'),
+    ([[0, 1, 2], [0, 2, 3]], 'circumcircle contains another point'),
+  ],
+)
+def test_triangulations_that_break_a_rule(scale, triangles, why):
+  triangles = np.array(triangles, int).reshape(-1, 3)
+  failure = data.failure(scale * SQUARE + 5 * scale, triangles)
+  assert failure.endswith(why) and bool(failure) == bool(why)
+
+
+def test_both_diagonals_of_a_square_overlap():
+  triangles = np.array(list(itertools.combinations(range(4), 3)))
+  assert data.failure(SQUARE[:4], triangles) == 'has triangles that overlap'
+  assert not data.failure(SQUARE[:4], triangles[[0, 2]])
+
+
+def test_computed_triangulations_break_no_rule():
+  for points in np.random.default_rng(0).random((30, 20, 2)):
+    triangles = data.triangulate(points)
+    assert not data.failure(points, triangles)
+    assert not data.failure(1e-6 * points + 3, triangles)
+    assert data.is_same(triangles[::-1], triangles)

@@ -1,4 +1,4 @@
-"""Lines of numbers are read, or refused with a reason."""
+"""Lines of numbers are parsed, or an error says why not."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_parse():
   [
     ('', 'no numbers'),
     (' , ;', 'no numbers'),
-    ('1 two 3', "'two' is no number"),
+    ('1 two 3', "'two' is not a number"),
     ('1 nan', "'nan' is not finite"),
     ('1e999 2', "'1e999' is not finite"),
     ('1 ' * 1001, '1001 numbers'),
@@ -44,3 +44,19 @@ def test_rescale_of_even_numbers():
     data.rescale(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
   )
   np.testing.assert_allclose(data.rescale(np.array([4.0, 4])), [0.5, 0.5])
+
+
+def test_a_line_may_carry_its_answer():
+  for line in '3 1 2 output 1 2 3', '3,1,2 -> 1.0,2,3':
+    _, values, answer = data.parse_line(line)
+    np.testing.assert_array_equal(values, [3, 1, 2])
+    np.testing.assert_array_equal(answer, [1, 2, 3])
+  assert data.parse_line('3 1 2')[2] is None
+  for line, why in [
+    ('3 1 2 output 1 2 4', 'differ from those before'),
+    ('3 1 2 output 1 2', 'differ from those before'),
+    ('3 1 2 output 3 2 1', 'not in ascending order'),
+    ('3 1 2 output', 'no numbers'),
+  ]:
+    with pytest.raises(UserError, match=why):
+      data.parse_line(line)
