@@ -9,7 +9,7 @@ import scipy.spatial
 
 from core.errors import UserError
 
-_TOLERANCE = 1e-9  # of cross products of points in the unit square
+_TOLERANCE = 1e-9  # of cross products of points in the unit square, at least
 
 
 def hull(points: np.ndarray) -> np.ndarray:
@@ -57,20 +57,25 @@ def failure(points: np.ndarray, corners: np.ndarray) -> str:
     return 'has fewer than 3 corners'
   if len(set(corners)) < len(corners):
     return 'contains a corner twice'
-  points = (points - points.min(0)) / np.ptp(points, 0)  # keeps hulls
+  extent = np.ptp(points, 0)
+  rounding = 8 * np.finfo(float).eps * np.abs(points).max() / extent.min()
+  tolerance = max(_TOLERANCE, rounding)
+  points = (points - points.min(0)) / extent  # keeps hulls
   start = points[corners]
   end = np.roll(start, -1, 0)
   if (start[:, 0] * end[:, 1] - start[:, 1] * end[:, 0]).sum() < 0:
     start, end = end, start  # clockwise
   sides = _sides(start, end, start)  # of each corner, seen from each edge
   other_sides = _sides(start, end, end)
-  separates = sides * other_sides < -(_TOLERANCE**2)
+  separates = sides * other_sides < -(tolerance**2)
   if (separates & separates.T).any():
     return 'crosses itself'
-  if (sides < -_TOLERANCE).any():
+  if (sides < -tolerance).any():
     return 'is not convex'
-  num_outside = (_sides(start, end, points) < -_TOLERANCE).any(0).sum()
-  return f'leaves {num_outside} points outside' if num_outside else ''
+  num_outside = (_sides(start, end, points) < -tolerance).any(0).sum()
+  if num_outside:
+    return f'leaves {num_outside} of {len(points)} points outside'
+  return ''
 
 
 def _sides(start: np.ndarray, end: np.ndarray, points: np.ndarray):

@@ -12,7 +12,7 @@ import scipy.spatial
 from core.errors import UserError
 
 _AREA_TOLERANCE = 1e-6  # relative to the area of the convex hull
-_CIRCLE_TOLERANCE = 1e-9  # of the determinant, for sets of extent 1
+_CIRCLE_TOLERANCE = 1e-9  # of the determinant, at least, for sets of extent 1
 
 
 def triangulate(points: np.ndarray) -> np.ndarray:
@@ -69,8 +69,11 @@ def failure(points: np.ndarray, triangles: np.ndarray) -> str:
   if not len(triangles):
     return 'has no triangles'
   offsets = points - points.mean(0)
-  offsets /= np.abs(offsets).max()  # keeps circles
-  if _any_circle_holds_a_point(offsets[triangles], offsets):
+  extent = np.abs(offsets).max()
+  rounding = 64 * np.finfo(float).eps * np.abs(points).max() / extent
+  offsets /= extent  # keeps circles
+  tolerance = max(_CIRCLE_TOLERANCE, rounding)
+  if _any_circle_holds_a_point(offsets[triangles], offsets, tolerance):
     return 'has a triangle whose circumcircle contains another point'
   square = (points - points.min(0)) / np.ptp(points, 0)  # keeps shares of area
   covered = np.abs(_double_areas(square[triangles])).sum() / 2
@@ -88,7 +91,9 @@ def _double_areas(corners: np.ndarray) -> np.ndarray:
   return ux * vy - uy * vx
 
 
-def _any_circle_holds_a_point(corners: np.ndarray, points: np.ndarray) -> bool:
+def _any_circle_holds_a_point(
+  corners: np.ndarray, points: np.ndarray, tolerance: float
+) -> bool:
   """Return whether any circumcircle of [K, 3, 2] contains any of [N, 2].
 
   The sign of a determinant decides: rows (x, y, x² + y²) of the three corners,
@@ -99,4 +104,4 @@ def _any_circle_holds_a_point(corners: np.ndarray, points: np.ndarray) -> bool:
   relative = corners[:, None] - points[:, None]  # [K, N, 3, 2]
   squares = (relative**2).sum(-1, keepdims=True)
   determinants = np.linalg.det(np.concatenate([relative, squares], -1))
-  return bool((determinants > _CIRCLE_TOLERANCE).any())
+  return bool((determinants > tolerance).any())

@@ -149,7 +149,7 @@ class NgramsTask:
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """A fixed sample: neighbors share most of their words."""
+    """Sample 5-grams, since neighbors share most of their words."""
     tokens = self.arrays(split)['tokens']
     rows = np.random.default_rng(0).permutation(len(tokens))
     tokens = tokens[np.sort(rows[: self.evals.num_examples])]

@@ -127,7 +127,7 @@ def parse_line(line: str) -> tuple[list[str], Tree | None]:
     raise UserError(f'{len(trees)} trees; one tree per line expected')
   tree = clean(trees[0])
   if tree is None or not tree.children:
-    raise UserError('the tree has no words, or no phrase above its words')
+    raise UserError('the tree has no words or no phrase above its words')
   return tree.words(), tree
 
 

@@ -249,7 +249,8 @@ class ParsingTask:
 
     yield from answer_lines(lines, answer_line)
     if pairs:
-      f1 = data.score(*zip(*pairs, strict=True)).f1
+      truths, trees = zip(*pairs, strict=True)
+      f1 = data.score(truths, trees).f1
       logging.warning('labeled F1 %.1f%% on %d trees', 100 * f1, len(pairs))
 
   def _make_decoder(self, model: Parser) -> Callable[[list[str]], np.ndarray]:

@@ -31,7 +31,7 @@ def test_answers_stay_aligned_and_stream(caplog):
   assert rest == ['', '', '', '', '140', '6', '8']
   assert [record.message for record in caplog.records] == [
     'line 7: the answer is larger than 99',
-    '1 of 5 answers break a rule of the task',
+    '1 of 4 answers break a rule of the task',
     'accuracy 50.0% (95 % interval 9.5% to 90.5%): 1 of 2 answers equal those'
     ' of the input',
   ]

@@ -1,4 +1,4 @@
-"""Orders drawn, tried and weighed agree with brute force."""
+"""Orders that are sampled, enumerated and weighted agree with brute force."""
 
 import itertools
 
@@ -116,7 +116,7 @@ def test_sharp_draws_follow_powers():
   np.testing.assert_allclose(
     draws(model, 'posterior', sharpness=5.0), power, atol=0.012
   )
-  # Very sharp draws take the likeliest token of those left, each time.
+  # A large sharpness selects the best remaining token at each step.
   orders = order_search.all_orders(4)
   greedy, known = [], model.look_up(TOKENS[:1])
   state = model.start(1)
@@ -166,7 +166,7 @@ def test_gradients_of_the_posterior_are_those_of_the_marginal_on_average():
 
 
 def test_the_choice_of_an_order_has_no_gradient():
-  """The gradient of a drawn order is that of the order itself."""
+  """A sampled order has the gradient of the same fixed order."""
   model = make_model()
   graphdef, params = nnx.split(model)
   key = jax.random.key(3)
@@ -198,7 +198,7 @@ def test_drawn_estimates_are_near_the_enumerated_values(monkeypatch):
 
 
 @pytest.mark.parametrize('num_draws', [1, 8])
-def test_shared_is_the_likeliest_of_the_first_sets_together(num_draws):
+def test_shared_is_the_best_order_of_the_first_sets_together(num_draws):
   model = make_model()
   log_p = brute_force(model)
   together = log_p.sum(0).argmax()

@@ -1,4 +1,4 @@
-"""Read, Process, Write: what must not depend on the order, and decoding."""
+"""Read, Process, Write: invariance to the order, padding, and decoding."""
 
 import itertools
 
@@ -127,7 +127,7 @@ def test_gradients_of_process_are_those_of_its_equations():
 
 
 def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
-  """What `torch_geometric.nn.Set2Set` computes, for one set [N, D]."""
+  """Compute `torch_geometric.nn.Set2Set` for one set [N, D]."""
   width = memories.shape[1]
   sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
   hidden = cell = np.zeros(width)
@@ -231,7 +231,7 @@ def test_a_set_without_elements_has_a_code(encoder):
 
 @pytest.mark.parametrize('has_stop', [False, True])
 def test_decoding_agrees_with_given_outputs(has_stop):
-  """Greedy outputs are the likeliest given themselves, and log p is theirs."""
+  """Greedy outputs maximize each logit, and log p is their probability."""
   model = make_model(has_stop=has_stop)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   outputs, log_p = model.decode(elements, length=4)
@@ -265,7 +265,7 @@ def test_without_repeats_every_output_is_a_permutation():
 
 
 def all_outputs(model, elements, length, has_stop):
-  """All outputs there are of one set, and log p of each, by brute force."""
+  """Enumerate the outputs for one set, and log p of each."""
   symbols = range(elements.shape[1] + has_stop)
   stop = elements.shape[1]
   rows = [
@@ -300,7 +300,7 @@ def test_a_beam_of_one_is_greedy(has_stop):
 
 
 @pytest.mark.parametrize('has_stop', [False, True])
-def test_a_beam_as_wide_as_all_outputs_finds_the_likeliest(has_stop):
+def test_a_beam_as_wide_as_all_outputs_finds_the_best(has_stop):
   model = make_model(has_stop=has_stop)
   elements = 3 * jax.random.normal(jax.random.key(2), (12, 3, 2))
   decode = jax.jit(lambda x: model.decode(x, length=3, beam=4**3))

@@ -1,4 +1,4 @@
-"""Hulls are convex and hold all points; closed ones are read."""
+"""Hulls are convex and contain all points; closed cycles are parsed."""
 
 import numpy as np
 import pytest
@@ -43,8 +43,8 @@ SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]])
     ((0, 2, 1, 3), 'crosses itself'),
     ((0, 1, 4, 2, 3), 'is not convex'),
     ((0, 3, 2, 4, 1), 'is not convex'),
-    ((0, 1, 2), 'leaves 1 points outside'),
-    ((1, 2, 4), 'leaves 2 points outside'),
+    ((0, 1, 2), 'leaves 1 of 5 points outside'),
+    ((1, 2, 4), 'leaves 2 of 5 points outside'),
   ],
 )
 def test_hulls_that_break_a_rule(scale, corners, why):

@@ -194,7 +194,7 @@ def test_predict_asks_for_no_other_scale(caplog):
   caplog.clear()
   list(made.predict(Oracle(forgets=True), ['', '0 0 1 0 0 1', *lines]))
   assert 'line 2: the answer has fewer than 3 corners' in caplog.text
-  assert 'line 3: the answer leaves 1 points outside' in caplog.text
+  assert 'line 3: the answer leaves 1 of 5 points outside' in caplog.text
   assert '4 of 4 answers' in caplog.text
 
 

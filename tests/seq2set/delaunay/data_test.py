@@ -12,12 +12,12 @@ from seq2set.delaunay import data
 def is_empty(points, triangle):
   """Whether the circle through a triangle's corners holds no other point."""
   a, b, c = points[list(triangle)]
-  centre = np.linalg.solve(
+  center = np.linalg.solve(
     2 * np.array([b - a, c - a]), [b @ b - a @ a, c @ c - a @ a]
   )
-  distances = np.linalg.norm(points - centre, axis=1)
+  distances = np.linalg.norm(points - center, axis=1)
   others = np.delete(distances, triangle)
-  return (others > np.linalg.norm(a - centre)).all()
+  return (others > np.linalg.norm(a - center)).all()
 
 
 @pytest.mark.parametrize('num_points', [3, 5, 8])
@@ -33,16 +33,16 @@ def test_triangles_are_all_whose_circles_are_empty(num_points):
     assert len(triangles) == len(true) <= data.max_triangles(num_points)
 
 
-def test_triangles_are_in_the_order_of_their_incentres():
+def test_triangles_are_in_the_order_of_their_incenters():
   points = np.random.default_rng(0).random((12, 2))
   triangles = data.triangulate(points)
   assert (np.diff(triangles) > 0).all()
-  centres = data.incenters(points[triangles])
-  assert (np.diff(centres[:, 0]) > 0).all()
+  centers = data.incenters(points[triangles])
+  assert (np.diff(centers[:, 0]) > 0).all()
   # As far from all three sides.
-  for centre, corners in zip(centres, points[triangles], strict=True):
+  for center, corners in zip(centers, points[triangles], strict=True):
     sides = np.roll(corners, -1, 0) - corners
-    to = centre - corners
+    to = center - corners
     cross = sides[:, 0] * to[:, 1] - sides[:, 1] * to[:, 0]
     distances = cross / np.linalg.norm(sides, axis=1)
     np.testing.assert_allclose(distances, distances[0])

@@ -1,4 +1,4 @@
-"""Triangulations as a task: the orders of what is written, and measures."""
+"""The Delaunay task: orders of the output, metrics, and predict."""
 
 import jax
 import jax.numpy as jnp

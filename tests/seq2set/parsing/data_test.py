@@ -1,4 +1,4 @@
-"""Brackets are read or refused, cleaned, and scored as EVALB does."""
+"""Brackets are parsed, cleaned, and scored as in EVALB."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Star models as a task: tokens, orders, and what is 0 for the truth."""
+"""The star model task: tokens, orders, and metrics of the true model."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def make(arg='smoke', **changes):
 
 
 class Truth(nnx.Module, pytree=False):
-  """The model itself, for tokens with the head first."""
+  """The true model, for tokens with the head first."""
 
   def __init__(self, star):
     self.star = star
