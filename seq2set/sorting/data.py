@@ -1,7 +1,8 @@
 """Sets of numbers, in NumPy: parsed from text, and rescaled.
 
-One line is one set: numbers separated by spaces, commas or semicolons. A line
-may carry its answer, the sorted numbers, after the word `output` or an arrow:
+One line is one set: numbers separated by spaces, commas or semicolons, with or
+without brackets. A line may carry its answer, the sorted numbers, after the word
+`output`, an arrow (`->`, `=>`), an equals sign or a vertical bar:
 
   0.3 0.1 0.2 output 0.1 0.2 0.3
 """
@@ -13,6 +14,7 @@ import numpy as np
 from core.errors import UserError
 
 MAX_NUMBERS = 1000
+_SEPARATOR = re.compile(r'\boutput\b|->|=>|→|=|\|')
 
 
 def parse_line(line: str) -> tuple[list[str], np.ndarray, np.ndarray | None]:
@@ -26,10 +28,14 @@ def parse_line(line: str) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     UserError: a part of the line is not a set, or the answer does not hold the
       numbers of the set in ascending order.
   """
-  question, *answers = re.split(r'output|->', line, maxsplit=1)
+  question, *answers = _SEPARATOR.split(line)
   words, values = parse(question)
   if not answers:
     return words, values, None
+  if len(answers) > 1:
+    raise UserError(
+      f'{len(answers)} answers; at most one expected, as in 2 1 output 1 2'
+    )
   _, answer = parse(answers[0])
   if not np.array_equal(np.sort(values), np.sort(answer)):
     raise UserError(
@@ -48,7 +54,7 @@ def parse(line: str) -> tuple[list[str], np.ndarray]:
     UserError: the line has no numbers, more than `MAX_NUMBERS`, or a word that
       is not a finite number.
   """
-  words = re.findall(r'[^\s,;]+', line)
+  words = re.findall(r'[^\s,;]+', re.sub(r'^\s*\[|\]\s*$', '', line))
   if not words:
     raise UserError('no numbers; expected as in 0.3 0.1 0.2')
   if len(words) > MAX_NUMBERS:

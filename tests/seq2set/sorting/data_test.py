@@ -47,7 +47,12 @@ def test_rescale_of_even_numbers():
 
 
 def test_a_line_may_carry_its_answer():
-  for line in '3 1 2 output 1 2 3', '3,1,2 -> 1.0,2,3':
+  for line in (
+    '3 1 2 output 1 2 3',
+    '3,1,2 -> 1.0,2,3',
+    '[3, 1, 2] => [1, 2, 3]',
+    '3 1 2 | 1 2 3',
+  ):
     _, values, answer = data.parse_line(line)
     np.testing.assert_array_equal(values, [3, 1, 2])
     np.testing.assert_array_equal(answer, [1, 2, 3])
@@ -57,6 +62,8 @@ def test_a_line_may_carry_its_answer():
     ('3 1 2 output 1 2', 'differ from those before'),
     ('3 1 2 output 3 2 1', 'not in ascending order'),
     ('3 1 2 output', 'no numbers'),
+    ('2 1 output 1 2 output 1 2', '2 answers'),
+    ('output 1 2', 'no numbers'),
   ]:
     with pytest.raises(UserError, match=why):
       data.parse_line(line)
