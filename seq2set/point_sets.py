@@ -132,7 +132,7 @@ def is_collinear(points: np.ndarray) -> bool:
   extent = np.abs(offsets).max()
   if extent == 0:
     return True
-  rounding = 8 * np.finfo(points.dtype).eps * np.abs(points).max() / extent
+  rounding = 8 * np.finfo(float).eps * np.abs(points).max() / extent
   deviation = np.linalg.svd(offsets / extent, compute_uv=False)[1]
   return bool(deviation <= max(_MIN_DEVIATION, rounding))
 

@@ -1,8 +1,8 @@
 """Sets of numbers, in NumPy: parsed from text, and rescaled.
 
 One line is one set: numbers separated by spaces, commas or semicolons, with or
-without brackets. A line may carry its answer, the sorted numbers, after the word
-`output`, an arrow (`->`, `=>`), an equals sign or a vertical bar:
+without brackets. A line may carry its answer, the sorted numbers, after the
+word `output`, an arrow (`->`, `=>`), an equals sign or a vertical bar:
 
   0.3 0.1 0.2 output 0.1 0.2 0.3
 """

@@ -121,7 +121,7 @@ def test_bad_files_are_named(tmp_path):
     load(tmp_path / 'none')
 
 
-TRIANGLE = np.array([[0, 0], [3, 0], [1, 2]])
+TRIANGLE = np.array([[0.0, 0], [3, 0], [1, 2]])
 LARGE = np.array([649776.2, 4649776.2])
 
 
@@ -132,8 +132,8 @@ LARGE = np.array([649776.2, 4649776.2])
 def test_collinearity_depends_on_neither_unit_nor_position(scale, offset):
   for points, is_on_line in (
     (TRIANGLE, False),
-    (np.array([[0, 0], [1, 3], [2, 6], [5, 15]]), True),
-    (np.array([[0, 0], [1, 1], [1, 1]]), True),
+    (np.array([[0.0, 0], [1, 3], [2, 6], [5, 15]]), True),
+    (np.array([[0.0, 0], [1, 1], [1, 1]]), True),
   ):
     words = (scale * points + offset).ravel().astype(str)
     assert point_sets.is_collinear(scale * points + offset) == is_on_line
@@ -156,7 +156,7 @@ def test_a_thin_triangle_is_no_line():
 def test_large_coordinates_are_rescaled_without_loss(keep_angles):
   near, far = (
     point_sets.rescale(x, 'uniform', keep_angles=keep_angles)
-    for x in (TRIANGLE * 1.0, TRIANGLE + LARGE)
+    for x in (TRIANGLE, TRIANGLE + LARGE)
   )
   np.testing.assert_allclose(near, far, atol=1e-5)
 

@@ -54,7 +54,7 @@ def test_triangles_are_read_in_the_order_of_the_text():
   for text, why in [
     ([0, 1, 2, 0], '4 indices'),
     ([0, 1, 1], 'same corner twice'),
-    ([0, 1, 2, 2, 1, 0], 'same triangle twice'),
+    ([0, 1, 2, 2, 1, 0], 'same triangle occurs twice'),
   ]:
     with pytest.raises(UserError, match=why):
       data.read(np.array(text))

@@ -23,7 +23,7 @@ def test_trees_over_several_lines():
   [
     ('(S (A b))\n(S (A b)\n(S (A b))\n', "line 2: '\\(' is never closed"),
     ('(A b)\n)', "line 2: '\\)' without"),
-    ('word (A b)', "'word' outside"),
+    ('word (A b)', "'word' is outside"),
     ('(A b c)', 'either trees or one word'),
     ('(A (B c) d)', 'either trees or one word'),
     ('(A)', 'either trees or one word'),
