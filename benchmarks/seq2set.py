@@ -5,7 +5,7 @@
     python benchmarks/seq2set.py --output=out.json
 
 The Process block is measured forward and backward, from memories to q*; an
-update of sorting has the optimiser too. The contenders are ours
+update of sorting has the optimizer too. The contenders are ours
 (`seq2set/read_process_write.py`), its plain form, which attends step by step,
 the plain form in eager PyTorch, and for the block `Set2Set` of PyTorch
 Geometric. All have the same weights, work in float32, and take turns. First,
@@ -31,8 +31,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 from benchmarks import timing
 from configs.seq2set import sorting
 from core import runtime, sharding, step, storage
-from seq2set import attend
 from seq2set import read_process_write as rpw
+from seq2set.attention import attend
 from seq2set.sorting import task
 
 try:
@@ -71,7 +71,7 @@ class PlainNetwork(rpw.SetToSequence):
       hidden, cell = lstm_step(write.lstm, x, hidden, cell)
       state = hidden
       for glimpse in write.glimpses:
-        state += attend.read(point(glimpse, state), memories, None)[:, 0]
+        state += attend(point(glimpse, state), memories, None)[:, 0]
       x = memories[jnp.arange(len(memories)), target]
       return (x, hidden, cell), point(write.pointer, state)[:, 0]
 
@@ -81,14 +81,14 @@ class PlainNetwork(rpw.SetToSequence):
 
 
 def plain_process(process: rpw.Process, memories, num_steps: int):
-  """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7, for form A."""
+  """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7."""
 
   def turn(carry, _):
     summary, cell = carry
     gates = summary @ process.lstm.kernel[...] + process.lstm.bias[...]
     state, cell = process.lstm.update(gates, cell)
     scores = process.attention(process.attention.keys(memories), state[:, None])
-    reading = attend.read(scores, memories, None)[:, 0]
+    reading = attend(scores, memories, None)[:, 0]
     return (jnp.concatenate([state, reading], -1), cell), None
 
   cell = jnp.zeros_like(memories[:, 0])
@@ -113,7 +113,7 @@ class PlainTask(task.SortingTask):
 
 
 class TorchTwin:
-  """The plain form in eager PyTorch, with an optimiser of its own.
+  """The plain form in eager PyTorch, with an optimizer of its own.
 
   Args:
     params: of the network, as nested dicts of arrays.

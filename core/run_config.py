@@ -43,7 +43,8 @@ def read(folder: pathlib.Path) -> ConfigDict:
   """Reads the config of a run or of weights.
 
   Keys that are newer than the folder get the defaults of the bare config, which
-  do what was done before there was such a key.
+  do what was done before there was such a key. Keys that an experiment removed
+  are dropped if they have the value that its file lists as `RETIRED`.
 
   Raises:
     UserError: there is none, it is of no task, or a value has another type.
@@ -59,6 +60,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   _rename_settings(saved)
   config = _bare(saved['task'])
   config.report = ConfigDict()  # only what the folder says
+  saved = _without_retired(saved)
   if names := _unknown(saved, config):
     raise UserError(
       f'{path} has what this version does not know: {", ".join(names)}; use'
@@ -129,6 +131,20 @@ def _rename_settings(saved: dict[str, Any]):
 
 def _bare(task: str) -> ConfigDict:
   return runpy.run_path(tasks()[task])['get_config']()
+
+
+def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
+  """Drop the keys that the experiment removed, at the value it still has.
+
+  The file of the config may define RETIRED: dotted key -> value.
+  """
+  retired = runpy.run_path(tasks()[saved['task']]).get('RETIRED', {})
+  for name, value in retired.items():
+    section, _, leaf = name.rpartition('.')
+    group = saved.get(section)
+    if isinstance(group, Mapping) and group.get(leaf) == value:
+      saved = saved | {section: {k: v for k, v in group.items() if k != leaf}}
+  return saved
 
 
 def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:

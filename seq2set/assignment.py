@@ -1,8 +1,9 @@
-"""All outputs at once: one assignment of elements to ranks, in place of Write.
+"""Assignment of elements to ranks in parallel, in place of Write.
 
-Not the paper's: what set prediction does since. Each rank is a query of its
-own, so no output knows of the others, and the matrix of ranks and elements is
-read row by row, or as the likeliest permutation (Hungarian algorithm).
+The paper does not have this decoder; later work on set prediction does. Each
+rank is a query, so the outputs are independent. Decoding takes the best element
+of each rank, or the permutation with the highest probability (Hungarian
+algorithm).
 
 Axes: B batch, N elements, T ranks, D width.
 """
@@ -14,38 +15,39 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from seq2set import attend
+from seq2set.attention import Attention, Mask, mask_scores
 
-_UNLIKELIEST = 1e3  # nats of an element at a rank, of what may be assigned
+_MAX_NATS = 1e3  # upper bound of -log p of an allowed assignment
 
 
 class Assignment(nnx.Module):
-  """Points at an element for each rank, by all ranks at once.
+  """Points at an element for each rank, in parallel.
 
   Args:
     width: D.
-    attention: one of `attend.ATTENTIONS`.
+    attention: one of `attention.ATTENTIONS`.
+    rngs: random keys of the parameters.
   """
 
   def __init__(self, width: int, *, attention: str, rngs: nnx.Rngs):
     self.rank = layers.MLP([1, width, width], rngs=rngs)
-    self.pointer = attend.Attention(width, attention, rngs=rngs)
+    self.pointer = Attention(width, attention, rngs=rngs)
 
   def __call__(
     self,
     memories: Float[Array, 'B N D'],
     start: layers.State,
     targets: Int[Array, 'B T'],
-    mask: attend.Mask | None = None,
+    mask: Mask | None = None,
   ) -> Float[Array, 'B T N']:
-    """Returns the logits of each rank; `targets` only tell how many."""
+    """Compute the logits of each rank; only the shape of `targets` matters."""
     batch, count, _ = memories.shape
     counts = jnp.full(batch, count) if mask is None else mask.sum(1)
-    # The share of the set that comes first: the same for sets of all sizes.
+    # Relative ranks in [0, 1], which do not depend on the set size.
     ranks = jnp.arange(targets.shape[1]) / jnp.maximum(counts - 1, 1)[:, None]
     queries = self.rank(ranks[..., None]) + start[0][:, None]
     scores = self.pointer(self.pointer.keys(memories), queries)
-    return attend.masked(scores, mask)
+    return mask_scores(scores, mask)
 
   def decode(
     self,
@@ -53,31 +55,31 @@ class Assignment(nnx.Module):
     start: layers.State,
     *,
     length: int,
-    mask: attend.Mask | None = None,
+    mask: Mask | None = None,
     avoid_repeats: bool = False,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Returns the outputs and their log p.
+    """Decode the outputs and their log p.
 
     Args:
-      memories: of the elements.
-      start: the summary of the set, as the state in which Write would start.
-      length: T; with `avoid_repeats` N.
-      mask: False where there is no element; then the outputs of a set are its
-        first ones.
-      avoid_repeats: the likeliest permutation; else of each rank the likeliest.
+      memories: the memories of the elements.
+      start: the summary of the set, as the initial state of Write.
+      length: T; N if `avoid_repeats` is True.
+      mask: False for padding; outputs after the size of the set are undefined.
+      avoid_repeats: return the permutation with the highest probability; if
+        False, return the best element of each rank.
     """
     batch, count, _ = memories.shape
-    places = jnp.zeros((batch, length), int)
-    log_p = jax.nn.log_softmax(self(memories, start, places, mask))
+    targets = jnp.zeros((batch, length), int)
+    log_p = jax.nn.log_softmax(self(memories, start, targets, mask))
     outputs = log_p.argmax(-1)
     if avoid_repeats:
-      there = jnp.ones((batch, count), bool) if mask is None else mask
-      # What is no element goes to the ranks behind those of all elements.
-      is_rank = jnp.arange(length) < there.sum(1)[:, None]
-      fits = is_rank[:, :, None] == there[:, None]
+      is_element = jnp.ones((batch, count), bool) if mask is None else mask
+      # Padding is assigned to the ranks after those of the elements.
+      is_rank = jnp.arange(length) < is_element.sum(1)[:, None]
+      fits = is_rank[:, :, None] == is_element[:, None]
       likely = jnp.where(is_rank[:, :, None], log_p, 0)
-      costs = jnp.minimum(-likely, _UNLIKELIEST)
-      costs = jnp.where(fits, costs, count * _UNLIKELIEST)
+      costs = jnp.minimum(-likely, _MAX_NATS)
+      costs = jnp.where(fits, costs, count * _MAX_NATS)
       rows, columns = jax.vmap(optax.assignment.hungarian_algorithm)(costs)
       outputs = jnp.take_along_axis(columns, rows.argsort(1), 1)
     chosen = jax.nn.one_hot(outputs, count)

@@ -1,12 +1,11 @@
 """The loss that searches over orders (Vinyals et al. 2016, section 5.2).
 
-A set of tokens is modelled as a sequence, in whatever order the model finds
-best: the loss is -log p of one order of each set, and the modes differ in how
-that is chosen. A token says by itself which part of the whole it is: so any
-order can be undone.
+The model treats a set of tokens as a sequence in an order that it selects. The
+loss is -log p of one order of each set, and the modes differ in how they select
+it. Each token encodes its position, so any order can be undone.
 
 Axes: B batch, N tokens of a set, D width, V vocabulary, O = N! orders,
-P prefixes, K draws.
+P prefixes.
 """
 
 import functools
@@ -23,24 +22,17 @@ from jaxtyping import Array, Float, Int
 from core import layers
 from core.errors import check_choice
 
-MODES = (
-  'given',
-  'uniform',
-  'max',
-  'shared',
-  'sample',
-  'posterior',
-  'marginal',
-  'importance',
-)
-MOST_ENUMERATED = 6  # tokens whose orders can all be tried
+MODES = 'given', 'uniform', 'shared', 'sample', 'posterior', 'marginal'
+MOST_ENUMERATED = 6  # the largest set whose orders are enumerated
 
 
 class Known(NamedTuple):
-  """What a model needs of the tokens of a set: looked up once, not per prefix.
+  """Parameters of the tokens of a set, looked up once for all prefixes.
 
-  `output` [B, N, D] and `bias` [B, N] give their logits, `gates` [B, N, 4 D] is
-  their share of the LSTM's.
+  Attributes:
+    output: output embeddings [B, N, D].
+    bias: output biases [B, N].
+    gates: contributions to the gates of the LSTM [B, N, 4 D].
   """
 
   output: jax.Array
@@ -49,7 +41,7 @@ class Known(NamedTuple):
 
 
 class TokenModel(nnx.Module):
-  """An LSTM over tokens: p(token | tokens before)."""
+  """An LSTM over tokens: p(token | previous tokens)."""
 
   def __init__(self, num_tokens: int, width: int, *, rngs: nnx.Rngs):
     init = layers.symmetric_uniform(0.08)
@@ -60,7 +52,7 @@ class TokenModel(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(num_tokens))
 
   def log_p(self, tokens: Int[Array, 'B N']) -> Float[Array, 'B N']:
-    """log p of each token given those before it."""
+    """Compute log p of each token given the tokens before it."""
     shape = (len(tokens), 1, self.first.shape[1])
     inputs = jnp.concatenate(
       [
@@ -75,18 +67,18 @@ class TokenModel(nnx.Module):
   def _logits(self, states: Float[Array, '*B D']) -> Float[Array, '*B V']:
     return states @ self.output[...].T + self.bias[...]
 
-  def log_normaliser(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
-    """log of the sum of exp of the logits of all tokens."""
+  def log_normalizer(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
+    """Compute the log-sum-exp of the logits over the vocabulary."""
     return jax.nn.logsumexp(self._logits(states), -1)
 
   def start(self, batch: int) -> layers.State:
-    """The state before the first token, [B, P, D] with P = 1."""
+    """Return the state before the first token, [B, P, D] with P = 1."""
     first = jnp.broadcast_to(self.first[...], (batch, self.first.shape[1]))
     state = self.lstm.step(first, self.lstm.zeros(batch))
     return state[0][:, None], state[1][:, None]
 
   def look_up(self, tokens: Int[Array, 'B N']) -> Known:
-    """What the methods below need of tokens."""
+    """Look up the parameters of tokens."""
     return Known(
       self.output[...][tokens],
       self.bias[...][tokens],
@@ -96,7 +88,7 @@ class TokenModel(nnx.Module):
   def scores(
     self, states: Float[Array, 'B P D'], known: Known
   ) -> Float[Array, 'B P N']:
-    """Logits of the known tokens, without the work of a whole softmax."""
+    """Compute the logits of the known tokens only."""
     scores = jnp.einsum('bpd,bnd->bpn', states, known.output)
     return scores + known.bias[:, None]
 
@@ -112,54 +104,55 @@ def loss(
   sharpness: float = 1.0,
   is_uniform: jax.Array | None = None,
 ) -> tuple[Float[Array, ' B'], Int[Array, 'B N']]:
-  """-log p of each set by a mode, in nats, and an order that it chose.
+  """Compute -log p of each set in the order that a mode selects, in nats.
 
-  An order [N] lists positions in `tokens`. Its choice has no gradient. Modes:
+  An order [N] lists positions in `tokens`. No gradient flows through its
+  selection. The paper has 'uniform' and 'sample'; the last three are additions.
 
-    given       as the data has them
-    uniform     at random, each order as likely as any other
-    max         the likeliest (the paper's eq. 9), found by trying all of them
-    shared      one for all sets: the likeliest of a few together (ours)
-    sample      drawn token by token, each in proportion to its probability
-                among those that are left (the paper's)
-    posterior   drawn in proportion to its probability (ours)
-    marginal    all: -log of the sum of their probabilities (ours); the order
-                returned is the likeliest
-    importance  several draws as in 'sample', weighted towards 'posterior'
-                (ours); the order returned is the first draw
+    given      the order of the data
+    uniform    a uniformly random order
+    sample     sampled token by token, in proportion to the probabilities of
+               the remaining tokens
+    shared     the order with the highest probability over the first
+               `num_draws` sets together, used for all sets
+    posterior  sampled in proportion to its probability
+    marginal   all orders: -log of the sum of their probabilities; the returned
+               order has the highest probability
 
   Args:
-    model: of the tokens.
-    tokens: of each set, in the data's order.
-    key: to draw orders.
+    model: the token model.
+    tokens: tokens of each set, in the order of the data.
+    key: random key.
     mode: one of `MODES`.
-    orders: int [O, N], those that are searched; None: all, as 'given' and
-      'importance' always do. Of a few, 'sample' draws one in proportion to its
+    orders: int [O, N], the orders to search; None searches all orders. 'given'
+      ignores it. With a few orders, 'sample' samples one in proportion to its
       probability.
-    num_draws: K of 'importance'; of 'shared' the first so many sets choose.
-    sharpness: power of the probabilities that 'sample' and 'posterior' draw by
-      (ours); 1: the paper's. Above it likely orders are trained more often.
-    is_uniform: a scalar, True: 'uniform' in place of the mode. The paper trains
-      so for 1,000 updates before it searches, lest the first choices stay.
+    num_draws: number of sets that select the order of 'shared'.
+    sharpness: exponent of the probabilities in 'sample' and 'posterior'; 1 in
+      the paper. Larger values favor orders with a high probability.
+    is_uniform: scalar; if True, use 'uniform' in place of the mode. The paper
+      does so for the first 1,000 updates, so that the search does not keep its
+      first choices.
+
+  Returns:
+    The losses, and the selected orders.
   """
   check_choice('mode', mode, MODES)
   if orders is not None and len(orders) == 1:
     chosen = jnp.broadcast_to(jnp.asarray(orders[0]), tokens.shape)
     return _loss_of(model, tokens, chosen), chosen
-  uniform = functools.partial(uniform_orders, key, tokens.shape, orders)
-  if mode in ('marginal', 'importance'):
-    if mode == 'marginal':
-      weigh = functools.partial(_marginal, model, tokens, orders)
-    else:
-      weigh = functools.partial(_importance, model, tokens, key, num_draws)
-    if is_uniform is None:
-      return weigh()
 
-    def of_uniform():
+  uniform = functools.partial(uniform_orders, key, tokens.shape, orders)
+  if mode == 'marginal':
+
+    def loss_of_uniform():
       chosen = uniform()
       return _loss_of(model, tokens, chosen), chosen
 
-    return jax.lax.cond(is_uniform, of_uniform, weigh)
+    sum_orders = functools.partial(_marginal, model, tokens, orders)
+    if is_uniform is None:
+      return sum_orders()
+    return jax.lax.cond(is_uniform, loss_of_uniform, sum_orders)
   choose = functools.partial(
     _choose, model, tokens, key, mode, orders, num_draws, sharpness
   )
@@ -173,7 +166,7 @@ def loss(
 def _choose(
   model, tokens, key, mode, orders, num_draws, sharpness
 ) -> Int[Array, 'B N']:
-  """One order of each set, by a mode that weighs none."""
+  """Select one order of each set, by a mode other than 'marginal'."""
   count, model = tokens.shape[1], _frozen(model)
   if mode == 'given':
     return jnp.broadcast_to(jnp.arange(count), tokens.shape)
@@ -184,8 +177,6 @@ def _choose(
   if mode == 'shared':
     log_p = try_orders(model, tokens[:num_draws], orders).sum(0)
     index = jnp.broadcast_to(log_p.argmax(), len(tokens))
-  elif mode == 'max':
-    index = try_orders(model, tokens, orders).argmax(1)
   else:
     log_p = try_orders(model, tokens, orders)
     index = jax.random.categorical(key, sharpness * log_p)
@@ -194,22 +185,12 @@ def _choose(
 
 def _marginal(model, tokens, orders):
   log_p = try_orders(model, tokens, orders)
-  likeliest = _all_or(orders, tokens.shape[1])[log_p.argmax(1)]
-  return -jax.nn.logsumexp(log_p, 1), likeliest
-
-
-def _importance(model, tokens, key, num_draws):
-  repeated = jnp.repeat(tokens, num_draws, 0)
-  chosen, log_weight = sample_orders(
-    _frozen(model), repeated, key, has_weight=True
-  )
-  weight = jax.nn.softmax(log_weight.reshape(-1, num_draws))
-  losses = _loss_of(model, repeated, chosen).reshape(-1, num_draws)
-  return (weight * losses).sum(1), chosen[::num_draws]
+  best = _all_or(orders, tokens.shape[1])[log_p.argmax(1)]
+  return -jax.nn.logsumexp(log_p, 1), best
 
 
 def _frozen(model):
-  """The model, with parameters to which no gradient flows."""
+  """Copy the model with parameters that receive no gradient."""
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.lax.stop_gradient(params))
 
@@ -227,30 +208,33 @@ def log_p_of_sets(
   orders: np.ndarray | None = None,
   num_draws: int,
 ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Int[Array, 'B N']]:
-  """log p of each set in any order, in its likeliest one, and that order.
+  """Compute log p of each set over all orders and in its best order.
 
-  All orders, or all of `orders`, are tried where there are few tokens. Of more
-  the likeliest of `num_draws` is taken, and the sum over orders is estimated
-  from them: without bias before the logarithm, so a little low after it.
+  Small sets, or a few `orders`, are enumerated. For other sets, `num_draws`
+  samples give the best order and an estimate of the sum over orders. The
+  estimate is unbiased before the logarithm, so its logarithm is a little low.
+
+  Returns:
+    log p summed over all orders, log p of the best order, and this order.
   """
   batch, count = tokens.shape
   if orders is not None or count <= MOST_ENUMERATED:
     log_p = try_orders(model, tokens, orders)
-    likeliest = _all_or(orders, count)[log_p.argmax(1)]
-    return jax.nn.logsumexp(log_p, 1), log_p.max(1), likeliest
+    best = _all_or(orders, count)[log_p.argmax(1)]
+    return jax.nn.logsumexp(log_p, 1), log_p.max(1), best
   repeated = jnp.repeat(tokens, num_draws, 0)
   drawn, log_weight = sample_orders(model, repeated, key, has_weight=True)
   log_p = -_loss_of(model, repeated, drawn).reshape(batch, num_draws)
   total = jax.nn.logsumexp(log_weight.reshape(batch, num_draws), 1)
   drawn = drawn.reshape(batch, num_draws, count)
-  likeliest = jnp.take_along_axis(drawn, log_p.argmax(1)[:, None, None], 1)
-  return total - jnp.log(num_draws), log_p.max(1), likeliest[:, 0]
+  best = jnp.take_along_axis(drawn, log_p.argmax(1)[:, None, None], 1)
+  return total - jnp.log(num_draws), log_p.max(1), best[:, 0]
 
 
 def uniform_orders(
   key: jax.Array, shape: tuple[int, ...], orders: np.ndarray | None = None
 ) -> Int[Array, 'B N']:
-  """An order for each set of `shape` (B, N), each as likely as any other."""
+  """Sample a uniformly random order for each set of `shape` (B, N)."""
   if orders is None:
     return jnp.argsort(jax.random.uniform(key, shape), 1)
   return jnp.asarray(orders)[jax.random.randint(key, shape[:1], 0, len(orders))]
@@ -264,13 +248,15 @@ def sample_orders(
   sharpness: float = 1.0,
   has_weight: bool = False,
 ) -> tuple[Int[Array, 'B N'], Float[Array, ' B']]:
-  """Draws an order token by token, among those that are left.
+  """Sample an order token by token, without replacement.
 
-  In proportion to their probabilities, to the power of `sharpness`.
-  Only the logits of the set's own tokens are needed to draw. The log weight is
-  that of p(order) over the draw's own probability: the sum of the log of the
-  probability of all that was left, at each step, for a sharpness of 1. It needs
-  whole softmaxes, and is 0 unless `has_weight`.
+  Each token is sampled in proportion to its probability to the power of
+  `sharpness`, which needs only the logits of the remaining tokens.
+
+  Returns:
+    The orders, and the log importance weights: log p(order) minus the log
+    probability of the sample, for a sharpness of 1. The weights need a softmax
+    over the vocabulary and are 0 unless `has_weight` is True.
   """
   batch, count = tokens.shape
   known = model.look_up(tokens)
@@ -282,7 +268,7 @@ def sample_orders(
     choice = jax.random.categorical(key, sharpness * scores)
     left = jnp.zeros(batch)
     if has_weight:
-      left = jax.nn.logsumexp(scores, 1) - model.log_normaliser(state[0][:, 0])
+      left = jax.nn.logsumexp(scores, 1) - model.log_normalizer(state[0][:, 0])
     gates = jnp.take_along_axis(known.gates, choice[:, None, None], 1)
     is_left &= jnp.arange(count) != choice[:, None]
     return (model.lstm.step_gates(gates, state), is_left), (choice, left)
@@ -294,7 +280,7 @@ def sample_orders(
 
 @functools.cache
 def all_orders(count: int) -> np.ndarray:
-  """All orders of `count` tokens, int [O, N], sorted."""
+  """Return all orders of `count` tokens, int [O, N], sorted."""
   assert count <= MOST_ENUMERATED
   return np.array(list(itertools.permutations(range(count))))
 
@@ -308,7 +294,7 @@ def try_orders(
   tokens: Int[Array, 'B N'],
   orders: np.ndarray | None = None,
 ) -> Float[Array, 'B O']:
-  """log p of each of `orders`, or of all of them as `all_orders` has them."""
+  """Compute log p of each of `orders`; None means `all_orders`."""
   if orders is None:
     return enumerate_orders(model, tokens)
   each = [model.log_p(tokens[:, order]).sum(1) for order in np.asarray(orders)]
@@ -318,20 +304,20 @@ def try_orders(
 def enumerate_orders(
   model: TokenModel, tokens: Int[Array, 'B N']
 ) -> Float[Array, 'B O']:
-  """log p of every order, as `all_orders` has them.
+  """Compute log p of each order in `all_orders`.
 
-  Orders share their prefixes: of five tokens 206 states in place of 600. The
-  softmax over all tokens is taken one prefix after the other, and again in the
-  backward pass: of all at once it takes gigabytes.
+  Orders share prefixes: five tokens need 206 states in place of 600. To save
+  memory, the softmax over the vocabulary runs for one prefix at a time and is
+  recomputed in the backward pass.
   """
   batch, count = tokens.shape
   orders, known = all_orders(count), model.look_up(tokens)
-  normalise = jax.checkpoint(model.log_normaliser)
+  normalize = jax.checkpoint(model.log_normalizer)
   state, log_p = model.start(batch), jnp.zeros((batch, 1))
   for depth in range(count):
     prefixes = orders[:: math.factorial(count - depth), :depth]  # [P, depth]
-    normaliser = jax.lax.map(normalise, state[0].swapaxes(0, 1))  # [P, B]
-    scores = model.scores(state[0], known) - normaliser.T[..., None]
+    normalizer = jax.lax.map(normalize, state[0].swapaxes(0, 1))  # [P, B]
+    scores = model.scores(state[0], known) - normalizer.T[..., None]
     longer = orders[:: math.factorial(count - depth - 1), : depth + 1]
     parent = np.repeat(np.arange(len(prefixes)), count - depth)
     log_p = log_p[:, parent] + scores[:, parent, longer[:, -1]]

@@ -1,29 +1,35 @@
-"""Sets of points in the plane, in NumPy: drawn, or read from text.
+"""Sets of points in the plane, in NumPy: sampled, or parsed from text.
 
-A line of text is a set: coordinates, and where it is known `output` and the
-answer, indices of points from 1. It is the format of the Pointer Networks'
-authors (Vinyals, Fortunato, Jaitly 2015); an experiment says what the indices
-mean, here the corners of the convex hull:
+One line of text is one set: its coordinates and, if the answer is known, the
+word `output` and point indices that start at 1. The authors of Pointer Networks
+use this format (Vinyals, Fortunato, Jaitly 2015). The experiment defines what
+the indices mean. In this example they are the corners of the convex hull:
 
   0.1 0.2 0.9 0.1 0.5 0.8 0.5 0.3 output 1 2 3 1
 """
 
-import pathlib
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from core import files
 from core.errors import UserError
+from seq2set.line_answers import has_content
 
 MAX_POINTS = 500
-DISTRIBUTIONS = 'uniform', 'normal'  # in the unit square; around 0
-INPUTS = 'random', 'angle'  # order of the points: none; around their mean
+DISTRIBUTIONS = 'uniform', 'normal'  # in the unit square; standard normal
+INPUTS = 'random', 'angle'  # order of the points; 'angle': around their mean
+
+_MAX_COORDINATE = 1e100  # larger values overflow when they are squared
+_MIN_DEVIATION = 1e-12  # from a line, relative to the extent of the set
+_MAX_NORMAL = 6  # the largest coordinate that a normal sample is likely to have
+_MIN_EXTENT = 0.1  # of the widest set in a file that needs no rescaling
 
 
 def draw(
   rng: np.random.Generator, count: int, num_points: int, distribution: str
 ) -> np.ndarray:
-  """Draws sets of points, float32 [count, N, 2]."""
+  """Sample sets of points, float32 [count, N, 2]."""
   shape = count, num_points, 2
   if distribution == 'uniform':
     return rng.random(shape, np.float32)
@@ -31,32 +37,46 @@ def draw(
 
 
 def input_order(points: np.ndarray, inputs: str) -> np.ndarray:
-  """The indices of points [..., N, 2] in the order of `INPUTS` to read them."""
+  """Return the order in which the network reads points.
+
+  Args:
+    points: [..., N, 2].
+    inputs: one of `INPUTS`.
+
+  Returns:
+    Point indices [..., N].
+  """
   if inputs == 'random':
     return np.broadcast_to(np.arange(points.shape[-2]), points.shape[:-1])
   x, y = np.moveaxis(points - points.mean(-2, keepdims=True), -1, 0)
   return np.argsort(np.arctan2(y, x))
 
 
-def spread(
+def rescale(
   points: np.ndarray, distribution: str, *, keep_angles: bool
 ) -> np.ndarray:
-  """Maps points [N, 2] to where networks are trained, in float32.
+  """Map a set to the range of the training sets.
 
-  Unless angles are kept, each axis is scaled by itself.
+  Args:
+    points: float64 [N, 2], in any unit and at any position.
+    distribution: one of `DISTRIBUTIONS`.
+    keep_angles: scale both axes by the same factor.
+
+  Returns:
+    float32 [N, 2].
   """
   if distribution == 'uniform':
     middle, scale = (points.min(0) + points.max(0)) / 2, np.ptp(points, 0)
-    centre = 0.5
+    center = 0.5
   else:
-    middle, scale, centre = points.mean(0), points.std(0), 0.0
+    middle, scale, center = points.mean(0), points.std(0), 0.0
   if keep_angles:
     scale = scale.max()
-  return ((points - middle) / scale + centre).astype(np.float32)
+  return ((points - middle) / scale + center).astype(np.float32)
 
 
 def pad(rows: Sequence[np.ndarray], value: int | float, dtype) -> np.ndarray:
-  """Stacks rows [k, ...] of several lengths, filled up with `value`."""
+  """Stack rows [k, ...] of different lengths, padded with `value`."""
   shape = len(rows), max(map(len, rows)), *rows[0].shape[1:]
   padded = np.full(shape, value, dtype)
   for row, values in zip(padded, rows, strict=True):
@@ -65,25 +85,31 @@ def pad(rows: Sequence[np.ndarray], value: int | float, dtype) -> np.ndarray:
 
 
 def pad_answers(answers: Sequence[np.ndarray], num_points: int) -> np.ndarray:
-  """Stacks answers, filled up with N; of the smallest unsigned type."""
+  """Stack answers, padded with N, in the smallest unsigned type."""
   return pad(answers, num_points, np.min_scalar_type(num_points))
 
 
 def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
-  """Reads a line: points, float32 [N, 2], and indices from 0 if it has any.
+  """Parse one line.
+
+  Returns:
+    The points, float64 [N, 2], and the indices of the answer, which start at 0;
+    None if the line carries no answer.
 
   Raises:
-    UserError: it is no such line; the text says what is wrong.
+    UserError: the line is malformed, or all points lie on one line.
   """
   before, has_output, after = line.partition('output')
-  numbers = [_number(word) for word in before.split()]
+  numbers = [_parse_number(word) for word in before.split()]
   if len(numbers) % 2 or not 6 <= len(numbers) <= 2 * MAX_POINTS:
     raise UserError(
       f'{len(numbers)} numbers; x and y of 3 to {MAX_POINTS} points expected'
     )
-  points = np.array(numbers, np.float32).reshape(-1, 2)
-  if np.linalg.matrix_rank(points - points[0], tol=1e-6) < 2:
-    raise UserError('the points are all on one line')
+  points = np.array(numbers).reshape(-1, 2)
+  if is_collinear(points):
+    raise UserError(
+      f'all {len(points)} points lie on one line; at least 3 corners expected'
+    )
   if not has_output:
     return points, None
   known = {str(1 + index): index for index in range(len(points))}
@@ -95,47 +121,63 @@ def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
   return points, np.array([known[word] for word in words])
 
 
+def is_collinear(points: np.ndarray) -> bool:
+  """Return whether points [N, 2] lie on one line.
+
+  The decision is relative to the extent of the set, so it depends neither on
+  the unit nor on the position. A deviation from the line counts if it is larger
+  than the rounding error of the coordinates.
+  """
+  offsets = points - points[0]
+  extent = np.abs(offsets).max()
+  if extent == 0:
+    return True
+  rounding = 8 * np.finfo(float).eps * np.abs(points).max() / extent
+  deviation = np.linalg.svd(offsets / extent, compute_uv=False)[1]
+  return bool(deviation <= max(_MIN_DEVIATION, rounding))
+
+
 def format_answer(indices: Iterable[int]) -> str:
-  """Indices of points as in the text format: from 1."""
+  """Format point indices as in the text format, where they start at 1."""
   return ' '.join(str(1 + index) for index in indices)
 
 
 def load(
-  path: str, read_answer: Callable[[np.ndarray], np.ndarray], inputs: str
+  path: str,
+  read_answer: Callable[[np.ndarray], np.ndarray],
+  inputs: str,
+  *,
+  distribution: str,
+  keep_angles: bool,
 ) -> dict[str, np.ndarray]:
-  """Reads a file of sets of any sizes, all with answers, points as they stand.
+  """Load a file of sets with answers.
+
+  Points that lie in the range of the training sets stay as they are. If any set
+  of the file lies outside of it, all sets are rescaled.
 
   Args:
-    path: of the file.
-    read_answer: an answer, indices of points in any shape, from those of a
-      line; raises UserError.
+    path: the file; blank lines and comments are skipped.
+    read_answer: converts the indices of a line to an answer: point indices of
+      any shape; raises UserError.
     inputs: one of `INPUTS`.
+    distribution: one of `DISTRIBUTIONS`.
+    keep_angles: see `rescale`.
 
   Returns:
-    'points' [n, N, 2], N the most of a set; 'mask' [n, N], False where there is
-    no point; 'answer' [n, ...], filled up with N.
+    'points' float32 [n, N, 2], where N is the size of the largest set; 'mask'
+    [n, N], False for padding; 'answer' [n, ...], padded with N.
 
   Raises:
-    UserError: no such file, no line in it, or a bad one, which is named.
+    UserError: the file cannot be read, has no set, or has a bad line, whose
+      number the message gives.
   """
-  sets, answers = [], []
-  try:
-    lines = pathlib.Path(path).expanduser().read_text().splitlines()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'config.evals.source={path!r}: {error}') from error
-  for number, line in enumerate(lines, start=1):
-    try:
-      points, indices = parse(line)
-      if indices is None:
-        raise UserError("no 'output' and answer behind the points")
-      answer = read_answer(indices)
-    except UserError as error:
-      raise UserError(f'{path}, line {number}: {error}') from error
+  sets, answers = _read_sets(path, read_answer)
+  if not _fit(sets, distribution):
+    sets = [rescale(x, distribution, keep_angles=keep_angles) for x in sets]
+  for row, points in enumerate(sets):
     order = input_order(points, inputs)
-    sets.append(points[order])
-    answers.append(np.argsort(order)[answer])
-  if not sets:
-    raise UserError(f'{path} has no lines')
+    sets[row] = points[order]
+    answers[row] = np.argsort(order)[answers[row]]
   sizes = np.array([len(points) for points in sets])
   return {
     'points': pad(sets, 0, np.float32),
@@ -144,11 +186,44 @@ def load(
   }
 
 
-def _number(word: str) -> float:
+def _read_sets(path, read_answer) -> tuple[list[np.ndarray], list[np.ndarray]]:
+  """Read the points and the answer of each line."""
+  try:
+    lines = files.read_lines(path)
+  except UserError as error:
+    raise UserError(f'config.evals.source={path!r}: {error}') from error
+  sets, answers = [], []
+  for number, line in enumerate(lines, start=1):
+    if not has_content(line):
+      continue
+    try:
+      points, indices = parse(line)
+      if indices is None:
+        raise UserError("the points are not followed by 'output' and an answer")
+      answers.append(read_answer(indices))
+    except UserError as error:
+      raise UserError(f'{path}, line {number}: {error}') from error
+    sets.append(points)
+  if not sets:
+    raise UserError(f'{path} has no sets; one set per line expected')
+  return sets, answers
+
+
+def _fit(sets: Sequence[np.ndarray], distribution: str) -> bool:
+  """Return whether all sets lie in the range of the training sets."""
+  low, high = -_MAX_NORMAL, _MAX_NORMAL
+  if distribution == 'uniform':
+    low, high = 0, 1
+  points = np.concatenate(sets)
+  is_inside = points.min() >= low and points.max() <= high
+  return bool(is_inside and max(map(np.ptp, sets)) >= _MIN_EXTENT)
+
+
+def _parse_number(word: str) -> float:
   try:
     number = float(word)
   except ValueError:
-    raise UserError(f'{word[:40]!r} is no number') from None
-  if not abs(number) < 1e6:
+    raise UserError(f'{word[:40]!r} is not a number') from None
+  if not abs(number) < _MAX_COORDINATE:
     raise UserError(f'{word[:40]!r} is too large, or not finite')
   return number

@@ -1,15 +1,17 @@
 """Read, Process and Write (Vinyals, Bengio, Kudlur 2016, section 4).
 
-Read embeds each element of a set by itself. Process, an LSTM without inputs,
-attends to these memories again and again: what it ends with does not depend on
-their order. Write, an LSTM pointer network, starts there and points at one
-memory after the other. The Pointer Network, the paper's baseline, has an LSTM
-over the elements in place of Process.
+Read embeds each element of a set alone. Process, an LSTM without inputs,
+attends to these memories repeatedly, so its final state does not depend on
+their order. Write, an LSTM pointer network, starts from this state and points
+at one memory after the other. The baseline of the paper is the Pointer Network,
+which replaces Process with an LSTM over the elements.
 
-The paper names few sizes and no details. Ours are: that Read is an MLP of two
-layers; that Write starts in tanh of a linear layer of q*; additive attention in
-the pointer; the glimpse's way into it; the learned memory that stops; and that
-the Pointer Network's LSTM sees what Read made of the elements.
+The paper leaves several details open. This module chooses:
+- Read is an MLP with two layers, also in the Pointer Network.
+- Write starts in the tanh of a linear layer of q*.
+- The pointer uses additive attention.
+- The result of a glimpse is added to the state before the pointer.
+- The stop is a learned memory.
 
 Axes: B batch, N elements, P process steps, T outputs, D width, F features,
 Q queries.
@@ -24,25 +26,28 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import check_choice
-from seq2set import attend, set_encoders
-
-Mask = attend.Mask
-ENCODERS = (
-  *('read_process_write', 'pointer_network'),  # the paper's
-  *('deep_sets', 'set_transformer'),  # of later work, see set_encoders.py
+from seq2set import set_encoders
+from seq2set.attention import (
+  Attention,
+  Mask,
+  attend,
+  mask_scores,
+  zero_masked,
 )
-# What the gates of Process see: q, the state, and r, what was read. A and C are
-# the same function, its kernel's rows in another order; B repeats q.
-PROCESS_FORMS = {'A': 'qr', 'B': 'qrq', 'C': 'rq'}
+
+ENCODERS = (
+  *('read_process_write', 'pointer_network'),  # as in the paper
+  *('deep_sets', 'set_transformer'),  # later work, see set_encoders.py
+)
 
 
 class Process(nnx.Module):
-  """A permutation invariant summary of a set (eqs. 3-7); known as Set2Set.
+  """A permutation-invariant summary of a set (eqs. 3-7), known as Set2Set.
 
   Args:
-    width: D of the memories.
-    attention: one of `attend.ATTENTIONS`.
-    form: what the gates see, one of `PROCESS_FORMS`; 'A' is the paper's.
+    width: D.
+    attention: one of `attention.ATTENTIONS`.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -50,15 +55,11 @@ class Process(nnx.Module):
     width: int,
     *,
     attention: str = 'dot',
-    form: str = 'A',
     rngs: nnx.Rngs,
   ):
-    check_choice('form', form, PROCESS_FORMS)
-    self.sees = PROCESS_FORMS[form]
-    # An LSTM whose input is all that the gates see beside its own state.
-    rows = (len(self.sees) - 1) * width
-    self.lstm = layers.LSTM(width, rows, rngs=rngs)
-    self.attention = attend.Attention(width, attention, rngs=rngs)
+    # The kernel multiplies q*: the hidden state q and the attention result r.
+    self.lstm = layers.LSTM(width, width, rngs=rngs)
+    self.attention = Attention(width, attention, rngs=rngs)
 
   def __call__(
     self,
@@ -67,11 +68,11 @@ class Process(nnx.Module):
     num_steps: int,
     mask: Mask | None = None,
   ) -> Float[Array, 'B D2']:
-    """Returns q* after `num_steps`: the state and what it read, D2 = 2 D.
+    """Compute q* after `num_steps`, with D2 = 2 D; 0 after no steps.
 
-    After 0 steps it is 0, whatever the set.
+    q* is the hidden state and the attention result of the last step.
     """
-    memories = attend.present(memories, mask)
+    memories = zero_masked(memories, mask)
     graphdef, params = nnx.split(self.attention)
 
     def step(state, gates, inputs, given):
@@ -79,7 +80,7 @@ class Process(nnx.Module):
       params, keys, memories, mask = given
       state, cell = layers.LSTM.update(gates, state[1])
       scores = nnx.merge(graphdef, params)(keys, state[:, None])
-      reading = attend.read(scores, memories, mask)[:, 0]
+      reading = attend(scores, memories, mask)[:, 0]
       return jnp.concatenate([state, reading], -1), cell
 
     batch, _, width = memories.shape
@@ -88,32 +89,24 @@ class Process(nnx.Module):
     start = jnp.zeros((batch, 2 * width)), jnp.zeros((batch, width))
     given = params, self.attention.keys(memories), memories, mask
     _, (summary, _) = layers.recur(
-      step, self._kernel(), gates, start, None, given
+      step, self.lstm.kernel[...], gates, start, None, given
     )
     return summary
-
-  def _kernel(self) -> Float[Array, 'D2 D4']:
-    """The rows of the LSTM's kernel by what they see, q and then r."""
-    rows = jnp.split(self.lstm.kernel[...], len(self.sees))
-    named = list(zip(self.sees, rows, strict=True))
-    return jnp.concatenate(
-      [sum(rows for name, rows in named if name == seen) for seen in 'qr']
-    )
 
 
 class Write(nnx.Module):
   """An LSTM that points at one memory after the other (section 4.3).
 
-  Before it points it may glimpse: it reads the memories, and adds what it read
-  to its state (ours). A glimpse does not enter the recurrence: so with the true
-  outputs given, all attention is one batched product after one scan.
+  A glimpse attends to the memories and adds the result to the state before the
+  pointer. It does not enter the recurrence, which the paper leaves open. In
+  training, all attention is therefore one batched product after one scan.
 
   Args:
     width: D.
-    num_glimpses: reads before each output.
-    attention: one of `attend.ATTENTIONS`, for glimpses and pointer.
-    has_stop: one more memory, learned and behind all others, that ends the
-      output.
+    num_glimpses: number of glimpses before each output.
+    attention: one of `attention.ATTENTIONS`, for glimpses and pointer.
+    has_stop: append a learned memory that ends the output.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -126,7 +119,7 @@ class Write(nnx.Module):
     rngs: nnx.Rngs,
   ):
     self.lstm = layers.LSTM(width, rngs=rngs)
-    make = functools.partial(attend.Attention, width, attention, rngs=rngs)
+    make = functools.partial(Attention, width, attention, rngs=rngs)
     self.glimpses = nnx.List(make() for _ in range(num_glimpses))
     self.pointer = make()
     self.first = nnx.Param(layers.glorot(rngs.params(), (1, width)))
@@ -141,13 +134,13 @@ class Write(nnx.Module):
     targets: Int[Array, 'B T'],
     mask: Mask | None = None,
   ) -> Float[Array, 'B T M']:
-    """Returns the logits of each output, given the true ones before it.
+    """Compute the logits of each output, given the true outputs before it.
 
-    The memories they are of are M = N, or N + 1 with a stop, which is N.
+    M is N, or N + 1 with a stop, whose index is N.
     """
     memories, mask = self._prepare(memories, mask)
     batch, count, width = memories.shape
-    # A product, not a look-up: its transpose is no scatter.
+    # A product instead of an index: its gradient needs no scatter.
     chosen = jax.nn.one_hot(targets[:, :-1], count) @ memories
     first = jnp.broadcast_to(self.first[...], (batch, 1, width))
     inputs = jnp.concatenate([first, chosen], 1)
@@ -165,39 +158,39 @@ class Write(nnx.Module):
     key: jax.Array | None = None,
     beam: int = 1,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Returns outputs, each fed into the next step, and their log p.
+    """Decode outputs, each of which is the next input, and their log p.
 
     Args:
-      memories: of the elements.
+      memories: the memories of the elements.
       start: the state before the first output.
       length: T.
-      mask: False where there is no element.
+      mask: False for padding.
       avoid_repeats: never point at an element twice; not in the paper.
-      key: to draw the outputs; None: the likeliest at each step.
-      beam: K, prefixes that are kept at each step; the likeliest of the last
-        step is returned. 1, the only one for draws: greedy.
+      key: random key to sample the outputs; None decodes by beam search.
+      beam: K, the number of prefixes kept at each step; 1 is greedy. Sampling
+        requires 1.
     """
     if key is not None and beam > 1:
-      raise ValueError(f'beam={beam}: draws keep one prefix')
+      raise ValueError(f'beam={beam}; sampling requires beam=1')
     memories, mask = self._prepare(memories, mask)
     batch, count, width = memories.shape
     keys = self._keys(memories)
     is_stop = jnp.arange(count) >= count - (self.stop is not None)
-    pick = jax.vmap(lambda row, place: row[place])
+    pick = jax.vmap(lambda row, index: row[index])
 
     def step(carry, step_key):
       x, state, is_free, is_done, total = carry  # [B, K, ...]
       state = self.lstm.step_gates(self.lstm.gates(x), state)
       logits = self._point(keys, memories, state[0], mask)
       logits = jnp.where(is_free, logits, jnp.finfo(logits.dtype).min)
-      # After a stop only stops follow, for sure.
+      # Only stops follow a stop, with probability 1.
       stops = jnp.where(is_stop, 0, -jnp.inf)
       log_p = jnp.where(is_done[..., None], stops, jax.nn.log_softmax(logits))
       output = log_p.argmax(-1)
       if key is not None:
         output = jax.random.categorical(step_key, log_p)
       parent = jnp.zeros_like(output)
-      if beam > 1:  # the best of all prefixes, each with each output
+      if beam > 1:  # keep the best extensions of all prefixes
         longer = (total[..., None] + log_p).reshape(batch, beam * count)
         total, index = jax.lax.top_k(longer, beam)
         parent, output = jnp.divmod(index, count)
@@ -207,13 +200,13 @@ class Write(nnx.Module):
         total += jax.vmap(pick)(log_p, output)
       chosen = jax.nn.one_hot(output, count)
       if avoid_repeats:
-        is_free &= (chosen == 0) | is_stop  # glimpses still see it
+        is_free &= (chosen == 0) | is_stop  # glimpses still attend to it
       is_done |= (chosen * is_stop).any(-1)
       x = jnp.einsum('bkn,bnd->bkd', chosen, memories)
       return (x, state, is_free, is_done, total), (output, parent)
 
-    def trace(place, step):
-      output, parent = (pick(x, place) for x in step)
+    def trace(prefix, step):
+      output, parent = (pick(x, prefix) for x in step)
       return parent, output
 
     carry = (
@@ -221,17 +214,17 @@ class Write(nnx.Module):
       jax.tree.map(lambda x: jnp.repeat(x[:, None], beam, 1), start),
       jnp.ones((batch, beam, count), bool),
       jnp.zeros((batch, beam), bool),
-      # All prefixes are the same, empty one: it counts once.
+      # All prefixes are empty at the start; only the first one counts.
       jnp.zeros((batch, beam)).at[:, 1:].set(-jnp.inf),
     )
-    keys_of_steps = None if key is None else jax.random.split(key, length)
-    (*_, total), steps = jax.lax.scan(step, carry, keys_of_steps, length=length)
+    step_keys = None if key is None else jax.random.split(key, length)
+    (*_, total), steps = jax.lax.scan(step, carry, step_keys, length=length)
     _, outputs = jax.lax.scan(trace, total.argmax(1), steps, reverse=True)
     return outputs.T, total.max(1)
 
   def _prepare(self, memories, mask):
-    """Zeros for what is not there, and the stop behind the rest."""
-    memories = attend.present(memories, mask)
+    """Zero the padding, and append the stop."""
+    memories = zero_masked(memories, mask)
     if self.stop is None:
       return memories, mask
     batch, _, width = memories.shape
@@ -244,25 +237,28 @@ class Write(nnx.Module):
     return [a.keys(memories) for a in (*self.glimpses, self.pointer)]
 
   def _point(self, keys, memories, states, mask) -> Float[Array, 'B T M']:
-    *of_glimpses, of_pointer = keys
-    for glimpse, of_glimpse in zip(self.glimpses, of_glimpses, strict=True):
-      states += attend.read(glimpse(of_glimpse, states), memories, mask)
-    return attend.masked(self.pointer(of_pointer, states), mask)
+    *glimpse_keys, pointer_keys = keys
+    for glimpse, its_keys in zip(self.glimpses, glimpse_keys, strict=True):
+      states += attend(glimpse(its_keys, states), memories, mask)
+    return mask_scores(self.pointer(pointer_keys, states), mask)
 
 
 class SetToSequence(nnx.Module):
-  """Read, Process and Write; or the Pointer Network, or a later encoder.
+  """Read, Process and Write, or Write after another encoder.
 
   Args:
-    num_features: F of an element.
-    width: D of everything.
-    encoder: 'read_process_write'; 'pointer_network': an LSTM over the
-      elements in the order given, whose states are the memories and whose last
-      one starts Write (section 4.2); 'deep_sets' or 'set_transformer': that in
-      place of Process.
+    num_features: F.
+    width: D.
+    encoder: one of `ENCODERS`. 'pointer_network' is an LSTM over the elements
+      in the given order (section 4.2): its states are the memories, and its
+      last state is the initial state of Write. 'deep_sets' and
+      'set_transformer' replace Process.
     num_process_steps: P.
-    num_glimpses, pointer_attention, has_stop: of Write.
-    process_attention, process_form: of Process.
+    num_glimpses: see `Write`.
+    process_attention: attention of Process.
+    pointer_attention: attention of Write.
+    has_stop: see `Write`.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -274,7 +270,6 @@ class SetToSequence(nnx.Module):
     num_process_steps: int,
     num_glimpses: int,
     process_attention: str = 'dot',
-    process_form: str = 'A',
     pointer_attention: str = 'additive',
     has_stop: bool = False,
     rngs: nnx.Rngs,
@@ -284,9 +279,7 @@ class SetToSequence(nnx.Module):
     summary_width = width
     match encoder:
       case 'read_process_write':
-        self.process = Process(
-          width, attention=process_attention, form=process_form, rngs=rngs
-        )
+        self.process = Process(width, attention=process_attention, rngs=rngs)
         summary_width = 2 * width
       case 'pointer_network':
         self.encoder = layers.LSTM(width, rngs=rngs)
@@ -311,8 +304,8 @@ class SetToSequence(nnx.Module):
   def encode(
     self, elements: Float[Array, 'B N F'], mask: Mask | None = None
   ) -> tuple[Float[Array, 'B N D'], layers.State]:
-    """Returns the memories and the state in which Write starts."""
-    memories = self.read(attend.present(elements, mask))
+    """Compute the memories and the initial state of Write."""
+    memories = self.read(zero_masked(elements, mask))
     if self.kind == 'pointer_network':
       zeros = self.encoder.zeros(len(memories))
       return self.encoder.scan(memories, zeros, mask)
@@ -331,7 +324,7 @@ class SetToSequence(nnx.Module):
     targets: Int[Array, 'B T'],
     mask: Mask | None = None,
   ) -> Float[Array, 'B T M']:
-    """Returns the logits of each output, given the true ones before it."""
+    """Compute the logits of each output, given the true outputs before it."""
     memories, start = self.encode(elements, mask)
     return self.write(memories, start, targets, mask)
 
@@ -342,7 +335,7 @@ class SetToSequence(nnx.Module):
     mask: Mask | None = None,
     **options,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Returns outputs and their log p; for the options see `Write.decode`."""
+    """Decode outputs and their log p; `Write.decode` lists the options."""
     memories, start = self.encode(elements, mask)
     return self.write.decode(memories, start, mask=mask, **options)
 
@@ -350,22 +343,26 @@ class SetToSequence(nnx.Module):
 def load_set2set(
   process: Process, weight_ih, weight_hh, bias_ih, bias_hh
 ) -> None:
-  """Fills a Process of form A with the LSTM of a Set2Set layer of PyTorch.
+  """Copy the LSTM of a PyTorch `Set2Set` layer into a Process.
 
-  Its cell sees q* as input and q as state: W = W_ih + [W_hh | 0]. Its gates are
-  in the order input, forget, candidate, output, and none has a bias of its own.
+  The input of the PyTorch cell is q* and its state is q, so its kernels add up:
+  W = W_ih + [W_hh | 0]. Its gates are ordered input, forget, candidate, output.
+  It does not add 1 to the forget gate.
 
   Args:
-    process: of form 'A' with dot attention.
+    process: a Process with dot attention.
     weight_ih: [4 D, 2 D].
     weight_hh: [4 D, D].
-    bias_ih, bias_hh: [4 D].
+    bias_ih: [4 D].
+    bias_hh: [4 D].
 
   Raises:
-    ValueError: the Process is of another form or attention.
+    ValueError: the Process has another attention.
   """
-  if (process.sees, process.attention.kind) != ('qr', 'dot'):
-    raise ValueError("a Process of form 'A' with dot attention expected")
+  if process.attention.kind != 'dot':
+    raise ValueError(
+      f"attention='{process.attention.kind}'; Set2Set requires 'dot'"
+    )
   width = weight_hh.shape[1]
   kernel = jnp.asarray(weight_ih).at[:, :width].add(weight_hh)
   order = jnp.arange(4 * width).reshape(4, width)[jnp.array([0, 2, 1, 3])]

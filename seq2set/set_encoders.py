@@ -1,6 +1,6 @@
-"""What later work has in place of Process: Deep Sets and the Set Transformer.
+"""Encoders of later work in place of Process: Deep Sets, Set Transformer.
 
-Both encode a set of memories for the same Write; neither knows their order.
+Both summarize a set of memories for Write and are invariant to their order.
 
 Axes: B batch, N elements, D width.
 """
@@ -11,8 +11,7 @@ from jaxtyping import Array, Float
 
 from core import layers
 from core.errors import UserError
-from seq2set import attend
-from seq2set.attend import Mask
+from seq2set.attention import Mask, zero_masked
 
 
 class DeepSets(nnx.Module):
@@ -26,12 +25,12 @@ class DeepSets(nnx.Module):
     memories: Float[Array, 'B N D'],
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
-    """Returns the memories as they are, and the summary of the set."""
-    return memories, self.mlp(attend.present(memories, mask).sum(1))
+    """Return the unchanged memories, and the summary of the set."""
+    return memories, self.mlp(zero_masked(memories, mask).sum(1))
 
 
 class SetTransformer(nnx.Module):
-  """Self-attention twice, then pooling by one learned query: SAB, SAB, PMA.
+  """Two self-attention blocks, then pooling by a learned query: SAB, SAB, PMA.
 
   Lee et al. 2019, section 3; of an empty set the summary is the same for all.
 
@@ -42,7 +41,8 @@ class SetTransformer(nnx.Module):
   def __init__(self, width: int, *, num_heads: int = 4, rngs: nnx.Rngs):
     if width % num_heads:
       raise UserError(
-        f'width={width}: a multiple of {num_heads} heads expected'
+        f'config.model.width={width} is not divisible by {num_heads} heads; use'
+        f' a multiple of {num_heads}'
       )
     self.blocks = nnx.List(Block(width, num_heads, rngs=rngs) for _ in range(2))
     self.before_pool = layers.MLP([width, width, width], rngs=rngs)
@@ -54,8 +54,8 @@ class SetTransformer(nnx.Module):
     memories: Float[Array, 'B N D'],
     mask: Mask | None = None,
   ) -> tuple[Float[Array, 'B N D'], Float[Array, 'B D']]:
-    """Returns memories that have seen each other, and a summary of the set."""
-    memories = attend.present(memories, mask)
+    """Return the memories after self-attention, and a summary of the set."""
+    memories = zero_masked(memories, mask)
     for block in self.blocks:
       memories = block(memories, memories, mask)
     query = jnp.broadcast_to(
@@ -66,7 +66,7 @@ class SetTransformer(nnx.Module):
 
 
 class Block(nnx.Module):
-  """Attention of queries to elements, then an MLP: MAB, equations 6 and 7."""
+  """Attention of queries to elements, then an MLP: MAB (equations 6 and 7)."""
 
   def __init__(self, width: int, num_heads: int, *, rngs: nnx.Rngs):
     self.attention = nnx.MultiHeadAttention(
@@ -82,7 +82,7 @@ class Block(nnx.Module):
     elements: Float[Array, 'B N D'],
     mask: Mask | None,
   ) -> Float[Array, 'B Q D']:
-    """Returns what each query has become."""
-    of_keys = None if mask is None else mask[:, None, None]
-    x = self.norm_1(queries + self.attention(queries, elements, mask=of_keys))
+    """Return the updated queries."""
+    key_mask = None if mask is None else mask[:, None, None]
+    x = self.norm_1(queries + self.attention(queries, elements, mask=key_mask))
     return self.norm_2(x + self.mlp(x))

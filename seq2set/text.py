@@ -1,11 +1,10 @@
-"""Text as indices of words: sentences from files, and their vocabulary.
+"""Text as word indices: sentences from files, and their vocabulary.
 
-A sentence is a line of words parted by spaces. Files are small and read each
-time: a second for a million words.
+One line is one sentence: words separated by spaces. Files are read again for
+each use, which takes a second per million words.
 """
 
 import collections
-import lzma
 import pathlib
 from collections.abc import Iterable, Sequence
 
@@ -24,18 +23,19 @@ _NUM_GENERATED = {'train': 10_000, 'validation': 1000, 'test': 1000}
 
 
 def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
-  """The sentences of a split.
+  """Load the sentences of a split, in lower case.
 
   Args:
-    source: NAME of files NAME.train.txt, NAME.valid.txt and NAME.test.txt in
-      the data folder, such as 'ptb', which may be compressed by xz; or the path
-      of any text, of whose lines each ninth of ten is for validation and each
-      tenth for test; or 'generated', by a small grammar.
+    source: one of three kinds. NAME selects the files NAME.train.txt,
+      NAME.valid.txt and NAME.test.txt in the data folder, plain or compressed
+      with xz. A path selects any text: of every ten lines, the ninth is for
+      validation and the tenth for test. 'generated' samples from a small
+      grammar.
     split: one of `SPLITS`.
     data_dir: see `files.data_folder`.
 
   Raises:
-    UserError: no such file, no text, or a text without words.
+    UserError: the file does not exist, is not text, or has no words.
   """
   if source == 'generated':
     rng = np.random.default_rng(SPLITS.index(split))
@@ -46,42 +46,44 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
     path, tenths = pathlib.Path(source).expanduser(), _TENTHS[split]
   if not path.is_file():
     raise UserError(
-      f'no text {source!r}: neither a file, nor is there {name} in'
-      f' {files.data_folder(data_dir).absolute()} or its sub-folders; or try'
-      ' generated text: the :smoke size'
+      f'text {source!r} not found: {source} is not a file, and'
+      f' {files.data_folder(data_dir).absolute()} and its sub-folders hold no'
+      f' {name}; give the path of a text as source=PATH, or use generated text'
+      ' with the :smoke size'
     )
-  lines = (line for n, line in enumerate(_read(path)) if n % 10 in tenths)
-  sentences = [words for line in lines if (words := line.split())]
+  lines = files.read_lines(path)
+  chosen = (line for n, line in enumerate(lines) if n % 10 in tenths)
+  sentences = [words for line in chosen if (words := line.lower().split())]
   if not sentences:
-    raise UserError(f'{path} has no words for {split}')
+    raise UserError(f'{path} has no words for the {split} split')
   return sentences
 
 
 def vocabulary(sentences: Iterable[Sequence[str]], size: int) -> dict[str, int]:
-  """Indices of `END`, `UNKNOWN` and the most frequent words, in that order.
+  """Map `END`, `UNKNOWN` and the most frequent words to indices, in this order.
 
   Raises:
-    UserError: `size` leaves no word.
+    UserError: `size` leaves no room for words.
   """
   if size < 3:
     raise UserError(f'config.data.vocabulary_size={size}: at least 3 expected')
   counts = collections.Counter(w for words in sentences for w in words)
   for special in END, UNKNOWN:
     counts.pop(special, None)
-  # Of equally frequent ones the alphabet decides.
+  # The alphabet decides between equally frequent words.
   ranked = sorted(counts, key=lambda word: (-counts[word], word))
   return {word: n for n, word in enumerate([END, UNKNOWN, *ranked[: size - 2]])}
 
 
 def encode(words: Iterable[str], indices: dict[str, int]) -> list[int]:
-  """The indices of words, `UNKNOWN`'s for those that have none."""
+  """Map words to indices; words without an index become `UNKNOWN`."""
   return [indices.get(word, 1) for word in words]
 
 
 def generate(rng: np.random.Generator) -> list[str]:
-  """A sentence such as 'the big dog sees a cat near the old house .'.
+  """Sample a sentence such as 'the big dog sees a cat near the old house .'.
 
-  Frequent words are much more frequent than rare ones, as in true text.
+  Word frequencies follow a power law, as in natural text.
   """
 
   def word(kind, count):
@@ -96,14 +98,3 @@ def generate(rng: np.random.Generator) -> list[str]:
     return words
 
   return [*phrase(), word('verb', 40), *phrase(), '.']
-
-
-def _read(path: pathlib.Path) -> list[str]:
-  """The lines of a text in lower case."""
-  try:
-    data = path.read_bytes()
-    if path.suffix == '.xz':
-      data = lzma.decompress(data)
-    return data.decode().lower().splitlines()
-  except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-    raise UserError(f'{path} cannot be read as text: {error}') from error

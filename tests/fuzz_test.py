@@ -26,7 +26,7 @@ from rrn.pretty_clevr import data as pretty_clevr
 from rrn.sudoku import puzzle_text
 from seq2set import point_sets
 from seq2set.parsing import data as trees
-from seq2set.parsing import linearise
+from seq2set.parsing import linearize
 from seq2set.sorting import data as numbers
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -64,8 +64,8 @@ def read_babi(text):
 def read_trees(text):
   for tree in map(trees.clean, trees.read(text.split('\n'), 'trees.mrg')):
     if tree:
-      linearise.linearise(tree, 'depth_first')
-      linearise.linearise(tree, 'breadth_first')
+      linearize.linearize(tree, 'depth_first')
+      linearize.linearize(tree, 'breadth_first')
 
 
 def read_sudoku(text):

@@ -1,4 +1,4 @@
-"""What experiments of Order Matters share: short training, sets of points."""
+"""Settings that experiments of Order Matters share."""
 
 import ml_collections
 
@@ -8,7 +8,7 @@ ENCODERS = 'pointer_network', 'read_process_write'
 
 
 def few_updates(config: ml_collections.ConfigDict):
-  """Trains pointers by Adam in few updates: ours."""
+  """Set a short training schedule for pointers, which is not in the paper."""
   config.optim.schedule = 'cosine'
   config.optim.learning_rate = 2e-3
   config.optim.clip_norm = 1.0
@@ -17,9 +17,11 @@ def few_updates(config: ml_collections.ConfigDict):
 
 
 def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
-  """Builds what tasks share whose answers point at points of the plane.
+  """Build the config that convex hulls and triangulations share.
 
-  `args` has `size`, `encoder` and `inputs`; `num_points` is that of a set.
+  Args:
+    args: config arguments with `size`, `encoder` and `inputs`.
+    num_points: number of points in a set.
   """
   config = common.default_config()
   config.model.encoder = args.encoder
@@ -33,8 +35,8 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
   config.evals.every = 1000  # updates
   config.evals.num_sets = 10_000
   config.evals.batch_size = 500
-  config.evals.beam = 1  # prefixes that are kept; 1: greedy
-  config.evals.source = ''  # file of sets with answers, for --mode=eval
+  config.evals.beam = 1  # beam width; 1 is greedy
+  config.evals.source = ''  # file of sets with answers for --mode=eval
   config.total_steps = 100_000
   config.batch_size = 128
   config.steps_per_call = 50

@@ -1,17 +1,20 @@
-"""Word order in language modelling (Vinyals et al. 2016, section 5.1.1).
+"""Word order in language modeling (Vinyals et al. 2016, section 5.1.1).
 
   CONFIG=configs/seq2set/language_model.py
   uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/natural
 
-bare    the paper's medium LSTM on the Penn Treebank, which its users have to
-        bring: 10,000 words, 39 epochs.
-:cpu    ours, for two CPU cores: one layer of 128, 5,000 words, Adam; five
-        minutes.
-:smoke  generated text, seconds.
-Arguments: `order=natural`, `reverse` or `three_words`; `source=ptb`, see
-seq2set/text.py.
-Expect: validation perplexities of 86, 86 and 96 (the paper); what counts on
-another text is their ratio; ours are in seq2set/README.md.
+Sizes:
+  (none)  the medium LSTM of the paper on the Penn Treebank, which you have to
+          provide: 10,000 words, 39 epochs.
+  :cpu    one layer of 128, 5,000 words, Adam: five minutes on two cores.
+  :smoke  generated text: seconds.
+
+Arguments:
+  order   `natural`, `reverse` or `three_words`.
+  source  a text, see seq2set/text.py.
+
+Expected validation perplexities: 86, 86 and 96 in the paper. On another text,
+compare their ratios; seq2set/README.md has our results.
 """
 
 from configs import common
@@ -21,7 +24,7 @@ PAPER = {'natural': '86', 'reverse': '86', 'three_words': '96'}
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module docstring lists the arguments."""
   args = common.parse_arg(arg, order='natural', source='')
   common.check_known('order', args.order, PAPER)
   is_smoke = args.size == 'smoke'
@@ -35,8 +38,8 @@ def get_config(arg: str | None = None):
   config.data.source = args.source or ('generated' if is_smoke else 'ptb')
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.vocabulary_size = 10_000
-  config.data.length = 35  # words of a window that are scored
-  config.data.context = 35  # words before them
+  config.data.length = 35  # scored words per window
+  config.data.context = 35  # words before the scored ones
   config.evals.every = 1000  # updates
   config.evals.batch_size = 20
   config.total_steps = 39 * EPOCH
@@ -50,7 +53,7 @@ def get_config(arg: str | None = None):
   config.optim.decay_rate = 1 / 1.2
   config.optim.clip_norm = 5.0
   config.checkpoint.every = 1000
-  # The paper's are of the validation text.
+  # The paper reports validation perplexities.
   config.report = {
     'validation/perplexity': PAPER[args.order],
     'validation/perplexity_with_pads': '',
@@ -88,5 +91,5 @@ def _adam(config, *, learning_rate: float):
 
 
 def sweep(arg: str | None = None):
-  """The paper's three orders."""
+  """Vary the order of the words."""
   return {order: get_config(f'{arg or ""},order={order}') for order in PAPER}

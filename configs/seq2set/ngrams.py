@@ -3,16 +3,20 @@
   CONFIG=configs/seq2set/ngrams.py
   uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/ngrams
 
-bare    10,000 words, an LSTM of 512, 20,000 updates of 128 (ours: the paper
-        names neither), of which the first 1,000 draw orders uniformly.
-:cpu    2,000 words, an LSTM of 128, 6,000 updates: ten minutes.
-:smoke  generated text of 150 words, seconds.
-Arguments: `orders=natural`, `bad`, `easy` or `hard`, the rows of the paper's
-Table 2; `mode=sample`, the paper's, or another of `seq2set.order_search.MODES`;
-`source=ptb`, see seq2set/text.py.
-Expect: perplexities of 225 (natural), 280 (bad), 225 (easy), 225 (hard) on the
-Penn Treebank (the paper); what counts is their ratio, 1.24; ours are in
-seq2set/README.md.
+Sizes:
+  (none)  10,000 words, an LSTM of 512, 20,000 updates of 128, which the paper
+          does not specify. The first 1,000 updates use random orders.
+  :cpu    2,000 words, an LSTM of 128, 6,000 updates: ten minutes.
+  :smoke  generated text with 150 words: seconds.
+
+Arguments:
+  orders  `natural`, `bad`, `easy` or `hard`: the rows of Table 2.
+  mode    `sample` as in the paper, or another of `seq2set.order_search.MODES`.
+  source  a text, see seq2set/text.py.
+
+Expected perplexities on the Penn Treebank: 225 (natural), 280 (bad), 225 (easy)
+and 225 (hard) in the paper. On another text, compare their ratios, such as
+1.24; seq2set/README.md has our results.
 """
 
 from configs import common
@@ -21,7 +25,7 @@ PAPER = {'natural': '225', 'bad': '280', 'easy': '225', 'hard': '225'}
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module docstring lists the arguments."""
   args = common.parse_arg(arg, orders='hard', mode='sample', source='')
   common.check_known('orders', args.orders, PAPER)
   is_smoke = args.size == 'smoke'
@@ -45,7 +49,7 @@ def get_config(arg: str | None = None):
   config.optim.learning_rate = 1e-3
   config.optim.clip_norm = 1.0
   config.checkpoint.every = 1000
-  # The paper's are of the validation text.
+  # The paper reports validation perplexities.
   config.report = {
     'validation/perplexity': (
       PAPER[args.orders] if args.mode == 'sample' else ''
@@ -75,7 +79,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The rows of Table 2, and `hard` by our exact posterior."""
+  """Vary the orders as in Table 2, and add `hard` with the exact posterior."""
   points = {
     orders: get_config(f'{arg or ""},orders={orders}') for orders in PAPER
   }

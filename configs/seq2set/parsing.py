@@ -4,15 +4,21 @@
   uv run main.py --config=$CONFIG:cpu --workdir=runs/depth_first
   uv run main.py --config=$CONFIG:cpu,order=breadth_first --workdir=runs/breadth
 
-bare    the network of Grammar as a Foreign Language: three layers of 256,
-        sentences of up to 40 words, of a treebank in the data folder.
-:cpu    one layer of 128, up to 20 words, 4,000 updates: eleven minutes.
-:smoke  generated trees of up to 10 words, seconds.
-Arguments: `order=depth_first` or `breadth_first`; `source=craft`, see
-seq2set/parsing/treebank.py, or `generated`; `forward`, to read the sentence as
-it stands and not backwards.
-Expect: an F1 of 89.5 depth first and 81.5 breadth first, where many outputs are
-no trees (the paper, on the Wall Street Journal); what counts is the gap.
+Sizes:
+  (none)  the network of Grammar as a Foreign Language: three layers of 256,
+          sentences of up to 40 words from a treebank in the data folder.
+  :cpu    one layer of 128, up to 20 words, 4,000 updates: eleven minutes.
+  :smoke  generated trees of up to 10 words: seconds.
+
+Arguments:
+  order    `depth_first` or `breadth_first`.
+  source   `craft` or another treebank, see seq2set/parsing/treebank.py, or
+           `generated`.
+  forward  read the sentence forward; the default is backward.
+
+Expected F1: 89.5 depth first and 81.5 breadth first in the paper, on the Wall
+Street Journal, where many breadth-first outputs are not trees. On another
+treebank, compare the gap.
 """
 
 from configs import common
@@ -21,7 +27,7 @@ PAPER = {'depth_first': '89.5 %', 'breadth_first': '81.5 %'}
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module docstring lists the arguments."""
   args = common.parse_arg(arg, order='depth_first', source='', forward=False)
   common.check_known('order', args.order, PAPER)
   is_smoke = args.size == 'smoke'
@@ -32,7 +38,7 @@ def get_config(arg: str | None = None):
   config.model.dropout = 0.3
   config.model.order = args.order
   config.model.reverses_input = not args.forward
-  config.model.num_labels = 256  # both brackets of phrases and of tags
+  config.model.num_labels = 256  # opening and closing, phrases and tags
   config.data.source = args.source or ('generated' if is_smoke else 'craft')
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
   config.data.max_words = 40
@@ -82,7 +88,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Both orders; and depth first from the sentence as it stands."""
+  """Vary the order; add depth first with forward input."""
   return {
     'depth_first': get_config(arg),
     'breadth_first': get_config(f'{arg or ""},order=breadth_first'),

@@ -2,23 +2,29 @@
 
   uv run main.py --config=configs/seq2set/star.py:cpu --workdir=runs/star
 
-bare    30 variables, 2,000 examples, 10,000 updates: the middle of the paper's
-        ranges. It gives no sizes of the network; ours is an LSTM of 128.
-:cpu    the same, 3,000 updates: a minute.
-:smoke  10 variables and 500 updates of a small network, seconds.
-Arguments: `num_variables=30` (10 to 50), `num_examples=2000` (200 to 20,000),
-`beta=2.0`, from flat (0) to nearly deterministic (8); `order=head_first`,
-`head_last`, or a mode of `seq2set.order_search`, which the paper does not try.
-Expect: head first at least as good as head last, and both equal with many
-examples or a large beta (the paper has no numbers); ours are in
-seq2set/README.md.
+Sizes:
+  (none)  30 variables, 2,000 examples, 10,000 updates: the middle of the ranges
+          in the paper, which gives no sizes of the network; an LSTM of 128.
+  :cpu    3,000 updates: a minute.
+  :smoke  10 variables and 500 updates of a small network: seconds.
+
+Arguments:
+  num_variables  10 to 50 in the paper.
+  num_examples   200 to 20,000 in the paper.
+  beta           from 0 (uniform) to 8 (nearly deterministic).
+  order          `head_first`, `head_last`, or a mode of `seq2set.order_search`
+                 that searches for an order, which the paper does not try.
+
+Expected: head first is at least as good as head last, and both are equal for
+many examples or a large beta. The paper gives no numbers; seq2set/README.md has
+our results.
 """
 
 from configs import common
 
 
 def get_config(arg: str | None = None):
-  """Builds the config; for its arguments see above."""
+  """Build the config; the module docstring lists the arguments."""
   args = common.parse_arg(
     arg, num_variables=0, num_examples=2000, beta=2.0, order='head_first'
   )
@@ -63,7 +69,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """The paper's grid: variables x examples x beta, the head first and last."""
+  """Vary the variables, the examples, beta and the head, as in the paper."""
   points = {}
   for variables in 10, 30, 50:
     for examples in 200, 2000, 20_000:

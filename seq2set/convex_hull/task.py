@@ -1,7 +1,7 @@
-"""Convex hulls as a task: does the order of input and output matter?
+"""The convex hull task: does the order of the input and the output matter?
 
-`predict` reads points, `x1 y1 x2 y2 ...`, one set a line, and answers with the
-corners of their hull: `seq2set.point_sets` has the format.
+`predict` reads one set per line, `x1 y1 x2 y2 ...`, and prints the corners of
+its hull. `seq2set.point_sets` describes the format.
 """
 
 import dataclasses
@@ -15,22 +15,23 @@ from jaxtyping import Array, Bool, Float, Int
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
-from seq2set import pointing
+from seq2set import point_sets, point_task
 from seq2set.convex_hull import data
+from seq2set.line_answers import Answer
 from seq2set.read_process_write import SetToSequence
 
-STARTS = 'lowest', 'leftmost', 'random'  # first corner; random: either way
+STARTS = 'lowest', 'leftmost', 'random'  # the first corner
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(pointing.ModelConfig):
+class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
-    start: 'lowest', the corner of the lowest index, counter-clockwise;
-      'leftmost', that of the smallest x: with random inputs Read, Process and
-      Write, which sees no indices, cannot know the lowest; or 'random', any
-      corner and either way round, in training.
+    start: the first corner of a target. 'lowest' is the corner with the lowest
+      index; 'leftmost' the corner with the smallest x, for encoders that do not
+      see indices. Both continue counterclockwise. 'random' samples the first
+      corner and the direction.
   """
 
   start: str = 'lowest'
@@ -41,15 +42,14 @@ class ModelConfig(pointing.ModelConfig):
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return ConvexHullTask(config)
 
 
-class ConvexHullTask(pointing.PointsTask):
+class ConvexHullTask(point_task.PointTask):
   """Vinyals et al. 2016, sections 4.1, 5.1.3. Implements `core.task.Task`."""
 
   avoid_repeats = True
-  flaw = 'have no 3 corners'
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)
@@ -57,27 +57,27 @@ class ConvexHullTask(pointing.PointsTask):
     self.start = model_config.start
 
   def label(self, points: np.ndarray) -> np.ndarray:
-    """The corners [K] of the hull."""
+    """Compute the corners [K] of the hull."""
     return data.hull(points)
 
   def read_answer(self, indices: np.ndarray) -> np.ndarray:
-    """The corners of a closed hull."""
+    """Convert a closed cycle to corners."""
     return data.read(indices)
 
   def num_outputs(self, num_points: int) -> int:
-    """All points, and the stop."""
+    """Return the number of points, plus one stop."""
     return num_points + 1
 
   def targets(
     self, key: jax.Array, points: jax.Array, answer: jax.Array
   ) -> Int[Array, ' T']:
-    """The corners from the start that the config asks for."""
+    """Arrange the corners from the first corner that the config selects."""
     count, num_corners = len(points), (answer < len(points)).sum()
     turns = False
     if self.start == 'lowest':
       shift = answer.argmin()
     elif self.start == 'leftmost':
-      x = jnp.append(points[:, 0], jnp.inf)  # inf: where no corner is
+      x = jnp.append(points[:, 0], jnp.inf)  # inf for padding
       shift = x[answer].argmin()
     else:
       shift_key, turn_key = jax.random.split(key)
@@ -88,36 +88,46 @@ class ConvexHullTask(pointing.PointsTask):
     return jnp.where(k < num_corners, answer[index], count)
 
   def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
-    """Exact hulls, from any corner and either way; their area; valid ones."""
+    """Compute the share of exact hulls and of simple polygons, and the area.
+
+    A hull counts from any corner and in either direction. 'area' is the share
+    of the true area that the outputs cover, over simple polygons alone.
+    """
     points, answer, weight = batch['points'], batch['answer'], batch['weight']
     count = points.shape[1]
     outputs = self.decode(model, batch)
     is_simple = is_simple_polygon(points, outputs)
-    ours, true = (jnp.abs(area(points, x)) for x in (outputs, answer))
+    written, true = (jnp.abs(area(points, x)) for x in (outputs, answer))
     return {
       'accuracy': Metric.mean(same_cycle(outputs, answer, count), weight),
       'area': Metric.mean(
-        ours / jnp.where(true > 0, true, 1),
+        written / jnp.where(true > 0, true, 1),
         weight * is_simple * (true > 0),
         is_independent=False,
       ),
       'simple': Metric.mean(is_simple, weight),
     }
 
-  def finish(self, outputs: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The hull from its lowest index, closed; whether it has 3 corners."""
+  def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
+    """Close the hull and start it at its lowest index."""
+    failure = data.failure(points, outputs)
     if not len(outputs):
-      return outputs, False
+      return Answer('', failure)
     corners = data.from_lowest(outputs)
-    return np.append(corners, corners[0]), len(corners) >= 3
+    text = point_sets.format_answer([*corners, corners[0]])
+    return Answer(text, failure)
+
+  def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
+    """Return whether both have the same corners in the same cycle."""
+    return len(outputs) > 0 and data.is_same_cycle(outputs, answer)
 
 
 def _next(
   outputs: Int[Array, 'B T'], count: int
 ) -> tuple[Bool[Array, 'B T'], Int[Array, 'B T']]:
-  """Which outputs are corners, those before the first stop, and the next one.
+  """Return which outputs precede the first stop, and the successor of each.
 
-  The last corner's next one is the first.
+  The successor of the last corner is the first corner.
   """
   is_corner = jnp.cumsum(outputs == count, 1) == 0
   following = jnp.roll(outputs, -1, 1)
@@ -128,15 +138,15 @@ def _next(
 def area(
   points: Float[Array, 'B N 2'], outputs: Int[Array, 'B T']
 ) -> Float[Array, ' B']:
-  """The signed area of a polygon, positive if counter-clockwise."""
+  """Return the signed area of a polygon, positive if counterclockwise."""
   count = points.shape[1]
   is_corner, following = _next(outputs, count)
-  a, b = (_look_up(points, index) for index in (outputs, following))
+  a, b = (_gather(points, index) for index in (outputs, following))
   cross = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
   return (cross * is_corner).sum(1) / 2
 
 
-def _look_up(points, index):
+def _gather(points, index):
   index = jnp.minimum(index, points.shape[1] - 1)
   return jnp.take_along_axis(points, index[..., None], 1)
 
@@ -144,37 +154,39 @@ def _look_up(points, index):
 def same_cycle(
   outputs: Int[Array, 'B T'], targets: Int[Array, 'B T2'], count: int
 ) -> Bool[Array, ' B']:
-  """Whether both have the same corners in the same round, either way.
+  """Return whether two polygons have the same corners in the same cycle.
 
-  `count` is N, of the points, and the output that stops.
+  Args:
+    outputs: corners until the first stop.
+    targets: corners until the first stop; the direction does not matter.
+    count: N, the number of points, which is also the stop.
   """
 
   def edges(outputs):
     is_corner, following = _next(outputs, count)
     one_hot = jax.nn.one_hot(outputs, count + 1) * is_corner[..., None]
-    edges = jnp.einsum(
+    return jnp.einsum(
       'bti,btj->bij', one_hot, jax.nn.one_hot(following, count + 1)
     )
-    return edges
 
-  ours, true = edges(outputs), edges(targets)
-  forward = (ours == true).all((1, 2))
-  backward = (ours == true.swapaxes(1, 2)).all((1, 2))
+  written, true = edges(outputs), edges(targets)
+  forward = (written == true).all((1, 2))
+  backward = (written == true.swapaxes(1, 2)).all((1, 2))
   return forward | backward
 
 
 def is_simple_polygon(
   points: Float[Array, 'B N 2'], outputs: Int[Array, 'B T']
 ) -> Bool[Array, ' B']:
-  """Whether the corners, three or more, differ and no two edges cross."""
+  """Return whether 3 or more distinct corners have no edges that cross."""
   count = points.shape[1]
   is_corner, following = _next(outputs, count)
   used = (jax.nn.one_hot(outputs, count) * is_corner[..., None]).sum(1)
   is_distinct = (used <= 1).all(1) & (is_corner.sum(1) >= 3)
-  a, b = (_look_up(points, index) for index in (outputs, following))
+  a, b = (_gather(points, index) for index in (outputs, following))
 
   def side(p, q, r):
-    """Of r, from the line through p and q: its sign tells which."""
+    """Return a number whose sign is the side of the line p q that r is on."""
     (px, py), (qx, qy), (rx, ry) = (jnp.moveaxis(x, -1, 0) for x in (p, q, r))
     return (qx - px) * (ry - py) - (qy - py) * (rx - px)
 

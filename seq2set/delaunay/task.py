@@ -1,7 +1,7 @@
-"""Delaunay triangulations as a task: does the order of the triangles matter?
+"""The Delaunay task: does the order of the triangles matter?
 
-`predict` reads points, `x1 y1 x2 y2 ...`, one set a line, and answers with the
-corners of triangle after triangle: `seq2set.point_sets` has the format.
+`predict` reads one set per line, `x1 y1 x2 y2 ...`, and prints the corners of
+one triangle after the other. `seq2set.point_sets` describes the format.
 """
 
 import dataclasses
@@ -15,20 +15,21 @@ from jaxtyping import Array, Bool, Int
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
-from seq2set import pointing
+from seq2set import point_sets, point_task
 from seq2set.delaunay import data
+from seq2set.line_answers import Answer
 from seq2set.read_process_write import SetToSequence
 
 OUTPUTS = 'incentre', 'random'  # order of the triangles
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig(pointing.ModelConfig):
+class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
-    outputs: the order of the triangles, by their 'incentre', from left to
-      right, or 'random' each time that a set is drawn.
+    outputs: the order of the triangles: 'incentre' sorts them by the x
+      coordinate of their incenters; 'random' samples an order with each set.
   """
 
   outputs: str = 'incentre'
@@ -39,15 +40,14 @@ class ModelConfig(pointing.ModelConfig):
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'DelaunayTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return DelaunayTask(config)
 
 
-class DelaunayTask(pointing.PointsTask):
+class DelaunayTask(point_task.PointTask):
   """Vinyals et al. 2016, section 5.1.3. Implements `core.task.Task`."""
 
   keep_angles = True  # circles stay circles
-  flaw = 'had no triangle, or more than triangles, which is left out'
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)
@@ -55,24 +55,24 @@ class DelaunayTask(pointing.PointsTask):
     self.outputs = model_config.outputs
 
   def label(self, points: np.ndarray) -> np.ndarray:
-    """The triangles [K, 3]."""
+    """Compute the triangles [K, 3]."""
     return data.triangulate(points)
 
   def read_answer(self, indices: np.ndarray) -> np.ndarray:
-    """The triangles of a line."""
+    """Convert the indices of a line to triangles."""
     return data.read(indices)
 
   def num_outputs(self, num_points: int) -> int:
-    """Those of the most triangles there are, and the stop."""
+    """Return 3 outputs for each possible triangle, plus one stop."""
     return 3 * data.max_triangles(num_points) + 1
 
   def targets(
     self, key: jax.Array, points: jax.Array, answer: jax.Array
   ) -> Int[Array, ' T']:
-    """The triangles in the order that the config asks for.
+    """Arrange the triangles in the order that the config selects.
 
-    The corners of each are in the order of their indices, or, as Read, Process
-    and Write sees no indices, from left to right.
+    The Pointer Network writes the corners of a triangle by increasing index.
+    The other encoders do not see indices and write them from left to right.
     """
     count = len(points)
     rank = jnp.arange(count + 1.0)
@@ -87,7 +87,7 @@ class DelaunayTask(pointing.PointsTask):
     return jnp.append(triangles, count)
 
   def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
-    """Exact triangulations, in any order; the share of the triangles found."""
+    """Compute the share of exact triangulations and of triangles found."""
     answer, weight = batch['answer'], batch['weight']
     count = batch['points'].shape[1]
     outputs = self.decode(model, batch)
@@ -100,42 +100,58 @@ class DelaunayTask(pointing.PointsTask):
       ),
     }
 
-  def finish(self, outputs: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The triangles, each once; whether all that was written is in them."""
-    triples = np.sort(outputs[: len(outputs) // 3 * 3].reshape(-1, 3), 1)
-    triples = triples[(np.diff(triples) > 0).all(1)]
-    _, first = np.unique(triples, axis=0, return_index=True)
-    indices = triples[np.sort(first)].ravel()
-    return indices, 0 < len(indices) == len(outputs)
+  def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
+    """Keep every triangle once, and drop outputs that are not triangles."""
+    triangles = _distinct_triangles(outputs)
+    text = point_sets.format_answer(triangles.ravel())
+    failures = [data.failure(points, triangles)]
+    if num_dropped := len(outputs) - triangles.size:
+      failures.append(
+        f'leaves out {num_dropped} outputs that are not new triangles'
+      )
+    return Answer(text, ' and '.join(filter(None, failures)))
+
+  def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
+    """Return whether the outputs are exactly the triangles, in any order."""
+    triangles = _distinct_triangles(outputs)
+    return triangles.size == len(outputs) and data.is_same(triangles, answer)
+
+
+def _distinct_triangles(outputs: np.ndarray) -> np.ndarray:
+  """Return the triangles [K, 3] among triples of outputs, each once."""
+  triples = np.sort(outputs[: len(outputs) // 3 * 3].reshape(-1, 3), 1)
+  triples = triples[(np.diff(triples) > 0).all(1)]
+  _, first = np.unique(triples, axis=0, return_index=True)
+  return triples[np.sort(first)]
 
 
 def compare(
   outputs: Int[Array, 'B T'], answer: Int[Array, 'B K 3'], count: int
 ) -> tuple[Bool[Array, 'B K'], Bool[Array, ' B']]:
-  """Which triangles of the answers are there, and whether they are all.
+  """Compare outputs with triangulations.
 
   Args:
-    outputs: three corners a triangle, in any order, until `count` stops them.
-    answer: beyond its triangles it is `count`.
-    count: N, of the points.
+    outputs: three corners per triangle, in any order, until the first stop.
+    answer: the true triangles, padded with `count`.
+    count: N, the number of points, which is also the stop.
 
   Returns:
-    Whether each triangle is found, and whether all are and nothing else is
-    written, nor anything twice.
+    Whether each true triangle is among the outputs, and whether the outputs
+    consist of all true triangles, each exactly once.
   """
   is_written = jnp.cumsum(outputs == count, 1) == 0
   end = outputs.shape[1] // 3 * 3
   triples = outputs[:, :end].reshape(len(outputs), -1, 3)
-  is_triple = is_written[:, 2:end:3]  # and so are the two before
+  is_triple = is_written[:, 2:end:3]  # the third corner precedes the stop
 
   def code(triangles):
-    """One number for each triangle, whatever the order of its corners."""
+    """Encode each triangle as a number, whatever the order of its corners."""
     a, b, c = jnp.moveaxis(jnp.sort(triangles.astype(jnp.int32)), -1, 0)
     return (a * (count + 1) + b) * (count + 1) + c
 
-  true, ours = code(answer), jnp.where(is_triple, code(triples), -1)
+  true, written = code(answer), jnp.where(is_triple, code(triples), -1)
   is_triangle = answer[..., 0] < count
-  found = (true[:, :, None] == ours[:, None]).any(2) & is_triangle
+  found = (true[:, :, None] == written[:, None]).any(2) & is_triangle
   num_triangles = is_triangle.sum(1)
   is_exact = found.sum(1) == num_triangles
   return found, is_exact & (is_written.sum(1) == 3 * num_triangles)

@@ -1,8 +1,8 @@
-"""Sentences in another order, as one stream of words.
+"""Reordered sentences as one stream of words.
 
-Orders: 'natural'; 'reverse'; 'three_words', which fills each sentence up to a
-multiple of three words and reverses each run of three. The end of the sentence
-comes after it in every order (ours).
+The orders are 'natural', 'reverse' and 'three_words', which pads each sentence
+to a multiple of three words and reverses each group of three. In every order,
+the end-of-sentence token follows the sentence; the paper does not specify this.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,7 +16,7 @@ PAD = '<pad>'
 
 
 def reorder(words: Sequence, order: str, pad=PAD) -> list:
-  """A sentence in one of `ORDERS`; `pad` fills it up.
+  """Reorder a sentence according to one of `ORDERS`.
 
   >>> reorder('This is a sentence .'.split(), 'three_words')
   ['a', 'is', 'This', '<pad>', '.', 'sentence']
@@ -38,19 +38,25 @@ def reorder(words: Sequence, order: str, pad=PAD) -> list:
 def stream(
   sentences: Iterable[Sequence[int]], order: str, *, end: int, pad: int
 ) -> np.ndarray:
-  """All sentences one after the other, int32 [n], each with its end."""
+  """Concatenate sentences, each followed by `end`, to int32 [n]."""
   parts = [[*reorder(words, order, pad), end] for words in sentences]
   return np.concatenate(parts).astype(np.int32)
 
 
 def windows(words: np.ndarray, *, length: int, context: int, end: int):
-  """Cuts a stream into windows that score each of its words once.
+  """Cut a stream into windows that score each of its words once.
+
+  The first window starts with `end` tokens as its context.
+
+  Args:
+    words: int32 [m].
+    length: number of words that a window scores.
+    context: number of words that precede them.
+    end: index of the end-of-sentence token.
 
   Returns:
-    'words' int32 [n, context + length + 1]: of each window the first ones are
-    what the model sees before the `length` words that are scored, and the text
-    begins with ends of sentences; 'is_scored' bool [n, length], False beyond
-    the text.
+    'words' int32 [n, context + length + 1]; 'is_scored' bool [n, length], False
+    for padding after the text.
   """
   count = -(-len(words) // length)
   padded = np.full(context + 1 + count * length, end, np.int32)

@@ -1,6 +1,7 @@
-"""The regularised LSTM of Zaremba et al. 2014, as the paper takes it.
+"""The regularized LSTM of Zaremba et al. 2014, which the paper uses.
 
-Ours: biases start at 0, and the forget gate has 1 added.
+The paper does not specify two details: here biases start at 0, and the forget
+gate adds 1.
 
 Axes: B batch, T steps, D width, V vocabulary.
 """
@@ -19,14 +20,14 @@ from seq2set.language_model import data
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are the paper's, the medium model.
+  """Sizes; the defaults are those of the medium model, as in the paper.
 
   Attributes:
-    width: of embeddings and states.
-    num_layers: LSTMs on top of each other.
-    dropout: rate of everything that goes up, not of what goes on in time.
-    init_scale: all weights start uniformly within +- this.
-    order: of the words, one of `data.ORDERS`.
+    width: width of embeddings and states.
+    num_layers: number of stacked LSTMs.
+    dropout: rate between layers; recurrent connections have no dropout.
+    init_scale: weights are initialized uniformly in [-init_scale, init_scale].
+    order: order of the words, one of `data.ORDERS`.
   """
 
   width: int = 650
@@ -40,7 +41,7 @@ class ModelConfig:
 
 
 class LanguageModel(nnx.Module):
-  """p(word | words before), from a state of zeros."""
+  """p(word | previous words), starting from a state of zeros."""
 
   def __init__(self, num_words: int, config: ModelConfig, *, rngs: nnx.Rngs):
     width, init = config.width, layers.symmetric_uniform(config.init_scale)
@@ -60,9 +61,12 @@ class LanguageModel(nnx.Module):
     *,
     num_scored: int | None = None,
   ) -> Float[Array, 'B T2 V']:
-    """Returns the logits of the words after the last `num_scored`, or all.
+    """Compute the logits of each next word.
 
-    `key`: for dropout.
+    Args:
+      words: the input words.
+      key: random key for dropout; None disables dropout.
+      num_scored: number of last positions to return; None returns all.
     """
 
     def drop(x, index):

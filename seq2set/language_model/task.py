@@ -1,6 +1,6 @@
-"""Language modelling as a task: the same words in three orders.
+"""The language modeling task: the same words in three orders.
 
-`predict` answers each sentence with its perplexity.
+`predict` reads one sentence per line and prints its perplexity.
 """
 
 import functools
@@ -21,12 +21,13 @@ from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import text
 from seq2set.language_model import data
 from seq2set.language_model.model import LanguageModel, ModelConfig
+from seq2set.line_answers import Answer, answer_lines
 
-_END = 0  # of a sentence, see `text.vocabulary`
+_END = 0  # the end of a sentence, see `text.vocabulary`
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'LanguageModelTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return LanguageModelTask(config)
 
 
@@ -38,10 +39,10 @@ class LanguageModelTask:
     self.order = self.model_config.order
     self.data = config.data
     self.evals = config.evals
-    self.pad = self.data.vocabulary_size  # the index after the last word's
+    self.pad = self.data.vocabulary_size  # the index after the last word
 
   def make_model(self, rngs: nnx.Rngs) -> LanguageModel:
-    """Builds the network."""
+    """Build the network."""
     num_words = self.data.vocabulary_size + 1
     return LanguageModel(num_words, self.model_config, rngs=rngs)
 
@@ -56,13 +57,13 @@ class LanguageModelTask:
     return data.stream(encoded, self.order, end=_END, pad=self.pad)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'words' int32 [n], the split's text in the model's order."""
+    """Return 'words' int32 [n], the text of a split in the model's order."""
     words = self._stream(split)
     fewest = self.data.context + self.data.length + 1
     if len(words) < fewest:
       raise UserError(
-        f'{self.data.source!r} has {len(words)} words for {split}; at least'
-        f' {fewest} expected'
+        f'{self.data.source!r} has {len(words)} words for the {split} split; at'
+        f' least {fewest} expected: context + length + 1 of config.data'
       )
     return {'words': words}
 
@@ -74,7 +75,7 @@ class LanguageModelTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws windows of the text, 'words' [B, context + length + 1]."""
+    """Sample windows of the text, 'words' [B, context + length + 1]."""
     del step
     width = self.data.context + self.data.length + 1
     most = len(arrays['words']) - width
@@ -85,19 +86,19 @@ class LanguageModelTask:
   def loss(
     self, model: LanguageModel, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """-log p of a word, in nats, the mean over those behind the context."""
+    """Return the mean -log p of the words after the context, in nats."""
     losses = self._losses(model, batch['words'], key)
     is_word = batch['words'][:, -self.data.length :] != self.pad
     return losses.mean(), {'perplexity': _perplexity(losses, 1.0, is_word)}
 
   def _losses(self, model, words, key=None) -> jax.Array:
-    """-log p of the last `length` words, [B, length], in nats."""
+    """Compute -log p of the last `length` words, [B, length], in nats."""
     count = self.data.length
     logits = model(words[:, :-1], key, num_scored=count)
     return layers.cross_entropy(logits, words[:, -count:])
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' by eval: the whole text."""
+    """Return 'validation' and 'test', each on the whole text."""
     return split_evaluators(self.evals, self._windows, self._measure)
 
   def _windows(self, split: str) -> dict[str, np.ndarray]:
@@ -109,7 +110,11 @@ class LanguageModelTask:
     )
 
   def _measure(self, model: LanguageModel, batch: Batch) -> Metrics:
-    """Perplexity: pads cost, and are words or not (two ways to count)."""
+    """Compute the perplexity per word.
+
+    Padding adds to the loss. 'perplexity' does not count it as words;
+    'perplexity_with_pads' does.
+    """
     losses = self._losses(model, batch['words'])
     is_word = batch['words'][:, -self.data.length :] != self.pad
     weight = batch['is_scored'] * batch['weight'][:, None]
@@ -121,14 +126,14 @@ class LanguageModelTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """No figures."""
+    """Return no figures."""
     del values, model
     return {}
 
   def predict(
     self, model: LanguageModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers a sentence with its perplexity, its end included."""
+    """Compute the perplexity of each sentence, including its end."""
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -138,21 +143,19 @@ class LanguageModelTask:
       is_word = words[1:] != self.pad
       return _perplexity(losses, is_scored, is_word).result()
 
-    for line in lines:
-      words = line.lower().split()
-      if not words:
-        yield UserError('no words')
-        continue
-      encoded = text.encode(words, self._indices)
+    def answer_line(line: str) -> Answer:
+      encoded = text.encode(line.lower().split(), self._indices)
       stream = data.stream([encoded], self.order, end=_END, pad=self.pad)
-      length = 1 << (len(stream) - 1).bit_length()  # few compilations
+      length = 1 << (len(stream) - 1).bit_length()  # few shapes
       padded = np.full(1 + length, _END, np.int32)
       padded[1 : 1 + len(stream)] = stream
       is_scored = np.arange(length) < len(stream)
-      yield f'{measure(params, padded, is_scored):.4g}'
+      return Answer(f'{measure(params, padded, is_scored):.4g}')
+
+    return answer_lines(lines, answer_line)
 
 
 def _perplexity(losses, weight, is_word) -> Perplexity:
-  """exp of all losses over the number of words, as the paper's is taken."""
+  """Return exp of the summed losses over the number of words."""
   total = Metric.mean(losses, weight).total
   return Perplexity(total, Metric.mean(losses, weight * is_word).weight)

@@ -1,7 +1,7 @@
 """5-grams as sets of tokens: a token is a word and its position.
 
-So any order of them can be undone. Orders are those of the paper's section
-5.2.1, counted from 0.
+The position in each token allows any order to be undone. Positions start at 0,
+while those in section 5.2.1 of the paper start at 1.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ BAD = (4, 0, 2, 3, 1)  # the paper's (5, 1, 3, 4, 2)
 
 
 def windows(sentences: Sequence[Sequence[int]]) -> np.ndarray:
-  """All runs of five words inside sentences, int32 [n, 5]."""
+  """Return all runs of five words within sentences, int32 [n, 5]."""
   rows = [
     np.lib.stride_tricks.sliding_window_view(np.asarray(words, np.int32), N)
     for words in sentences
@@ -24,11 +24,11 @@ def windows(sentences: Sequence[Sequence[int]]) -> np.ndarray:
 
 
 def tokens(words: np.ndarray) -> np.ndarray:
-  """Words [..., 5] in their natural order -> N * word + position."""
+  """Convert words [..., 5] in natural order to N * word + position."""
   return N * words + np.arange(N, dtype=words.dtype)
 
 
 def kendall_tau(order: Sequence[int]) -> float:
-  """How far an order agrees with the natural one: 1, and -1 if reversed."""
+  """Return the rank correlation with the natural order: -1 if reversed."""
   pairs = [np.sign(order[j] - order[i]) for j in range(N) for i in range(j)]
   return float(np.mean(pairs))

@@ -1,4 +1,4 @@
-"""The figures of 5-grams: the orders that a model finds, and when."""
+"""Figures of the 5-gram task: which orders a model finds, and when."""
 
 from collections.abc import Sequence
 
@@ -13,22 +13,24 @@ _NAMED = 5
 
 @plots.style()
 def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
-  """Plots the commonest orders as bars.
+  """Plot the most frequent orders as bars.
 
   Args:
     orders: int [O, 5], positions from 0.
-    shares: [O], of the 5-grams that are likeliest in each.
+    shares: [O], the share of 5-grams with the highest probability in each.
   """
   ranked = np.argsort(shares)[::-1][:_SHOWN]
   names = [_name(orders[row]) for row in ranked]
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
-  axes.set_title('5-grams, by the order in which they are likeliest')
+  axes.set_title('5-grams by the order with the highest probability')
   axes.grid(visible=False)
   axes.barh(
     names[::-1], np.asarray(shares)[ranked][::-1], color=plots.PALETTE[0]
   )
   axes.set_xlim(0, 1)
+  axes.set_xlabel('share of 5-grams')
+  axes.set_ylabel('order of the words')
   return figure
 
 
@@ -36,20 +38,20 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
 def share_by_update(
   orders: np.ndarray, updates: Sequence[int], shares: np.ndarray
 ) -> Figure:
-  """Plots how the share of each order changes in training, stacked.
+  """Plot the share of each order over training, stacked.
 
   Args:
     orders: int [O, 5], positions from 0.
-    updates: [T], after which the shares were measured.
-    shares: [T, O]; the orders that are commonest at the end have a colour each,
-      all others one together.
+    updates: [T], the updates at which the shares were measured.
+    shares: [T, O]. Each of the orders that are most frequent at the end has a
+      color; all others share one.
   """
   others, ranked = np.split(np.argsort(shares[-1]), [-_NAMED])
   ranked = ranked[::-1]
   names = [*(_name(orders[row]) for row in ranked), 'all others']
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
-  axes.set_title('5-grams, by the order in which they are likeliest')
+  axes.set_title('5-grams by the order with the highest probability')
   axes.stackplot(
     updates,
     *shares[:, ranked].T,
@@ -60,10 +62,11 @@ def share_by_update(
   axes.set_xlim(updates[0], updates[-1])
   axes.set_ylim(0, 1)
   axes.set_xlabel('updates')
+  axes.set_ylabel('share of 5-grams')
   figure.legend(loc='outside right upper', labelcolor=plots.INK)
   return figure
 
 
 def _name(order: np.ndarray) -> str:
-  """Positions from 1, as in the paper's table."""
+  """Format positions from 1, as in the paper's table."""
   return ' '.join(str(1 + k) for k in order)

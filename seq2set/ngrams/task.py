@@ -1,7 +1,7 @@
-"""5-grams as a task: which order of their words does a model find?
+"""The 5-gram task: which order of the words does a model find?
 
-`predict` reads five words and answers with their perplexity, in the order that
-the model finds likeliest.
+`predict` reads five words per line. It prints the order with the highest
+probability, and the perplexity of the words in this order.
 """
 
 import dataclasses
@@ -20,9 +20,10 @@ from core.errors import UserError, check_choice
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
+from seq2set.line_answers import Answer, answer_lines
 from seq2set.ngrams import data, plots
 
-# The rows of the paper's Table 2: the orders that are searched, None: all.
+# The rows of the paper's Table 2: orders to search; None: all orders.
 ORDERS = {
   'natural': np.array([data.NATURAL]),
   'bad': np.array([data.BAD]),
@@ -36,13 +37,12 @@ class ModelConfig:
   """Sizes and the search.
 
   Attributes:
-    width: of the LSTM.
+    width: width of the LSTM.
     orders: one of `ORDERS`.
-    mode: one of `order_search.MODES`; 'given' and 'importance' take 'hard'
-      orders, all of them, alone.
-    uniform_steps: updates in which the mode is 'uniform'.
+    mode: one of `order_search.MODES`; 'given' requires orders='hard'.
+    uniform_steps: number of first updates that use the mode 'uniform'.
     num_draws: see `order_search.loss`.
-    sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
+    sharpness: see `order_search.loss`.
   """
 
   width: int = 512
@@ -55,22 +55,22 @@ class ModelConfig:
   def __post_init__(self):
     check_choice('config.model.orders', self.orders, ORDERS)
     check_choice('config.model.mode', self.mode, order_search.MODES)
-    if self.mode in ('given', 'importance') and self.orders != 'hard':
+    if self.mode == 'given' and self.orders != 'hard':
       raise UserError(
-        f'config.model.mode={self.mode!r} cannot search a few orders: set'
-        " config.model.orders='hard', or another mode"
+        "config.model.mode='given' searches no orders: set"
+        " config.model.orders='hard', or use another mode"
       )
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'NgramsTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return NgramsTask(config)
 
 
 def training_figures(
   lines: Iterable[Mapping[str, Any]],
 ) -> dict[str, Figure]:
-  """When a search over all orders chose which, if it was evaluated twice."""
+  """Plot the share of each order over training."""
   name = 'eval/validation/share_by_order'
   found = {line['step']: line[name] for line in lines if name in line}
   if len(found) < 2:
@@ -90,7 +90,7 @@ class NgramsTask:
     self.orders = ORDERS[self.model_config.orders]
 
   def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:
-    """Builds the network; its tokens are those of `data.tokens`."""
+    """Build the network on the tokens of `data.tokens`."""
     return order_search.TokenModel(
       data.N * self.data.vocabulary_size, self.model_config.width, rngs=rngs
     )
@@ -101,13 +101,14 @@ class NgramsTask:
     return text.vocabulary(sentences, self.data.vocabulary_size)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'tokens', int32 [n, 5], of all 5-grams inside the split's sentences."""
+    """Return 'tokens' int32 [n, 5] of all 5-grams within sentences."""
     sentences = text.load(self.data.source, split, data_dir=self.data.dir)
     encoded = [text.encode(words, self._indices) for words in sentences]
     windows = data.windows(encoded)
     if not len(windows):
       raise UserError(
-        f'no sentence of {self.data.source!r} has {data.N} words for {split}'
+        f'{self.data.source!r} has no sentence of {data.N} words for the'
+        f' {split} split; use a longer text'
       )
     return {'tokens': data.tokens(windows)}
 
@@ -119,7 +120,7 @@ class NgramsTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws 5-grams; 'is_uniform' [B]: before the search begins."""
+    """Sample 'tokens' [B, 5]; 'is_uniform' [B] is True before the search."""
     row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
     is_uniform = step < self.model_config.uniform_steps
     return {
@@ -130,7 +131,7 @@ class NgramsTask:
   def loss(
     self, model: order_search.TokenModel, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """-log p of a 5-gram, in nats, in the order that the mode chooses."""
+    """Return the mean -log p of a 5-gram in the selected order, in nats."""
     losses, _ = order_search.loss(
       model,
       batch['tokens'],
@@ -144,21 +145,22 @@ class NgramsTask:
     return losses.mean(), {'perplexity': _perplexity(losses)}
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training and 'test' by eval: a sample of 5-grams."""
+    """Return 'validation' and 'test', each on a sample of 5-grams."""
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """A fixed sample: neighbours share most of their words."""
+    """Sample 5-grams, since neighbors share most of their words."""
     tokens = self.arrays(split)['tokens']
     rows = np.random.default_rng(0).permutation(len(tokens))
     tokens = tokens[np.sort(rows[: self.evals.num_examples])]
     return {'tokens': tokens, 'index': np.arange(len(tokens), dtype=np.int32)}
 
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
-    """Perplexity a word, by the likeliest order, by all orders, by a draw.
+    """Compute the perplexity per word in three ways.
 
-    The draw is from the exact posterior; of all orders the paper draws token by
-    token.
+    They use the order with the highest probability, the sum over all orders,
+    and one order sampled from the exact posterior, while the paper samples
+    token by token.
     """
     tokens, weight = batch['tokens'], batch['weight']
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
@@ -185,7 +187,7 @@ class NgramsTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """The orders that most 5-grams are likeliest in."""
+    """Plot the most frequent orders."""
     del model
     return {
       name.replace('/', '_'): plots.share_by_order(
@@ -198,7 +200,7 @@ class NgramsTask:
   def predict(
     self, model: order_search.TokenModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers a line of five words: their perplexity, and the order found."""
+    """Print the perplexity of five words and the order that gives it."""
     graphdef, params = nnx.split(model)
     orders = self.orders
     if orders is None:
@@ -209,17 +211,19 @@ class NgramsTask:
       model = nnx.merge(graphdef, params)
       return order_search.try_orders(model, tokens[None], self.orders)[0]
 
-    for line in lines:
+    def answer_line(line: str) -> Answer:
       words = line.lower().split()
       if len(words) != data.N:
-        yield UserError(f'{len(words)} words; {data.N} expected')
-        continue
+        raise UserError(f'{len(words)} words; {data.N} expected')
       tokens = data.tokens(np.array(text.encode(words, self._indices)))
       log_p = np.asarray(try_orders(params, tokens))
       order = ' '.join(str(1 + k) for k in orders[log_p.argmax()])
-      yield f'{np.exp(-log_p.max() / data.N):.4g} in the order {order}'
+      perplexity = np.exp(-log_p.max() / data.N)
+      return Answer(f'{perplexity:.4g} in the order {order}')
+
+    return answer_lines(lines, answer_line)
 
 
 def _perplexity(losses: jax.Array, weights=1.0) -> Perplexity:
-  """The perplexity a word of losses of 5-grams, in nats."""
+  """Return the perplexity per word of losses per 5-gram, in nats."""
   return Perplexity.mean(losses / data.N, weights)

@@ -1,4 +1,4 @@
-"""The F1 of the grammar's own likeliest parse: a ceiling of generated trees.
+"""Compute the F1 of the grammar's own Viterbi parse: a ceiling for parsers.
 
 uv run python -m seq2set.parsing.ceiling
 """
@@ -9,7 +9,7 @@ from seq2set.parsing import data, grammar, treebank
 
 
 def main(_):
-  """Prints it, of the first test trees."""
+  """Print the F1 on the first test trees."""
   args = flags.FLAGS
   trees = treebank.load(
     'generated',
@@ -18,12 +18,14 @@ def main(_):
     num_generated=args.num_generated,
   )[: args.num_trees]
   parsed = [grammar.parse(tree.words()) for tree in trees]
-  print(f'F1 {data.score(trees, parsed).f1:.1%} of {len(trees)} trees')
+  print(f'F1 {data.score(trees, parsed).f1:.1%} on {len(trees)} trees')
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('num_trees', 500, 'Test trees to parse.', 1)
+  flags.DEFINE_integer('num_trees', 500, 'Number of test trees to parse.', 1)
   # As in configs/seq2set/parsing.py:cpu.
-  flags.DEFINE_integer('max_words', 20, 'Of a sentence.', 3)
-  flags.DEFINE_integer('num_generated', 20_000, 'Trees of training.', 1)
+  flags.DEFINE_integer(
+    'max_words', 20, 'Largest number of words per sentence.', 3
+  )
+  flags.DEFINE_integer('num_generated', 20_000, 'Number of training trees.', 1)
   app.run(main)

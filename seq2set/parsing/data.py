@@ -1,7 +1,8 @@
-"""Parse trees: brackets, cleaning, and the score of one against another.
+"""Parse trees: brackets, cleaning, and scores.
 
-A tree is a label and its children; those of a pre-terminal, a part of speech,
-are one word. `seq2set.parsing.linearise` writes trees as sequences.
+A tree is a label with children. A pre-terminal, which is a part of speech, has
+one word in place of children. `seq2set.parsing.linearize` converts trees to
+sequences.
 """
 
 import collections
@@ -11,12 +12,14 @@ from typing import NamedTuple, Self
 
 from core.errors import UserError
 
-# Left out of scores, as EVALB does.
+# Ignored in scores, as in EVALB.
 PUNCTUATION = {',', '.', ':', '``', "''"}
 _WRAPPERS = {'', 'ROOT', 'TOP'}
-MAX_DEPTH = 200  # all that follows trees calls itself
-# Words may hold spaces of other widths, such as thin ones.
+MAX_DEPTH = 200  # functions on trees are recursive
+# Words may contain other Unicode spaces, such as thin spaces.
 _TOKEN = re.compile(r'[()]|[^ \t\r\n()]+')
+_WORD = re.compile(r'[^ \t\r\n]+')
+_TREE = re.compile(r'\s*\([^()]*\(')  # the first bracket holds another one
 
 
 class Tree(NamedTuple):
@@ -28,42 +31,51 @@ class Tree(NamedTuple):
 
   @property
   def is_tag(self) -> bool:
-    """Whether it is a pre-terminal: it has no children."""
+    """Whether this node is a pre-terminal, which has no children."""
     return not self.children
 
   def tags(self) -> Iterator[Self]:
-    """Its pre-terminals, from left to right."""
+    """Yield the pre-terminals from left to right."""
     if self.is_tag:
       yield self
     for child in self.children:
       yield from child.tags()
 
   def words(self) -> list[str]:
-    """Its words, from left to right."""
+    """Return the words from left to right."""
     return [tag.word for tag in self.tags()]
 
   def __str__(self) -> str:
-    """In brackets, on one line."""
+    """Format the tree in brackets, on one line."""
     inside = self.word if self.is_tag else ' '.join(map(str, self.children))
     return f'({self.label} {inside})'
 
 
 def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
-  """Reads trees in brackets, over any number of lines, uncleaned.
+  """Read trees in brackets, without cleaning them.
+
+  A tree may span any number of lines. Comments, which start with `#`, are
+  skipped between trees.
+
+  Args:
+    lines: lines of text.
+    name: name of the file, for messages; '' for a single line.
 
   Raises:
-    UserError: brackets that do not match, or nest too deeply, or text outside
-      of them; `name` and the line stand in the message.
+    UserError: brackets do not match or nest too deeply, or there is text
+      outside of brackets; the message gives the line.
   """
   stack: list[tuple[str, list, list]] = []  # label, children, words
   number = 0
 
   def wrong(number: int, what: str) -> UserError:
-    return UserError(f'{name}, line {number}: {what}')
+    return UserError(f'{name}, line {number}: {what}' if name else what)
 
-  start = 0  # of the tree, its line
-  is_label = False  # whether the next word is one
+  start = 0  # line on which the current tree starts
+  is_label = False  # whether the next word is a label
   for number, line in enumerate(lines, start=1):
+    if not stack and line.lstrip().startswith('#'):
+      continue
     for token in _TOKEN.findall(line):
       if token == '(':
         if not stack:
@@ -78,7 +90,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
         label, children, words = stack.pop()
         if bool(children) == bool(words) or len(words) > 1:
           raise wrong(
-            number, f'({label} ...) needs either trees or one word in it'
+            number, f'({label} ...) must contain either trees or one word'
           )
         tree = Tree(label, tuple(children), *words)
         if stack:
@@ -87,7 +99,7 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
           yield tree
         is_label = False
       elif not stack:
-        raise wrong(number, f'{token[:20]!r} outside of brackets')
+        raise wrong(number, f'{token[:20]!r} is outside of brackets')
       elif is_label:
         stack[-1] = token, *stack[-1][1:]
         is_label = False
@@ -97,10 +109,35 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
     raise wrong(start, "'(' is never closed")
 
 
-def clean(tree: Tree) -> Tree | None:
-  """Drops traces and function tags, and wrappers without a label of their own.
+def parse_line(line: str) -> tuple[list[str], Tree | None]:
+  """Parse one line: a sentence, or a tree in brackets, which is an answer.
 
-  A wrapper of several trees stays, as ROOT. None where no word is left.
+  Returns:
+    The words, with brackets as treebanks write them, and the cleaned tree; None
+    for a sentence.
+
+  Raises:
+    UserError: the line starts like a tree but is not a tree with phrases.
+  """
+  if not _TREE.match(line):
+    sentence = line.replace('(', '-LRB-').replace(')', '-RRB-')
+    return _WORD.findall(sentence), None
+  trees = list(read([line], ''))
+  if len(trees) != 1:
+    raise UserError(f'{len(trees)} trees; one tree per line expected')
+  tree = clean(trees[0])
+  if tree is None or not tree.children:
+    raise UserError('the tree has no words or no phrase above its words')
+  return tree.words(), tree
+
+
+def clean(tree: Tree) -> Tree | None:
+  """Drop traces, function tags, and unlabeled wrappers.
+
+  A wrapper of several trees is kept and labeled ROOT.
+
+  Returns:
+    The cleaned tree; None if no word is left.
   """
 
   def simplify(tree: Tree) -> Tree | None:
@@ -118,16 +155,16 @@ def clean(tree: Tree) -> Tree | None:
 
 
 def _bare(label: str) -> str:
-  """NP-SBJ-1 -> NP; -LRB- stays."""
+  """Strip function tags: NP-SBJ-1 becomes NP; -LRB- stays."""
   return label if label.startswith('-') else re.split('[-=|]', label)[0]
 
 
 def brackets(tree: Tree) -> collections.Counter[tuple[str, int, int]]:
-  """The phrases below the root as (label, start, end), as EVALB counts them.
+  """Count the phrases below the root as (label, start, end), as EVALB does.
 
-  Punctuation has no place, so start and end count the other words; ADVP and PRT
-  are one label; phrases of punctuation alone do not count. The root never does;
-  EVALB leaves out a root of the label TOP alone.
+  `start` and `end` do not count punctuation. ADVP and PRT are the same label.
+  Phrases that hold only punctuation are ignored. The root is always ignored,
+  while EVALB ignores only a root with the label TOP.
   """
   found: collections.Counter[tuple[str, int, int]] = collections.Counter()
 
@@ -149,7 +186,7 @@ def brackets(tree: Tree) -> collections.Counter[tuple[str, int, int]]:
 
 
 class Score(NamedTuple):
-  """Brackets: in both trees, in the true ones, in the predicted ones."""
+  """Numbers of brackets: matched, in the true trees, in the predicted ones."""
 
   matched: int
   true: int
@@ -157,18 +194,18 @@ class Score(NamedTuple):
 
   @property
   def f1(self) -> float:
-    """The labelled F1, from 0 to 1."""
+    """The labeled F1, from 0 to 1."""
     total = self.true + self.predicted
     return 2 * self.matched / total if total else 1.0
 
 
 def score(true: Iterable[Tree], predicted: Iterable[Tree | None]) -> Score:
-  """Sums the brackets of pairs of trees; None, no tree, has none."""
+  """Sum the brackets over pairs of trees; None has no brackets."""
   matched = num_true = num_predicted = 0
   for a, b in zip(true, predicted, strict=True):
-    ours = brackets(b) if b else collections.Counter()
-    theirs = brackets(a)
-    matched += (ours & theirs).total()
-    num_true += theirs.total()
-    num_predicted += ours.total()
+    found = brackets(b) if b else collections.Counter()
+    expected = brackets(a)
+    matched += (found & expected).total()
+    num_true += expected.total()
+    num_predicted += found.total()
   return Score(matched, num_true, num_predicted)

@@ -1,10 +1,9 @@
 """Sentences and trees without a treebank: a small, ambiguous English grammar.
 
-Words are drawn as in true text, a few of them often, and many can be two parts
-of speech. Where a prepositional phrase belongs depends on the preposition, and
-what follows a verb on the verb: so trees can be told from words, though not
-always. The grammar's own likeliest parse, by CKY, is the ceiling that no parser
-can pass but by chance.
+As in natural text, a few words are frequent, and many words can be two parts of
+speech. The preposition determines where its phrase attaches, and the verb
+determines what follows it. The words thus determine most trees, but not all.
+The Viterbi parse of the grammar, by CKY, is a ceiling for parsers.
 """
 
 import functools
@@ -16,11 +15,11 @@ from seq2set.parsing.data import Tree
 
 MAX_WORDS = 40
 _NUM_WORDS = 3000
-_AMBIGUOUS = 0.2  # of each part of speech's words, borrowed from another one's
+_AMBIGUOUS = 0.2  # share of words that are borrowed from another part of speech
 
-# Phrase -> (probability, parts). What stands behind ^ tells kinds of a label
-# apart and is not in the tree; a phrase whose name begins with _ is spliced
-# into the one above.
+# Phrase -> (probability, parts). A suffix after ^ distinguishes variants of a
+# label and does not appear in the tree. A phrase whose name starts with _ is
+# spliced into its parent.
 _RULES = {
   'S^root': ((1.0, ('_CLAUSE', '.')),),
   '_CLAUSE': ((0.95, ('NP', 'VP')), (0.05, ('S', '_AND_S'))),
@@ -51,7 +50,7 @@ _RULES = {
   'SBAR^noun': ((1.0, ('WDT', 'VP')),),
   'ADVP': ((1.0, ('RB',)),),
 }
-# Part of speech -> its share of the words.
+# Part of speech -> its share of the vocabulary.
 _TAGS = {
   'NN': 0.3,
   'NNP': 0.2,
@@ -73,7 +72,7 @@ _TAGS = {
 
 @functools.cache
 def _lexicon() -> dict[str, tuple[list[str], np.ndarray]]:
-  """The words of each part of speech and their probabilities."""
+  """Return the words of each part of speech and their probabilities."""
   rng = np.random.default_rng(0)
   own = {
     tag: [f'{tag.lower().replace("^", "-")}-{k}' for k in range(count)]
@@ -93,7 +92,7 @@ def _lexicon() -> dict[str, tuple[list[str], np.ndarray]]:
 
 
 def sample(rng: np.random.Generator) -> Tree:
-  """Draws a tree of at most `MAX_WORDS` words."""
+  """Sample a tree of at most `MAX_WORDS` words."""
   while True:
     (tree,) = _sample('S^root', rng, [MAX_WORDS])
     if tree is not None:
@@ -101,7 +100,7 @@ def sample(rng: np.random.Generator) -> Tree:
 
 
 def _sample(symbol, rng, budget) -> list[Tree | None]:
-  """The trees that a symbol becomes; [None] once there are too many words."""
+  """Expand a symbol to trees; [None] if there are too many words."""
   if symbol not in _RULES:
     budget[0] -= 1
     words, p = _lexicon()[symbol]
@@ -121,7 +120,7 @@ def _sample(symbol, rng, budget) -> list[Tree | None]:
 
 
 def parse(words: list[str]) -> Tree | None:
-  """The likeliest tree of a sentence; None if the grammar has none."""
+  """Return the tree with the highest probability; None if there is none."""
   count, symbols = len(words), [*_RULES, *_TAGS, '.']
   number = {symbol: k for k, symbol in enumerate(symbols)}
   best = np.full((count, count + 1, len(symbols)), -np.inf)
@@ -171,7 +170,7 @@ def parse(words: list[str]) -> Tree | None:
 
 @functools.cache
 def _tags_of() -> dict[str, dict[str, float]]:
-  """Word -> its parts of speech and the log p of the word given each."""
+  """Map each word to its parts of speech and its log p given each."""
   tags: dict[str, dict[str, float]] = {}
   for tag, (words, p) in _lexicon().items():
     for word, log_p in zip(words, np.log(p), strict=True):

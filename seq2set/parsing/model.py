@@ -1,10 +1,10 @@
 """An encoder and a decoder with attention, from words to labels.
 
-The decoder is that of Vinyals et al. 2015, Grammar as a Foreign Language, but
-what it attends to does not enter its recurrence: so with the true labels given
-all attention is one product after one scan.
+The network follows Vinyals et al. 2015, Grammar as a Foreign Language, with one
+change: the attention context does not enter the recurrence of the decoder. In
+training, all attention is therefore one batched product after one scan.
 
-Axes: B batch, L words, T labels, D width, K classes of labels.
+Axes: B batch, L words, T labels, D width, K label classes.
 """
 
 import dataclasses
@@ -15,9 +15,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
-from seq2set import attend
+from seq2set.attention import Attention, attend
 
-STOP = 0  # the label that ends a sequence, and fills up behind it
+STOP = 0  # ends a sequence of labels, and pads it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,12 +25,12 @@ class ModelConfig:
   """Sizes and orders.
 
   Attributes:
-    width: of embeddings and states.
-    num_layers: LSTMs of the encoder, and of the decoder.
-    dropout: rate of what goes up between them.
-    order: of the tree, one of `linearise.ORDERS`.
-    reverses_input: read the sentence backwards.
-    num_labels: K, at least as many as there are, with `STOP`.
+    width: width of embeddings and states.
+    num_layers: number of LSTMs in the encoder and in the decoder.
+    dropout: rate at the input of each LSTM.
+    order: order of the labels, one of `linearize.ORDERS`.
+    reverses_input: read the sentence backward.
+    num_labels: K, at least the number of labels plus one for `STOP`.
   """
 
   width: int = 256
@@ -42,7 +42,7 @@ class ModelConfig:
 
 
 class Parser(nnx.Module):
-  """p(label | labels before, words)."""
+  """p(label | previous labels, words)."""
 
   def __init__(
     self,
@@ -54,19 +54,19 @@ class Parser(nnx.Module):
     width, init = config.width, layers.glorot
     num_labels = config.num_labels
     self.words = nnx.Param(init(rngs.params(), (num_words, width)))
-    # The last row comes before the first label.
+    # The last row is the input before the first label.
     self.labels = nnx.Param(init(rngs.params(), (num_labels + 1, width)))
     self.encoder, self.decoder = (
       nnx.List(layers.LSTM(width, rngs=rngs) for _ in range(config.num_layers))
       for _ in range(2)
     )
-    self.attention = attend.Attention(width, 'additive', rngs=rngs)
+    self.attention = Attention(width, 'additive', rngs=rngs)
     self.output = nnx.Linear(2 * width, num_labels, kernel_init=init, rngs=rngs)
     self.dropout = config.dropout
     self.reverses_input = config.reverses_input
 
   def encode(self, words: Int[Array, 'B L'], key: jax.Array | None = None):
-    """The top states 'B L D', the mask of words, each layer's last state."""
+    """Return the top states [B, L, D], the word mask, and the last states."""
     if self.reverses_input:
       words = words[:, ::-1]
     mask = words > 0
@@ -83,7 +83,7 @@ class Parser(nnx.Module):
     labels: Int[Array, 'B T'],
     key: jax.Array | None = None,
   ) -> Float[Array, 'B T K']:
-    """Returns the logits of each label, given the true ones before it."""
+    """Compute the logits of each label, given the true labels before it."""
     memories, mask, ends = self.encode(words, key)
     first = jnp.full((len(labels), 1), self.labels.shape[0] - 1)
     x = self.labels[...][jnp.concatenate([first, labels[:, :-1]], 1)]
@@ -95,7 +95,7 @@ class Parser(nnx.Module):
   def decode(
     self, words: Int[Array, 'B L'], *, length: int
   ) -> Int[Array, 'B T']:
-    """Returns the likeliest label at each of `length` steps; STOP ends."""
+    """Decode greedily for `length` steps; only STOP follows STOP."""
     memories, mask, states = self.encode(words)
     keys = self.attention.keys(memories)
 
@@ -121,5 +121,5 @@ class Parser(nnx.Module):
 
   def _read_out(self, states, memories, keys, mask) -> Float[Array, 'B T K']:
     scores = self.attention(keys, states)
-    context = attend.read(scores, memories, mask)
+    context = attend(scores, memories, mask)
     return self.output(jnp.concatenate([states, context], -1))

@@ -1,7 +1,4 @@
-"""Trees of a treebank, cleaned, or of the grammar; of short sentences."""
-
-import lzma
-import pathlib
+"""Load trees of short sentences, from a treebank or from the grammar."""
 
 import numpy as np
 
@@ -21,20 +18,21 @@ def load(
   max_words: int,
   num_generated: int,
 ) -> list[data.Tree]:
-  """The trees of a split, of at most `max_words` words.
+  """Load the trees of a split, cleaned, with at most `max_words` words each.
 
   Args:
-    source: NAME of files NAME.train.ptb, NAME.dev.ptb and NAME.test.ptb in the
-      data folder, trees in brackets, which may be compressed by xz; or
-      'generated', by `seq2set.parsing.grammar`.
+    source: NAME of the files NAME.train.ptb, NAME.dev.ptb and NAME.test.ptb in
+      the data folder, trees in brackets, plain or compressed with xz; or
+      'generated' to sample trees from `seq2set.parsing.grammar`.
     split: one of `SPLITS`.
     data_dir: see `files.data_folder`.
-    max_words: of a sentence.
-    num_generated: trees of the grammar for training; a tenth of it for the
-      other splits each.
+    max_words: largest number of words in a sentence.
+    num_generated: number of sampled training trees; each of the other splits
+      has a tenth of it.
 
   Raises:
-    UserError: no such file, brackets that do not match, or no tree so short.
+    UserError: the file does not exist, brackets do not match, or no tree is
+      short enough.
   """
   if source == 'generated':
     rng = np.random.default_rng(SPLITS.index(split))
@@ -55,20 +53,9 @@ def _read(name: str, data_dir: str) -> list[data.Tree]:
   if path is None:
     raise UserError(
       f'{name} not found in {files.data_folder(data_dir).absolute()} or its'
-      ' sub-folders; see seq2set/README.md, or try generated trees:'
-      ' --config=configs/seq2set/parsing.py:source=generated'
+      ' sub-folders; see seq2set/README.md for the data, or use generated'
+      ' trees: --config=configs/seq2set/parsing.py:source=generated'
     )
-  trees = map(data.clean, data.read(_lines(path), str(path)))
-  # A single word has no phrase to find.
+  trees = map(data.clean, data.read(files.read_lines(path), str(path)))
+  # A single word has no phrases to predict.
   return [tree for tree in trees if tree is not None and tree.children]
-
-
-def _lines(path: pathlib.Path) -> list[str]:
-  try:
-    content = path.read_bytes()
-    if path.suffix == '.xz':
-      content = lzma.decompress(content)
-    # Not splitlines: words may hold other separators.
-    return content.decode().split('\n')
-  except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-    raise UserError(f'{path} cannot be read as text: {error}') from error

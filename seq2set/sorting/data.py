@@ -1,6 +1,10 @@
-"""Numbers to sort, in NumPy: reading them from text.
+"""Sets of numbers, in NumPy: parsed from text, and rescaled.
 
-A set is a line of numbers, parted by spaces or commas.
+One line is one set: numbers separated by spaces, commas or semicolons, with or
+without brackets. A line may carry its answer, the sorted numbers, after the
+word `output`, an arrow (`->`, `=>`), an equals sign or a vertical bar:
+
+  0.3 0.1 0.2 output 0.1 0.2 0.3
 """
 
 import re
@@ -10,15 +14,47 @@ import numpy as np
 from core.errors import UserError
 
 MAX_NUMBERS = 1000
+_SEPARATOR = re.compile(r'\boutput\b|->|=>|→|=|\|')
+
+
+def parse_line(line: str) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+  """Parse one line.
+
+  Returns:
+    The numbers as they are written; their values, float64 [N]; and the answer,
+    float64 [N], or None if the line carries none.
+
+  Raises:
+    UserError: a part of the line is not a set, or the answer does not hold the
+      numbers of the set in ascending order.
+  """
+  question, *answers = _SEPARATOR.split(line)
+  words, values = parse(question)
+  if not answers:
+    return words, values, None
+  if len(answers) > 1:
+    raise UserError(
+      f'{len(answers)} answers; at most one expected, as in 2 1 output 1 2'
+    )
+  _, answer = parse(answers[0])
+  if not np.array_equal(np.sort(values), np.sort(answer)):
+    raise UserError(
+      "the numbers after 'output' differ from those before it; the same"
+      ' numbers in ascending order expected'
+    )
+  if (np.diff(answer) < 0).any():
+    raise UserError("the numbers after 'output' are not in ascending order")
+  return words, values, answer
 
 
 def parse(line: str) -> tuple[list[str], np.ndarray]:
-  """Reads a set: its numbers as they are written, and as float64 [N].
+  """Parse a set: its numbers as they are written, and as float64 [N].
 
   Raises:
-    UserError: no number, too many, or something that is none.
+    UserError: the line has no numbers, more than `MAX_NUMBERS`, or a word that
+      is not a finite number.
   """
-  words = re.findall(r'[^\s,;]+', line)
+  words = re.findall(r'[^\s,;]+', re.sub(r'^\s*\[|\]\s*$', '', line))
   if not words:
     raise UserError('no numbers; expected as in 0.3 0.1 0.2')
   if len(words) > MAX_NUMBERS:
@@ -28,20 +64,21 @@ def parse(line: str) -> tuple[list[str], np.ndarray]:
     try:
       values[index] = float(word)
     except ValueError:
-      raise UserError(f'{word[:40]!r} is no number') from None
+      raise UserError(f'{word[:40]!r} is not a number') from None
     if not np.isfinite(values[index]):
       raise UserError(f'{word[:40]!r} is not finite')
   return words, values
 
 
-def spread(values: np.ndarray) -> np.ndarray:
-  """Maps numbers [N] into (0, 1), where networks are trained, in float32.
+def rescale(values: np.ndarray) -> np.ndarray:
+  """Map numbers [N] to (0, 1), the range of the training sets, in float32.
 
-  The smallest and the largest go where those of N uniform numbers are on
-  average. Numbers that differ by less than float32 can tell become equal.
+  The smallest and the largest number are mapped to the expected minimum and
+  maximum of N uniform samples. Numbers closer than the precision of float32
+  become equal.
   """
   count = len(values)
-  # Halves, so that the difference of two finite numbers is finite.
+  # Halves keep the difference of two finite numbers finite.
   low, width = values.min() / 2, values.max() / 2 - values.min() / 2
   share = (values / 2 - low) / width if width > 0 else np.full(count, 0.5)
   return ((1 + (count - 1) * share) / (count + 1)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The networks that sort: their sizes, and what they see."""
+"""The networks of the sorting task."""
 
 import dataclasses
 from typing import Any
@@ -6,7 +6,8 @@ from typing import Any
 from flax import nnx
 
 from core.errors import check_choice
-from seq2set import assignment, attend, read_process_write
+from seq2set import assignment, read_process_write
+from seq2set.attention import ATTENTIONS
 
 DECODERS = 'write', 'assignment'
 
@@ -17,12 +18,12 @@ class ModelConfig:
 
   Attributes:
     encoder: one of `read_process_write.ENCODERS`.
-    width: of memories and states.
-    num_process_steps: P; other encoders have none.
-    decoder: 'write', the paper's; or 'assignment', of later work: no glimpses.
-    num_glimpses: before each output.
-    process_attention, pointer_attention: 'dot', 'scaled_dot' or 'additive'.
-    process_form: see `read_process_write.PROCESS_FORMS`.
+    decoder: 'write' as in the paper, or 'assignment', without glimpses.
+    width: width of memories and states.
+    num_process_steps: P; ignored by other encoders.
+    num_glimpses: number of glimpses before each output.
+    process_attention: one of `attention.ATTENTIONS`.
+    pointer_attention: one of `attention.ATTENTIONS`.
   """
 
   encoder: str = 'read_process_write'
@@ -32,15 +33,13 @@ class ModelConfig:
   num_glimpses: int = 1
   process_attention: str = 'dot'
   pointer_attention: str = 'additive'
-  process_form: str = 'A'
 
   def __post_init__(self):
     known = {
       'encoder': read_process_write.ENCODERS,
       'decoder': DECODERS,
-      'process_attention': attend.ATTENTIONS,
-      'pointer_attention': attend.ATTENTIONS,
-      'process_form': read_process_write.PROCESS_FORMS,
+      'process_attention': ATTENTIONS,
+      'pointer_attention': ATTENTIONS,
     }
     for name, choices in known.items():
       check_choice(f'config.model.{name}', getattr(self, name), choices)
@@ -49,7 +48,7 @@ class ModelConfig:
 def make_model(
   config: ModelConfig, *, rngs: nnx.Rngs
 ) -> read_process_write.SetToSequence:
-  """Builds the network, which reads sets of numbers [B, N, 1]."""
+  """Build the network, which reads sets of numbers [B, N, 1]."""
   sizes: dict[str, Any] = dataclasses.asdict(config)
   decoder = sizes.pop('decoder')
   model = read_process_write.SetToSequence(1, **sizes, rngs=rngs)

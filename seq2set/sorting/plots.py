@@ -1,4 +1,4 @@
-"""The figures of sorting: what makes a set hard."""
+"""Figures of the sorting task: which sets are hard."""
 
 from collections.abc import Mapping, Sequence
 
@@ -13,19 +13,21 @@ from core import plots
 def accuracy_by_gap(
   gaps: Sequence[float], accuracy: Sequence[float | None]
 ) -> Figure:
-  """Plots the share of sorted sets against the smallest gap between numbers.
+  """Plot the share of sorted sets against the smallest gap between numbers.
 
   Args:
-    gaps: upper ends of the ranges, rising.
-    accuracy: of each range, and of gaps above all; None or NaN: no such set.
+    gaps: upper bounds of the bins, in increasing order.
+    accuracy: the share in each bin, and in one more above the last bound; None
+      or NaN for an empty bin.
   """
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
-  axes.set_title('Sets sorted, by smallest gap')
-  axes.set_xlabel('smallest gap between two numbers')
+  axes.set_title('Sorted sets by smallest gap')
+  axes.set_xlabel('smallest gap between two numbers (numbers in 0 to 1)')
+  axes.set_ylabel('sorted sets')
   axes.set_xscale('log', base=2)
   plots.show_percent(axes)
-  # A range of octaves, at its middle.
+  # Bins span an octave; draw each at its geometric mean.
   middles = np.array([*gaps, 2 * gaps[-1]]) / np.sqrt(2)
   shares = np.asarray(accuracy, float)
   axes.plot(middles, shares, marker='o', color=plots.PALETTE[0])
@@ -38,18 +40,19 @@ def accuracy_by_size(
   accuracy: Mapping[str, Sequence[float | None]],
   trained_size: int,
 ) -> Figure:
-  """Plots the share of sorted sets against their size.
+  """Plot the share of sorted sets against the set size.
 
   Args:
     sizes: numbers of elements.
-    accuracy: of each size, by suffix of the metric's name: '' as the paper
-      decodes.
-    trained_size: the one in training, marked by a dashed line.
+    accuracy: the share for each size, by suffix of the metric's name; '' is the
+      decoding of the paper.
+    trained_size: the size in training, marked by a dashed line.
   """
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
-  axes.set_title('Sets sorted, by size')
-  axes.set_xlabel('elements')
+  axes.set_title('Sorted sets by size')
+  axes.set_xlabel('elements in a set')
+  axes.set_ylabel('sorted sets')
   plots.show_percent(axes)
   axes.axvline(trained_size, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   curves = {

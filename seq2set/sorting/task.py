@@ -1,4 +1,8 @@
-"""Sorting as a task: sets of uniform numbers, and pointers in their order."""
+"""The sorting task: sets of uniform numbers, and pointers in their order.
+
+`predict` reads one set per line and prints its numbers in ascending order.
+`seq2set.sorting.data` describes the format.
+"""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping
@@ -8,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
 
@@ -16,18 +19,19 @@ from core import layers
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
+from seq2set.line_answers import Answer, answer_lines
 from seq2set.read_process_write import SetToSequence
 from seq2set.sorting import data, plots
 from seq2set.sorting.model import ModelConfig, make_model
 
-# Of the keys of evaluation; no config.seed should be one of them.
+# Seeds of the evaluation sets; config.seed should differ from all of them.
 _SEEDS = {'validation': 811_028, 'test': 811_029, 'test_sizes': 811_030}
-# Upper ends of the ranges of a set's smallest gap; the last has no end.
+# Upper bounds of the bins of a set's smallest gap; the last bin has no bound.
 GAPS = tuple(2.0**-power for power in range(14, 4, -1))
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'SortingTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return SortingTask(config)
 
 
@@ -44,11 +48,11 @@ class SortingTask:
     self.evals = config.evals
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
-    """Builds the network."""
+    """Build the network."""
     return make_model(self.model_config, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """None: sets are drawn on the device."""
+    """Return no columns: sets are sampled on the device."""
     del split
     return {}
 
@@ -60,14 +64,14 @@ class SortingTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws sets of uniform numbers: 'elements' [B, N, 1], 'order' [B, N]."""
+    """Sample 'elements' [B, N, 1] uniformly, and their 'order' [B, N]."""
     del arrays, step
     return draw(key, (size, self.set_size))
 
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """-log p(order), the mean over the sets, in nats."""
+    """Return the mean of -log p(order) over the sets, in nats."""
     del key
     logits = model(batch['elements'], batch['order'])
     losses = layers.cross_entropy(logits, batch['order']).sum(1)
@@ -75,7 +79,7 @@ class SortingTask:
     return losses.mean(), {'accuracy_given_prefix': Metric.mean(is_right)}
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training; 'test', and other sizes, by eval."""
+    """Return 'validation', 'test' and, for other set sizes, 'test_sizes'."""
 
     def make(name, measure, every):
       return Evaluator(
@@ -94,7 +98,7 @@ class SortingTask:
     return evaluators
 
   def _measure(self, seed: int, model: SetToSequence, batch: Batch) -> Metrics:
-    """Whole sets that are sorted, by greedy decoding, and more."""
+    """Compute the share of sorted sets, and other metrics of greedy outputs."""
     sets = _fixed_sets(seed, batch['index'], self.set_size)
     elements, order, weight = sets['elements'], sets['order'], batch['weight']
     count = self.set_size
@@ -127,7 +131,7 @@ class SortingTask:
   def _measure_sizes(
     self, seed: int, model: SetToSequence, batch: Batch
   ) -> Metrics:
-    """The share of sorted sets, for sets of several sizes."""
+    """Compute the share of sorted sets for each of several set sizes."""
     metrics = {}
     for count in self.evals.set_sizes:
       sets = _fixed_sets(seed, batch['index'], count)
@@ -143,7 +147,7 @@ class SortingTask:
   def figures(
     self, values: Mapping[str, Any], model: SetToSequence | None = None
   ) -> dict[str, Figure]:
-    """Accuracy against the smallest gap, and against the size of the set."""
+    """Plot accuracy against the smallest gap, and against the set size."""
     del model
     figures = {}
     for name, value in values.items():
@@ -166,10 +170,10 @@ class SortingTask:
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Sorts the numbers of each line, up to 1,000 of them.
+    """Sort the numbers of each line, up to 1,000.
 
-    No number is taken twice, so that each line's answer has all of its numbers;
-    a warning counts the answers that are not in order.
+    Decoding avoids repeats, so every answer is a permutation of its line. Lines
+    that carry their sorted numbers are scored.
     """
     graphdef, params = nnx.split(model)
 
@@ -180,37 +184,38 @@ class SortingTask:
       )
       return order
 
-    wrong = total = 0
-    for line in lines:
-      try:
-        words, values = data.parse(line)
-      except UserError as error:
-        yield error
-        continue
+    def answer_line(line: str) -> Answer:
+      words, values, answer = data.parse_line(line)
       count = len(values)
-      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
+      length = 1 << (count - 1).bit_length()  # few shapes, few compilations
       elements = np.zeros((1, length, 1), np.float32)
-      elements[0, :count, 0] = data.spread(values)
+      elements[0, :count, 0] = data.rescale(values)
       mask = np.arange(length)[None] < count
       order = np.asarray(sort(length, params, elements, mask))[0, :count]
-      total += 1
-      wrong += (np.diff(values[order]) < 0).any()
-      yield ' '.join(words[index] for index in order)
-    if wrong:
-      logging.warning('%d of %d answers are not in order', wrong, total)
+      written = values[order]
+      is_sorted = bool((np.diff(written) >= 0).all())
+      return Answer(
+        text=' '.join(words[index] for index in order),
+        failure='' if is_sorted else 'is not in ascending order',
+        is_correct=None if answer is None else np.array_equal(written, answer),
+      )
+
+    return answer_lines(lines, answer_line)
 
 
 def draw(key: jax.Array, shape: tuple[int, int]) -> Batch:
-  """Sets [B, N] of uniform numbers as 'elements' [B, N, 1], and their 'order'.
+  """Sample 'elements' [B, N, 1], uniform numbers, and their 'order' [B, N].
 
-  The order is ascending and stable: of equal numbers the first comes first.
+  Args:
+    key: random key.
+    shape: (B, N).
   """
   numbers = jax.random.uniform(key, shape)
   return {'elements': numbers[..., None], 'order': jnp.argsort(numbers)}
 
 
 def _fixed_sets(seed: int, index: jax.Array, count: int) -> Batch:
-  """A set for each number in `index`, a function of both."""
+  """Sample one set of `count` numbers for each entry of `index` [B]."""
   keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), index)
   sets = jax.vmap(lambda key: draw(key, (1, count)))(keys)
   return jax.tree.map(lambda x: x[:, 0], sets)

@@ -1,9 +1,9 @@
-"""Star graphical models in NumPy: a head, and leaves that depend on it alone.
+"""Star graphical models in NumPy: a head, and leaves that depend only on it.
 
-All variables take one of ten symbols. The head's distribution and, for each
-leaf and each symbol of the head, the leaf's are softmax(beta z) with z standard
-normal: beta = 0 is flat, a large one nearly deterministic (ours; the paper does
-not say how it varies the randomness).
+Each variable takes one of ten symbols. The distribution of the head is
+softmax(beta z) with standard normal z. So is the distribution of each leaf for
+each symbol of the head. It is uniform for beta = 0 and nearly deterministic for
+large beta. The paper does not say how it varies the randomness.
 
 Axes: T variables, the head first; K symbols.
 """
@@ -16,9 +16,9 @@ NUM_SYMBOLS = 10
 
 
 class Star(NamedTuple):
-  """A model: log p of the head [K], and of the leaves [T - 1, K, K].
+  """A model: log p of the head [K] and of the leaves [T - 1, K, K].
 
-  The second axis of `log_leaves` is the head's symbol.
+  The second axis of `log_leaves` is the symbol of the head.
   """
 
   log_head: np.ndarray
@@ -26,7 +26,7 @@ class Star(NamedTuple):
 
 
 def make(num_variables: int, beta: float, seed: int) -> Star:
-  """Draws a model."""
+  """Sample a model."""
   rng = np.random.default_rng(seed)
   shape = num_variables - 1, NUM_SYMBOLS, NUM_SYMBOLS
   return Star(
@@ -36,18 +36,18 @@ def make(num_variables: int, beta: float, seed: int) -> Star:
 
 
 def sample(star: Star, count: int, rng: np.random.Generator) -> np.ndarray:
-  """Draws the symbols of `count` examples, int32 [count, T], the head first."""
+  """Sample the symbols of `count` examples, int32 [count, T], head first."""
   head = _categorical(star.log_head, rng.random((count, 1)))[:, 0]
-  lots = rng.random((count, len(star.log_leaves)))
+  uniform = rng.random((count, len(star.log_leaves)))
   leaves = [
-    _categorical(log_leaf[head], lots[:, [leaf]])[:, 0]
+    _categorical(log_leaf[head], uniform[:, [leaf]])[:, 0]
     for leaf, log_leaf in enumerate(star.log_leaves)
   ]
   return np.stack([head, *leaves], 1).astype(np.int32)
 
 
 def log_p(star: Star, symbols: np.ndarray) -> np.ndarray:
-  """log p of examples [..., T], in nats."""
+  """Compute log p of examples [..., T], in nats."""
   head, leaves = symbols[..., 0], symbols[..., 1:]
   index = np.arange(len(star.log_leaves)), head[..., None], leaves
   return star.log_head[head] + star.log_leaves[index].sum(-1)
@@ -58,8 +58,8 @@ def _log_softmax(x: np.ndarray) -> np.ndarray:
   return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
-def _categorical(log_p: np.ndarray, lots: np.ndarray) -> np.ndarray:
-  """The symbol that each lot [..., n] in [0, 1) falls on."""
+def _categorical(log_p: np.ndarray, uniform: np.ndarray) -> np.ndarray:
+  """Map uniform samples [..., n] in [0, 1) to symbols."""
   ends = np.exp(log_p).cumsum(-1)
-  index = (lots[..., None] >= ends[..., None, :]).sum(-1)
+  index = (uniform[..., None] >= ends[..., None, :]).sum(-1)
   return np.minimum(index, NUM_SYMBOLS - 1)

@@ -1,4 +1,4 @@
-"""The figure of a sweep over star models: what the place of the head costs."""
+"""The figure of a sweep over star models: the effect of the head position."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -14,14 +14,15 @@ from core import plots
 def head_first_less_head_last(
   points: Iterable[tuple[ConfigDict, Mapping[str, Any]]],
 ) -> Figure | None:
-  """Draws the nats that head first is ahead of head last, as a heat map.
+  """Plot the excess nats of head first minus those of head last.
 
-  A panel for each number of variables, rows by the number of examples, columns
-  by beta; a negative number: head first is better.
+  Each number of variables has a panel. Rows are numbers of examples, columns
+  are values of beta. A negative number means that head first is better. A cell
+  stays empty if one of its two runs is missing.
 
   Args:
-    points: of each run its config and what was measured; cells whose two runs
-      are not among them stay empty. Of 'test' and 'validation' the former.
+    points: the config and the metrics of each run; 'test' takes precedence over
+      'validation'.
 
   Returns:
     The figure; None if no cell has both runs.
@@ -34,16 +35,18 @@ def head_first_less_head_last(
       cell = data.num_variables, data.num_examples, data.beta
       excess.setdefault(cell, {})[config.model.order] = value
   gaps = {
-    cell: of_order['head_first'] - of_order['head_last']
-    for cell, of_order in excess.items()
-    if {'head_first', 'head_last'} <= of_order.keys()
+    cell: by_order['head_first'] - by_order['head_last']
+    for cell, by_order in excess.items()
+    if {'head_first', 'head_last'} <= by_order.keys()
   }
   if not gaps:
     return None
   sizes, counts, betas = (sorted(set(axis)) for axis in zip(*gaps, strict=True))
-  limit = 1.5 * max(map(abs, gaps.values())) or 1.0  # no cell too dark to read
+  limit = (
+    1.5 * max(map(abs, gaps.values())) or 1.0
+  )  # keeps cells light enough for text
   figure = Figure(figsize=(1.2 + 2.6 * len(sizes), 1.4 + 0.5 * len(counts)))
-  figure.suptitle('Excess nats, head first less head last')
+  figure.suptitle('Excess nats, head first minus head last')
   for axes, size in zip(
     figure.subplots(1, len(sizes), squeeze=False)[0], sizes, strict=True
   ):
@@ -61,5 +64,5 @@ def head_first_less_head_last(
       if np.isfinite(gap := grid[row][column]):
         axes.text(column, row, f'{gap:+.2f}', ha='center', va='center')
     axes.label_outer()
-  figure.axes[0].set_ylabel('examples')
+  figure.axes[0].set_ylabel('training examples')
   return figure

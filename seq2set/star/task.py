@@ -1,7 +1,10 @@
-"""Star graphical models as a task: does it matter whether the head comes first?
+"""The star model task: does it matter whether the head comes first?
 
-An example's tokens, one a variable with its symbol, are modelled by an LSTM, in
-a fixed order, or in one that the model finds (ours: `seq2set.order_search`).
+An LSTM models the tokens of an example, one per variable. Their order is fixed,
+or the model searches for one, which the paper does not try
+(`seq2set.order_search`).
+
+`predict` reads one digit per variable, head first, and prints log p in nats.
 """
 
 import dataclasses
@@ -20,12 +23,13 @@ from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
+from seq2set.line_answers import Answer, answer_lines
 from seq2set.star import data, plots
 
 FIXED = 'head_first', 'head_last'
 ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
-_SEEDS = {'train': 0, 'validation': 1, 'test': 2}  # beside that of the model
-_mean = functools.partial(Metric.mean, is_independent=False)  # of no shares
+_SEEDS = {'train': 0, 'validation': 1, 'test': 2}
+_mean = functools.partial(Metric.mean, is_independent=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +37,12 @@ class ModelConfig:
   """Sizes and the order.
 
   Attributes:
-    width: of the LSTM.
-    order: 'head_first', 'head_last', or how to search for one, a mode of
-      `order_search.MODES`.
-    uniform_steps: updates in which a mode that searches is 'uniform'.
+    width: width of the LSTM.
+    order: 'head_first', 'head_last', or a mode of `order_search.MODES` that
+      searches for an order.
+    uniform_steps: number of first updates of a search that use 'uniform'.
     num_draws: see `order_search.loss`.
-    sharpness: of draws by 'sample' and 'posterior', see `order_search.loss`.
+    sharpness: see `order_search.loss`.
   """
 
   width: int = 128
@@ -52,14 +56,14 @@ class ModelConfig:
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
-  """Builds the task from its config."""
+  """Build the task from its config."""
   return StarTask(config)
 
 
 def sweep_figures(
   points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
 ) -> dict[str, Figure]:
-  """What the position of the head costs, over the paper's grid."""
+  """Plot the effect of the position of the head, over the paper's grid."""
   figure = plots.head_first_less_head_last(points.values())
   return {'head_first_less_head_last': figure} if figure else {}
 
@@ -74,23 +78,22 @@ class StarTask:
     num = self.data.num_variables
     order = self.model_config.order
     self.mode = 'given' if order in FIXED else order
-    enumerates = 'max', 'shared', 'posterior', 'marginal'
+    enumerates = 'shared', 'posterior', 'marginal'
     if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
       raise UserError(
-        f'config.model.order={self.mode!r} tries all orders: at most'
-        f' {order_search.MOST_ENUMERATED} variables expected; {num} found in'
-        ' config.data.num_variables'
+        f'config.data.num_variables={num}: order={self.mode!r} enumerates all'
+        f' orders, so at most {order_search.MOST_ENUMERATED} variables expected'
       )
 
   def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:
-    """Builds the network; token: variable * 10 + symbol, the head first."""
+    """Build the network; a token is variable * 10 + symbol, head first."""
     num_tokens = self.data.num_variables * data.NUM_SYMBOLS
     return order_search.TokenModel(
       num_tokens, self.model_config.width, rngs=rngs
     )
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'tokens' [n, T], in the fixed order, and their true 'log_p'."""
+    """Return 'tokens' [n, T] in the fixed order, and their true 'log_p' [n]."""
     star = data.make(
       self.data.num_variables, self.data.beta, self.data.model_seed
     )
@@ -113,7 +116,7 @@ class StarTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws examples; 'is_uniform' [B]: before the search begins."""
+    """Sample 'tokens' [B, T]; 'is_uniform' [B] is True before the search."""
     row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
     is_uniform = step < self.model_config.uniform_steps
     return {
@@ -124,7 +127,7 @@ class StarTask:
   def loss(
     self, model: order_search.TokenModel, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """-log p of an example, in nats, in the order that the mode chooses."""
+    """Return the mean -log p of an example in the selected order, in nats."""
     is_uniform = None
     if self.model_config.uniform_steps:
       is_uniform = batch['is_uniform'].all()
@@ -142,7 +145,7 @@ class StarTask:
     return losses.mean(), {'head_position': _head_position(orders, head)}
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' by eval."""
+    """Return 'validation' for training and 'test' for `--mode=eval`."""
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
@@ -150,9 +153,10 @@ class StarTask:
     return columns | {'index': np.arange(len(columns['log_p']), dtype=np.int32)}
 
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
-    """Nats beyond the true model's: an estimate of a KL divergence.
+    """Estimate the KL divergence from the true model, in nats.
 
-    Of a search also in the likeliest order, and the position of the head there.
+    For a search, also compute it for the order with the highest probability,
+    and the position of the head in this order.
     """
     tokens, log_p, weight = batch['tokens'], batch['log_p'], batch['weight']
     if self.mode == 'given':
@@ -171,14 +175,14 @@ class StarTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """No figures."""
+    """Return no figures."""
     del values, model
     return {}
 
   def predict(
     self, model: order_search.TokenModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers log p, in nats, of each line's symbols, the head first."""
+    """Compute log p of the symbols of each line, head first, in nats."""
     graphdef, params = nnx.split(model)
     count = self.data.num_variables
 
@@ -192,18 +196,21 @@ class StarTask:
         model, tokens[None], key, num_draws=self.evals.num_draws
       )[0][0]
 
-    for line in lines:
+    def answer_line(line: str) -> Answer:
       words = line.split()
       is_symbol = [w.isascii() and w.isdigit() and len(w) == 1 for w in words]
       if len(words) != count or not all(is_symbol):
-        yield UserError(f'{count} digits, parted by spaces, expected')
-        continue
+        raise UserError(
+          f'{line.strip()[:40]!r}: {count} digits separated by spaces expected'
+        )
       tokens = np.array(words, int) + data.NUM_SYMBOLS * np.arange(count)
       if self.model_config.order == 'head_last':
         tokens = np.roll(tokens, -1)
-      yield f'{log_p(params, tokens):.4f}'
+      return Answer(f'{log_p(params, tokens):.4f}')
+
+    return answer_lines(lines, answer_line)
 
 
 def _head_position(orders: jax.Array, head: int, weight=1.0) -> Metric:
-  """Where in orders [B, T] the head stands, token `head` of the data."""
+  """Return the mean position of token `head` in orders [B, T]."""
   return _mean((orders == head).argmax(1), weight)

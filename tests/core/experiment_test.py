@@ -133,6 +133,16 @@ def test_settings_that_are_newer_than_a_folder_have_their_defaults(tmp_path):
   assert config.report.to_dict() == saved['report']
 
 
+def test_settings_that_an_experiment_removed_are_dropped(tmp_path):
+  saved = {'task': 'seq2set.sorting', 'model': {'process_form': 'A'}}
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  assert 'process_form' not in run_config.read(tmp_path).model
+  saved['model']['process_form'] = 'B'  # another network
+  (tmp_path / 'config.json').write_text(json.dumps(saved))
+  with pytest.raises(UserError, match=r'does not know: model\.process_form'):
+    run_config.read(tmp_path)
+
+
 def test_settings_of_a_later_version(tmp_path):
   saved = {'task': 'rrn.sudoku', 'model': {'width': 32, 'later': 1}}
   (tmp_path / 'config.json').write_text(json.dumps(saved))

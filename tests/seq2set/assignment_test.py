@@ -1,4 +1,4 @@
-"""All outputs at once: of the right elements, and the likeliest permutation."""
+"""Parallel outputs: logits, the best permutation, and padding."""
 
 import itertools
 
@@ -21,7 +21,7 @@ def make(seed=0):
   return model, memories, (start, start)
 
 
-def test_likeliest_permutation():
+def test_best_permutation():
   model, memories, start = make()
   targets = jnp.zeros((BATCH, COUNT), int)
   log_p = np.asarray(jax.nn.log_softmax(model(memories, start, targets)))

@@ -1,4 +1,4 @@
-"""Read, Process, Write: what must not depend on the order, and decoding."""
+"""Read, Process, Write: invariance to the order, padding, and decoding."""
 
 import itertools
 
@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 
 from core.errors import UserError
-from seq2set import attend
 from seq2set import read_process_write as rpw
+from seq2set.attention import ATTENTIONS
 
 WIDTH, BATCH, COUNT = 8, 3, 5
 
@@ -32,15 +32,14 @@ def make_model(num_process_steps=3, num_glimpses=1, **options):
     rngs=nnx.Rngs(0),
     **options,
   )
-  # Larger than at initialisation, so that outputs differ from set to set.
+  # Larger than at initialization, so that outputs differ from set to set.
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
 
 
-@pytest.mark.parametrize('attention', attend.ATTENTIONS)
-@pytest.mark.parametrize('form', rpw.PROCESS_FORMS)
-def test_process_is_invariant(attention, form):
-  process = make_process(attention=attention, form=form)
+@pytest.mark.parametrize('attention', ATTENTIONS)
+def test_process_is_invariant(attention):
+  process = make_process(attention=attention)
   order = np.array([3, 0, 4, 1, 2])
   ours = process(sets(), num_steps=4)
   assert ours.shape == (BATCH, 2 * WIDTH)
@@ -50,7 +49,7 @@ def test_process_is_invariant(attention, form):
   assert jnp.abs(process(sets(1), num_steps=4) - ours).max() > 1e-2
 
 
-@pytest.mark.parametrize('attention', attend.ATTENTIONS)
+@pytest.mark.parametrize('attention', ATTENTIONS)
 def test_process_is_equations_3_to_7(attention):
   process = make_process(attention=attention)
   memories = np.asarray(sets())
@@ -69,15 +68,14 @@ def test_process_is_equations_3_to_7(attention):
           both = a.memory(memory) + a.query(q.astype(np.float32))
           scores.append(float(a.score(jnp.tanh(both))[0]))
         else:
-          scale = WIDTH**0.5 if attention == 'scaled_dot' else 1
-          scores.append(memory @ q / scale)
+          scores.append(memory @ q)
       weights = np.exp(scores) / np.exp(scores).sum()
       summary = np.concatenate([q, weights @ memories[b]])
     ours = process(sets()[b : b + 1], num_steps=3)[0]
     np.testing.assert_allclose(ours, summary, atol=1e-5)
 
 
-def test_padding_and_neighbours_change_nothing():
+def test_padding_and_neighbors_change_nothing():
   process, memories = make_process(), sets()
   sizes = np.array([5, 2, 0])
   mask = np.arange(COUNT) < sizes[:, None]
@@ -100,15 +98,13 @@ def test_no_step_sees_nothing_and_the_first_has_one_query():
   np.testing.assert_allclose(state, state[:1].repeat(BATCH, 0), atol=1e-6)
 
 
-@pytest.mark.parametrize('form, sees', [('A', 'qr'), ('B', 'qrq'), ('C', 'rq')])
-def test_process_by_its_equations(form, sees):
-  graphdef, params = nnx.split(make_process(form=form))
+def test_gradients_of_process_are_those_of_its_equations():
+  graphdef, params = nnx.split(make_process())
 
   def plain(process, memories):
     state = cell = reading = jnp.zeros((BATCH, WIDTH))
     for _ in range(3):
-      seen = {'q': state, 'r': reading}
-      gates = jnp.concatenate([seen[name] for name in sees], 1)
+      gates = jnp.concatenate([state, reading], 1)
       gates = gates @ process.lstm.kernel[...] + process.lstm.bias[...]
       state, cell = process.lstm.update(gates, cell)
       weights = jax.nn.softmax(jnp.einsum('bnd,bd->bn', memories, state))
@@ -131,7 +127,7 @@ def test_process_by_its_equations(form, sees):
 
 
 def torch_set2set(memories, weight_ih, weight_hh, bias_ih, bias_hh, num_steps):
-  """What `torch_geometric.nn.Set2Set` computes, for one set [N, D]."""
+  """Compute `torch_geometric.nn.Set2Set` for one set [N, D]."""
   width = memories.shape[1]
   sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
   hidden = cell = np.zeros(width)
@@ -235,7 +231,7 @@ def test_a_set_without_elements_has_a_code(encoder):
 
 @pytest.mark.parametrize('has_stop', [False, True])
 def test_decoding_agrees_with_given_outputs(has_stop):
-  """Greedy outputs are the likeliest given themselves, and log p is theirs."""
+  """Greedy outputs maximize each logit, and log p is their probability."""
   model = make_model(has_stop=has_stop)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   outputs, log_p = model.decode(elements, length=4)
@@ -269,7 +265,7 @@ def test_without_repeats_every_output_is_a_permutation():
 
 
 def all_outputs(model, elements, length, has_stop):
-  """All outputs there are of one set, and log p of each, by brute force."""
+  """Enumerate the outputs for one set, and log p of each."""
   symbols = range(elements.shape[1] + has_stop)
   stop = elements.shape[1]
   rows = [
@@ -304,7 +300,7 @@ def test_a_beam_of_one_is_greedy(has_stop):
 
 
 @pytest.mark.parametrize('has_stop', [False, True])
-def test_a_beam_as_wide_as_all_outputs_finds_the_likeliest(has_stop):
+def test_a_beam_as_wide_as_all_outputs_finds_the_best(has_stop):
   model = make_model(has_stop=has_stop)
   elements = 3 * jax.random.normal(jax.random.key(2), (12, 3, 2))
   decode = jax.jit(lambda x: model.decode(x, length=3, beam=4**3))
@@ -337,7 +333,7 @@ def test_a_beam_avoids_repeats_and_padding():
   for row in np.asarray(outputs):
     taken = row[row < COUNT]
     assert len(set(taken)) == len(taken) and (taken < 3).all()
-  with pytest.raises(ValueError, match='draws keep one prefix'):
+  with pytest.raises(ValueError, match='sampling requires beam=1'):
     model.decode(elements, length=2, beam=2, key=jax.random.key(0))
 
 
@@ -381,13 +377,14 @@ def test_avoiding_repeats_sorts_without_training():
   assert shares[True] > 0.4
 
 
-def test_weights_of_set2set_are_of_one_form():
-  for options in {'form': 'C'}, {'form': 'B'}, {'attention': 'additive'}:
-    with pytest.raises(ValueError, match="form 'A' with dot"):
-      rpw.load_set2set(make_process(**options), *[np.zeros((1, 1))] * 4)
+def test_weights_of_set2set_require_dot_attention():
+  with pytest.raises(ValueError, match="Set2Set requires 'dot'"):
+    process = make_process(attention='additive')
+    rpw.load_set2set(process, *[np.zeros((1, 1))] * 4)
 
 
-@pytest.mark.parametrize('option', [{'encoder': 'lstm'}, {'process_form': 'D'}])
-def test_unknown_choices_are_refused(option):
-  with pytest.raises(UserError, match=r'one of (read_process_write|A)'):
-    make_model(**option)
+def test_unknown_choices_are_refused():
+  with pytest.raises(UserError, match='one of read_process_write'):
+    make_model(encoder='lstm')
+  with pytest.raises(UserError, match='one of dot, additive'):
+    make_model(process_attention='scaled_dot')

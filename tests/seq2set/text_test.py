@@ -1,4 +1,4 @@
-"""Text is found, split, counted and encoded; what is wrong is named."""
+"""Text is found, split, counted and encoded; errors name the file."""
 
 import lzma
 
@@ -34,11 +34,11 @@ def test_bad_text(tmp_path):
   empty, binary = tmp_path / 'empty', tmp_path / 'binary'
   empty.write_text('\n \n')
   binary.write_bytes(b'\xff\xfe\x00')
-  with pytest.raises(UserError, match='no words for train'):
+  with pytest.raises(UserError, match='no words for the train split'):
     text.load(str(empty), 'train')
-  with pytest.raises(UserError, match='cannot be read as text'):
+  with pytest.raises(UserError, match='cannot read .*binary'):
     text.load(str(binary), 'train')
-  with pytest.raises(UserError, match='no text'):
+  with pytest.raises(UserError, match='not found'):
     text.load(str(tmp_path / 'none'), 'train')
 
 
@@ -47,7 +47,7 @@ def test_a_vocabulary_without_words_is_refused():
     text.vocabulary([['a']], 2)
 
 
-def test_vocabulary_has_the_commonest_words():
+def test_vocabulary_has_the_most_frequent_words():
   sentences = [['b', 'a', 'a', 'c'], ['b', '<unk>', '<unk>', '<unk>']]
   indices = text.vocabulary(sentences, 4)
   assert indices == {'<eos>': 0, '<unk>': 1, 'a': 2, 'b': 3}
@@ -61,3 +61,12 @@ def test_generated_text_is_fixed_and_differs_by_split():
   words = [word for sentence in first for word in sentence]
   assert len(set(words)) < 150
   assert np.mean([len(sentence) for sentence in first]) > 5
+
+
+def test_a_bom_and_odd_separators_are_no_words_and_no_lines(tmp_path):
+  path = tmp_path / 'my.txt'
+  lines = ['\ufeffhouse sees', *['a\x85b\u2028c\x0cd'] * 8, 'last']
+  path.write_bytes('\r\n'.join(lines).encode())
+  train = text.load(str(path), 'train')
+  assert len(train) == 8 and train[0] == ['house', 'sees']
+  assert text.load(str(path), 'test') == [['last']]

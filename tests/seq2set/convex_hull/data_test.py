@@ -1,4 +1,4 @@
-"""Hulls are convex and hold all points; closed ones are read."""
+"""Hulls are convex and contain all points; closed cycles are parsed."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,40 @@ def test_hulls_are_read_from_any_corner():
   for text in [0, 1, 2, 0], [1, 2, 0, 1]:
     np.testing.assert_array_equal(data.read(np.array(text)), [0, 1, 2])
   for text in [0, 1, 2], [0, 1, 0], [0, 1, 2, 3]:
-    with pytest.raises(UserError, match='again at the end'):
+    with pytest.raises(UserError, match='the first corner again'):
       data.read(np.array(text))
   with pytest.raises(UserError, match='twice'):
     data.read(np.array([0, 1, 2, 1, 0]))
+
+
+SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]])
+
+
+@pytest.mark.parametrize('scale', [1, 1e-7, 1e9])
+@pytest.mark.parametrize(
+  'corners, why',
+  [
+    ((0, 1, 2, 3), ''),
+    ((2, 1, 0, 3), ''),
+    ((), 'has fewer than 3 corners'),
+    ((0, 2), 'has fewer than 3 corners'),
+    ((0, 1, 2, 0), 'contains a corner twice'),
+    ((0, 2, 1, 3), 'crosses itself'),
+    ((0, 1, 4, 2, 3), 'is not convex'),
+    ((0, 3, 2, 4, 1), 'is not convex'),
+    ((0, 1, 2), 'leaves 1 of 5 points outside'),
+    ((1, 2, 4), 'leaves 2 of 5 points outside'),
+  ],
+)
+def test_hulls_that_break_a_rule(scale, corners, why):
+  points = scale * SQUARE + 5 * scale
+  assert data.failure(points, np.array(corners, int)) == why
+
+
+def test_computed_hulls_break_no_rule():
+  for points in np.random.default_rng(0).random((50, 20, 2)):
+    hull = data.hull(points)
+    assert not data.failure(points, hull)
+    assert not data.failure(points * [1, 1e-6] + 1000, hull[::-1])
+    assert data.is_same_cycle(np.roll(hull[::-1], 2), hull)
+    assert not data.is_same_cycle(hull[1:], hull)

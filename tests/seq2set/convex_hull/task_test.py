@@ -1,4 +1,4 @@
-"""Hulls as a task: orders of input and output, and what counts as a hull."""
+"""The hull task: orders of input and output, and what counts as a hull."""
 
 import jax
 import jax.numpy as jnp
@@ -191,9 +191,21 @@ def test_predict_asks_for_no_other_scale(caplog):
     for points in (SQUARE, 100 * SQUARE - 7, SQUARE * [3, 1])
   ]
   assert len(set(made.predict(model, lines))) == 1
-  with caplog.at_level('WARNING'):
-    list(made.predict(Oracle(forgets=True), ['0 0 1 0 0 1', *lines]))
-  assert '1 of 4 answers' in caplog.text
+  caplog.clear()
+  list(made.predict(Oracle(forgets=True), ['', '0 0 1 0 0 1', *lines]))
+  assert 'line 2: the answer has fewer than 3 corners' in caplog.text
+  assert 'line 3: the answer leaves 1 of 5 points outside' in caplog.text
+  assert '4 of 4 answers' in caplog.text
+
+
+def test_predict_scores_lines_with_answers(caplog):
+  triangle = '0 0 1e-7 0 0 1e-7 output {}'
+  lines = [triangle.format('2 3 1 2'), '# none', triangle.format('1 3 2 1')]
+  lines.append('0 0 9 0 9 9 0 9 output 1 2 3 1')
+  answers = list(make().predict(Oracle(), lines))
+  assert answers == ['1 2 3 1', '', '1 2 3 1', '1 2 3 4 1']
+  (accuracy,) = (record.message for record in caplog.records)
+  assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 
 def test_refusals():

@@ -12,12 +12,12 @@ from seq2set.delaunay import data
 def is_empty(points, triangle):
   """Whether the circle through a triangle's corners holds no other point."""
   a, b, c = points[list(triangle)]
-  centre = np.linalg.solve(
+  center = np.linalg.solve(
     2 * np.array([b - a, c - a]), [b @ b - a @ a, c @ c - a @ a]
   )
-  distances = np.linalg.norm(points - centre, axis=1)
+  distances = np.linalg.norm(points - center, axis=1)
   others = np.delete(distances, triangle)
-  return (others > np.linalg.norm(a - centre)).all()
+  return (others > np.linalg.norm(a - center)).all()
 
 
 @pytest.mark.parametrize('num_points', [3, 5, 8])
@@ -33,16 +33,16 @@ def test_triangles_are_all_whose_circles_are_empty(num_points):
     assert len(triangles) == len(true) <= data.max_triangles(num_points)
 
 
-def test_triangles_are_in_the_order_of_their_incentres():
+def test_triangles_are_in_the_order_of_their_incenters():
   points = np.random.default_rng(0).random((12, 2))
   triangles = data.triangulate(points)
   assert (np.diff(triangles) > 0).all()
-  centres = data.incentres(points[triangles])
-  assert (np.diff(centres[:, 0]) > 0).all()
+  centers = data.incenters(points[triangles])
+  assert (np.diff(centers[:, 0]) > 0).all()
   # As far from all three sides.
-  for centre, corners in zip(centres, points[triangles], strict=True):
+  for center, corners in zip(centers, points[triangles], strict=True):
     sides = np.roll(corners, -1, 0) - corners
-    to = centre - corners
+    to = center - corners
     cross = sides[:, 0] * to[:, 1] - sides[:, 1] * to[:, 0]
     distances = cross / np.linalg.norm(sides, axis=1)
     np.testing.assert_allclose(distances, distances[0])
@@ -54,7 +54,42 @@ def test_triangles_are_read_in_the_order_of_the_text():
   for text, why in [
     ([0, 1, 2, 0], '4 indices'),
     ([0, 1, 1], 'same corner twice'),
-    ([0, 1, 2, 2, 1, 0], 'same triangle twice'),
+    ([0, 1, 2, 2, 1, 0], 'same triangle occurs twice'),
   ]:
     with pytest.raises(UserError, match=why):
       data.read(np.array(text))
+
+
+SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]])
+TRIANGLES = [[0, 1, 4], [1, 2, 4], [2, 3, 4], [0, 3, 4]]
+
+
+@pytest.mark.parametrize('scale', [1, 1e-7, 1e9])
+@pytest.mark.parametrize(
+  'triangles, why',
+  [
+    (TRIANGLES, ''),
+    (TRIANGLES[::-1], ''),
+    ([], 'has no triangles'),
+    (TRIANGLES[:3], 'does not cover the convex hull'),
+    ([[0, 1, 2], [0, 2, 3]], 'circumcircle contains another point'),
+  ],
+)
+def test_triangulations_that_break_a_rule(scale, triangles, why):
+  triangles = np.array(triangles, int).reshape(-1, 3)
+  failure = data.failure(scale * SQUARE + 5 * scale, triangles)
+  assert failure.endswith(why) and bool(failure) == bool(why)
+
+
+def test_both_diagonals_of_a_square_overlap():
+  triangles = np.array(list(itertools.combinations(range(4), 3)))
+  assert data.failure(SQUARE[:4], triangles) == 'has triangles that overlap'
+  assert not data.failure(SQUARE[:4], triangles[[0, 2]])
+
+
+def test_computed_triangulations_break_no_rule():
+  for points in np.random.default_rng(0).random((30, 20, 2)):
+    triangles = data.triangulate(points)
+    assert not data.failure(points, triangles)
+    assert not data.failure(1e-6 * points + 3, triangles)
+    assert data.is_same(triangles[::-1], triangles)

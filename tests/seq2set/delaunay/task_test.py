@@ -1,4 +1,4 @@
-"""Triangulations as a task: the orders of what is written, and measures."""
+"""The Delaunay task: orders of the output, metrics, and predict."""
 
 import jax
 import jax.numpy as jnp
@@ -157,11 +157,22 @@ def test_predict_answers_in_the_order_of_the_line(inputs):
 
 def test_predict_leaves_out_what_is_no_triangle(caplog):
   made = make()
-  with caplog.at_level('WARNING'):
-    (answer,) = made.predict(Oracle(errs=True), ['0 0 1 0 0 1 1 1.2'])
+  (answer,) = made.predict(Oracle(errs=True), ['0 0 1 0 0 1 1 1.2'])
   assert len(answer.split()) == 3
-  assert '1 of 1 answers' in caplog.text
-  assert made.finish(np.array([], int))[1] is False
+  assert caplog.records[0].message == (
+    'line 1: the answer does not cover the convex hull and leaves out 7 outputs'
+    ' that are not new triangles'
+  )
+  none = made.finish(SQUARE.astype(float), np.array([], int))
+  assert none == ('', 'has no triangles', None)
+
+
+def test_predict_scores_lines_with_answers(caplog):
+  line = '5e5 5e5 500001 5e5 5e5 500001 500001 500001.2 output {}'
+  lines = [line.format(x) for x in ('1 2 3 2 3 4', '4 3 2 3 2 1', '1 2 3')]
+  assert len(set(make().predict(Oracle(), lines))) == 1
+  (accuracy,) = (record.message for record in caplog.records)
+  assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 
 def test_refusals():

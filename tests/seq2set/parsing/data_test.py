@@ -1,4 +1,4 @@
-"""Brackets are read or refused, cleaned, and scored as EVALB does."""
+"""Brackets are parsed, cleaned, and scored as in EVALB."""
 
 import pytest
 
@@ -23,7 +23,7 @@ def test_trees_over_several_lines():
   [
     ('(S (A b))\n(S (A b)\n(S (A b))\n', "line 2: '\\(' is never closed"),
     ('(A b)\n)', "line 2: '\\)' without"),
-    ('word (A b)', "'word' outside"),
+    ('word (A b)', "'word' is outside"),
     ('(A b c)', 'either trees or one word'),
     ('(A (B c) d)', 'either trees or one word'),
     ('(A)', 'either trees or one word'),
@@ -67,3 +67,25 @@ def test_scores():
   # The same phrase twice counts twice.
   twice = read('(S (NP (NP (NN a))))')
   assert data.score([twice], [read('(S (NP (NN a)))')]) == (1, 2, 1)
+
+
+def test_lines_hold_a_sentence_or_a_tree():
+  words, tree = data.parse_line('a (b) thin\u2009space .')
+  assert words == ['a', '-LRB-b-RRB-', 'thin\u2009space', '.'] and tree is None
+  assert data.parse_line('(b c) d')[0] == ['-LRB-b', 'c-RRB-', 'd']
+  words, tree = data.parse_line('( (S (NP-SBJ (NN a)) (VP (VB b))) )')
+  assert words == ['a', 'b'] and str(tree) == '(S (NP (NN a)) (VP (VB b)))'
+  for line, why in [
+    ('(S (A b)', 'never closed'),
+    ('(S (A b)) (S (A b))', '2 trees'),
+    ('(S (NP (-NONE- *)))', 'no words'),
+    ('((A b))', 'no phrase'),
+  ]:
+    with pytest.raises(UserError, match=f'^[^,]*{why}'):
+      data.parse_line(line)
+
+
+def test_comments_between_trees_are_skipped():
+  text = '# first\n(S (A b))\n\n (X\n(# #))\n # last'
+  first, second = data.read(text.split('\n'), 'file')
+  assert first.words() == ['b'] and second.words() == ['#']

@@ -1,4 +1,4 @@
-"""The grammar's trees: their words, and its own parse as a ceiling."""
+"""Sampled trees: their words, and the Viterbi parse as a ceiling."""
 
 import re
 import subprocess

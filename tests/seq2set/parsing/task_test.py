@@ -1,4 +1,4 @@
-"""Parsing: columns can be undone, scores are those of the trees, predict."""
+"""The parsing task: labels and trees convert both ways; scores; predict."""
 
 import jax
 import jax.numpy as jnp
@@ -8,7 +8,7 @@ from flax import nnx
 
 from configs.seq2set import parsing
 from core.errors import UserError
-from seq2set.parsing import data, linearise, task, treebank
+from seq2set.parsing import data, linearize, task, treebank
 from tests import learning
 
 
@@ -18,7 +18,7 @@ def make(arg='smoke', **changes):
   return task.make_task(config)
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 def test_columns_can_be_undone(order):
   made = make(f'smoke,order={order}')
   columns = made.arrays('train')
@@ -98,6 +98,29 @@ def test_decoding_agrees_with_given_labels():
   )
 
 
+def test_predict_scores_trees_and_names_repairs(caplog):
+  made = make()
+  trees = made._trees('validation')[:2]
+  columns = made._evaluation_set('validation')
+  rows = iter(columns['labels'][:2])
+
+  class OneByOne(nnx.Module, pytree=False):
+    def decode(self, words, *, length):
+      row = np.pad(next(rows), (0, max(0, length - columns['labels'].shape[1])))
+      return jnp.asarray(row)[None]
+
+  lines = [str(trees[0]), '', str(trees[1])]
+  with jax.disable_jit():
+    answers = list(made.predict(OneByOne(), lines))
+  assert answers == lines
+  accuracy, f1 = (record.message for record in caplog.records)
+  assert accuracy.startswith('accuracy 100.0% (95 % interval 34.2% to 100.0%)')
+  assert f1 == 'labeled F1 100.0% on 2 trees'
+  caplog.clear()
+  list(made.predict(made.make_model(nnx.Rngs(0)), ['a b c .']))
+  assert 'line 1: the answer was repaired' in caplog.records[0].message
+
+
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,order=breadth_first,forward'])
 def test_learns_one_batch(arg):
   made = make(arg)
@@ -111,11 +134,12 @@ def test_learns_one_batch(arg):
 def test_predict_and_refusals():
   made = make()
   model = made.make_model(nnx.Rngs(0))
-  lines = ['a b .', 'a ) ((b .', '', 'a ' * 11]
-  *good, empty, long = made.predict(model, lines)
+  lines = ['a b .', 'a ) ((b .', '', '# a', 'a ' * 11, '(S (A b)']
+  *good, empty, comment, long, cut = made.predict(model, lines)
   words = [tree.words() for tree in data.read(good, 'answers')]
   assert words == [['a', 'b', '.'], ['a', '-RRB-', '-LRB--LRB-b', '.']]
-  assert all(isinstance(answer, UserError) for answer in (empty, long))
+  assert empty == comment == ''
+  assert all(isinstance(answer, UserError) for answer in (long, cut))
   with pytest.raises(UserError, match='config.model.order'):
     make(**{'model.order': 'depth'})
   with pytest.raises(UserError, match='config.model.num_labels=4'):

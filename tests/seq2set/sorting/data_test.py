@@ -1,4 +1,4 @@
-"""Lines of numbers are read, or refused with a reason."""
+"""Lines of numbers are parsed, or an error says why not."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_parse():
   [
     ('', 'no numbers'),
     (' , ;', 'no numbers'),
-    ('1 two 3', "'two' is no number"),
+    ('1 two 3', "'two' is not a number"),
     ('1 nan', "'nan' is not finite"),
     ('1e999 2', "'1e999' is not finite"),
     ('1 ' * 1001, '1001 numbers'),
@@ -32,15 +32,38 @@ def test_bad_lines(line, why):
 
 
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1))
-def test_spread_keeps_the_order_inside_the_unit_interval(numbers):
+def test_rescale_keeps_the_order_inside_the_unit_interval(numbers):
   values = np.array(numbers)
-  spread = data.spread(values)
-  assert ((spread > 0) & (spread < 1)).all()
-  assert (np.diff(spread[np.argsort(values)]) >= 0).all()
+  rescaled = data.rescale(values)
+  assert ((rescaled > 0) & (rescaled < 1)).all()
+  assert (np.diff(rescaled[np.argsort(values)]) >= 0).all()
 
 
-def test_spread_of_even_numbers():
+def test_rescale_of_even_numbers():
   np.testing.assert_allclose(
-    data.spread(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
+    data.rescale(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
   )
-  np.testing.assert_allclose(data.spread(np.array([4.0, 4])), [0.5, 0.5])
+  np.testing.assert_allclose(data.rescale(np.array([4.0, 4])), [0.5, 0.5])
+
+
+def test_a_line_may_carry_its_answer():
+  for line in (
+    '3 1 2 output 1 2 3',
+    '3,1,2 -> 1.0,2,3',
+    '[3, 1, 2] => [1, 2, 3]',
+    '3 1 2 | 1 2 3',
+  ):
+    _, values, answer = data.parse_line(line)
+    np.testing.assert_array_equal(values, [3, 1, 2])
+    np.testing.assert_array_equal(answer, [1, 2, 3])
+  assert data.parse_line('3 1 2')[2] is None
+  for line, why in [
+    ('3 1 2 output 1 2 4', 'differ from those before'),
+    ('3 1 2 output 1 2', 'differ from those before'),
+    ('3 1 2 output 3 2 1', 'not in ascending order'),
+    ('3 1 2 output', 'no numbers'),
+    ('2 1 output 1 2 output 1 2', '2 answers'),
+    ('output 1 2', 'no numbers'),
+  ]:
+    with pytest.raises(UserError, match=why):
+      data.parse_line(line)

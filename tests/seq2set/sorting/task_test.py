@@ -1,4 +1,4 @@
-"""Sets and their orders, what is measured of them, and predict."""
+"""Sets and their orders, metrics, and predict."""
 
 import jax
 import numpy as np
@@ -105,11 +105,26 @@ def test_evaluation_sets_are_fixed_and_differ():
 
 def test_predict_keeps_the_numbers_as_written():
   made = make()
-  lines = ['3 1 2', 'x', '', '7', '1e2, 05 05 -3 0.25']
+  lines = ['3 1 2', 'x', '', '# 3 1', '7', '1e2, 05 05 -3 0.25']
   answers = list(made.predict(Oracle(), lines))
-  assert answers[0] == '1 2 3'
-  assert isinstance(answers[1], UserError) and isinstance(answers[2], UserError)
-  assert answers[3:] == ['7', '-3 0.25 05 05 1e2']
+  assert isinstance(answers.pop(1), UserError)
+  assert answers == ['1 2 3', '', '', '7', '-3 0.25 05 05 1e2']
+
+
+class Identity(Oracle):
+  """Leaves the numbers where they are."""
+
+  def decode(self, elements, *, length, **_):
+    return jax.numpy.arange(length)[None], None
+
+
+def test_predict_names_and_scores_wrong_answers(caplog):
+  lines = ['1 2 output 1 2', '', '3 1 2 output 1 2 3', '2 1']
+  assert list(make().predict(Identity(), lines)) == ['1 2', '', '3 1 2', '2 1']
+  first, second, count, accuracy = (r.message for r in caplog.records)
+  assert first == 'line 3: the answer is not in ascending order'
+  assert second.startswith('line 4:') and count.startswith('2 of 3 answers')
+  assert accuracy.startswith('accuracy 50.0% (95 % interval 9.5% to 90.5%)')
 
 
 def test_unknown_choices_are_refused():

@@ -1,4 +1,4 @@
-"""Star models as a task: tokens, orders, and what is 0 for the truth."""
+"""The star model task: tokens, orders, and metrics of the true model."""
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +19,7 @@ def make(arg='smoke', **changes):
 
 
 class Truth(nnx.Module, pytree=False):
-  """The model itself, for tokens with the head first."""
+  """The true model, for tokens with the head first."""
 
   def __init__(self, star):
     self.star = star
@@ -98,14 +98,15 @@ def test_refusals():
   with pytest.raises(UserError, match="'given'"):
     make('smoke,order=given')
   with pytest.raises(UserError, match='at most 6 variables'):
-    make('smoke,order=max')
+    make('smoke,order=posterior')
 
 
 def test_predict():
   made = make('smoke,order=head_last')
   model = made.make_model(nnx.Rngs(0))
-  lines = ['0 1 2 3 4 5 6 7 8 9', '1 2', '0 1 2 3 4 5 6 7 8 x']
-  good, *bad = made.predict(model, lines)
+  lines = ['0 1 2 3 4 5 6 7 8 9', '', '1 2', '0 1 2 3 4 5 6 7 8 x']
+  good, empty, *bad = made.predict(model, lines)
+  assert empty == ''
   tokens = np.roll(np.arange(10) + 10 * np.arange(10), -1)
   expected = model.log_p(jnp.asarray(tokens)[None]).sum()
   assert float(good) == pytest.approx(float(expected), abs=1e-3)

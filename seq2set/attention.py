@@ -1,4 +1,4 @@
-"""Attention of queries to memories (Vinyals et al. 2016, equations 4 to 6).
+"""Attention over memories (Vinyals et al. 2016, equations 4 to 6).
 
 Axes: B batch, N elements, D width, Q queries.
 """
@@ -14,15 +14,17 @@ from jaxtyping import Array, Bool, Float
 from core import layers
 from core.errors import check_choice
 
-Mask = Bool[Array | np.ndarray, 'B N']
-ATTENTIONS = 'dot', 'scaled_dot', 'additive'
+Mask = Bool[Array | np.ndarray, 'B N']  # False for padding
+ATTENTIONS = 'dot', 'additive'
 
 
 class Attention(nnx.Module):
-  """Scores memories by queries: f(m, q) in the paper's eq. 4.
+  """Scores memories by queries: f(m, q) in equation 4.
 
-  'dot' is m . q, 'scaled_dot' that divided by sqrt(D), 'additive'
-  v . tanh(W1 m + W2 q).
+  Args:
+    width: D.
+    kind: 'dot' is m . q; 'additive' is v . tanh(W1 m + W2 q).
+    rngs: random keys of the parameters.
   """
 
   def __init__(self, width: int, kind: str, *, rngs: nnx.Rngs):
@@ -37,46 +39,43 @@ class Attention(nnx.Module):
       self.score = linear(width, 1, use_bias=False)
 
   def keys(self, memories: Float[Array, 'B N D']) -> Float[Array, 'B N D']:
-    """What of the memories all queries share."""
+    """Compute the keys, which do not depend on the queries."""
     return self.memory(memories) if self.kind == 'additive' else memories
 
   def __call__(
     self, keys: Float[Array, 'B N D'], queries: Float[Array, 'B Q D']
   ) -> Float[Array, 'B Q N']:
-    """Returns the scores, before any mask or softmax."""
+    """Compute the scores, before any mask or softmax."""
     if self.kind == 'additive':
       both = jnp.tanh(keys[:, None] + self.query(queries)[:, :, None])
       return self.score(both)[..., 0]
-    scores = jnp.einsum('bnd,bqd->bqn', keys, queries)
-    if self.kind == 'scaled_dot':
-      scores /= jnp.sqrt(keys.shape[-1])
-    return scores
+    return jnp.einsum('bnd,bqd->bqn', keys, queries)
 
 
-def present(x: Float[Array, 'B N D'], mask: Mask | None) -> Array:
-  """Zeros where the mask is False, whatever stands there."""
+def zero_masked(x: Float[Array, 'B N D'], mask: Mask | None) -> Array:
+  """Replace masked elements with zeros, even if they are NaN."""
   return x if mask is None else jnp.where(mask[..., None], x, 0)
 
 
-def read(
+def attend(
   scores: Float[Array, 'B Q N'],
   memories: Float[Array, 'B N D'],
   mask: Mask | None,
 ) -> Float[Array, 'B Q D']:
-  """The mean of the memories by softmax of their scores (eqs. 5, 6).
+  """Average the memories, weighted by the softmax of scores (eqs. 5, 6).
 
-  Elements whose mask is False are not there; of an empty set 0 is read.
+  Masked elements have no weight. The average over an empty set is 0.
   """
   if mask is None:
     weights = jax.nn.softmax(scores)
   else:
-    weights = jax.nn.softmax(masked(scores, mask)) * mask[:, None]
+    weights = jax.nn.softmax(mask_scores(scores, mask)) * mask[:, None]
   return jnp.einsum('bqn,bnd->bqd', weights, memories)
 
 
-def masked(
+def mask_scores(
   scores: Float[Array, 'B Q N'], mask: Mask | None
 ) -> Float[Array, 'B Q N']:
-  """The scores with all but no weight where the mask is False."""
+  """Set the scores of masked elements to the lowest finite number."""
   lowest = jnp.finfo(scores.dtype).min
   return scores if mask is None else jnp.where(mask[:, None], scores, lowest)

@@ -1,19 +1,18 @@
-"""Tasks whose sets are points, and whose answers point at them.
+"""Tasks on sets of points whose answers are indices of these points.
 
-What an experiment adds to `PointsTask` is what an answer is.
+An experiment that extends `PointTask` defines what an answer is.
 
 Axes: B batch, N points, T outputs.
 """
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from absl import logging
 from flax import nnx
 from jaxtyping import Array, Int
 from matplotlib.figure import Figure
@@ -23,6 +22,7 @@ from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import point_sets, read_process_write
+from seq2set.line_answers import Answer, answer_lines
 from seq2set.read_process_write import SetToSequence
 
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}
@@ -34,10 +34,10 @@ class ModelConfig:
 
   Attributes:
     encoder: one of `read_process_write.ENCODERS`.
-    width: of memories and states.
-    num_process_steps: P; the Pointer Network has none.
-    num_glimpses: before each output.
-    inputs: 'random', or by 'angle' around the mean of the points.
+    width: width of memories and states.
+    num_process_steps: P; ignored by encoders other than 'read_process_write'.
+    num_glimpses: number of glimpses before each output.
+    inputs: 'random', or 'angle' to sort the points around their mean.
   """
 
   encoder: str = 'pointer_network'
@@ -53,12 +53,14 @@ class ModelConfig:
     check_choice('config.model.inputs', self.inputs, point_sets.INPUTS)
 
 
-class PointsTask:
-  """All of `core.task.Task` but what an answer is: the methods that raise."""
+class PointTask:
+  """The part of `core.task.Task` that does not depend on the kind of answer.
 
-  keep_angles = False  # an answer changes where the axes are not scaled alike
-  avoid_repeats = False  # no point is twice in an answer of `predict`
-  flaw = ''  # of the answers that `predict` warns of: '3 of 9 answers ...'
+  Subclasses implement the methods that raise NotImplementedError.
+  """
+
+  keep_angles = False  # True if the answer depends on the ratio of the axes
+  avoid_repeats = False  # True if no point occurs twice in an answer
 
   def __init__(
     self, config: ml_collections.ConfigDict, model_config: ModelConfig
@@ -77,41 +79,48 @@ class PointsTask:
       )
     if self.evals.beam < 1:
       raise UserError(
-        f'config.evals.beam={self.evals.beam}: at least 1, which is greedy,'
-        ' expected'
+        f'config.evals.beam={self.evals.beam}: at least 1 expected, which'
+        ' decodes greedily'
       )
 
   def label(self, points: np.ndarray) -> np.ndarray:
-    """The answer to points [N, 2]: indices, in any shape with a first axis."""
+    """Compute the answer to points [N, 2]: indices [K, ...]."""
     raise NotImplementedError
 
   def read_answer(self, indices: np.ndarray) -> np.ndarray:
-    """An answer, as of `label`, from the indices of a line of text."""
+    """Convert the indices of a line of text to an answer as in `label`."""
     raise NotImplementedError
 
   def num_outputs(self, num_points: int) -> int:
-    """T, with the stop."""
+    """Return T, the largest number of outputs, including the stop."""
     raise NotImplementedError
 
   def targets(
     self, key: jax.Array, points: jax.Array, answer: jax.Array
   ) -> Int[Array, ' T']:
-    """What to write, then N; `answer` is filled up with N."""
+    """Arrange an answer, padded with N, as outputs that end with the stop N."""
     raise NotImplementedError
 
   def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
-    """Measures 'points' [B, N, 2], 'answer' and, of sets of any size, 'mask'.
+    """Compute the metrics of a batch.
 
-    All else in the answer is N.
+    Args:
+      model: the network.
+      batch: 'points' [B, N, 2]; 'answer' [B, K, ...], padded with N; 'mask'
+        [B, N] if the sets differ in size.
     """
     raise NotImplementedError
 
-  def finish(self, outputs: np.ndarray) -> tuple[np.ndarray, bool]:
-    """The indices to print for those written, and whether nothing is wrong."""
+  def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
+    """Turn outputs, without the stop, into the answer to points [N, 2]."""
+    raise NotImplementedError
+
+  def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
+    """Return whether outputs, without the stop, equal an answer."""
     raise NotImplementedError
 
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
-    """Builds the network, which reads points [B, N, 2] and can stop."""
+    """Build the network: it reads points [B, N, 2] and can stop."""
     config = self.model_config
     return SetToSequence(
       2,
@@ -124,7 +133,10 @@ class PointsTask:
     )
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'points' float32 [n, N, 2] in the input's order, 'answer' [n, ...]."""
+    """Sample 'points' float32 [n, N, 2] and compute 'answer' [n, K, ...].
+
+    The points are in the order in which the network reads them.
+    """
     is_train = split == 'train'
     points = point_sets.draw(
       np.random.default_rng(_SEEDS[split]),
@@ -148,7 +160,7 @@ class PointsTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws sets and orders: 'points' [B, N, 2] and 'targets' [B, T]."""
+    """Sample sets and orders: 'points' [B, N, 2] and 'targets' [B, T]."""
     del step
     row_key, key = jax.random.split(key)
     row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
@@ -157,20 +169,20 @@ class PointsTask:
     )
 
   def _arrange(self, key, points, answer) -> Batch:
-    """One set in the orders that the config asks for."""
+    """Apply the input and output orders of the config to one set."""
     count = len(points)
     order_key, key = jax.random.split(key)
-    if self.model_config.inputs == 'random':  # a new one each time
+    if self.model_config.inputs == 'random':  # a new order for each draw
       order = jax.random.permutation(order_key, count)
-      place = jnp.append(jnp.argsort(order), count)  # of each point; stop: last
-      points, answer = points[order], place[answer]
+      position = jnp.append(jnp.argsort(order), count)  # the stop stays last
+      points, answer = points[order], position[answer]
     answer = answer.astype(jnp.int32)
     return {'points': points, 'targets': self.targets(key, points, answer)}
 
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """-log p of the outputs and one stop, the mean over sets, in nats."""
+    """Return the mean -log p of the outputs and one stop per set, in nats."""
     del key
     targets, count = batch['targets'], batch['points'].shape[1]
     logits = model(batch['points'], targets)
@@ -182,12 +194,16 @@ class PointsTask:
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training; 'test', and 'source', a file, by eval."""
+    """Return 'validation', 'test' and, if the config names a file, 'source'."""
     evaluators = split_evaluators(self.evals, self.arrays, self.measure)
     if self.evals.source:
       evaluators['source'] = Evaluator(
         arrays=lambda: point_sets.load(
-          self.evals.source, self.read_answer, self.model_config.inputs
+          self.evals.source,
+          self.read_answer,
+          self.model_config.inputs,
+          distribution=self.data.distribution,
+          keep_angles=self.keep_angles,
         ),
         measure=self.measure,
         batch_size=self.evals.batch_size,
@@ -196,7 +212,7 @@ class PointsTask:
     return evaluators
 
   def decode(self, model: SetToSequence, batch: Batch) -> Int[Array, 'B T']:
-    """What the network writes for a batch that is measured."""
+    """Decode the outputs for a batch of an evaluator."""
     outputs, _ = model.decode(
       batch['points'],
       mask=batch.get('mask'),
@@ -208,17 +224,34 @@ class PointsTask:
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
   ) -> dict[str, Figure]:
-    """No figures."""
+    """Return no figures."""
     del values, model
     return {}
 
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Answers lines of points in the text format of `point_sets`.
+    """Answer lines in the format of `point_sets`.
 
-    A warning counts the answers in which something is wrong.
+    Lines that carry an answer are scored.
     """
+    decode = self._make_decoder(model)
+
+    def answer_line(line: str) -> Answer:
+      points, indices = point_sets.parse(line)
+      truth = None if indices is None else self.read_answer(indices)
+      outputs = decode(points)
+      answer = self.finish(points, outputs)
+      if truth is None:
+        return answer
+      return answer._replace(is_correct=self.is_correct(outputs, truth))
+
+    return answer_lines(lines, answer_line)
+
+  def _make_decoder(
+    self, model: SetToSequence
+  ) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function from points [N, 2] to outputs without the stop."""
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -232,26 +265,17 @@ class PointsTask:
       )
       return outputs[0]
 
-    wrong = total = 0
-    for line in lines:
-      try:
-        points, _ = point_sets.parse(line)
-      except UserError as error:
-        yield error
-        continue
-      points = point_sets.spread(
+    def decode_points(points: np.ndarray) -> np.ndarray:
+      points = point_sets.rescale(
         points, self.data.distribution, keep_angles=self.keep_angles
       )
       order = point_sets.input_order(points, self.model_config.inputs)
       count = len(points)
-      length = 1 << (count - 1).bit_length()  # few sizes, few compilations
+      length = 1 << (count - 1).bit_length()  # few shapes, few compilations
       padded = np.zeros((length, 2), np.float32)
       padded[:count] = points[order]
       outputs = np.asarray(decode(params, padded, np.arange(length) < count))
-      is_written = np.cumsum(outputs == length) == 0
-      indices, is_good = self.finish(order[outputs[is_written]])
-      total += 1
-      wrong += not is_good
-      yield point_sets.format_answer(indices)
-    if wrong:
-      logging.warning('%d of %d answers %s', wrong, total, self.flaw)
+      is_output = np.cumsum(outputs == length) == 0
+      return order[outputs[is_output]]
+
+    return decode_points

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2set.parsing import data, linearise
+from seq2set.parsing import data, linearize
 from seq2set.parsing.data import Tree
 
 FIGURE_2 = '(S (NP (DT This)) (VP (VBZ is) (NP (DT a) (NN sentence))) (. .))'
@@ -20,10 +20,10 @@ LABELS = {
 }
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 def test_figure_2(order):
   (tree,) = data.read([FIGURE_2], 'figure')
-  labels = linearise.linearise(tree, order)
+  labels = linearize.linearize(tree, order)
   assert ' '.join(labels) == LABELS[order]
   assert str(tree) == FIGURE_2
 
@@ -50,19 +50,19 @@ def numbered(tree, words=None):
   return Tree(tree.label, tuple(numbered(c, words) for c in tree.children))
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 @given(trees())
 def test_round_trip(order, tree):
   tree = numbered(tree)
-  labels, words = linearise.linearise(tree, order), tree.words()
+  labels, words = linearize.linearize(tree, order), tree.words()
   for repairs in False, True:
-    assert linearise.rebuild(labels, words, order, repairs=repairs) == tree
+    assert linearize.rebuild(labels, words, order, repairs=repairs) == tree
   # One word more or less is no tree of this sentence.
   for other in words[:-1], [*words, 'more']:
-    assert linearise.rebuild(labels, other, order, repairs=False) is None
+    assert linearize.rebuild(labels, other, order, repairs=False) is None
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 @given(
   st.lists(
     st.sampled_from(['S', 'NP', '!S', '!NP', 'LEV', 'PAR', 'DONE', '!']),
@@ -72,12 +72,12 @@ def test_round_trip(order, tree):
 )
 def test_repaired_trees_have_all_words(order, labels, count):
   words = [f'w{k}' for k in range(count)]
-  tree = linearise.rebuild(labels, words, order, repairs=True)
+  tree = linearize.rebuild(labels, words, order, repairs=True)
   assert tree is not None and tree.words() == words
-  strict = linearise.rebuild(labels, words, order, repairs=False)
+  strict = linearize.rebuild(labels, words, order, repairs=False)
   if strict is not None:
     assert strict == tree
-    assert linearise.linearise(strict, order) == labels
+    assert linearize.linearize(strict, order) == labels
 
 
 @pytest.mark.parametrize(
@@ -86,19 +86,19 @@ def test_repaired_trees_have_all_words(order, labels, count):
 def test_what_no_tree_is_written_as_is_none(labels):
   labels = labels.split()
   for words in ['w'], ['w', 'v']:
-    tree = linearise.rebuild(labels, words, 'breadth_first', repairs=False)
+    tree = linearize.rebuild(labels, words, 'breadth_first', repairs=False)
     assert tree is None
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 def test_outputs_that_are_deeper_than_any_tree_are_repaired(order):
   labels = ['NP'] * 2000 if order == 'depth_first' else ['NP', 'LEV'] * 2000
-  assert linearise.rebuild(labels, ['w'], order, repairs=False) is None
-  tree = linearise.rebuild(labels, ['w'], order, repairs=True)
+  assert linearize.rebuild(labels, ['w'], order, repairs=False) is None
+  tree = linearize.rebuild(labels, ['w'], order, repairs=True)
   assert tree.words() == ['w']
 
 
-@pytest.mark.parametrize('order', linearise.ORDERS)
+@pytest.mark.parametrize('order', linearize.ORDERS)
 def test_round_trip_of_real_trees(order):
   folder = pathlib.Path(os.environ.get('LEARNED_ALGORITHMS_DATA', ''))
   paths = sorted(folder.glob('**/craft.*.ptb.xz'))
@@ -109,9 +109,9 @@ def test_round_trip_of_real_trees(order):
     with lzma.open(path, 'rt') as lines:
       for tree in map(data.clean, data.read(lines, path.name)):
         if tree is not None:
-          labels = linearise.linearise(tree, order)
+          labels = linearize.linearize(tree, order)
           words = tree.words()
-          again = linearise.rebuild(labels, words, order, repairs=False)
+          again = linearize.rebuild(labels, words, order, repairs=False)
           assert again == tree
           count += 1
   assert count > 1000

@@ -1,14 +1,15 @@
-"""Trees as sequences of labels, depth first and breadth first, and back.
+"""Convert trees to sequences of labels, depth first or breadth first, and back.
 
-Words are left out; they are put back from left to right. Of the sentence 'This
-is a sentence .' (the paper's Figure 2):
+The sequences do not hold the words, which are put back from left to right. The
+sentence 'This is a sentence .' of the paper's Figure 2 becomes:
 
   depth first    S NP DT !DT !NP VP VBZ !VBZ NP DT !DT NN !NN !NP !VP . !. !S
   breadth first  S LEV NP VP . LEV DT PAR VBZ NP LEV PAR PAR DT NN DONE
 
-Depth first, X opens a node and !X closes it. Breadth first, LEV begins a level,
-which has the children of each node of the level above, and PAR parts those of
-different nodes; empty groups at the end of a level are left out; DONE ends.
+Depth first, X opens a node and !X closes it. Breadth first, LEV starts a level,
+which lists the children of each node of the level above. PAR separates the
+children of different nodes. Empty groups at the end of a level are omitted.
+DONE ends the sequence.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,11 +20,11 @@ from seq2set.parsing.data import MAX_DEPTH, Tree
 ORDERS = 'depth_first', 'breadth_first'
 LEVEL, PARENT, DONE = 'LEV', 'PAR', 'DONE'
 CLOSE = '!'
-_UNKNOWN = 'XX'  # a part of speech, of words that a tree has no place for
+_UNKNOWN = 'XX'  # the part of speech of words that a repair appends
 
 
-def linearise(tree: Tree, order: str) -> list[str]:
-  """A tree as labels, in one of `ORDERS`."""
+def linearize(tree: Tree, order: str) -> list[str]:
+  """Convert a tree to labels, in one of `ORDERS`."""
   check_choice('order', order, ORDERS)
   return depth_first(tree) if order == 'depth_first' else breadth_first(tree)
 
@@ -31,13 +32,21 @@ def linearise(tree: Tree, order: str) -> list[str]:
 def rebuild(
   labels: Sequence[str], words: Sequence[str], order: str, *, repairs: bool
 ) -> Tree | None:
-  """The tree of labels, with its words; None where there are none.
+  """Convert labels and words to a tree.
 
-  Labels that are no tree, or have another number of parts of speech than there
-  are words, are repaired: what is open too long is closed, what nothing has
-  opened is left out, parts of speech without a word go, and words without one
-  are put at the end; what is deeper than any tree that is read goes. Without
-  `repairs` such labels give None.
+  A repair closes nodes that stay open, ignores closing labels without a node,
+  drops parts of speech without a word, appends words without a part of speech,
+  and drops nodes deeper than `MAX_DEPTH`.
+
+  Args:
+    labels: as from `linearize`.
+    words: words of the sentence.
+    order: one of `ORDERS`.
+    repairs: repair labels that are not a tree of this sentence.
+
+  Returns:
+    The tree; None if there are no words, or if the labels need a repair and
+    `repairs` is False.
   """
   check_choice('order', order, ORDERS)
   build = _from_depth if order == 'depth_first' else _from_breadth
@@ -49,19 +58,19 @@ def rebuild(
   if rest:
     children = tree.children or (Tree(tree.label, word=tree.word),)
     tree = Tree(tree.label if tree.children else 'S', children + rest)
-  if not repairs and linearise(tree, order) != list(labels):
+  if not repairs and linearize(tree, order) != list(labels):
     return None
   return tree
 
 
 def depth_first(tree: Tree) -> list[str]:
-  """The labels, each opened and closed."""
+  """Return the opening and closing labels of each node."""
   inside = [label for child in tree.children for label in depth_first(child)]
   return [tree.label, *inside, CLOSE + tree.label]
 
 
 def breadth_first(tree: Tree) -> list[str]:
-  """The labels, level by level."""
+  """Return the labels level by level."""
   labels, level = [tree.label], [tree]
   while any(node.children for node in level):
     groups = [[child.label for child in node.children] for node in level]
@@ -75,7 +84,7 @@ def breadth_first(tree: Tree) -> list[str]:
 
 
 class _Node:
-  """A tree in the making."""
+  """A mutable node."""
 
   def __init__(self, label: str):
     self.label = label
@@ -83,7 +92,7 @@ class _Node:
 
 
 def _from_depth(labels: Iterable[str]) -> _Node:
-  """Reads opened and closed labels; what follows the root goes into it."""
+  """Build nodes from labels; nodes after the root become its children."""
   root, stack = None, []
   for label in labels:
     if label.startswith(CLOSE) and len(label) > 1:
@@ -103,7 +112,7 @@ def _from_depth(labels: Iterable[str]) -> _Node:
 
 
 def _from_breadth(labels: Sequence[str]) -> _Node:
-  """Reads levels; groups that have no parent are the last parent's."""
+  """Build nodes from levels; groups without a parent go to the last one."""
   if not labels or labels[0] in (LEVEL, PARENT, DONE):
     labels = ['S', *labels]
   root = _Node(labels[0])
@@ -124,7 +133,7 @@ def _from_breadth(labels: Sequence[str]) -> _Node:
 
 
 def _with_words(node: _Node, words: Iterator[str]) -> Tree | None:
-  """The finished tree; None where the words run out before it."""
+  """Return the tree of a node; None if no words are left for it."""
   if not node.children:
     word = next(words, None)
     return None if word is None else Tree(node.label, word=word)
