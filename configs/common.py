@@ -1,12 +1,11 @@
 """What every config has, and the parsing of what stands behind `file.py:`."""
 
-import difflib
 from collections.abc import Collection
 
 import ml_collections
 
 from core import files
-from core.errors import UserError
+from core.errors import UserError, nearest
 
 SIZES = ('paper', 'cpu', 'smoke')
 
@@ -42,9 +41,8 @@ def check_known(what: str, name: str, known: Collection[str]):
   """Raises UserError, with the nearest known name, if `name` is not known."""
   if name in known:
     return
-  (near,) = difflib.get_close_matches(name, known, 1, 0)
   raise UserError(
-    f'unknown {what} {name!r}; did you mean {near!r}? (known:'
+    f'unknown {what} {name!r}; did you mean {nearest(name, known)!r}? (known:'
     f' {", ".join(known)})'
   )
 
@@ -62,6 +60,11 @@ def _convert(name: str, text: str, default):
   else:
     try:
       return kind(text)
+    except ValueError:
+      pass
+    try:
+      if kind is int and float(text).is_integer():  # 1e3
+        return int(float(text))
     except ValueError:
       pass
   raise UserError(

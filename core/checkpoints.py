@@ -153,12 +153,12 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   try:
     with runtime.together():
       # Orbax can compare shapes too, but opens every array for it.
-      metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
+      metadata = json.loads((path / '_CHECKPOINT_METADATA').read_bytes())
       saved = metadata['custom_metadata']['leaves']
-      here = weights.describe(wanted)
-      mismatch = weights.difference('checkpoint', saved, here)
+      like = {k: _with_saved_float(x, saved.get(k)) for k, x in wanted.items()}
+      mismatch = weights.difference('checkpoint', saved, weights.describe(like))
       # As a host array: the checksum has no sharding that could be asked for.
-      like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
+      like |= {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)
   except jax.errors.JaxRuntimeError:  # of a device or a process, not a file
     raise
@@ -171,6 +171,11 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
         f'{path} may not be read ({error.strerror}); change its permissions'
       ) from error
     return None, f'{type(error).__name__}: {one_line(error)}'
+  if 'float64' in mismatch:
+    raise UserError(
+      f'checkpoint {path} was saved with JAX_ENABLE_X64=1, in float64, and this'
+      ' version trains in float32; give another --workdir'
+    )
   if mismatch:
     raise UserError(
       f'checkpoint {path} is of another model: {mismatch}; give the config that'
@@ -180,7 +185,26 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   arrays = [leaves[name] for name in wanted]
   if int(checksum) != int(_checksum(arrays)):
     return None, 'its checksum differs'
+  arrays = [
+    weights.cast_float(array, like)
+    for array, like in zip(arrays, wanted.values(), strict=True)
+  ]
   return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
+
+
+def _with_saved_float(leaf, saved: str | None):
+  """Return the abstract leaf, with the floating type of the checkpoint.
+
+  A process with JAX_ENABLE_X64 wants float64 where float32 was saved.
+  """
+  name = (saved or '').partition('[')[0]
+  if name == 'float64' or not jnp.issubdtype(leaf.dtype, jnp.floating):
+    return leaf
+  if not name.startswith(('float', 'bfloat')):
+    return leaf
+  return jax.ShapeDtypeStruct(
+    leaf.shape, jnp.dtype(name), sharding=getattr(leaf, 'sharding', None)
+  )
 
 
 @jax.jit

@@ -31,6 +31,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_data_source
 
+from core import files
 from core.errors import UserError, one_line
 
 _BLOCK = 1024  # rows a record
@@ -79,7 +80,7 @@ def load(
   """
   default = '~/.cache/learned_algorithms'
   cache = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
-  data_dir = pathlib.Path(cache).expanduser() / name
+  data_dir = pathlib.Path(files.expand(cache)) / name
   make_builder = functools.partial(
     builder_class, data_dir=data_dir, file_format='array_record', **arguments
   )

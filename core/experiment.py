@@ -1,13 +1,13 @@
 """From a config to its task, and from a folder to a trained model in use."""
 
+import codecs
 import contextlib
 import dataclasses
 import importlib
-import io
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
+  console,
   evaluation,
+  files,
   plots,
   run_config,
   runtime,
@@ -29,7 +31,7 @@ from core import (
   weights,
   writers,
 )
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.task import Task
 
 # What an evaluation leaves in a folder.
@@ -106,7 +108,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   Raises:
     UserError: nothing to load, damaged, or no such seed.
   """
-  path = pathlib.Path(folder)
+  path = pathlib.Path(files.expand(folder))
   config = run_config.read(path)
   settings.check(config)
   done = config.total_steps
@@ -126,10 +128,10 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   stored.num_seeds = len(seeds)
   abstract_state = step.make_init(task, stored, mesh).eval_shape()
   if (path / weights.NAME).exists():
-    params = weights.load_weights(folder, abstract_state.params)
-    done = weights.load_step(folder) or done
+    params = weights.load_weights(path, abstract_state.params)
+    done = weights.load_step(path) or done
   else:
-    state = checkpoints.restore(folder, abstract_state)
+    state = checkpoints.restore(path, abstract_state)
     if state is None:
       raise UserError(f'{folder} holds no checkpoint yet')
     done, params = int(state.step), sharding.fetch(state.evaluated, mesh)
@@ -141,42 +143,86 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
 
 
 def predict(trained: Trained, path: str) -> bool:
-  """Prints one line for each answer to the lines of a file, '-' standard input.
+  """Print one line for each answer to the lines of a file.
 
-  A bad line gives an empty line, and an error with its number on stderr.
+  A line that cannot be read or answered gives an empty line on standard output
+  and an error with its number on standard error. A task that warns of an answer
+  calls `logging.warning('line %d: ...', number, ...)` before it yields it.
 
-  Returns whether all lines could be read.
+  Args:
+    path: '-' for standard input.
+
+  Returns:
+    Whether all lines could be answered.
 
   Raises:
-    UserError: no such file.
+    UserError: the file cannot be opened.
+    StreamError: standard input cannot be read.
   """
+  unreadable: dict[int, UserError] = {}
   good = True
   with _open_input(path) as file:
-    # Only a newline ends a line: a lone carriage return belongs to it.
-    lines = (line.rstrip('\r\n') for line in file)
+    lines = _decode_lines(file, unreadable)
     answers = trained.task.predict(trained.model, lines)
     for count, answer in enumerate(answers, start=1):
+      is_error = isinstance(answer, UserError)
+      number = answer.line if is_error and answer.line is not None else count
+      # Whatever the task made of the characters that stand for bad bytes.
+      answer = unreadable.pop(number, answer)
       if isinstance(answer, UserError):
-        number = count if answer.line is None else answer.line
-        why = ' '.join(str(answer).split())
-        print(f'error: line {number}: {why}', file=sys.stderr)
+        _print_error(number, answer)
         answer, good = '', False
       print(answer or '', flush=True)
+  for number, error in unreadable.items():  # lines inside of larger problems
+    _print_error(number, error)
+    good = False
   return good
 
 
-def _open_input(path: str) -> contextlib.AbstractContextManager[TextIO]:
-  """Opens a file, or standard input, which stays open: a thread may read it."""
-  if path == '-':
-    if isinstance(sys.stdin, io.TextIOWrapper):
-      sys.stdin.reconfigure(
-        encoding='utf-8-sig', errors='replace', newline='\n'
-      )
-    return contextlib.nullcontext(sys.stdin)
+def _print_error(number: int, error: UserError):
+  why = ' '.join(str(error).split())
+  print(f'error: line {number}: {why}', file=sys.stderr)
+
+
+def _decode_lines(
+  file: Iterable[bytes], unreadable: dict[int, UserError]
+) -> Iterator[str]:
+  """Yield lines of UTF-8 text without their ends, as `files.read_lines`.
+
+  A line that is not UTF-8 goes to `unreadable`, by its number, and is yielded
+  with marks in place of its bad bytes.
+  """
   try:
-    return open(path, encoding='utf-8-sig', errors='replace', newline='\n')
+    for number, line in enumerate(file, start=1):
+      line = line.removesuffix(b'\n').removesuffix(b'\r')
+      if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
+      try:
+        text = line.decode()
+      except UnicodeDecodeError as error:
+        unreadable[number] = UserError(
+          f'not UTF-8 text ({one_line(error)}); save the file as UTF-8'
+        )
+        text = line.decode(errors='replace')
+      yield text
   except OSError as error:
-    raise UserError(f'--input={path}: {error.strerror}') from error
+    raise console.StreamError(
+      f'cannot read the input: {error.strerror}; name a file by --input=FILE'
+    ) from error
+
+
+def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+  """Open a file, or standard input, which stays open: a thread may read it."""
+  try:
+    if path == '-':
+      # Not sys.stdin itself: a thread that waits in it would abort the exit.
+      return open(sys.stdin.fileno(), 'rb', closefd=False)
+    return open(files.expand(path), 'rb')
+  except OSError as error:
+    raise UserError(
+      f'--input={path}: {error.strerror}; name a text file, or leave the flag'
+      ' out to read standard input'
+    ) from error
 
 
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
@@ -191,6 +237,7 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
       no new folder, or is not trained yet.
   """
   path = pathlib.Path(folder)
+  console.keep_in(path)
   with runtime.together(), storage.reported_writes(path):
     if jax.process_index() == 0:
       _open_results_folder(trained, path)

@@ -37,11 +37,11 @@ from core.task import Task
 def run(config: ConfigDict, folder: str) -> bool:
   """Opens the run folder and trains in it on all devices; see `train`."""
   runtime.share_heaps()
+  # Validate before anything is written to the run folder.
+  run_config.check_known(config)
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
-  # What cannot be is refused before the folder holds it.
   task = experiment.make_task(config)
-  run_config.check_known(config)
   program = step.make_program(task, config, mesh)
   with runtime.open_run_folder(folder, config):
     return train(task, program, config, folder, mesh)
@@ -103,11 +103,6 @@ def train(
         f'{folder} has {done} updates already: config.total_steps={total} is'
         ' too small'
       )
-    if (total - done) % per_call:
-      raise UserError(
-        f'from update {done} to config.total_steps={total} is no multiple of'
-        f' config.steps_per_call={per_call}'
-      )
     runtime.record_start(pathlib.Path(folder), config)
     if done < total:
       weights.remove(folder)  # of an earlier end of this run
@@ -116,9 +111,13 @@ def train(
       profiled = done + (config.log.profile - 1) * per_call
       stopping = False
       while done < total:
+        update, num_steps = program.update, per_call
+        if num_steps > total - done:  # the last call makes fewer updates
+          num_steps = total - done
+          update = program.make_update(num_steps)
         with _profile(folder if done == profiled else None, done) as wait:
-          state, metrics, losses = wait(program.update(state, arrays))
-        previous, done = done, done + per_call
+          state, metrics, losses = wait(update(state, arrays))
+        previous, done = done, done + num_steps
         recorder.add(done, metrics, losses)
         for name, (every, evaluate) in evaluations.items():
           if _is_due(every, previous, done, total):
@@ -133,7 +132,11 @@ def train(
           with recorder.paused():
             checkpointer.save(done, state)
         if stopping and done < total:
-          logging.warning('stopped by a signal; step %d is saved', done)
+          logging.warning(
+            'stopped by a signal; step %d is saved; the same command resumes'
+            ' the run',
+            done,
+          )
           return False
     params = sharding.fetch(state.evaluated, mesh)
     if done > start:

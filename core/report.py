@@ -111,7 +111,7 @@ def report(folder) -> str:
     found.sort(key=lambda path: plots.natural(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
   with storage.reported_writes(folder):
-    (folder / 'report.md').write_text(text)
+    storage.replace_file(folder / 'report.md', text.encode())
   return text
 
 

@@ -10,7 +10,7 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from core import storage
-from core.errors import UserError, check_choice, one_line
+from core.errors import UserError, check_choice, nearest, one_line
 
 NAME = 'config.json'
 _NO_TASKS = '__init__', 'common'  # files of configs
@@ -50,10 +50,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   """
   path = folder / NAME
   if not path.is_file():
-    raise UserError(
-      f'{folder} holds no {NAME}: name a run with --workdir or shipped'
-      ' weights with --weights=pretrained/...'
-    )
+    raise UserError(_not_a_run(folder))
   saved = storage.read_json(path, task=str)
   check_choice('config.task', saved['task'], tasks())
   config = _bare(saved['task'])
@@ -79,16 +76,42 @@ def read(folder: pathlib.Path) -> ConfigDict:
 
 
 def check_known(config: ConfigDict):
-  """Raises UserError for a key that the file of the config's task has not.
+  """Check the keys and the types of a config against its task's own file.
 
-  `read` could not tell it from that of a later version.
+  `read` could not tell an unknown key from one of a later version.
+
+  Raises:
+    UserError: a key is unknown or missing, or its value has another type.
   """
-  if names := _unknown(config.to_dict(), _bare(config.task)):
+  task = config.get('task', '')
+  check_choice('config.task', task, tasks())
+  file = f'configs/{task.replace(".", "/")}.py'
+  bare = _bare(task)
+  if names := _unknown(config.to_dict(), bare):
     raise UserError(
-      f'the config has {", ".join(names)}, and'
-      f' configs/{config.task.replace(".", "/")}.py has not: define it there,'
-      ' with a default'
+      f'the config has {", ".join(names)}, and {file} has not: remove it, or'
+      ' define it there with a default'
     )
+  there, here = (_leaves(c) for c in (bare, config))
+  if names := sorted(there.keys() - here.keys()):
+    raise UserError(
+      f'the config lacks {", ".join(names)}, which {file} defines: start from'
+      ' its get_config() and change what differs'
+    )
+  for name, value in there.items():
+    kinds = (int, float) if isinstance(value, float) else type(value)
+    is_bool = isinstance(here[name], bool) and not isinstance(value, bool)
+    if not isinstance(here[name], kinds) or is_bool:
+      raise UserError(
+        f'config.{name}={here[name]!r}: a value of type'
+        f' {type(value).__name__} expected, as in {file}'
+      )
+
+
+def _leaves(config: ConfigDict) -> dict[str, Any]:
+  """Return the leaves by dotted name, but for those of the report."""
+  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
+  return {k: v for k, v in leaves.items() if not k.startswith('report')}
 
 
 def check_same(folder: pathlib.Path, config: ConfigDict):
@@ -111,6 +134,24 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
       f'{folder} holds a run of another config: {", ".join(differing)}; give'
       ' the same config to resume it, or another --workdir'
     )
+
+
+def _not_a_run(folder: pathlib.Path) -> str:
+  """Return what to do about a folder that holds neither a run nor weights."""
+  what = f'holds no {NAME}' if folder.is_dir() else 'is not a folder'
+  text = f'{folder} {what}: name a run with --workdir or weights with --weights'
+  shipped = pathlib.Path(__file__).parents[1] / 'pretrained'
+  places = dict.fromkeys([folder.absolute().parent, shipped])
+  names = {}
+  for place in places:
+    for path in sorted(place.glob(f'*/{NAME}')):
+      names[path.parent.name] = f'{place.name}/{path.parent.name}'
+  if not names:
+    return text
+  near = names[nearest(folder.name, names)]
+  return (
+    f'{text}; did you mean {near}? (there are: {", ".join(names.values())})'
+  )
 
 
 def _bare(task: str) -> ConfigDict:

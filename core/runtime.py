@@ -26,7 +26,7 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core import run_config, storage
+from core import console, run_config, storage
 from core.errors import UserError, one_line
 
 # What JAX says of a process that is gone; its other errors are not of that.
@@ -54,6 +54,7 @@ def start_distributed(
     jax.distributed.initialize(
       coordinator, num_processes, process_id, initialization_timeout=timeout
     )
+    check_devices()
   except (RuntimeError, ValueError, IndexError) as error:
     raise UserError(
       f'cannot start the distributed run: {one_line(error)}; give all'
@@ -61,7 +62,8 @@ def start_distributed(
       ' each its own --process_id'
     ) from error
   if jax.process_index() != 0:
-    sys.stdout = open(os.devnull, 'w')  # process 0 speaks for all
+    # Process 0 speaks for all.
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8')
 
 
 @contextlib.contextmanager
@@ -86,8 +88,9 @@ def ended_with_others() -> Iterator[None]:
   try:
     yield
   except Exception as error:  # JAX's own, or a ValueError, of a collective
-    is_told = isinstance(error, UserError | FloatingPointError)
-    if is_told or jax.process_count() == 1:
+    told = UserError | FloatingPointError | console.StreamError
+    told |= console.OutputClosed
+    if isinstance(error, told) or jax.process_count() == 1:
       raise
     if _LOST.search(str(error)):
       print(
@@ -101,16 +104,56 @@ def ended_with_others() -> Iterator[None]:
     os._exit(1)  # at any other end JAX waits for the others, and aborts
 
 
+def use_float32():
+  """Switch off JAX_ENABLE_X64: models and their weights are float32.
+
+  With it, parameters, random draws, and checkpoints would differ from those of
+  a run without it.
+  """
+  if jax.config.jax_enable_x64:  # pyrefly: ignore[missing-attribute]
+    logging.warning(
+      'JAX_ENABLE_X64 is ignored: models compute in float32 (config.dtype)'
+    )
+    jax.config.update('jax_enable_x64', False)
+
+
+def check_devices():
+  """Start the devices of JAX.
+
+  Raises:
+    UserError: JAX has no device of the kind that JAX_PLATFORMS names.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    # pyrefly: ignore[missing-attribute]
+    platforms = jax.config.jax_platforms
+    why = f' ({one_line(error)})' if str(error) else ''
+    raise UserError(
+      f'JAX cannot use its devices: JAX_PLATFORMS={platforms or ""}{why}; unset'
+      ' JAX_PLATFORMS, or install the support: `uv sync --extra cuda` or'
+      ' `--extra tpu`'
+    ) from error
+
+
 def use_cpu_cores(batch_size: int):
-  """Makes each CPU core a device, as far as their number divides the batch.
+  """Make each CPU core a device, as far as their number divides the batch.
 
   Two devices with a core each train 1.5 times faster than one with two threads.
   No effect once devices are in use, in a run of several processes, or where the
   user has set JAX_NUM_CPU_DEVICES.
+
+  Raises:
+    UserError: see `check_devices`.
   """
   # pyrefly: ignore[missing-attribute]
-  if jax.config.jax_num_cpu_devices > 0 or jax.distributed.is_initialized():
-    return
+  is_set = jax.config.jax_num_cpu_devices > 0
+  if not is_set and not jax.distributed.is_initialized():
+    _split_cpu(batch_size)
+  check_devices()
+
+
+def _split_cpu(batch_size: int):
   if hasattr(os, 'sched_getaffinity'):
     cores = len(os.sched_getaffinity(0))  # respects taskset and Slurm
   else:
@@ -118,16 +161,6 @@ def use_cpu_cores(batch_size: int):
   num_devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
   with contextlib.suppress(RuntimeError):  # in use already
     jax.config.update('jax_num_cpu_devices', num_devices)
-
-
-@contextlib.contextmanager
-def until_output_is_closed() -> Iterator[None]:
-  """Ends the block in silence where, as of `| head`, nobody reads on."""
-  try:
-    yield
-    sys.stdout.flush()
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def leave(status: int, grace: float = 3.0) -> int:
@@ -154,10 +187,11 @@ def share_heaps():
 
 
 class StopSignal:
-  """Whether the run was asked to stop: by SIGTERM, or by Ctrl-C once.
+  """Whether the run was asked to stop: by SIGTERM, SIGHUP, or Ctrl-C once.
 
-  A second Ctrl-C interrupts as usual. With several processes only SIGTERM
-  counts, to any of them, and all stop at the same call:
+  A second Ctrl-C interrupts at once. A process that ignores SIGHUP, as `nohup`
+  makes it, goes on ignoring it. With several processes only SIGTERM and SIGHUP
+  count, to any of them, and all stop at the same call:
 
     with StopSignal() as stop:
       while ...:
@@ -171,10 +205,15 @@ class StopSignal:
     self._previous = {}
 
   def __enter__(self) -> 'StopSignal':
-    # With several processes JAX itself listens for SIGTERM.
     if jax.process_count() == 1:
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._previous[number] = signal.signal(number, self._handle)
+      numbers, handler = [signal.SIGTERM, signal.SIGINT], self._handle
+    else:  # JAX itself listens for SIGTERM
+      numbers, handler = [], _pass_as_sigterm
+    hang_up = getattr(signal, 'SIGHUP', None)  # Windows has none
+    if hang_up and signal.getsignal(hang_up) != signal.SIG_IGN:
+      numbers.append(hang_up)
+    for number in numbers:
+      self._previous[number] = signal.signal(number, handler)
     return self
 
   def __exit__(self, *_):
@@ -184,6 +223,9 @@ class StopSignal:
   def _handle(self, number, _):
     self._is_asked = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(OSError):  # print may not be called in a handler
+      name = signal.Signals(number).name
+      os.write(2, f'{name}: saving after the current call\n'.encode())
 
   def __call__(self) -> bool:
     """Whether to save and stop now. All processes call it equally often."""
@@ -193,6 +235,11 @@ class StopSignal:
     # it was given, which the steps of a call of many updates would jump over.
     self._calls += 1
     return multihost_utils.reached_preemption_sync_point(self._calls)
+
+
+def _pass_as_sigterm(number, _):
+  del number
+  signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
@@ -216,7 +263,7 @@ def open_run_folder(
     with together(), storage.reported_writes(folder):
       if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = stack.enter_context((folder / 'lock').open('a'))
+        lock = stack.enter_context(open(folder / 'lock', 'ab'))
         try:
           fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -225,6 +272,7 @@ def open_run_folder(
             ' choose another --workdir'
           ) from None
         run_config.check_same(folder, config)
+    console.keep_in(folder)
     yield folder
 
 

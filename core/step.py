@@ -62,6 +62,8 @@ class Program:
   abstract_state: TrainState  # shapes, types and shardings
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
+  # Number of steps -> an `update` of that many.
+  make_update: Callable[[int], Callable]
 
 
 def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
@@ -124,11 +126,9 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     update, (_SEED_AXES, None), (_SEED_AXES, 0), config, mesh
   )
 
-  def update_call(state, arrays):
+  def update_call(state, arrays, *, num_steps):
     state, metrics = jax.lax.scan(
-      lambda state, _: update_all(state, arrays),
-      state,
-      length=config.steps_per_call,
+      lambda state, _: update_all(state, arrays), state, length=num_steps
     )
     # Not finite where the loss, the gradient or the parameters are not.
     health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
@@ -139,13 +139,18 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   abstract_state = init.eval_shape()
   shardings = jax.tree.map(lambda x: x.sharding, abstract_state)
   whole = sharding.replicated(mesh)
-  update_call = jax.jit(
-    update_call,
-    in_shardings=(shardings, whole),
-    out_shardings=(shardings, whole, whole),
-    donate_argnums=0,
+
+  def make_update(num_steps):
+    return jax.jit(
+      functools.partial(update_call, num_steps=num_steps),
+      in_shardings=(shardings, whole),
+      out_shardings=(shardings, whole, whole),
+      donate_argnums=0,
+    )
+
+  return Program(
+    merge, abstract_state, init, make_update(config.steps_per_call), make_update
   )
-  return Program(merge, abstract_state, init, update_call)
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):

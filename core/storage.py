@@ -1,6 +1,7 @@
 """Files that are replaced as a whole, and JSON that may be damaged."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -9,6 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from core.errors import UserError, one_line
+
+_FULL = 'ENOSPC', 'EDQUOT', 'EFBIG'
 
 
 def read_json(path: pathlib.Path, **types: Any) -> dict[str, Any]:
@@ -72,13 +75,37 @@ def replace_file(path: pathlib.Path, contents: bytes):
 
 
 @contextlib.contextmanager
-def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
-  """Turns an OSError of the block (a full disk) into a UserError."""
+def reported_writes(
+  folder: str | os.PathLike, flag: str = '--workdir'
+) -> Iterator[None]:
+  """Turn an OSError of the block, such as a full disk, into a UserError.
+
+  `flag` is the setting that chooses another folder.
+  """
   try:
     yield
   except OSError as error:
+    path = pathlib.Path(error.filename or folder)
     raise UserError(
-      f'cannot write to {error.filename or folder}:'
-      f' {error.strerror or one_line(error)}; free space or choose another'
-      ' --workdir'
+      f'cannot write to {path}: {_reason(error, path)}, or choose another'
+      f' {flag}'
     ) from error
+
+
+def _reason(error: OSError, path: pathlib.Path) -> str:
+  """Return why a path cannot be written, and what the user can do."""
+  broken = [p for p in (path, *path.parents) if is_dangling(p)]
+  if broken:
+    return (
+      f'{broken[0]} is a link to {os.readlink(broken[0])}, which does not'
+      ' exist; create that folder'
+    )
+  why = error.strerror or one_line(error)
+  if errno.errorcode.get(error.errno or 0) in _FULL:
+    return f'{why}; free space'
+  return f'{why}; make it a folder that you may write'
+
+
+def is_dangling(path: pathlib.Path) -> bool:
+  """Return whether a path is a symbolic link to nothing."""
+  return path.is_symlink() and not path.exists()

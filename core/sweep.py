@@ -64,7 +64,8 @@ def run(
         f' {len(names) - 1}'
       )
     names = [names[index]]
-  for name in names:  # told before hours of the points ahead of it
+  for name in names:  # before hours of training the points ahead of it
+    run_config.check_known(points[name])
     run_config.check_same(pathlib.Path(folder) / name, points[name])
   failed = []
   for number, name in enumerate(names, start=1):

@@ -5,11 +5,12 @@ import re
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import safetensors
 import safetensors.numpy
 
-from core import storage
+from core import files, storage
 from core.errors import UserError
 
 NAME = 'weights.safetensors'
@@ -55,12 +56,13 @@ def load_weights(
   """Loads the weights of a folder as a nested dict of NumPy arrays.
 
   `like_params` is such a dict of anything with the expected shapes and types.
+  A floating type may differ, as under JAX_ENABLE_X64: the arrays are cast.
   Parameters that the file lacks are None if their paths match `new`.
 
   Raises:
     UserError: no such folder, a damaged file, or another model's weights.
   """
-  path = pathlib.Path(folder) / NAME
+  path = pathlib.Path(files.expand(folder)) / NAME
   try:
     tensors = safetensors.numpy.load_file(path)
   except OSError:
@@ -78,6 +80,10 @@ def load_weights(
   wanted = flatten(like_params)
   absent = {k for k in wanted if k not in tensors and re.fullmatch(new, k)}
   expected = {k: leaf for k, leaf in wanted.items() if k not in absent}
+  tensors = {
+    name: cast_float(tensor, expected[name]) if name in expected else tensor
+    for name, tensor in tensors.items()
+  }
   mismatch = difference('file', describe(tensors), describe(expected))
   if mismatch:
     raise UserError(
@@ -93,9 +99,20 @@ def load_weights(
   return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
 
 
+def cast_float(array: Any, like: Any) -> Any:
+  """Cast an array to the type of `like` if both are floating."""
+  kinds = np.dtype(array.dtype), np.dtype(like.dtype)
+  if kinds[0] != kinds[1] and all(
+    jnp.issubdtype(k, jnp.floating) for k in kinds
+  ):
+    return array.astype(like.dtype)
+  return array
+
+
 def load_step(folder) -> int | None:
   """The updates behind the weights of a folder, if they tell."""
-  with safetensors.safe_open(pathlib.Path(folder) / NAME, 'numpy') as file:
+  path = pathlib.Path(files.expand(folder)) / NAME
+  with safetensors.safe_open(path, 'numpy') as file:
     step = (file.metadata() or {}).get('step', '')
   return int(step) if step.isdecimal() and len(step) < 19 else None
 

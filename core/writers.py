@@ -42,7 +42,7 @@ class Writer(contextlib.AbstractContextManager):
     with storage.reported_writes(folder):
       events.mkdir(parents=True, exist_ok=True)
       seconds = _drop_after(path, start)
-      self._lines = path.open('a')
+      self._lines = path.open('a', encoding='utf-8')
       # Not SummaryWriter: when the disk is full, its thread dies and its queue
       # blocks the run for ever.
       self._events = event_file_writer.EventsWriter(str(events / 'events'))
