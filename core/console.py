@@ -84,8 +84,8 @@ class _Output:
 class Console:
   """Standard error; once it cannot be written, `console.txt` takes its place.
 
-  Attributes:
-    is_lost: whether a write has failed.
+  Args:
+    stream: standard error.
   """
 
   def __init__(self, stream: TextIO):
@@ -98,9 +98,11 @@ class Console:
 
   @property
   def is_lost(self) -> bool:
+    """Whether a write has failed."""
     return bool(self._cause)
 
   def write(self, text: str) -> int:
+    """Write to the console, or to the file in its place."""
     try:
       return self._stream.write(text)
     except OSError as error:
@@ -108,6 +110,7 @@ class Console:
       return len(text)
 
   def flush(self):
+    """Flush the console, or the file in its place."""
     try:
       self._stream.flush()
     except OSError as error:

@@ -72,7 +72,7 @@ class Linear(nnx.Linear):
       (x, self.kernel[...], bias), dtype=self.dtype
     )
     y = x.reshape(-1, x.shape[-1]) @ kernel
-    y = y if bias is None else y + bias
+    y = y if bias is None else y + bias[None]
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
@@ -109,7 +109,7 @@ class Conv(nnx.Conv):
     ]
     kernel = kernel.reshape(-1, kernel.shape[-1])
     y = jnp.concatenate(patches, -1) @ kernel
-    return y if bias is None else y + bias
+    return y if bias is None else y + expand_left(bias, y.ndim)
 
 
 class LSTM(nnx.Module):
@@ -147,7 +147,7 @@ class LSTM(nnx.Module):
   def gates(self, inputs: Float[Array, '*B F']) -> Float[Array, '*B D4']:
     """The inputs' share of the gates, with the bias."""
     from_input = self.kernel[...][: inputs.shape[-1]]
-    return inputs @ from_input + self.bias[...]
+    return inputs @ from_input + expand_left(self.bias[...], inputs.ndim)
 
   def step_gates(self, gates: Float[Array, '*B D4'], state: State) -> State:
     """As `step`, from what `gates` returned."""
@@ -253,7 +253,13 @@ def cross_entropy(
   `targets` are broadcast to the leading axes of `logits`.
   """
   chosen = jax.nn.one_hot(targets, logits.shape[-1])
+  chosen = expand_left(chosen, logits.ndim)
   return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
+
+
+def expand_left(x: jax.Array, ndim: int) -> jax.Array:
+  """Add axes of size 1 in front of an array until it has `ndim` axes."""
+  return x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 
 def symmetric_uniform(scale: float):

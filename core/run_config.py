@@ -148,10 +148,8 @@ def _not_a_run(folder: pathlib.Path) -> str:
       names[path.parent.name] = f'{place.name}/{path.parent.name}'
   if not names:
     return text
-  near = names[nearest(folder.name, names)]
-  return (
-    f'{text}; did you mean {near}? (there are: {", ".join(names.values())})'
-  )
+  near, known = names[nearest(folder.name, names)], ', '.join(names.values())
+  return f'{text}; did you mean {near}? (there are: {known})'
 
 
 def _bare(task: str) -> ConfigDict:

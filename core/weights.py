@@ -101,12 +101,10 @@ def load_weights(
 
 def cast_float(array: Any, like: Any) -> Any:
   """Cast an array to the type of `like` if both are floating."""
-  kinds = np.dtype(array.dtype), np.dtype(like.dtype)
-  if kinds[0] != kinds[1] and all(
-    jnp.issubdtype(k, jnp.floating) for k in kinds
-  ):
-    return array.astype(like.dtype)
-  return array
+  is_float = [jnp.issubdtype(x.dtype, jnp.floating) for x in (array, like)]
+  if array.dtype == like.dtype or not all(is_float):
+    return array
+  return array.astype(like.dtype)
 
 
 def load_step(folder) -> int | None:

@@ -213,7 +213,7 @@ def main(argv) -> int:
       results[name] = analyse(subject)
     with storage.reported_writes(output):
       text = json.dumps(to_json(results), allow_nan=False)
-      (output / 'analysis.json').write_text(text)
+      (output / 'analysis.json').write_text(text, encoding='utf-8')
     plots.save(analysis_plots.figures(results), output)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)

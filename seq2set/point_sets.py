@@ -120,7 +120,7 @@ def load(
   """
   sets, answers = [], []
   try:
-    lines = pathlib.Path(path).expanduser().read_text().splitlines()
+    lines = pathlib.Path(path).expanduser().read_text('utf-8').splitlines()
   except (OSError, UnicodeDecodeError) as error:
     raise UserError(f'config.evals.source={path!r}: {error}') from error
   for number, line in enumerate(lines, start=1):

@@ -176,7 +176,7 @@ def _read_texts(
   if path.suffix == '.txt':
     path = path.absolute().parent
     return path, {
-      f'en-valid-10k/{file.name}': file.read_text(errors='replace')
+      f'en-valid-10k/{file.name}': file.read_text('utf-8', errors='replace')
       for file in sorted(path.glob('qa*.txt'))
     }
   texts = {}

@@ -59,7 +59,7 @@ class Question(NamedTuple):
 @functools.cache
 def vocabulary() -> dict[str, int]:
   """Indices of '<unk>' (0) and the sorted words of the training split."""
-  text = pathlib.Path(__file__).with_name('vocabulary.txt').read_text()
+  text = pathlib.Path(__file__).with_name('vocabulary.txt').read_text('utf-8')
   return {word: index for index, word in enumerate(text.split())}
 
 

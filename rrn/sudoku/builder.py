@@ -14,7 +14,6 @@ No two splits of a source share a solution, even with its digits renamed.
 
 import functools
 import hashlib
-import lzma
 import math
 import pathlib
 from collections.abc import Callable
@@ -23,7 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from core import datasets, files
-from core.errors import UserError, one_line
+from core.errors import UserError
 from rrn.sudoku import data, hard, puzzle_text, variants
 
 Columns = dict[str, np.ndarray]
@@ -114,7 +113,7 @@ def load(
     name = f'{source}_{num_puzzles}_{num_held_out}_{seed}'
     extra = {'guesses': ((), np.int32)}
   elif _is_file(source):
-    text = _read_text(source)
+    text = '\n'.join(files.read_lines(source))
     make = functools.partial(_own, source, text, box)
     name = f'own_{size}_{hashlib.sha256(text.encode()).hexdigest()[:16]}'
   else:
@@ -305,18 +304,9 @@ def _select(
   }
 
 
-def _read_text(path: str) -> str:
-  try:
-    return pathlib.Path(path).expanduser().read_text()
-  except (OSError, UnicodeDecodeError) as error:
-    raise UserError(f'cannot read puzzles: {one_line(error)}') from error
-
-
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
   """The digits of each column: int8 [rows, characters] each."""
-  opened = lzma.open(path, 'rt') if path.suffix == '.xz' else path.open()
-  with opened as file:
-    lines = file.read().split()[skip_header:]
+  lines = ' '.join(files.read_lines(path)).split()[skip_header:]
   columns = zip(*(line.split(',') for line in lines), strict=True)
   return [
     np.array(column, 'S').view(np.int8).reshape(len(lines), -1) - ord('0')
