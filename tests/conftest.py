@@ -23,7 +23,11 @@ os.environ['XLA_FLAGS'] = ' '.join(
   ]
 )
 
+# Arrays are added to others of the same rank only: no axis is added in silence.
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+
 jax.config.update('jax_platforms', 'cpu')
+jax.config.update('jax_numpy_rank_promotion', 'raise')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)

@@ -1,5 +1,6 @@
 """Streams that are closed, full, or lost, and what the program makes of it."""
 
+import logging as std_logging
 import os
 import pathlib
 import pty
@@ -85,6 +86,16 @@ def test_a_lost_console_is_a_failure_in_the_end(monkeypatch, capsys):
 
   status, _ = run_with(monkeypatch, capsys, 'stderr', closed_pipe(), main)
   assert status == 1
+
+
+def test_warnings_take_one_line(capsys):
+  handler = logging.get_absl_handler().python_handler
+  with console.checked_streams():
+    record = std_logging.LogRecord(
+      'absl', std_logging.WARNING, '', 1, 'line %d: wrong', (3,), None
+    )
+    handler.emit(record)
+  assert capsys.readouterr().err == 'warning: line 3: wrong\n'
 
 
 @pytest.mark.parametrize(
