@@ -61,6 +61,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
         file=sys.stderr,
       )
       status = 1
+    errors.flush()
     return 1 if errors.is_lost and not status else status
 
 

@@ -105,8 +105,12 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     metrics, grads, carry = _gradients(
       loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
     )
-    metrics['learning_rate'] = Metric.mean(schedule(state.step))
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    # Optax mixes types, which JAX_NUMPY_DTYPE_PROMOTION=strict refuses.
+    with jax.numpy_dtype_promotion('standard'):
+      metrics['learning_rate'] = Metric.mean(schedule(state.step))
+      updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params
+      )
     params = optax.apply_updates(state.params, updates)
     # Not finite where what the update made of the parameters is not.
     norm = optax.tree.norm(grads) + 0 * optax.tree.norm(params)
