@@ -94,7 +94,7 @@ def _sorted(values, count):
 
 def _first_copies(values, count):
   """Whether a value is there and has no copy before it: bool [N]."""
-  same = values[:, None] == values
+  same = values[:, None] == values[None]
   earlier = jnp.tril(jnp.ones_like(same), -1)
   return _is_there(values, count) & ~(same & earlier).any(1)
 

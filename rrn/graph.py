@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from core import layers
+
 _MOST_UNROLLED_NODES = 32  # of a complete graph whose loop is written out
 Mask = Bool[Array | np.ndarray, '... #N K']
 
@@ -199,5 +201,5 @@ def sum_edges(
 ) -> Float[Array, 'B N D']:
   """Sums over each node's edges, less those whose mask is False."""
   if mask is not None:
-    edges = edges * mask[..., None]
+    edges = edges * layers.expand_left(mask[..., None], edges.ndim)
   return edges.sum(2, dtype=jnp.float32)

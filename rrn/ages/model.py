@@ -208,7 +208,7 @@ def _waves(count: int) -> Float[Array, 'C W']:
 
   Of amplitudes as their wavelengths, so that near numbers are most alike.
   """
-  order = 1 + jnp.arange(count)
+  order = 1 + jnp.arange(count)[None]
   angles = jnp.pi / _CLASSES * jnp.arange(_CLASSES)[:, None] * order
   amplitudes = 1 / order
   amplitudes *= jnp.sqrt(count / jnp.square(amplitudes).sum())
