@@ -1,4 +1,4 @@
-"""The world around a run: processes, devices, signals, its folder, versions."""
+"""What surrounds a run: processes, devices, signals, its folder, versions."""
 
 import contextlib
 import ctypes
@@ -29,7 +29,7 @@ from ml_collections import ConfigDict
 from core import console, run_config, storage
 from core.errors import UserError, one_line
 
-# What JAX says of a process that is gone; its other errors are not of that.
+# Errors of JAX that mean that another process is gone.
 _LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
 _M_ARENA_MAX = -8  # of malloc.h
 
@@ -41,14 +41,17 @@ def start_distributed(
   *,
   timeout: int = 300,
 ):
-  """Joins this process to a run of several; call it before any use of a device.
+  """Join this process to a run of several; call it before any use of a device.
 
-  `coordinator` is `host:port` of process 0; None, like the numbers: what the
-  cluster says, which TPU pods and Slurm do. After `timeout` seconds without the
-  others JAX ends the process.
+  Args:
+    coordinator: `host:port` of process 0. None, as for the two numbers, takes
+      what the cluster says; TPU pods and Slurm do.
+    num_processes: the number of processes.
+    process_id: the number of this process, from 0.
+    timeout: seconds to wait for the others; then JAX ends the process.
 
   Raises:
-    UserError: no connection. (Alone, each process would be a run of its own.)
+    UserError: no connection. Alone, each process would be a run of its own.
   """
   try:
     jax.distributed.initialize(
@@ -68,7 +71,7 @@ def start_distributed(
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """Makes all processes fail where one does in the block: none waits for it."""
+  """Make all processes fail if one fails in the block, so that none waits."""
   failure = None
   try:
     yield
@@ -80,10 +83,10 @@ def together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_with_others() -> Iterator[None]:
-  """Ends this process with status 1 where it fails in a run of several.
+  """End this process with status 1 if it fails in a run of several.
 
-  Where another one is gone, with one line. What the user can mend, and a loss
-  that is not finite, is left to `leave`.
+  The message is one line if another process is gone. Mistakes of the user and
+  losses that are not finite are raised, for `leave`.
   """
   try:
     yield
@@ -159,15 +162,16 @@ def _split_cpu(batch_size: int):
   else:
     cores = os.cpu_count() or 1
   num_devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
-  with contextlib.suppress(RuntimeError):  # in use already
+  with contextlib.suppress(RuntimeError):  # devices are in use
     jax.config.update('jax_num_cpu_devices', num_devices)
 
 
 def leave(status: int, grace: float = 3.0) -> int:
-  """Returns `status`; in a run of several processes ends this one with it.
+  """Return `status`; in a run of several processes, end this one with it.
 
-  For one that failed alone: at any other end JAX waits for the others, who wait
-  for this one. `grace` is seconds for those that fail alike to say so.
+  A process that fails alone calls it: at any other end JAX waits for the other
+  processes, which wait for this one. `grace` is the number of seconds in which
+  the others can report the same failure.
   """
   if jax.distributed.is_initialized() and jax.process_count() > 1:
     sys.stderr.flush()
@@ -177,12 +181,12 @@ def leave(status: int, grace: float = 3.0) -> int:
 
 
 def share_heaps():
-  """Lets all threads allocate from two heaps, where the C library is GNU's.
+  """Let all threads allocate from two heaps if the C library is GNU's.
 
-  Else each of the many threads that save and compile gets a heap of its own,
-  and keeps what it once took; see docs/reliability.md for what this is worth.
+  Otherwise each of the many threads that save and compile gets its own heap,
+  and keeps the memory that it once took; docs/reliability.md has measurements.
   """
-  with contextlib.suppress(AttributeError, OSError, TypeError):  # another one
+  with contextlib.suppress(AttributeError, OSError, TypeError):  # not GNU
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
@@ -228,11 +232,11 @@ class StopSignal:
       os.write(2, f'{name}: saving after the current call\n'.encode())
 
   def __call__(self) -> bool:
-    """Whether to save and stop now. All processes call it equally often."""
+    """Return whether to save and stop now; all processes call it together."""
     if jax.process_count() == 1:
       return self._is_asked
-    # Counts calls, not steps: JAX agrees on the number after the highest that
-    # it was given, which the steps of a call of many updates would jump over.
+    # This counts calls, not steps: the processes agree on the number after the
+    # highest that JAX was given, and a call of many updates would skip it.
     self._calls += 1
     return multihost_utils.reached_preemption_sync_point(self._calls)
 
@@ -246,9 +250,9 @@ def _pass_as_sigterm(number, _):
 def open_run_folder(
   path: str | os.PathLike, config: ConfigDict
 ) -> Iterator[pathlib.Path]:
-  """Creates or reopens a run folder, which stays locked until the block ends.
+  """Create or reopen a run folder, which stays locked until the block ends.
 
-  All processes see it. Nothing is written there yet; see `record_start`.
+  All processes see the folder. This writes only the lock; see `record_start`.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
@@ -277,7 +281,7 @@ def open_run_folder(
 
 
 def _check_same_for_all(config: ConfigDict):
-  """Raises UserError, on all processes, unless all have the same config."""
+  """Raise UserError on all processes unless all have the same config."""
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   leaves.pop('data.dir', None)
   text = json.dumps(leaves, sort_keys=True)
@@ -285,20 +289,21 @@ def _check_same_for_all(config: ConfigDict):
   mine = np.frombuffer(digest, np.uint8)
   if (multihost_utils.process_allgather(mine) != mine).any():
     raise UserError(
-      'the processes have different configs: start all of them alike, but for'
-      ' --process_id'
+      'the processes have different configs; start all of them with the same'
+      ' flags except --process_id'
     )
 
 
 def record_start(folder: pathlib.Path, config: ConfigDict):
-  """Writes `config.json`, and `run.json`: what the latest start depends on."""
+  """Write `config.json`, and `run.json`: what the latest start depends on."""
   with together(), storage.reported_writes(folder):
     if jax.process_index() == 0:
       path = folder / run_config.NAME
       total = storage.read_json(path).get('total_steps', config.total_steps)
       if total != config.total_steps:
         logging.warning(
-          'total_steps was %d and is %d now; so is the end of the schedule',
+          'total_steps was %d and is %d now; the learning-rate schedule ends'
+          ' there',
           *(total, config.total_steps),
         )
       storage.write_json(path, config.to_dict())
@@ -307,7 +312,7 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
 
 
 def versions() -> dict[str, Any]:
-  """Versions, devices and git revision: what a result depends on, for JSON."""
+  """Return versions, devices, and git revision, which results depend on."""
   packages = 'jax', 'jaxlib', 'flax', 'optax'
   here = shlex.quote(str(pathlib.Path(__file__).parent))
   status, revision = subprocess.getstatusoutput(

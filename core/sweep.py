@@ -9,7 +9,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from core import run_config, storage, weights
-from core.errors import UserError
+from core.errors import UserError, one_line
 
 Points = Mapping[str, ConfigDict]
 
@@ -20,7 +20,7 @@ def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
   `overrides` change leaves of every point, by dotted name.
 
   Raises:
-    UserError: the file defines no `sweep`.
+    UserError: the file defines no `sweep`, or it fails.
   """
   path, _, arg = config_flag.partition(':')
   names = runpy.run_path(path)
@@ -28,9 +28,17 @@ def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  points = names['sweep'](arg or None)
-  for point in points.values():
-    point.update_from_flattened_dict(overrides)
+  try:
+    points = names['sweep'](arg or None)
+    for point in points.values():
+      point.update_from_flattened_dict(overrides)
+  except UserError:
+    raise
+  except Exception as error:  # whatever a user's code raises
+    raise UserError(
+      f'sweep({arg!r}) of {path} fails: {type(error).__name__}:'
+      f' {one_line(error)}; it returns a dict from names to configs'
+    ) from error
   return points
 
 
