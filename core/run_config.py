@@ -1,4 +1,4 @@
-"""The config of a run or of weights, as its folder's `config.json` holds it."""
+"""The config of a run or of weights, from `config.json` in its folder."""
 
 import json
 import pathlib
@@ -14,7 +14,7 @@ from core.errors import UserError, check_choice, nearest, one_line
 
 NAME = 'config.json'
 _NO_TASKS = '__init__', 'common'  # files of configs
-# What may differ between a run and its resumption; the rest defines the run.
+# Settings that may differ between a run and its resumption.
 _FREE_KEYS = (
   *('total_steps', 'steps_per_call', 'microbatch'),
   *('mesh', 'evals', 'log', 'checkpoint', 'report'),
@@ -22,7 +22,7 @@ _FREE_KEYS = (
 
 
 def tasks() -> dict[str, str]:
-  """The tasks that have a config, such as 'rrn.sudoku', and its file."""
+  """Return the tasks that have a config, such as 'rrn.sudoku', and its file."""
   root = pathlib.Path(__file__).parents[1] / 'configs'
   return {
     f'{path.parent.name}.{path.stem}': str(path)
@@ -32,7 +32,7 @@ def tasks() -> dict[str, str]:
 
 
 def file_of(folder: str | None, default: str) -> str:
-  """The file of the config that a folder was trained with, or the default."""
+  """Return the config file that a folder was trained with, or the default."""
   if not folder:
     return default
   saved = storage.read_json(pathlib.Path(folder) / NAME)
@@ -40,13 +40,13 @@ def file_of(folder: str | None, default: str) -> str:
 
 
 def read(folder: pathlib.Path) -> ConfigDict:
-  """Reads the config of a run or of weights.
+  """Read the config of a run or of weights.
 
   Keys that are newer than the folder get the defaults of the bare config, which
-  do what was done before there was such a key.
+  keep the behavior from before the key existed.
 
   Raises:
-    UserError: there is none, it is of no task, or a value has another type.
+    UserError: no config, an unknown task, or a value of another type.
   """
   path = folder / NAME
   if not path.is_file():
@@ -115,7 +115,7 @@ def _leaves(config: ConfigDict) -> dict[str, Any]:
 
 
 def check_same(folder: pathlib.Path, config: ConfigDict):
-  """Raises UserError if a folder holds a run of a config that differs."""
+  """Raise UserError if a folder holds a run with a different config."""
   if not (folder / NAME).is_file():
     return
   old, new = (
@@ -157,7 +157,7 @@ def _bare(task: str) -> ConfigDict:
 
 
 def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:
-  """The leaves that the bare config of the same task has not."""
+  """Return the leaves that the bare config of the same task lacks."""
   known, there = (
     traverse_util.flatten_dict(c, sep='.') for c in (bare.to_dict(), config)
   )

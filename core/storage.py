@@ -15,20 +15,20 @@ _FULL = 'ENOSPC', 'EDQUOT', 'EFBIG'
 
 
 def read_json(path: pathlib.Path, **types: Any) -> dict[str, Any]:
-  """Reads an object; {} where there is no file; else see `parse_json`."""
+  """Read an object as `parse_json` does; {} if there is no file."""
   return parse_json(path.read_bytes(), path, **types) if path.is_file() else {}
 
 
 def parse_json(
   contents: bytes, path: pathlib.Path, **types: Any
 ) -> dict[str, Any]:
-  """Parses an object of a file; `types` as in `check_object`.
+  """Parse the contents of a file as an object; `types` as in `check_object`.
 
   Raises:
-    UserError: no such object.
+    UserError: the contents are not such an object.
   """
   try:
-    # Of bytes: what damage makes undecodable is told in the same way.
+    # Bytes: damage that breaks the encoding is reported in the same way.
     value = json.loads(contents, parse_constant=_finite, parse_float=_finite)
   except (ValueError, RecursionError) as error:
     raise _damaged(path, one_line(error)) from error
@@ -45,10 +45,10 @@ def _finite(text: str) -> float:
 def check_object(
   value: Any, path: pathlib.Path, /, **types: Any
 ) -> dict[str, Any]:
-  """Returns an object of a file, if its values have these types, by key.
+  """Return an object of a file whose values have these types, by key.
 
   Raises:
-    UserError: it is none, or one of them is missing or of another type.
+    UserError: it is not an object, or a value is missing or of another type.
   """
   if not isinstance(value, dict):
     raise _damaged(path, f'{json.dumps(value)[:40]} is no object')
@@ -63,12 +63,12 @@ def _damaged(path: pathlib.Path, why: str) -> UserError:
 
 
 def write_json(path: pathlib.Path, value: Any):
-  """Replaces a file by this value."""
+  """Replace a file by this value."""
   replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
 
 
 def replace_file(path: pathlib.Path, contents: bytes):
-  """Replaces a file as a whole: a kill leaves the old one or the new one."""
+  """Replace a file as a whole: a kill leaves the old or the new contents."""
   temporary = path.with_name(path.name + '.tmp')
   temporary.write_bytes(contents)
   temporary.replace(path)

@@ -15,7 +15,7 @@ Points = Mapping[str, ConfigDict]
 
 
 def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
-  """Calls `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
+  """Call `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
 
   `overrides` change leaves of every point, by dotted name.
 
@@ -48,16 +48,16 @@ def run(
   train: Callable[[ConfigDict, str], bool],
   index: int | None = None,
 ) -> bool:
-  """Trains the points that are not finished, each in `folder`/<name>.
+  """Train the points that are not finished, each in `folder`/<name>.
 
   Args:
     points: name -> config.
-    folder: of the sweep; it may be shared by processes with an index each.
+    folder: of the sweep; processes with different indices may share it.
     train: trains and evaluates a point, as `loop.run_and_evaluate`.
-    index: of the one point to train; None: all.
+    index: the one point to train; None for all.
 
   Returns:
-    Whether all that were asked for are finished; False after a signal.
+    Whether all of these points are finished; False after a signal.
 
   Raises:
     UserError: no such index, a point's folder holds a run of another config,
@@ -92,7 +92,7 @@ def run(
 
 
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
-  """Whether the run in a folder was trained to this end and evaluated."""
+  """Return whether a run was trained to this step and evaluated."""
   saved = storage.read_json(folder / run_config.NAME)
   is_complete = len(weights.outcome(folder)) == 2
   return is_complete and saved.get('total_steps') == total_steps
