@@ -73,7 +73,8 @@ class TokenModel(nnx.Module):
     return -layers.cross_entropy(self._logits(states), tokens)
 
   def _logits(self, states: Float[Array, '*B D']) -> Float[Array, '*B V']:
-    return states @ self.output[...].T + self.bias[...][None, None]
+    bias = layers.expand_left(self.bias[...], states.ndim)
+    return states @ self.output[...].T + bias
 
   def log_normaliser(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
     """log of the sum of exp of the logits of all tokens."""

@@ -224,7 +224,7 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     ((SMOKE, '--config.mesh.fsdp=3', '--workdir={new}'), 'set config.mesh'),
     (
       (SMOKE, '--config.batch_size=12', '--workdir={new}'),
-      'batch_size=12 does not divide over 8 devices',
+      'batch_size=12 is not divisible by 8 devices',
     ),
     (
       ('--config=configs/rrn/sudoku.py:source=royle17', '--workdir={new}')
