@@ -1,6 +1,7 @@
 """From the arguments of `main.py` to its flags, and from errors to one line."""
 
 import ast
+import os
 import pathlib
 import re
 import signal
@@ -86,8 +87,7 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     if not isinstance(values.config, ConfigDict):
       raise UserError(f'{path}: get_config() does not return a ConfigDict')
     if is_help:
-      print(describe(values))
-      sys.exit(0)
+      sys.exit(run(_show_help, argv))
     given = [x for x in argv if is_override(x)]
     check_overrides(values.config, given)
     overrides[:] = [_convert(x, values.config) for x in given]
@@ -118,7 +118,7 @@ def find_config(text: str) -> str:
   """
   path, colon, argument = text.partition(':')
   path = files.expand(path)
-  if not pathlib.Path(path).exists():
+  if not os.path.exists(path):
     if not (ROOT / path).is_file():
       known = [str(pathlib.Path(x).relative_to(ROOT)) for x in _config_files()]
       raise UserError(
@@ -146,7 +146,7 @@ def _choose_config(values: flags.FlagValues) -> str:
     if values[name].value:
       values[name].value = files.expand(values[name].value)
   weights = values['weights'].value
-  if weights and not pathlib.Path(weights).exists():
+  if weights and not os.path.exists(weights):
     if (ROOT / weights).is_dir():  # shipped, and named from another folder
       values['weights'].value = str(ROOT / weights)
   path = config_flags.get_config_filename(values['config'])
@@ -209,6 +209,12 @@ def complain(error: Exception) -> int:
   """Print the error as one line; return 2 for a mistake of the user, else 1."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
   return 2 if isinstance(error, UserError | flags.Error) else 1
+
+
+def _show_help(argv: list[str]) -> int:
+  del argv
+  print(describe(flags.FLAGS))
+  return 0
 
 
 def describe(values: flags.FlagValues) -> str:

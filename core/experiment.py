@@ -35,7 +35,7 @@ from core.errors import UserError, one_line
 from core.task import Task
 
 # What an evaluation leaves in a folder.
-_RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md'
+_RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md', console.NAME
 
 
 def make_task(config: ConfigDict) -> Task:
@@ -237,10 +237,10 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
       no new folder, or is not trained yet.
   """
   path = pathlib.Path(folder)
-  console.keep_in(path)
   with runtime.together(), storage.reported_writes(path):
     if jax.process_index() == 0:
       _open_results_folder(trained, path)
+      console.keep_in(path)
   num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
   values, counts = {}, {}

@@ -138,8 +138,10 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
 
 def _not_a_run(folder: pathlib.Path) -> str:
   """Return what to do about a folder that holds neither a run nor weights."""
-  what = f'holds no {NAME}' if folder.is_dir() else 'is not a folder'
-  text = f'{folder} {what}: name a run with --workdir or weights with --weights'
+  text = (
+    f'{folder} holds no {NAME}: name a run with --workdir or weights with'
+    ' --weights'
+  )
   shipped = pathlib.Path(__file__).parents[1] / 'pretrained'
   places = dict.fromkeys([folder.absolute().parent, shipped])
   names = {}

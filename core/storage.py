@@ -108,4 +108,4 @@ def _reason(error: OSError, path: pathlib.Path) -> str:
 
 def is_dangling(path: pathlib.Path) -> bool:
   """Return whether a path is a symbolic link to nothing."""
-  return path.is_symlink() and not path.exists()
+  return os.path.islink(path) and not os.path.exists(path)
