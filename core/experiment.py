@@ -1,4 +1,4 @@
-"""From a config to its task, and from a folder to a trained model in use."""
+"""Make the task of a config; load, evaluate, and use a trained model."""
 
 import codecs
 import contextlib
@@ -39,10 +39,10 @@ _RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md', console.NAME
 
 
 def make_task(config: ConfigDict) -> Task:
-  """Builds the task of `config.task`, such as 'rrn.sudoku'.
+  """Build the task of `config.task`, such as 'rrn.sudoku'.
 
   Raises:
-    UserError: no such task, or a setting that cannot be.
+    UserError: no such task, or a setting out of its range.
   """
   return _module(config).make_task(config)
 
@@ -50,9 +50,9 @@ def make_task(config: ConfigDict) -> Task:
 def sweep_figures(
   points: Mapping[str, tuple[ConfigDict, Mapping[str, Any]]],
 ) -> Mapping[str, Figure]:
-  """Pictures of a sweep, by file name, if its task's module draws any.
+  """Return the figures of a sweep, by file name, if its task draws any.
 
-  `points` has the config of each run and what was measured of it, by its name.
+  `points` maps the name of each run to its config and its measurements.
   """
   (config, _), *_ = points.values()
   draw = getattr(_module(config), 'sweep_figures', lambda points: {})
@@ -62,7 +62,7 @@ def sweep_figures(
 def training_figures(
   config: ConfigDict, lines: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Figure]:
-  """Pictures of a run's course, by file name, if its task's module draws any.
+  """Return the figures of a training, by file name, if its task draws any.
 
   `lines` are those of metrics.jsonl.
   """
@@ -71,20 +71,20 @@ def training_figures(
 
 
 def _module(config: ConfigDict):
-  """The module of the config's task, if the config can be."""
+  """Return the module of the config's task after checking the config."""
   settings.check(config)
   return importlib.import_module(f'{config.task}.task')
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A trained model and all that evaluates it."""
+  """A trained model and what evaluates it."""
 
   folder: pathlib.Path
   config: ConfigDict
   task: Task
   mesh: Mesh
-  step: int  # updates behind the parameters
+  step: int  # number of updates
   params: Any  # NumPy arrays, whole on every process
   is_picked: bool  # one seed of a run of several
 
@@ -92,7 +92,7 @@ class Trained:
   def model(self) -> nnx.Module:
     """The module with these parameters, on one device of this process.
 
-    Of several seeds it is the first.
+    With several seeds, the first one is used.
     """
     first = 0 if self.config.num_seeds > 1 else ...
     params = jax.tree.map(lambda x: jnp.asarray(x[first]), self.params)
@@ -100,9 +100,9 @@ class Trained:
 
 
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
-  """Loads a run folder (its newest checkpoint) or a folder of weights.
+  """Load a run folder (its newest checkpoint) or a folder of weights.
 
-  `overrides` change leaves of its config, by dotted name. Where it has several
+  `overrides` change leaves of its config, by dotted name. If it has several
   seeds, num_seeds=1 and seed=K pick one.
 
   Raises:
@@ -226,11 +226,12 @@ def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
 
 
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
-  """Runs all evaluators; leaves results.json and figures in `folder`.
+  """Run all evaluators; write results.json and figures to `folder`.
 
-  A seed that was picked makes `folder` one of weights.
+  For one seed of several, also write its weights, as if it was trained alone.
 
-  Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+  Returns:
+    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
 
   Raises:
     UserError: `folder` is that of another run, or a seed that was picked has
@@ -261,11 +262,11 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
 
 
 def _open_results_folder(trained: Trained, path: pathlib.Path):
-  """Makes sure that results may be written to a folder.
+  """Check that results may be written to a folder.
 
-  It may be that of what is evaluated; or one that is empty, or holds but
-  results, which get its config. For a seed that was picked it is empty, and
-  gets the weights: as if the seed had been trained alone.
+  It may be the folder that is evaluated. Any other folder must be empty or hold
+  only results; it gets the config. For one seed of several it must be empty,
+  and gets the weights.
   """
   if trained.is_picked and trained.step < trained.config.total_steps:
     raise UserError(

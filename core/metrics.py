@@ -93,8 +93,8 @@ def headline(names: Iterable[str]) -> list[str]:
   """Return the names without breakdowns, such as 'solved_17_givens'.
 
   A breakdown is more than four names that differ only by a number in their last
-  part. Metrics of the spread across seeds, such as 'solved_min', are omitted
-  also.
+  part. Metrics of the spread across seeds, such as 'solved_min', are also
+  omitted.
   """
   names = dict.fromkeys(names)
   spread = {f'{name}_{end}' for name in names for end in SPREAD}
