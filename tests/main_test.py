@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -289,6 +290,31 @@ def test_process_ends_with_the_status():
   assert result.stderr.startswith('error: ')
   assert '--config.seed=x' in result.stderr
   assert result.stderr.count('\n') == 1
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+  def find_spec(self, name, path=None, target=None):
+    if name == 'absl':
+      os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+runpy.run_path('main.py', run_name='__main__')
+"""
+
+
+def test_interrupt_during_the_imports():
+  result = subprocess.run(
+    [sys.executable, '-c', INTERRUPTED],
+    cwd=ROOT,
+    capture_output=True,
+    timeout=300,
+  )
+  assert result.returncode == -signal.SIGINT
+  assert not result.stderr
 
 
 @pytest.mark.parametrize(
