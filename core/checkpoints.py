@@ -176,7 +176,7 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
         f'{path} may not be read ({error.strerror}); change its permissions'
       ) from error
     return None, f'{type(error).__name__}: {one_line(error)}'
-  if 'float64' in mismatch:
+  if re.search(r'is float64\S* .*in the checkpoint', mismatch):
     raise UserError(
       f'checkpoint {path} was saved with JAX_ENABLE_X64=1, in float64, and this'
       ' version trains in float32; give another --workdir'
