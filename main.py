@@ -1,5 +1,12 @@
 """Trains, evaluates and uses the experiments of `configs/`; see README.md."""
 
+import signal
+
+# Ctrl-C in the imports below ends the program without a traceback.
+if __name__ == '__main__':
+  if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 import json
 import pathlib
 
@@ -9,25 +16,28 @@ from ml_collections import config_flags
 from core import (
   command_line,
   compile,
+  console,
   experiment,
   loop,
   report,
   runtime,
   sweep,
 )
-from core.errors import UserError
 
 MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile'
+DEFAULT = pathlib.Path(__file__).parent / 'configs/seq2set/sorting.py'
 OVERRIDES: list[str] = []  # see `command_line.parse`
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config', 'configs/seq2set/sorting.py:cpu', 'What to run.', sys_argv=OVERRIDES
+  'config', f'{DEFAULT}:cpu', 'FILE[:ARGUMENTS].', sys_argv=OVERRIDES
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
-WORKDIR = flags.DEFINE_string('workdir', None, 'Default: runs/<task>.')
-WEIGHTS = flags.DEFINE_string('weights', None, 'A folder to use, not a run.')
-INPUT = flags.DEFINE_string('input', '-', 'Lines to predict: a file; -: stdin.')
-TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'To compile for.')
+WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Run folder: runs/TASK if unset.'
+)
+WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of weights to use.')
+INPUT = flags.DEFINE_string('input', '-', 'File to predict; -: standard input.')
+TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'TPUs to compile for.')
 INDEX = flags.DEFINE_integer('index', None, 'The one point of a sweep to run.')
 DISTRIBUTED = flags.DEFINE_bool('distributed', False, 'One process of several.')
 COORDINATOR = flags.DEFINE_string('coordinator', None, 'Process 0: host:port.')
@@ -36,14 +46,15 @@ PROCESS_ID = flags.DEFINE_integer('process_id', None, 'With coordinator.')
 
 
 def main(_) -> int:
-  """Does what the flags say, and returns the exit status."""
+  """Do what the flags say, and return the exit status."""
   logging.set_verbosity(logging.WARNING)
+  runtime.use_float32()
   numbers = NUM_PROCESSES.value, PROCESS_ID.value
   if DISTRIBUTED.value or COORDINATOR.value or numbers != (None, None):
     runtime.start_distributed(COORDINATOR.value, *numbers)
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
-  name = pathlib.Path(WEIGHTS.value).name if WEIGHTS.value else config.task
+  name = pathlib.Path(WEIGHTS.value or str(config.get('task'))).name
   folder = WORKDIR.value or f'runs/{name}' + '.sweep' * (MODE.value == 'sweep')
   match MODE.value:
     case 'train':
@@ -57,6 +68,7 @@ def main(_) -> int:
     case 'compile':
       print(compile.report(config, TOPOLOGY.value.split(',')))
     case 'report':
+      runtime.check_devices()
       print(report.report(folder))
     case 'eval':
       trained = experiment.load(WEIGHTS.value or folder, overrides)
@@ -67,14 +79,11 @@ def main(_) -> int:
   return 0
 
 
-def guarded(argv: list[str]) -> int | None:
-  """Runs main; what the user can mend ends with one line, not a traceback."""
-  try:
-    with runtime.ended_with_others(), runtime.until_output_is_closed():
-      return main(argv)
-  except (UserError, FloatingPointError) as error:
-    return runtime.leave(command_line.complain(error))
+def guarded(argv: list[str]) -> int:
+  """Run main; an error that the user can correct takes one line."""
+  return command_line.run(main, argv)
 
 
 if __name__ == '__main__':
+  console.open_missing_streams()
   app.run(guarded, flags_parser=lambda x: command_line.parse(x, OVERRIDES))

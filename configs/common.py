@@ -1,18 +1,17 @@
-"""What every config has, and the parsing of what stands behind `file.py:`."""
+"""Defaults of every config, and the parser of the arguments of `file.py:`."""
 
-import difflib
 from collections.abc import Collection
 
 import ml_collections
 
 from core import files
-from core.errors import UserError
+from core.errors import UserError, nearest
 
 SIZES = ('paper', 'cpu', 'smoke')
 
 
 def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
-  """Parses `cpu,steps=64` into typed values.
+  """Parse `cpu,steps=64` into typed values.
 
   Args:
     arg: comma-separated names and `name=value` pairs. A bare name is one of the
@@ -39,18 +38,17 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
 
 
 def check_known(what: str, name: str, known: Collection[str]):
-  """Raises UserError, with the nearest known name, if `name` is not known."""
+  """Raise UserError, with the nearest known name, if `name` is not known."""
   if name in known:
     return
-  (near,) = difflib.get_close_matches(name, known, 1, 0)
   raise UserError(
-    f'unknown {what} {name!r}; did you mean {near!r}? (known:'
+    f'unknown {what} {name!r}; did you mean {nearest(name, known)!r}? (known:'
     f' {", ".join(known)})'
   )
 
 
 def has_file(*names: str) -> bool:
-  """Whether the user's data folder has one of these files."""
+  """Return whether the user's data folder has one of these files."""
   return files.locate(names) is not None
 
 
@@ -64,14 +62,28 @@ def _convert(name: str, text: str, default):
       return kind(text)
     except ValueError:
       pass
+    if kind is int and (number := _whole(text)) is not None:
+      return number
   raise UserError(
     f'config argument {name}={text}: {kind.__name__} expected, for example'
     f' {name}={default}'
   )
 
 
+def _whole(text: str) -> int | None:
+  """Return the whole number of a text such as '1e3', if it is one.
+
+  Arguments are sizes: a number above a million is a mistake.
+  """
+  try:
+    number = float(text)
+  except ValueError:
+    return None
+  return int(number) if number.is_integer() and abs(number) <= 1e6 else None
+
+
 def default_config() -> ml_collections.ConfigDict:
-  """The sections and leaves that all experiments share, with their defaults."""
+  """Return the sections and leaves that all experiments share."""
   config = ml_collections.ConfigDict()
   config.task = ''  # package of the experiment, such as 'rrn.sudoku'
   config.seed = 0
@@ -132,7 +144,7 @@ def default_config() -> ml_collections.ConfigDict:
 def muon(
   config: ml_collections.ConfigDict, *, paths: str, learning_rate: float
 ):
-  """Trains by Muon in place of the paper's Adam: ours, found on Sudoku.
+  """Train with Muon instead of the paper's Adam; the settings suit Sudoku.
 
   `paths` match the matrices that Muon updates; AdamW updates the rest.
   """

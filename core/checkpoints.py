@@ -1,8 +1,8 @@
 """Checkpoints of the training state; the only file that imports Orbax.
 
-A checkpoint is a flat dict from the path of a leaf to its array, so any pytree
-comes back exactly as it was, on any mesh, and what differs between two models
-can be named. A checksum of all bits is saved with it: chunked storage returns
+A checkpoint is a flat dict from the path of a leaf to its array. Any pytree
+comes back exactly as it was, on any mesh, and errors can name the leaves that
+differ. A checksum of all bits is saved with it, because chunked storage reads
 some damaged files without an error.
 """
 
@@ -32,14 +32,15 @@ class Checkpointer(contextlib.AbstractContextManager):
   """The checkpoints of a run in training; a context manager.
 
   All processes of a run make every call, on a folder that all of them see.
-  Opening it deletes what killed saves left half-written; leaving it waits for
+  Opening it deletes the incomplete files of killed saves; leaving it waits for
   the last save.
   """
 
   def __init__(self, folder, *, keep_last: int, keep_every: int):
-    """Opens `folder`/checkpoints, which holds one folder a step.
+    """Open `folder`/checkpoints, which holds one folder per step.
 
-    The newest `keep_last` stay, and those that `keep_every` divides (0: none).
+    It keeps the newest `keep_last` steps and the multiples of `keep_every` (0:
+    none).
 
     Raises:
       UserError: the folder cannot be written.
@@ -49,7 +50,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     keep = [policies.LatestN(keep_last)]
     keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
-      # Orbax would create it at the first save, and tell what is in its way.
+      # Orbax would create it at the first save, with a less clear error.
       self._folder.mkdir(parents=True, exist_ok=True)
       self._checkpointer = ocp.training.Checkpointer(
         str(self._folder),
@@ -65,9 +66,9 @@ class Checkpointer(contextlib.AbstractContextManager):
       self._checkpointer.close()
 
   def save(self, step: int, state: PyTree):
-    """Saves in the background; the arrays may be donated once this returns.
+    """Save in the background; the arrays may be donated once this returns.
 
-    A step that is there already is left as it is. No array may have size 0.
+    An existing step is left as it is. No array may have size 0.
 
     Raises:
       UserError: this save or the one before could not be written.
@@ -84,15 +85,15 @@ class Checkpointer(contextlib.AbstractContextManager):
       )
 
   def wait(self):
-    """Returns once the last save is on the disk, or raises UserError."""
+    """Return once the last save is on the disk, or raise UserError."""
     saving, self._saving = self._saving, None
     with _reported_writes(self._folder):
       self._checkpointer.wait()
       if saving:
-        saving.result()  # else a thread and its files stay to the end
+        saving.result()  # otherwise its thread and files stay open
 
   def restore(self, abstract_state: PyTree) -> PyTree | None:
-    """Restores as the function `restore` does, and sets damaged ones aside.
+    """Restore as the function `restore` does, and rename damaged checkpoints.
 
     They become `corrupt-<step>`, so that their steps can be saved again.
     """
@@ -108,10 +109,14 @@ class Checkpointer(contextlib.AbstractContextManager):
 
 
 def restore(folder, abstract_state: PyTree) -> PyTree | None:
-  """Restores a run's newest readable checkpoint; None where there is none.
+  """Restore the newest readable checkpoint of a run; None without checkpoints.
 
-  Damaged ones are reported. Nothing in the folder is changed. `abstract_state`
-  has the shardings that are wanted.
+  Damaged checkpoints are reported. Nothing in the folder is changed.
+
+  Args:
+    folder: of the run.
+    abstract_state: the state with the shardings to restore to. Floating types
+      that differ from those of the checkpoint are cast.
 
   Raises:
     UserError: the checkpoint is of another model, or none can be read.
@@ -124,7 +129,7 @@ def _checkpoints(folder) -> pathlib.Path:
 
 
 def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
-  """The state, and why newer ones cannot be read, by step."""
+  """Return the state, and why newer checkpoints cannot be read, by step."""
   steps = [int(path.name) for path in folder.glob('*') if path.name.isdecimal()]
   damaged = {}
   for step in sorted(steps, reverse=True):
@@ -148,22 +153,22 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
 
 
 def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
-  """The state, or why it cannot be read; all processes agree on whether."""
+  """Return the state, or why it cannot be read; all processes agree."""
   wanted = weights.flatten(abstract_state, '.')
   try:
     with runtime.together():
       # Orbax can compare shapes too, but opens every array for it.
-      metadata = json.loads((path / '_CHECKPOINT_METADATA').read_text())
+      metadata = json.loads((path / '_CHECKPOINT_METADATA').read_bytes())
       saved = metadata['custom_metadata']['leaves']
-      here = weights.describe(wanted)
-      mismatch = weights.difference('checkpoint', saved, here)
-      # As a host array: the checksum has no sharding that could be asked for.
-      like = wanted | {_CHECKSUM: np.zeros((), np.uint32)}
+      like = {k: _with_saved_float(x, saved.get(k)) for k, x in wanted.items()}
+      mismatch = weights.difference('checkpoint', saved, weights.describe(like))
+      # The checksum is a host array: it has no sharding to ask for.
+      like |= {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)
   except jax.errors.JaxRuntimeError:  # of a device or a process, not a file
     raise
   except Exception as error:  # whatever a damaged file makes a reader raise
-    # Of several processes all fall back, as the others see no more than that.
+    # With several processes, all fall back: the others cannot see the cause.
     if jax.process_count() == 1 and isinstance(error, MemoryError):
       raise
     if jax.process_count() == 1 and isinstance(error, PermissionError):
@@ -171,6 +176,11 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
         f'{path} may not be read ({error.strerror}); change its permissions'
       ) from error
     return None, f'{type(error).__name__}: {one_line(error)}'
+  if re.search(r'is float64\S* .*in the checkpoint', mismatch):
+    raise UserError(
+      f'checkpoint {path} was saved with JAX_ENABLE_X64=1, in float64, and this'
+      ' version trains in float32; give another --workdir'
+    )
   if mismatch:
     raise UserError(
       f'checkpoint {path} is of another model: {mismatch}; give the config that'
@@ -180,15 +190,34 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   arrays = [leaves[name] for name in wanted]
   if int(checksum) != int(_checksum(arrays)):
     return None, 'its checksum differs'
+  arrays = [
+    weights.cast_float(array, like)
+    for array, like in zip(arrays, wanted.values(), strict=True)
+  ]
   return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
+
+
+def _with_saved_float(leaf, saved: str | None):
+  """Return the abstract leaf, with the floating type of the checkpoint.
+
+  A process with JAX_ENABLE_X64 wants float64 where float32 was saved.
+  """
+  name = (saved or '').partition('[')[0]
+  if name == 'float64' or not jnp.issubdtype(leaf.dtype, jnp.floating):
+    return leaf
+  if not name.startswith(('float', 'bfloat')):
+    return leaf
+  return jax.ShapeDtypeStruct(
+    leaf.shape, jnp.dtype(name), sharding=getattr(leaf, 'sharding', None)
+  )
 
 
 @jax.jit
 def _checksum(leaves: list[jax.Array]) -> jax.Array:
-  """A uint32 of all bits and their order; does not depend on the sharding.
+  """Return a uint32 of all bits and their order, whatever the sharding.
 
-  Every element has an odd weight modulo 2**32, so that no change of a single
-  one goes unseen. The start is not 0: zeroed files do not match each other.
+  Every element has an odd weight modulo 2**32, so that any change of a single
+  element changes the sum. It starts from 1: zeroed files do not match.
   """
   total = jnp.uint32(1)
   for leaf in leaves:
@@ -200,7 +229,7 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
 
 @contextlib.contextmanager
 def _reported_writes(folder: pathlib.Path):
-  """Turns a full disk, which is a ValueError of Orbax, into a UserError."""
+  """Turn a full disk, which is a ValueError in Orbax, into a UserError."""
   with storage.reported_writes(folder):
     try:
       yield

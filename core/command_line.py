@@ -1,17 +1,21 @@
-"""From the arguments of `main.py` to its flags, and mistakes in one line."""
+"""From the arguments of `main.py` to its flags, and from errors to one line."""
 
 import ast
-import difflib
+import os
 import pathlib
 import re
+import signal
 import sys
+import traceback
+from collections.abc import Callable
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from core import run_config
-from core.errors import UserError
+from core import console, files, run_config, runtime
+from core.errors import UserError, nearest, one_line
 
+ROOT = pathlib.Path(__file__).parents[1]
 # The modes that read a flag; others would ignore it.
 _MODES = {
   'weights': ('eval', 'predict'),
@@ -20,81 +24,254 @@ _MODES = {
   'index': ('sweep',),
   'workdir': ('train', 'eval', 'predict', 'sweep', 'report'),
 }
-# What a file that is no config raises when it is loaded.
-_NO_CONFIG = OSError, LookupError, TypeError, SyntaxError, ValueError
+_PATHS = 'workdir', 'weights', 'input'
+_HELP = '--help', '-help', '-h', '--helpshort', '--helpfull'
+_USAGE = """\
+usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
+               [--workdir=FOLDER] [--weights=FOLDER] [--input=FILE] [FLAG]...
+
+  main.py                                      train the default in a minute
+  main.py --config=configs/rrn/sudoku.py:cpu   train an experiment
+  main.py --mode=eval --workdir=runs/...       evaluate a run
+  main.py --mode=predict --weights=pretrained/rrn_sudoku --input=puzzles.txt
+"""
+
+
+def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
+  """Run `main` and return the exit status; errors of the user take one line.
+
+  The status is 0, 2 for a mistake of the user, and 1 for anything else. Among
+  these are a standard stream that failed, and an interrupt by Ctrl-C.
+  """
+  if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see main.py
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+  with console.checked_streams() as errors:
+    try:
+      with runtime.ended_with_others():
+        status = main(argv)
+        sys.stdout.flush()
+    except console.OutputClosed:  # `| head` has read enough
+      status = 0
+    except (UserError, FloatingPointError, console.StreamError) as error:
+      status = runtime.leave(complain(error))
+    except KeyboardInterrupt:
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+      print(
+        'error: interrupted; the same command resumes a training from its last'
+        ' checkpoint',
+        file=sys.stderr,
+      )
+      status = 1
+    errors.flush()
+    return 1 if errors.is_lost and not status else status
 
 
 def parse(argv: list[str], overrides: list[str]) -> list[str]:
-  """Parses the flags of `main.py`; a mistake ends with one line and status 2.
+  """Parse the flags of `main.py`; a mistake ends with one line and status 2.
 
-  `overrides` stands in for sys.argv in the definition of --config: arguments
-  `--config.name=value` come there once that config is known, as only then its
-  keys can become flags.
+  Args:
+    argv: the arguments, those of the program and its name first.
+    overrides: stands in for sys.argv in the definition of --config. Arguments
+      `--config.name=value` come there once that config is known, as only then
+      its keys can become flags.
   """
   is_override = re.compile(r'--?(no)?config\.').match
   values = flags.FLAGS
   try:
-    if rest := values([x for x in argv if not is_override(x)])[1:]:
+    others = [_with_path(x) for x in argv if not is_override(x)]
+    is_help = not set(_HELP).isdisjoint(others)
+    if rest := values([x for x in others if x not in _HELP])[1:]:
       raise UserError(f'{rest[0]!r} is no flag; write --name=value')
-    for name, modes in _MODES.items():
-      if values[name].present and values.mode not in modes:
-        raise UserError(
-          f'--{name} has no use in --mode={values.mode}, only in'
-          f' {", ".join(modes)}'
-        )
-    path = config_flags.get_config_filename(values['config'])
-    check_file(path.partition(':')[0])
-    if values.mode in ('eval', 'predict') and not values['config'].present:
-      path = run_config.file_of(values.weights or values.workdir, path)
+    path = _choose_config(values)
     values([argv[0], f'--config={path}'])
-    overrides[:] = filter(is_override, argv)
-    check_overrides(values.config, overrides)
-    return values([argv[0], f'--config={path}', *overrides])
-  except (UserError, flags.Error, *_NO_CONFIG) as error:
+    if not isinstance(values.config, ConfigDict):
+      raise UserError(f'{path}: get_config() does not return a ConfigDict')
+    if is_help:
+      sys.exit(run(_show_help, argv))
+    given = [x for x in argv if is_override(x)]
+    check_overrides(values.config, given)
+    overrides[:] = [_convert(x, values.config) for x in given]
+    rest = values([argv[0], f'--config={path}', *overrides])
+    _expand_leaves(values.config)
+    return rest
+  except (UserError, flags.Error) as error:
     sys.exit(complain(error))
+  except Exception as error:  # whatever the code of a config raises
+    sys.exit(complain(_in_config(error)))
+
+
+def _with_path(argument: str) -> str:
+  """Resolve the path of an argument --config=PATH."""
+  name, has_value, path = argument.partition('=')
+  if name.lstrip('-') != 'config' or not has_value:
+    return argument
+  return f'{name}={find_config(path)}'
+
+
+def find_config(text: str) -> str:
+  """Return the file of `FILE[:ARGUMENTS]`, with its arguments.
+
+  A relative path is looked up in the working folder, then in the repository.
+
+  Raises:
+    UserError: there is no such file, or it defines no `get_config`.
+  """
+  path, colon, argument = text.partition(':')
+  path = files.expand(path)
+  if not os.path.exists(path):
+    if not (ROOT / path).is_file():
+      known = [str(pathlib.Path(x).relative_to(ROOT)) for x in _config_files()]
+      raise UserError(
+        f'--config={path}: no such file; did you mean'
+        f' {nearest(path, known)!r}? (there are: {", ".join(known)})'
+      )
+    path = str(ROOT / path)
+  check_file(path)
+  return f'{path}{colon}{argument}'
+
+
+def _config_files() -> list[str]:
+  return list(run_config.tasks().values())
+
+
+def _choose_config(values: flags.FlagValues) -> str:
+  """Check the flags, expand their paths, and return the config to load."""
+  for name, modes in _MODES.items():
+    if values[name].present and values.mode not in modes:
+      raise UserError(
+        f'--{name} has no use in --mode={values.mode}, only in'
+        f' {", ".join(modes)}'
+      )
+  for name in _PATHS:
+    if values[name].value:
+      values[name].value = files.expand(values[name].value)
+  weights = values['weights'].value
+  if weights and not os.path.exists(weights):
+    if (ROOT / weights).is_dir():  # shipped, and named from another folder
+      values['weights'].value = str(ROOT / weights)
+  path = config_flags.get_config_filename(values['config'])
+  check_file(path.partition(':')[0])
+  if values.mode in ('eval', 'predict') and not values['config'].present:
+    path = run_config.file_of(values.weights or values.workdir, path)
+  return path
+
+
+def _convert(override: str, config: ConfigDict) -> str:
+  """Return an override that ml_collections reads as its user means it.
+
+  A whole number such as 1e3 becomes 1000 where an int is expected. In text, `~`
+  and environment variables are expanded.
+  """
+  name, has_value, text = override.partition('=')
+  old = _leaves(config).get(name.partition('.')[2])
+  if type(old) is int:
+    if re.fullmatch(r'[-+]?[\d_]+', text) is None:
+      try:
+        number = float(text)
+      except ValueError:
+        return override
+      if number.is_integer():
+        return f'{name}={int(number)}'
+  elif isinstance(old, str) and files.is_expandable(text):
+    return f'{name}={files.expand(text)}'
+  return f'{name}{has_value}{text}'
+
+
+def _expand_leaves(config: ConfigDict):
+  """Expand `~` and variables in the texts of a config, such as its paths."""
+  for name, value in _leaves(config).items():
+    if isinstance(value, str) and files.is_expandable(value):
+      config.update_from_flattened_dict({name: files.expand(value)})
+
+
+def _in_config(error: Exception) -> UserError:
+  """Return an error that names the line of the config that raised it."""
+  frames = traceback.extract_tb(error.__traceback__)
+  folder = pathlib.Path(__file__).parent
+  inside = [
+    frame
+    for frame in frames
+    if folder not in pathlib.Path(frame.filename).parents
+    and 'site-packages' not in frame.filename
+  ]
+  place = ''
+  if isinstance(error, SyntaxError):
+    place = ''  # its text names the line
+  elif inside:
+    place = f'{inside[-1].filename}, line {inside[-1].lineno}: '
+  return UserError(
+    f'the config cannot be loaded: {place}{type(error).__name__}:'
+    f' {one_line(error)}'
+  )
 
 
 def complain(error: Exception) -> int:
-  """Prints the error as one line; returns 1 if training failed, else 2."""
+  """Print the error as one line; return 2 for a mistake of the user, else 1."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
-  return 1 if isinstance(error, FloatingPointError) else 2
+  return 2 if isinstance(error, UserError | flags.Error) else 1
+
+
+def _show_help(argv: list[str]) -> int:
+  del argv
+  print(describe(flags.FLAGS))
+  return 0
+
+
+def describe(values: flags.FlagValues) -> str:
+  """Return the text of --help: all flags, configs, and keys of the config."""
+  module = values.find_module_defining_flag('mode')
+  lines = [_USAGE, 'Flags:', values.module_help(module), '', 'Configs:']
+  for path in _config_files():
+    code = pathlib.Path(path).read_text(encoding='utf-8')
+    title = (ast.get_docstring(ast.parse(code)) or '').partition('\n')[0]
+    lines.append(f'  {pathlib.Path(path).relative_to(ROOT)}: {title}')
+  path = config_flags.get_config_filename(values['config'])
+  lines += ['', f'Keys of {path}, with their values:']
+  for name, value in _leaves(values.config).items():
+    if not isinstance(value, ConfigDict):
+      lines.append(f'  --config.{name}={value!r}')
+  return '\n'.join(lines)
 
 
 def check_file(path: str):
-  """Checks that a Python file, if there is one, has a `get_config`.
+  """Check that a Python file, if there is one, has a `get_config`.
 
-  Where it has none, that of the file read before it would be called.
+  Without this check, that of the file read before it would be called.
 
   Raises:
-    UserError: it has none.
+    UserError: the file has none.
   """
   if not (file := pathlib.Path(path)).exists():
     return
-  nodes = ast.walk(ast.parse(file.read_bytes()))
+  try:
+    nodes = ast.walk(ast.parse(file.read_bytes(), filename=path))
+  except (OSError, SyntaxError, ValueError) as error:
+    raise UserError(f'{path} is no config: {one_line(error)}') from error
   names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
   if not any('get_config' in pair for pair in names):
     raise UserError(f'{path} is no config: it defines no get_config(arg)')
 
 
 def check_overrides(config: ConfigDict, overrides: list[str]):
-  """Checks that a config has what arguments `--config.name=value` change.
+  """Check that a config has what arguments `--config.name=value` change.
 
   Raises:
-    UserError: it has not; the text names the nearest that it has.
+    UserError: it has not; the text suggests a key that it has.
   """
-  known = _names(config)
+  known = _leaves(config)
   for override in overrides:
     name = override.partition('=')[0].partition('.')[2]
     if name not in known:
-      near = difflib.get_close_matches(name, known, 1, 0)
-      raise UserError(f'unknown config key {name!r}; did you mean {near[0]!r}?')
+      raise UserError(
+        f'unknown config key {name!r}; did you mean {nearest(name, known)!r}?'
+      )
 
 
-def _names(config: ConfigDict, prefix: str = '') -> list[str]:
-  """All keys by dotted name, those of sections before what they hold."""
-  names = []
+def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, object]:
+  """Return all keys by dotted name, those of sections before what they hold."""
+  leaves = {}
   for key, value in config.items():
-    names.append(prefix + key)
+    leaves[prefix + key] = value
     if isinstance(value, ConfigDict):
-      names += _names(value, f'{prefix}{key}.')
-  return names
+      leaves |= _leaves(value, f'{prefix}{key}.')
+  return leaves

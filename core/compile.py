@@ -1,9 +1,9 @@
-"""Compiles a config for TPUs that are not here, and tells what it costs there.
+"""Compile a config for TPUs that are not here, and report the costs.
 
-libtpu compiles for a topology by its name, on any computer: the training call
-and every evaluation call are lowered from shapes, nothing is run. So a mistake
-in sharding, memory that is not enough and the collectives are seen before a
-slice is paid for.
+libtpu compiles for a named topology on any computer: the training call and
+every evaluation call are lowered from shapes, and nothing is run. The report
+shows sharding mistakes, the memory, and the collectives before anyone pays for
+a slice.
 """
 
 import dataclasses
@@ -49,7 +49,7 @@ _NONE = '–'
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-  """A jitted call, the shapes of its arguments, and what it does at once."""
+  """A jitted call, its argument shapes, and its updates and examples."""
 
   name: str
   title: str
@@ -60,10 +60,10 @@ class _Call:
 
 
 def report(config: ConfigDict, names: Sequence[str]) -> str:
-  """Compiles for topologies such as 'v5e:4x4'; a Markdown table of the costs.
+  """Compile for topologies such as 'v5e:4x4'; return a Markdown table.
 
-  The first has the config's batch; the batch of the others is in proportion to
-  their chips (weak scaling).
+  The first topology has the batch of the config. The batches of the others are
+  proportional to their numbers of chips (weak scaling).
 
   Raises:
     UserError: an unknown topology, no libtpu, a batch that does not divide, or
@@ -98,7 +98,7 @@ def report(config: ConfigDict, names: Sequence[str]) -> str:
 
 
 def _known() -> list[str]:
-  """All names of topologies."""
+  """Return the names of all topologies."""
   return [f'{kind}:{x}' for kind, chip in CHIPS.items() for x in chip.sizes]
 
 
@@ -107,14 +107,14 @@ def _num_chips(name: str) -> int:
 
 
 def _devices(name: str) -> Sequence[jax.Device]:
-  """The devices of a topology: to compile for, not to run on."""
+  """Return the devices of a topology, to compile for and not to run on."""
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(
       'libtpu, the compiler for TPUs, is not installed: start with `uv run'
       ' --extra tpu main.py --mode=compile`'
     )
   jax.config.update('jax_platforms', 'cpu')  # for all that is run
-  # Such programs can be written to a cache, but not read.
+  # JAX can write such programs to its cache, but cannot read them.
   jax.config.update('jax_enable_compilation_cache', False)
   for variable, value in {
     'TPU_SKIP_MDS_QUERY': '1',  # there is no metadata server to ask
@@ -165,7 +165,7 @@ def _shapes(arrays, placed):
 
 
 def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
-  """Compiles a call; its costs by name, as text."""
+  """Compile a call; return its costs by name, as text."""
   traced = call.jitted.trace(*call.arguments)
   try:
     compiled = traced.lower().compile()
@@ -206,7 +206,7 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
 
 
 def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
-  """Yields all equations, also inner ones, and how often each is executed.
+  """Yield all equations, also inner ones, and how often each is executed.
 
   Of what depends on the platform, those of TPUs.
   """
@@ -223,7 +223,7 @@ def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 
 def matmul_flops(jaxpr) -> int:
-  """FLOPs of all matrix products and convolutions; of a branch all sides."""
+  """Return the FLOPs of all products and convolutions, in all branches."""
   total = 0
   for equation, times in _equations(jaxpr):
     if equation.primitive.name == 'dot_general':
@@ -242,7 +242,7 @@ def matmul_flops(jaxpr) -> int:
 
 
 def _largest(jaxpr, count: int = 3) -> list[str]:
-  """The largest shapes among all values: 'float32[64, 81, 96] (2 MB)'."""
+  """Return the largest shapes of all values: 'float32[64, 81, 96] (2 MB)'."""
   values = [variable.aval for variable in jaxpr.invars]
   values += [
     v.aval for equation, _ in _equations(jaxpr) for v in equation.outvars
@@ -257,7 +257,7 @@ def _largest(jaxpr, count: int = 3) -> list[str]:
 
 
 def _si(value: float, unit: str) -> str:
-  """'15.2 MB', '3.1 ms'."""
+  """Format a number with a unit: '15.2 MB', '3.1 ms'."""
   if not value:
     return f'0 {unit}'
   power = min(max(math.floor(math.log10(value) / 3), -3), 5)
@@ -268,7 +268,7 @@ def _si(value: float, unit: str) -> str:
 def _table(
   names: Sequence[str], columns: Sequence[dict[tuple[str, str], str]]
 ) -> str:
-  """A row for each (call, quantity) that any column has."""
+  """Return a table with a row for each (call, quantity) of any column."""
   rows = list(dict.fromkeys(row for column in columns for row in column))
   calls = list(dict.fromkeys(call for call, _ in rows))
   rows.sort(key=lambda row: calls.index(row[0]))

@@ -1,4 +1,4 @@
-"""Data sets from files: found, prepared once by TFDS, read into NumPy columns.
+"""Prepare data sets from files once with TFDS; read them as NumPy columns.
 
 A TFDS builder turns a source file into ArrayRecord files in a cache; `load`
 reads them back whole, without TensorFlow. One record holds a block of rows,
@@ -31,6 +31,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 from array_record.python import array_record_data_source
 
+from core import files
 from core.errors import UserError, one_line
 
 _BLOCK = 1024  # rows a record
@@ -40,7 +41,7 @@ def info(
   builder: tfds.core.DatasetBuilder,
   columns: Mapping[str, tuple[tuple[int, ...], type]],
 ) -> tfds.core.DatasetInfo:
-  """Describes a builder's data: shape and dtype of one row of each column."""
+  """Describe a builder's data: shape and dtype of one row of each column."""
   features = {
     name: tfds.features.Tensor(shape=(None, *shape), dtype=dtype)
     for name, (shape, dtype) in columns.items()
@@ -55,7 +56,7 @@ def info(
 def blocks(
   columns: Mapping[str, np.ndarray],
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-  """Cuts columns of equal length into a builder's numbered examples."""
+  """Cut columns of equal length into a builder's numbered examples."""
   num_rows = len(next(iter(columns.values())))
   for start in range(0, num_rows, _BLOCK):
     rows = slice(start, start + _BLOCK)
@@ -69,17 +70,20 @@ def load(
   name: str,
   **arguments,
 ) -> dict[str, np.ndarray]:
-  """Reads a split's columns, after preparing the data set if need be.
+  """Read the columns of a split; prepare the data set first if necessary.
 
-  `name` is a folder in the cache, one for each variant of the data; the other
-  arguments, and what is raised, are the builder's.
+  Args:
+    builder_class: the TFDS builder.
+    split: the name of the split.
+    name: folder in the cache, one per variant of the data.
+    **arguments: of the builder, which may raise its own errors.
 
   Raises:
     UserError: the cache cannot be written.
   """
   default = '~/.cache/learned_algorithms'
   cache = os.environ.get('LEARNED_ALGORITHMS_CACHE', default)
-  data_dir = pathlib.Path(cache).expanduser() / name
+  data_dir = pathlib.Path(files.expand(cache)) / name
   make_builder = functools.partial(
     builder_class, data_dir=data_dir, file_format='array_record', **arguments
   )
@@ -87,19 +91,21 @@ def load(
   if folder.exists():
     try:
       return _read(make_builder(), split)
-    except Exception as error:  # what damage raises differs with the place
-      logging.warning('%s is damaged, is prepared anew (%.200s)', folder, error)
+    except Exception as error:  # damage raises any error
+      logging.warning(
+        '%s is damaged and is prepared again (%.200s)', folder, error
+      )
       shutil.rmtree(folder, ignore_errors=True)
   try:
-    # Standard output is the user's, not TFDS's.
+    # Standard output holds results only.
     with contextlib.redirect_stdout(io.StringIO()):
       tfds.disable_progress_bar()
       make_builder().download_and_prepare()
   except (OSError, RuntimeError) as error:
-    # A full disk is a RuntimeError of ArrayRecord.
+    # ArrayRecord raises a RuntimeError for a full disk.
     if isinstance(error, RuntimeError) and 'write() failed' not in str(error):
       raise
-    # TFDS fills a temporary folder and renames it, which fails where another
+    # TFDS fills a temporary folder and renames it, which fails if another
     # process was faster.
     if not folder.exists():
       raise UserError(
@@ -112,12 +118,12 @@ def load(
 def _read(
   builder: tfds.core.DatasetBuilder, split: str
 ) -> dict[str, np.ndarray]:
-  """Reads all blocks; ArrayRecord verifies their checksums."""
+  """Read all blocks; ArrayRecord verifies their checksums."""
   source = builder.as_data_source(split)
   # dataset_info.json has no checksum: one wrong digit there would drop rows.
   files = [str(path) for path in builder.info.splits[split].filepaths]
   if len(array_record_data_source.ArrayRecordDataSource(files)) != len(source):
-    raise ValueError('dataset_info.json gives another number of records')
+    raise ValueError('dataset_info.json has another number of records')
   records = source.__getitems__(range(len(source)))
   return {
     name: np.concatenate([record[name] for record in records])

@@ -45,7 +45,7 @@ def make_call(
   mesh: Mesh,
   num_seeds: int = 1,
 ) -> Callable[[Any, Batch], Metrics]:
-  """Returns the jitted (params, batches) -> metrics."""
+  """Return the jitted (params, batches) -> metrics."""
 
   def measure(params, batches):
     model = merge(params)
@@ -69,7 +69,7 @@ def make_call(
 def make_batches(
   evaluator: Evaluator, mesh: Mesh, num_seeds: int = 1
 ) -> dict[str, np.ndarray]:
-  """Loads the set as whole batches that divide over the mesh: [N, B, ...]."""
+  """Load the set as whole batches that divide over the mesh: [N, B, ...]."""
   shards = sharding.num_batch_shards(mesh, num_seeds)
   batch_size = -(-evaluator.batch_size // shards) * shards
   return _pad(evaluator.arrays(), batch_size)
@@ -78,11 +78,11 @@ def make_batches(
 def _pad(
   arrays: Mapping[str, np.ndarray], batch_size: int
 ) -> dict[str, np.ndarray]:
-  """Columns [n, ...] -> [n / B, B, ...] with 'weight' 0 on the padding."""
+  """Return columns [n, ...] as [n / B, B, ...], with 'weight' 0 on padding."""
   count = len(next(iter(arrays.values())))
   padded = -(-count // batch_size) * batch_size
   weight = (np.arange(padded) < count).astype(np.float32)
-  # Repeats examples: zeros may be no example at all.
+  # The padding repeats examples, because zeros may not be a valid example.
   return {
     name: np.resize(x, (padded // batch_size, batch_size, *x.shape[1:]))
     for name, x in {**arrays, 'weight': weight}.items()
@@ -108,10 +108,10 @@ def split(batches: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 def values(
   measured: Metrics, prefix: str = '', num_seeds: int = 1
 ) -> dict[str, float | list]:
-  """The means as JSON has them, by prefix and name: curves are nested lists.
+  """Return the means for JSON, by prefix and name; curves are nested lists.
 
-  Of several seeds, on a first axis, the median; of a number also '<name>_min',
-  '<name>_max' and the list '<name>_by_seed'.
+  With several seeds, on a first axis, return the median. A number also has
+  '<name>_min', '<name>_max', and the list '<name>_by_seed'.
   """
   with np.errstate(invalid='ignore', divide='ignore'):
     means = {
@@ -120,7 +120,7 @@ def values(
     }
     if num_seeds > 1:
       means = _over_seeds(means)
-  # Enough digits, and no noise.
+  # Six digits are enough for any interval.
   return jax.tree.map(
     lambda value: float(f'{value:.6g}'),
     {name: mean.tolist() for name, mean in means.items()},

@@ -1,13 +1,13 @@
-"""From a config to its task, and from a folder to a trained model in use."""
+"""Make the task of a config; load, evaluate, and use a trained model."""
 
+import codecs
 import contextlib
 import dataclasses
 import importlib
-import io
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, BinaryIO
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,9 @@ from ml_collections import ConfigDict
 
 from core import (
   checkpoints,
+  console,
   evaluation,
+  files,
   plots,
   run_config,
   runtime,
@@ -29,18 +31,18 @@ from core import (
   weights,
   writers,
 )
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.task import Task
 
 # What an evaluation leaves in a folder.
-_RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md'
+_RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md', console.NAME
 
 
 def make_task(config: ConfigDict) -> Task:
-  """Builds the task of `config.task`, such as 'rrn.sudoku'.
+  """Build the task of `config.task`, such as 'rrn.sudoku'.
 
   Raises:
-    UserError: no such task, or a setting that cannot be.
+    UserError: no such task, or a setting out of its range.
   """
   return _module(config).make_task(config)
 
@@ -48,9 +50,9 @@ def make_task(config: ConfigDict) -> Task:
 def sweep_figures(
   points: Mapping[str, tuple[ConfigDict, Mapping[str, Any]]],
 ) -> Mapping[str, Figure]:
-  """Pictures of a sweep, by file name, if its task's module draws any.
+  """Return the figures of a sweep, by file name, if its task draws any.
 
-  `points` has the config of each run and what was measured of it, by its name.
+  `points` maps the name of each run to its config and its measurements.
   """
   (config, _), *_ = points.values()
   draw = getattr(_module(config), 'sweep_figures', lambda points: {})
@@ -60,7 +62,7 @@ def sweep_figures(
 def training_figures(
   config: ConfigDict, lines: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Figure]:
-  """Pictures of a run's course, by file name, if its task's module draws any.
+  """Return the figures of a training, by file name, if its task draws any.
 
   `lines` are those of metrics.jsonl.
   """
@@ -69,20 +71,20 @@ def training_figures(
 
 
 def _module(config: ConfigDict):
-  """The module of the config's task, if the config can be."""
+  """Return the module of the config's task after checking the config."""
   settings.check(config)
   return importlib.import_module(f'{config.task}.task')
 
 
 @dataclasses.dataclass(frozen=True)
 class Trained:
-  """A trained model and all that evaluates it."""
+  """A trained model and what evaluates it."""
 
   folder: pathlib.Path
   config: ConfigDict
   task: Task
   mesh: Mesh
-  step: int  # updates behind the parameters
+  step: int  # number of updates
   params: Any  # NumPy arrays, whole on every process
   is_picked: bool  # one seed of a run of several
 
@@ -90,7 +92,7 @@ class Trained:
   def model(self) -> nnx.Module:
     """The module with these parameters, on one device of this process.
 
-    Of several seeds it is the first.
+    With several seeds, the first one is used.
     """
     first = 0 if self.config.num_seeds > 1 else ...
     params = jax.tree.map(lambda x: jnp.asarray(x[first]), self.params)
@@ -98,15 +100,15 @@ class Trained:
 
 
 def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
-  """Loads a run folder (its newest checkpoint) or a folder of weights.
+  """Load a run folder (its newest checkpoint) or a folder of weights.
 
-  `overrides` change leaves of its config, by dotted name. Where it has several
+  `overrides` change leaves of its config, by dotted name. If it has several
   seeds, num_seeds=1 and seed=K pick one.
 
   Raises:
     UserError: nothing to load, damaged, or no such seed.
   """
-  path = pathlib.Path(folder)
+  path = pathlib.Path(files.expand(folder))
   config = run_config.read(path)
   settings.check(config)
   done = config.total_steps
@@ -126,10 +128,10 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
   stored.num_seeds = len(seeds)
   abstract_state = step.make_init(task, stored, mesh).eval_shape()
   if (path / weights.NAME).exists():
-    params = weights.load_weights(folder, abstract_state.params)
-    done = weights.load_step(folder) or done
+    params = weights.load_weights(path, abstract_state.params)
+    done = weights.load_step(path) or done
   else:
-    state = checkpoints.restore(folder, abstract_state)
+    state = checkpoints.restore(path, abstract_state)
     if state is None:
       raise UserError(f'{folder} holds no checkpoint yet')
     done, params = int(state.step), sharding.fetch(state.evaluated, mesh)
@@ -141,50 +143,95 @@ def load(folder: str, overrides: Mapping[str, Any]) -> Trained:
 
 
 def predict(trained: Trained, path: str) -> bool:
-  """Prints one line for each answer to the lines of a file, '-' standard input.
+  """Print one line for each answer to the lines of a file.
 
-  A bad line gives an empty line, and an error with its number on stderr.
+  A line that cannot be read or answered gives an empty line on standard output
+  and an error with its number on standard error. A task that warns of an answer
+  calls `logging.warning('line %d: ...', number, ...)` before it yields it.
 
-  Returns whether all lines could be read.
+  Args:
+    path: '-' for standard input.
+
+  Returns:
+    Whether all lines could be answered.
 
   Raises:
-    UserError: no such file.
+    UserError: the file cannot be opened.
+    StreamError: standard input cannot be read.
   """
+  unreadable: dict[int, UserError] = {}
   good = True
   with _open_input(path) as file:
-    # Only a newline ends a line: a lone carriage return belongs to it.
-    lines = (line.rstrip('\r\n') for line in file)
+    lines = _decode_lines(file, unreadable)
     answers = trained.task.predict(trained.model, lines)
     for count, answer in enumerate(answers, start=1):
+      is_error = isinstance(answer, UserError)
+      number = answer.line if is_error and answer.line is not None else count
+      # Whatever the task made of the characters that stand for bad bytes.
+      answer = unreadable.pop(number, answer)
       if isinstance(answer, UserError):
-        number = count if answer.line is None else answer.line
-        why = ' '.join(str(answer).split())
-        print(f'error: line {number}: {why}', file=sys.stderr)
+        _print_error(number, answer)
         answer, good = '', False
       print(answer or '', flush=True)
+  for number, error in unreadable.items():  # lines inside of larger problems
+    _print_error(number, error)
+    good = False
   return good
 
 
-def _open_input(path: str) -> contextlib.AbstractContextManager[TextIO]:
-  """Opens a file, or standard input, which stays open: a thread may read it."""
-  if path == '-':
-    if isinstance(sys.stdin, io.TextIOWrapper):
-      sys.stdin.reconfigure(
-        encoding='utf-8-sig', errors='replace', newline='\n'
-      )
-    return contextlib.nullcontext(sys.stdin)
+def _print_error(number: int, error: UserError):
+  why = ' '.join(str(error).split())
+  print(f'error: line {number}: {why}', file=sys.stderr)
+
+
+def _decode_lines(
+  file: Iterable[bytes], unreadable: dict[int, UserError]
+) -> Iterator[str]:
+  """Yield lines of UTF-8 text without their ends, as `files.read_lines`.
+
+  A line that is not UTF-8 goes to `unreadable`, by its number, and is yielded
+  with marks in place of its bad bytes.
+  """
   try:
-    return open(path, encoding='utf-8-sig', errors='replace', newline='\n')
+    for number, line in enumerate(file, start=1):
+      line = line.removesuffix(b'\n').removesuffix(b'\r')
+      if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
+      try:
+        text = line.decode()
+      except UnicodeDecodeError as error:
+        unreadable[number] = UserError(
+          f'not UTF-8 text ({one_line(error)}); save the file as UTF-8'
+        )
+        text = line.decode(errors='replace')
+      yield text
   except OSError as error:
-    raise UserError(f'--input={path}: {error.strerror}') from error
+    raise console.StreamError(
+      f'cannot read the input: {error.strerror}; name a file by --input=FILE'
+    ) from error
+
+
+def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+  """Open a file, or standard input, which stays open: a thread may read it."""
+  try:
+    if path == '-':
+      # Not sys.stdin itself: a thread that waits in it would abort the exit.
+      return open(sys.stdin.fileno(), 'rb', closefd=False)
+    return open(files.expand(path), 'rb')
+  except OSError as error:
+    raise UserError(
+      f'--input={path}: {error.strerror}; name a text file, or leave the flag'
+      ' out to read standard input'
+    ) from error
 
 
 def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
-  """Runs all evaluators; leaves results.json and figures in `folder`.
+  """Run all evaluators; write results.json and figures to `folder`.
 
-  A seed that was picked makes `folder` one of weights.
+  For one seed of several, also write its weights, as if it was trained alone.
 
-  Returns {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+  Returns:
+    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
 
   Raises:
     UserError: `folder` is that of another run, or a seed that was picked has
@@ -194,6 +241,7 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
   with runtime.together(), storage.reported_writes(path):
     if jax.process_index() == 0:
       _open_results_folder(trained, path)
+      console.keep_in(path)
   num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
   values, counts = {}, {}
@@ -214,11 +262,11 @@ def evaluate(trained: Trained, folder: str) -> dict[str, Any]:
 
 
 def _open_results_folder(trained: Trained, path: pathlib.Path):
-  """Makes sure that results may be written to a folder.
+  """Check that results may be written to a folder.
 
-  It may be that of what is evaluated; or one that is empty, or holds but
-  results, which get its config. For a seed that was picked it is empty, and
-  gets the weights: as if the seed had been trained alone.
+  It may be the folder that is evaluated. Any other folder must be empty or hold
+  only results; it gets the config. For one seed of several it must be empty,
+  and gets the weights.
   """
   if trained.is_picked and trained.step < trained.config.total_steps:
     raise UserError(

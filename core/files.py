@@ -4,15 +4,49 @@ import hashlib
 import lzma
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Mapping
 
 from core.errors import UserError, one_line
 
+_VARIABLE = re.compile(r'\$(\w+|\{\w+\})')
+
+
+def expand(path: str | os.PathLike) -> str:
+  """Replace a leading `~` and environment variables, `$NAME` or `${NAME}`.
+
+  Raises:
+    UserError: a variable is not set, or `~name` is not a user.
+  """
+  text = os.fspath(path)
+  expanded = os.path.expanduser(os.path.expandvars(text))
+  unset = _VARIABLE.search(expanded)
+  if unset and not os.path.exists(expanded):
+    raise UserError(
+      f'{text}: the environment variable {unset[1].strip("{}")} is not set;'
+      ' set it, or write the path without it'
+    )
+  if expanded.startswith('~'):
+    raise UserError(
+      f'{text}: {expanded.split("/")[0]} is not a user; write the path without'
+      ' it, or ./~ for a name that starts with ~'
+    )
+  return expanded
+
+
+def is_expandable(text: str) -> bool:
+  """Return whether `expand` would change a text."""
+  return text.startswith('~') or _VARIABLE.search(text) is not None
+
 
 def data_folder(folder: str = '') -> pathlib.Path:
-  """Where source files lie: `folder`, or the environment's, or a default."""
+  """Return the folder of source files.
+
+  Args:
+    folder: '' for $LEARNED_ALGORITHMS_DATA or, without it, `data_cache`.
+  """
   default = os.environ.get('LEARNED_ALGORITHMS_DATA', 'data_cache')
-  return pathlib.Path(folder or default).expanduser()
+  return pathlib.Path(expand(folder or default))
 
 
 def locate(names: Iterable[str], folder: str = '') -> pathlib.Path | None:
@@ -61,12 +95,12 @@ def read_lines(path: str | os.PathLike) -> list[str]:
   Unicode line separators are part of the line. A byte-order mark is dropped.
 
   Args:
-    path: may start with `~`; a name that ends with `.xz` is decompressed.
+    path: is expanded as by `expand`; a file `*.xz` is decompressed.
 
   Raises:
     UserError: the file cannot be read, or is not UTF-8 text.
   """
-  path = pathlib.Path(path).expanduser()
+  path = pathlib.Path(expand(path))
   try:
     contents = path.read_bytes()
     if path.suffix == '.xz':

@@ -1,4 +1,4 @@
-"""What a compiled program costs, counted in the text of its HLO.
+"""Count the costs of a compiled program in the text of its HLO.
 
 XLA's own `cost_analysis` counts the body of a loop once, however often it runs,
 and a training call is loops in loops. Here each instruction counts as often as
@@ -30,7 +30,7 @@ _BUFFER = '"AllocateBuffer"'  # the target of a call that does nothing else
 
 @dataclasses.dataclass(frozen=True)
 class Costs:
-  """Of one execution of a program, on one device.
+  """The costs of one execution of a program on one device.
 
   Attributes:
     collectives: kind -> (executions, bytes). Bytes are the larger of what a
@@ -46,7 +46,7 @@ class Costs:
 
 
 def costs(text: str) -> Costs:
-  """Counts the costs of a program in the text of its compiled module."""
+  """Count the costs of a program in the text of its compiled module."""
   program = _Program(text)
   collectives = {}
   traffic = cycles = 0
@@ -94,7 +94,7 @@ class _Program:
         current[name] = _Instruction(bool(root), *parts)
 
   def executed(self, where='', times=1, is_fused=False) -> Iterator[tuple]:
-    """Yields (computation, instruction, executions, whether in a fusion)."""
+    """Yield (computation, instruction, executions, whether in a fusion)."""
     where = where or self.entry
     for each in self.computations[where].values():
       yield where, each, times, is_fused
@@ -112,7 +112,7 @@ class _Program:
         yield from self.executed(called, times, inside)
 
   def _trip_count(self, condition: str) -> int:
-    """The bound of `i < bound`; the loops that JAX makes count from 0 by 1."""
+    """Return the bound of `i < bound`; loops of JAX count from 0 by 1."""
     bounds = [
       int(each.inside)
       for _, each, _, _ in self.executed(condition)
@@ -121,7 +121,7 @@ class _Program:
     return max(bounds, default=1)
 
   def payload(self, where: str, instruction: _Instruction) -> int:
-    """Bytes that a device gives to a collective, or gets: the larger."""
+    """Return the bytes that a device sends or receives: the larger number."""
     given = sum(
       _num_bytes(self.computations[where][name].shape)
       for name in instruction.operands
@@ -132,7 +132,7 @@ class _Program:
     return max(given, shown)
 
   def traffic(self, where: str, instruction: _Instruction) -> int:
-    """Bytes of main memory that an instruction outside a fusion moves."""
+    """Return the bytes of main memory that an unfused instruction moves."""
     if _FREE.fullmatch(instruction.opcode) or _BUFFER in instruction.rest:
       return 0
     if instruction.opcode.endswith('-start'):  # a copy: both of its sides
@@ -144,7 +144,7 @@ class _Program:
     )
 
   def _read(self, where: str, instruction: _Instruction, position: int) -> int:
-    """Bytes read of an operand, of which a slice may be enough."""
+    """Return the bytes read of an operand; a slice of it may be enough."""
     operand = self.computations[where][instruction.operands[position]]
     size = _num_bytes(operand.shape)
     if position == 0:
@@ -166,7 +166,7 @@ class _Program:
     return min(size, total)
 
   def _written(self, where: str, instruction: _Instruction) -> int:
-    """Bytes written to main memory; in place, only what is new."""
+    """Return the bytes written to main memory; in place, only new ones."""
     size = _num_bytes(instruction.shape, main_only=True)
     if not size:
       return 0
@@ -183,7 +183,7 @@ class _Program:
 
 
 def _num_bytes(shape: str, *, main_only: bool = False) -> int:
-  """Size of an array or a tuple; `main_only`: of what is in main memory.
+  """Return the size of an array or a tuple; `main_only` counts main memory.
 
   Of TPUs the compiler places arrays in faster memories too: S(1) and others.
   """

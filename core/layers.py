@@ -1,7 +1,7 @@
-"""What all systems are built from: an MLP, convolutions, an LSTM, their losses.
+"""Layers that all systems share: an MLP, convolutions, an LSTM, and losses.
 
-Axes: B batch, T steps, D width, F features of the input, C classes, V rows of a
-table, H and W pixels.
+Axes: B batch, T steps, D width, F input features, C classes, V rows of a table,
+H and W pixels, G gates.
 """
 
 import functools
@@ -21,9 +21,9 @@ class MLP(nnx.Module):
   """Linear layers with ReLU between them; the last one is linear.
 
   Args:
-    widths: of the input and of each layer's output.
-    dropout: rates after each hidden layer, which take effect where a call
-      brings a key; () for none.
+    widths: of the input and of the output of each layer.
+    dropout: rate after each hidden layer, used when a call passes a key; () for
+      none.
   """
 
   def __init__(
@@ -43,7 +43,7 @@ class MLP(nnx.Module):
   def __call__(
     self, x: Float[Array, '*B D'], key: jax.Array | None = None
   ) -> Float[Array, '*B D2']:
-    """Applies the layers; `key`: for dropout, None: without."""
+    """Apply the layers; `key` is for dropout, None for no dropout."""
     *hidden, last = self.layers
     for index, layer in enumerate(hidden):
       x = jax.nn.relu(layer(x))
@@ -53,11 +53,11 @@ class MLP(nnx.Module):
 
 
 class Linear(nnx.Linear):
-  """A linear layer that is faster to train on CPUs where x has many axes.
+  """A linear layer that trains faster on CPUs for inputs with many axes.
 
-  Of more than two axes JAX makes the kernel's gradient a product with both
-  factors transposed, on which XLA's CPU backend spends up to twice the time.
-  TPUs take half as long again for the other form.
+  For inputs with more than two axes, JAX computes the kernel gradient as a
+  product with both operands transposed. XLA's CPU backend takes up to twice as
+  long for it; TPUs take half as long again for the form that is used on CPUs.
   """
 
   def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
@@ -72,16 +72,16 @@ class Linear(nnx.Linear):
       (x, self.kernel[...], bias), dtype=self.dtype
     )
     y = x.reshape(-1, x.shape[-1]) @ kernel
-    y = y if bias is None else y + bias
+    y = y if bias is None else y + bias[None]
     return y.reshape(*x.shape[:-1], y.shape[-1])
 
 
 class Conv(nnx.Conv):
-  """A convolution of images, padded to 'SAME', that is fast in loops on CPUs.
+  """A convolution of images with 'SAME' padding that is fast in loops on CPUs.
 
-  In a loop, and every update is in one, XLA's own takes 14 times as long there
-  as this: patches gathered by slices, and one product. Strides are one number;
-  of nnx.Conv's other options there is `use_bias`.
+  Every update runs in a loop, where XLA's own convolution takes 14 times as
+  long as this one: it gathers patches by slices and makes one product. The
+  stride is one number. `use_bias` is the only other option of nnx.Conv.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
@@ -109,15 +109,15 @@ class Conv(nnx.Conv):
     ]
     kernel = kernel.reshape(-1, kernel.shape[-1])
     y = jnp.concatenate(patches, -1) @ kernel
-    return y if bias is None else y + bias
+    return y if bias is None else y + expand_left(bias, y.ndim)
 
 
 class LSTM(nnx.Module):
-  """The recurrent cell: one kernel for input and state, forget bias + 1.
+  """An LSTM cell with one kernel for input and state, and forget bias + 1.
 
   Args:
-    width: D of the state.
-    input_width: F; None: D.
+    width: D, of the state.
+    input_width: F; None for D.
   """
 
   def __init__(
@@ -129,28 +129,28 @@ class LSTM(nnx.Module):
 
   @staticmethod
   def update(gates, cell):
-    """The new (hidden, cell) '*B D' from the gates before their sigmoids."""
+    """Return the new (hidden, cell), '*B D', from the gates '*B 4D'."""
     input_, candidate, forget, output = jnp.split(gates, 4, axis=-1)
     cell = jax.nn.sigmoid(forget + 1) * cell
     cell += jax.nn.sigmoid(input_) * jnp.tanh(candidate)
     return jax.nn.sigmoid(output) * jnp.tanh(cell), cell
 
   def zeros(self, *batch: int) -> State:
-    """The state before any input, '*B D'."""
+    """Return the state before the first input, '*B D'."""
     zeros = jnp.zeros((*batch, len(self.bias[...]) // 4))
     return zeros, zeros
 
   def step(self, x: Float[Array, 'B F'], state: State) -> State:
-    """Takes in one input."""
+    """Return the state after one input."""
     return self.step_gates(self.gates(x), state)
 
   def gates(self, inputs: Float[Array, '*B F']) -> Float[Array, '*B D4']:
-    """The inputs' share of the gates, with the bias."""
+    """Return the part of the gates from the inputs, with the bias."""
     from_input = self.kernel[...][: inputs.shape[-1]]
-    return inputs @ from_input + self.bias[...]
+    return inputs @ from_input + expand_left(self.bias[...], inputs.ndim)
 
   def step_gates(self, gates: Float[Array, '*B D4'], state: State) -> State:
-    """As `step`, from what `gates` returned."""
+    """Return the state after one input whose part of the gates is given."""
     from_hidden = self.kernel[...][-state[0].shape[-1] :]
     return self.update(gates + state[0] @ from_hidden, state[1])
 
@@ -160,11 +160,11 @@ class LSTM(nnx.Module):
     start: State,
     mask: Bool[Array | np.ndarray, 'B T'] | None = None,
   ) -> tuple[Float[Array, 'B T D'], State]:
-    """Returns the hidden state after each input, and the last state.
+    """Return the hidden state after each input, and the last state.
 
     Inputs whose mask is False leave the state as it is.
     """
-    # What does not wait for the state is one product for all steps.
+    # The part that does not depend on the state is one product for all steps.
     return self.scan_gates(self.gates(inputs), start, mask)
 
   def scan_gates(
@@ -173,7 +173,7 @@ class LSTM(nnx.Module):
     start: State,
     mask: Bool[Array | np.ndarray, '*B T'] | None = None,
   ) -> tuple[Float[Array, '*B T D'], State]:
-    """As `scan`, from what `gates` returned."""
+    """Scan over inputs whose part of the gates is given; see `scan`."""
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
     hidden, end = recur(
       self._update_inputs,
@@ -186,7 +186,7 @@ class LSTM(nnx.Module):
 
   @classmethod
   def _update_inputs(cls, state, gates, is_input, given):
-    """As `update`; the state stays where `is_input`, if it is given, is not."""
+    """Update the state, but keep it where `is_input` is False."""
     del given
     new = cls.update(gates, state[1])
     if is_input is None:
@@ -206,18 +206,18 @@ def _recur_plainly(step, kernel, gates, start, inputs, given):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def recur(step, kernel, gates, start, inputs=None, given=None):
-  """A scan whose gates see its state by a kernel, fast to train.
+  """Scan over gates that depend on the state through a kernel.
 
-  The gradient of the kernel is one product for all steps; JAX's own adds up a
-  small one a step. There are no forward-mode derivatives (`jax.jvp`).
+  The gradient of the kernel is one product for all steps; JAX would add a small
+  product at each step. Forward-mode derivatives (`jax.jvp`) are not defined.
 
   Args:
     step: (state, gates, inputs, given) -> state; it closes over no arrays.
     kernel: [D, G].
-    gates: 'T *B G', to which the first array of the state, '*B D', times
-      `kernel` is added.
+    gates: 'T *B G'. Each step adds the product of the first array of the state,
+      '*B D', and `kernel`.
     start: the first state, a tuple of arrays.
-    inputs: more arrays 'T ...' with a part for each step.
+    inputs: more arrays, 'T ...', one slice per step.
     given: arrays that all steps see.
 
   Returns:
@@ -237,9 +237,9 @@ def _recur_forward(step, kernel, gates, start, inputs, given):
 def _recur_backward(step, residuals, cotangent):
   del step
   before, pull_back = residuals
-  of_gates, *of_rest = pull_back(cotangent)
-  of_kernel = jnp.einsum('...d,...g->dg', before, of_gates)
-  return of_kernel, of_gates, *of_rest
+  d_gates, *d_rest = pull_back(cotangent)
+  d_kernel = jnp.einsum('...d,...g->dg', before, d_gates)
+  return d_kernel, d_gates, *d_rest
 
 
 recur.defvjp(_recur_forward, _recur_backward)
@@ -248,16 +248,22 @@ recur.defvjp(_recur_forward, _recur_backward)
 def cross_entropy(
   logits: Float[Array, '... C'], targets: Int[Array, '...']
 ) -> Float[Array, '...']:
-  """-log p(target), in nats; its gradient has no scatter.
+  """Return -log p(target) in nats; the gradient needs no scatter.
 
   `targets` are broadcast to the leading axes of `logits`.
   """
   chosen = jax.nn.one_hot(targets, logits.shape[-1])
+  chosen = expand_left(chosen, logits.ndim)
   return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
 
 
+def expand_left(x: jax.Array, ndim: int) -> jax.Array:
+  """Add axes of size 1 in front of an array until it has `ndim` axes."""
+  return x.reshape((1,) * (ndim - x.ndim) + x.shape)
+
+
 def symmetric_uniform(scale: float):
-  """An initialiser: uniformly within +- `scale`."""
+  """Return an initializer: uniform within +- `scale`."""
 
   def init(key, shape, dtype=jnp.float32):
     return jax.random.uniform(key, shape, dtype, -scale, scale)
@@ -266,7 +272,7 @@ def symmetric_uniform(scale: float):
 
 
 def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
-  """Sets a share `rate` of `x` to 0, and scales the rest."""
+  """Set a fraction `rate` of `x` to 0, and scale the rest."""
   kept = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(kept, x / (1 - rate), 0)
 
@@ -275,7 +281,7 @@ def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
 def look_up(
   table: Float[Array, 'V D'], rows: Int[Array, '*B']
 ) -> Float[Array, '*B D']:
-  """Rows of a table; the transpose is a matrix product, not a scatter."""
+  """Return rows of a table; the gradient is a matrix product, no scatter."""
   return table[rows]
 
 

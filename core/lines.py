@@ -1,8 +1,8 @@
-"""Answers to lines of text, many in one call of the device.
+"""Answer lines of text, many in one call of the device.
 
-A thread reads ahead, so that a call takes the lines that have arrived and no
-answer waits for a line that has not: a program may write one line to a pipe and
-read its answer before it writes the next.
+A thread reads ahead. A call takes the lines that have arrived, and no answer
+waits for a later line: a program may write one line to a pipe and read its
+answer before it writes the next.
 """
 
 import collections
@@ -30,11 +30,11 @@ def answer_lines(
   parse: Callable[[str], Columns | None],
   solve: Callable[[Columns], jax.Array | np.ndarray],
 ) -> Iterator[Any]:
-  """Answers each line, in order; see `answer_in_batches`.
+  """Answer each line, in order; see `answer_in_batches`.
 
   Yields:
-    For each line its answer (a NumPy number or row), None where it asks
-    nothing, or the UserError that says what is wrong with it.
+    The answer to each line (a NumPy number or row), None for a line without a
+    question, or the UserError that says what is wrong with the line.
   """
   for _, answer in answer_in_batches(lines, parse=parse, solve=solve):
     yield answer
@@ -46,19 +46,19 @@ def answer_in_batches(
   parse: Callable[[Any], Columns | None],
   solve: Callable[[Columns], jax.Array | np.ndarray],
 ) -> Iterator[tuple[Any, Any]]:
-  """Answers items such as lines or puzzles, in order, as they arrive.
+  """Answer items such as lines or puzzles, in order, as they arrive.
 
   Args:
     items: read in a thread.
-    parse: returns the columns of one item, or None where it asks nothing;
-      raises UserError.
+    parse: returns the columns of one item, or None for an item without a
+      question; raises UserError.
     solve: maps columns with a leading axis B to answers, [B] or rows [B, ...].
-      Questions whose columns have the same shapes are answered together. B is
-      64, or 1 for a question that came alone: two compilations for each shape.
+      It gets questions together whose columns have the same shapes. B is 64, or
+      1 for a question that came alone: two compilations per shape.
 
   Yields:
-    Each item with its answer (a NumPy number or row), with None where it asks
-    nothing, or with the UserError that says what is wrong with it.
+    Each item with its answer (a NumPy number or row), with None if it has no
+    question, or with the UserError that says what is wrong with it.
   """
   for chunk in _chunks(items):
     answers = [_parse(parse, item) for item in chunk]
@@ -89,10 +89,10 @@ class _End:
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-  """Yields lists of up to 64 items; no item waits long for another.
+  """Yield lists of up to 64 items; no item waits long for another.
 
-  The thread that reads is a daemon, so that the program can end while standard
-  input is silent.
+  The reading thread is a daemon: the program can end while standard input is
+  open and silent.
   """
   arrived = queue.Queue(_AT_ONCE)
   is_wanted = True

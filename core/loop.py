@@ -1,8 +1,8 @@
 """The training loop: call, log, evaluate, save; nothing else on the host.
 
-At each turn the next call is dispatched, the previous one's metrics are fetched
-and written, due evaluations run, and only then is the state saved: a killed run
-repeats exactly what it lost.
+Each turn dispatches the next call, fetches and writes the metrics of the
+previous one, runs the evaluations that are due, and then saves the state. A
+killed run therefore repeats exactly the updates that it lost.
 """
 
 import contextlib
@@ -35,20 +35,20 @@ from core.task import Task
 
 
 def run(config: ConfigDict, folder: str) -> bool:
-  """Opens the run folder and trains in it on all devices; see `train`."""
+  """Open the run folder and train in it on all devices; see `train`."""
   runtime.share_heaps()
+  # Validate before anything is written to the run folder.
+  run_config.check_known(config)
   runtime.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
-  # What cannot be is refused before the folder holds it.
   task = experiment.make_task(config)
-  run_config.check_known(config)
   program = step.make_program(task, config, mesh)
   with runtime.open_run_folder(folder, config):
     return train(task, program, config, folder, mesh)
 
 
 def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
-  """Trains as `run`, and evaluates what is finished: a point of a sweep."""
+  """Train as `run`, and evaluate a finished run: a point of a sweep."""
   if not run(config, folder):
     return False
   experiment.evaluate(experiment.load(folder, {}), folder)
@@ -62,14 +62,13 @@ def train(
   folder: str,
   mesh: Mesh,
 ) -> bool:
-  """Trains until `config.total_steps`, resuming what `folder` holds.
+  """Train until `config.total_steps`, resuming from its checkpoints.
 
   Returns:
-    Whether the run is finished and no signal came; a signal in the last call
-    leaves it finished, but nothing shall follow.
+    True if training finished and no stop signal arrived.
 
   Raises:
-    UserError: the config does not fit itself, the mesh or the checkpoint.
+    UserError: the config contradicts itself, the mesh, or the checkpoint.
     FloatingPointError: a loss is not finite; the last checkpoint stays.
   """
   total, per_call = config.total_steps, config.steps_per_call
@@ -93,32 +92,32 @@ def train(
     state = checkpointer.restore(program.abstract_state)
     if state is None and weights.outcome(folder):
       raise UserError(
-        f'{folder} holds weights or results, and no checkpoint to go on from:'
-        ' give another --workdir; --config.init_weights starts from weights'
+        f'{folder} holds weights or results but no checkpoint to go on from;'
+        ' give another --workdir, or start from weights with'
+        ' --config.init_weights'
       )
     state = state or _initial_state(program, config)
     start = done = int(state.step)
     if done > total:
       raise UserError(
-        f'{folder} has {done} updates already: config.total_steps={total} is'
-        ' too small'
-      )
-    if (total - done) % per_call:
-      raise UserError(
-        f'from update {done} to config.total_steps={total} is no multiple of'
-        f' config.steps_per_call={per_call}'
+        f'{folder} has {done} updates already, more than'
+        f' config.total_steps={total}; raise it, or give another --workdir'
       )
     runtime.record_start(pathlib.Path(folder), config)
     if done < total:
-      weights.remove(folder)  # of an earlier end of this run
+      weights.remove(folder)  # from a shorter training of this run
     with writers.Writer(folder, start=done, total_steps=total) as writer:
       recorder = _Recorder(writer, config, done)
       profiled = done + (config.log.profile - 1) * per_call
       stopping = False
       while done < total:
+        update, num_steps = program.update, per_call
+        if num_steps > total - done:  # the last call makes fewer updates
+          num_steps = total - done
+          update = program.make_update(num_steps)
         with _profile(folder if done == profiled else None, done) as wait:
-          state, metrics, losses = wait(program.update(state, arrays))
-        previous, done = done, done + per_call
+          state, metrics, losses = wait(update(state, arrays))
+        previous, done = done, done + num_steps
         recorder.add(done, metrics, losses)
         for name, (every, evaluate) in evaluations.items():
           if _is_due(every, previous, done, total):
@@ -133,26 +132,31 @@ def train(
           with recorder.paused():
             checkpointer.save(done, state)
         if stopping and done < total:
-          logging.warning('stopped by a signal; step %d is saved', done)
+          logging.warning(
+            'stopped by a signal; step %d is saved; the same command resumes'
+            ' the run',
+            done,
+          )
           return False
     params = sharding.fetch(state.evaluated, mesh)
     if done > start:
-      weights.remove(folder)  # what was measured while it was in training
+      weights.remove(folder)  # evaluated while the run was in training
     weights.save_weights(folder, params, step=done)
     return not (stopping or stop())
 
 
 @contextlib.contextmanager
 def _profile(folder: str | None, done: int) -> Iterator[Callable]:
-  """Names a call in profiles, and writes that of its devices where asked to.
+  """Name a call in profiles; with a folder, also write a profile there.
 
-  What it returns waits for a result, if there is a profile that lacks it.
+  Yields:
+    A function that returns its argument; with a folder, once it is computed.
   """
   with contextlib.ExitStack() as stack:
     if folder:
       path = pathlib.Path(folder) / 'profile'
       with storage.reported_writes(folder):
-        path.mkdir(exist_ok=True)  # JAX would not tell what is in its way
+        path.mkdir(exist_ok=True)  # JAX would not report the error
       stack.enter_context(jax.profiler.trace(str(path)))
     stack.enter_context(
       jax.profiler.StepTraceAnnotation('train', step_num=done)
@@ -161,14 +165,14 @@ def _profile(folder: str | None, done: int) -> Iterator[Callable]:
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
-  """Whether the updates after `previous` met a multiple or the end."""
+  """Return whether the last updates met a multiple of `every`, or the end."""
   return done == total or every > 0 and done // every > previous // every
 
 
 def _initial_state(program: step.Program, config) -> step.TrainState:
-  """A new state; its parameters from `config.init_weights` where given.
+  """Return a new state, with the parameters of `config.init_weights` if given.
 
-  Those that match `config.init_new` may be missing there.
+  Parameters that match `config.init_new` may be missing there.
   """
   state = program.init()
   if not config.init_weights:
@@ -186,19 +190,19 @@ def _initial_state(program: step.Program, config) -> step.TrainState:
   def place(value, to, new):
     if value is None:
       return new
-    # All seeds start from the same.
+    # All seeds start from the same parameters.
     return sharding.put(np.broadcast_to(value, to.shape), to.sharding)
 
   params = jax.tree.map(
     place, loaded, like, state.params, is_leaf=lambda x: x is None
   )
-  # A copy, since the state's buffers are donated one by one.
+  # This is a copy, since the state's buffers are donated one by one.
   average = state.average and jax.tree.map(jnp.copy, params)
   return dataclasses.replace(state, params=params, average=average)
 
 
 class _Recorder:
-  """Fetches a call's metrics while the next one runs, and writes means."""
+  """Fetch the metrics of a call while the next one runs, and write means."""
 
   def __init__(self, writer: writers.Writer, config, done: int):
     self._writer, self._config = writer, config
@@ -208,13 +212,13 @@ class _Recorder:
     self._timed = 0  # updates since the clock was started
 
   def add(self, done: int, metrics, losses):
-    """Takes the call that ends at `done`, and fetches the one before."""
+    """Add the call that ends at `done`, and fetch the one before."""
     self._fetch()
     self._pending = done, metrics, losses
 
   @contextlib.contextmanager
   def paused(self):
-    """Enters only if the state is finite; leaves the block out of the rate."""
+    """Check that the state is finite, and exclude the block from the rate."""
     self._fetch()
     yield
     self._start_clock()
@@ -240,7 +244,7 @@ class _Recorder:
       metrics = jax.tree.map(np.add, self._sums, metrics)
     self._sums = metrics
     self._timed += len(losses)
-    if not self._clock:  # the first call was compiled
+    if not self._clock:  # exclude the first call, which compiles
       self._start_clock()
     every, total = self._config.log.every, self._config.total_steps
     if not _is_due(every, self._written, done, total):

@@ -1,6 +1,6 @@
 """Metrics as (total, weight) pairs that add up and are divided at the end.
 
-So padding, micro-batches, scan steps and devices cannot bias a mean.
+Padding, micro-batches, scan steps, and devices therefore cannot bias a mean.
 """
 
 import collections
@@ -21,11 +21,11 @@ _MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """A weighted mean in the making; `total` and `weight` have the same shape.
+  """A weighted mean before its division; total and weight share a shape.
 
-  Samples that are not independent, such as the cells of a board, tell less than
-  as many that are: their share has no interval. Nor has a mean of anything but
-  0 and 1: it is declared so too.
+  A mean has a confidence interval only if it is a share of independent samples.
+  Declare `is_independent=False` for dependent samples, such as the cells of a
+  board, and for means of values other than 0 and 1.
   """
 
   total: jax.Array
@@ -38,7 +38,7 @@ class Metric:
   def mean(
     cls, values, weights=1.0, *, axis=None, is_independent: bool = True
   ) -> typing.Self:
-    """Weighted mean of `values` over `axis`, or all axes.
+    """Return the weighted mean of `values` over `axis`, or all axes.
 
     `weights` broadcast with `values`; 0 leaves one out.
     """
@@ -49,15 +49,15 @@ class Metric:
     return cls(total, weight, is_independent)
 
   def result(self) -> jax.Array:
-    """The mean; NaN where the weight is 0."""
+    """Return the mean; NaN where the weight is 0."""
     return self.total / self.weight
 
   def interval(self) -> dict[str, float]:
-    """Of a share of independent examples 'count' and 95 % bounds; else {}."""
+    """Return 'count' and the 95 % bounds of a share; {} for other means."""
     total, weight = np.asarray(self.total), np.asarray(self.weight)
     if not self.is_independent or total.ndim or not weight:
       return {}
-    if not 0 <= total <= weight or total % 1:  # no share of whole examples
+    if not 0 <= total <= weight or total % 1:  # not a share of whole examples
       return {}
     low, high = wilson_interval(float(total), float(weight))
     return {'count': int(weight), 'low': round(low, 6), 'high': round(high, 6)}
@@ -70,30 +70,31 @@ class Perplexity(Metric):
   """exp of a weighted mean of nats."""
 
   def result(self) -> jax.Array:
-    """The perplexity; NaN where the weight is 0."""
+    """Return the perplexity; NaN where the weight is 0."""
     return jnp.exp(self.total / self.weight)
 
   def interval(self) -> dict[str, float]:
-    """{}: it is no share."""
+    """Return {}, because a perplexity is not a share."""
     return {}
 
 
 def wilson_interval(successes: float, count: float) -> tuple[float, float]:
-  """The 95 % Wilson score interval of a share, as (low, high) in [0, 1]."""
+  """Return the 95 % Wilson score interval of a share, (low, high) in [0, 1]."""
   if count == 0:
     return 0.0, 1.0
   z = 1.959963984540054
   share, z2 = successes / count, z * z / count
-  centre = (share + z2 / 2) / (1 + z2)
+  center = (share + z2 / 2) / (1 + z2)
   half = z / (1 + z2) * math.sqrt(share * (1 - share) / count + z2 / count / 4)
-  return max(0.0, centre - half), min(1.0, centre + half)
+  return max(0.0, center - half), min(1.0, center + half)
 
 
 def headline(names: Iterable[str]) -> list[str]:
-  """The names without breakdowns: 'solved_17_givens', 'solved_18_givens', ...
+  """Return the names without breakdowns, such as 'solved_17_givens'.
 
   A breakdown is more than four names that differ only by a number in their last
-  part. Nor is there what tells how far seeds are apart: 'solved_min', ...
+  part. Metrics of the spread across seeds, such as 'solved_min', are also
+  omitted.
   """
   names = dict.fromkeys(names)
   spread = {f'{name}_{end}' for name in names for end in SPREAD}

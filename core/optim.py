@@ -1,4 +1,4 @@
-"""The optimiser and its schedule from `config.optim`."""
+"""The optimizer and its schedule from `config.optim`."""
 
 import re
 
@@ -13,10 +13,10 @@ from core.errors import UserError
 def make_optimizer(
   optim: ConfigDict, total_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Builds the optax chain and the learning rate as a function of the step.
+  """Build the optax chain and the learning rate as a function of the step.
 
   Raises:
-    UserError: unknown optimiser or schedule, or a warm-up before a staircase.
+    UserError: unknown optimizer or schedule, or a warm-up before a staircase.
   """
   schedule = _make_schedule(optim, total_steps)
   moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
@@ -54,7 +54,7 @@ def make_optimizer(
     )
   chain: list[optax.GradientTransformation] = [update]
   if optim.l2:
-    # Its gradient, added before Adam, is that of a penalty in the loss.
+    # The decay is added before Adam, as the gradient of a penalty in the loss.
     chain.insert(0, optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
   if optim.clip_norm:
     chain.insert(0, optax.clip_by_global_norm(optim.clip_norm))
@@ -71,7 +71,7 @@ def _mask(pattern: str):
 
 def _make_schedule(optim, total_steps: int) -> optax.Schedule:
   peak, warmup = optim.learning_rate, optim.warmup_steps
-  # From peak / (warmup + 1), so that the first update already counts.
+  # Start from peak / (warmup + 1), so that the first update is not 0.
   start = peak / (warmup + 1)
   if optim.schedule == 'constant':
     return optax.warmup_constant_schedule(start, peak, warmup)

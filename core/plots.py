@@ -1,7 +1,7 @@
 """Figures in one house style, and the training curves of any run.
 
 Figures are plain `Figure` objects: without pyplot there is no global state, and
-no display is needed. The colours can be told apart by colour-blind readers.
+no display is needed. Color-blind readers can tell the colors apart.
 """
 
 import functools
@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 from core import metrics, storage
 
 INK, MUTED = '#222222', '#767676'
-# Okabe and Ito's colours, yellow darkened so that it can be read as text.
+# The colors of Okabe and Ito, with a darker yellow that is legible as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
-# How training goes on, not what it reaches: drawn last, never a share.
+# Metrics of the progress of training, not its result: drawn last, no share.
 _SPEED = '(norm|rate|per_second)$'
-_NAMES_A_ROW = 11  # of panels: more in one column of a legend are too high
-_MOST_RUNS = 33  # whose lines can be told apart
+_NAMES_A_ROW = 11  # of panels: a legend column with more is too high
+_MOST_RUNS = 33  # the lines of more are hard to tell apart
 
-# Use as `@style()`: artists take their looks when they are made.
+# Use as `@style()`: artists take their style when they are made.
 style = functools.partial(
   style_sheets.context,
   [
@@ -51,7 +51,7 @@ style = functools.partial(
 
 
 def save(figures: Mapping[str, Figure], folder):
-  """Writes `<folder>/<name>.png` for each figure.
+  """Write `<folder>/<name>.png` for each figure.
 
   Raises:
     UserError: the folder cannot be written.
@@ -64,7 +64,7 @@ def save(figures: Mapping[str, Figure], folder):
 
 
 def training_curves(lines: Sequence[Mapping]) -> Figure:
-  """Plots a panel a quantity, with a line wherever it was measured.
+  """Plot one panel per quantity, with a line for each place of measurement.
 
   So 'train/solved' and 'eval/validation/steps_64/solved' share a panel. Lists,
   and breakdowns as `headline` knows them, are left out. `lines` are those of
@@ -74,7 +74,7 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
 
 
 def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-  """Plots what was evaluated in training: a panel a measure, a line a run.
+  """Plot the evaluations in training: one panel per metric, a line per run.
 
   Args:
     runs: name -> lines of metrics.jsonl.
@@ -97,7 +97,7 @@ def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
 
 @style()
 def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
-  """Quantity -> name -> (steps, values), side by side and in rows of four."""
+  """Draw quantity -> name -> (steps, values) in rows of four panels."""
   names = dict.fromkeys(name for curves in panels.values() for name in curves)
   palette = colours(list(names))
   columns = min(4, len(panels))
@@ -128,18 +128,18 @@ def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
 
 
 def colours(names: Sequence[str]) -> dict[str, Any]:
-  """Gives each name a colour: distinct ones, or if there are many, a ramp."""
+  """Give each name a color: distinct ones, or a ramp for many names."""
   if len(names) <= len(PALETTE):
     return dict(zip(names, PALETTE, strict=False))
-  # Not to the end of viridis: yellow is hard to see on white.
+  # The end of viridis, yellow, is hard to see on white.
   ramp = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, len(names)))
   return dict(zip(names, ramp, strict=True))
 
 
 def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
-  """Draws lines, with a legend if there are several.
+  """Draw lines, with a legend if there are several.
 
-  `curves` maps names to (x [n], y [n]), `palette` names to colours.
+  `curves` maps names to (x [n], y [n]), `palette` names to colors.
   """
   _draw_lines(axes, curves, palette)
   if len(curves) > 1:
@@ -147,13 +147,13 @@ def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
 
 
 def show_percent(axes: Axes):
-  """Makes y a share, from 0 to 1, in percent."""
+  """Show y, a share from 0 to 1, in percent."""
   axes.set_ylim(-0.02, 1.02)
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
 
 
 def shortest_names(names: Iterable[str]) -> dict[str, str]:
-  """Maps each name to its shortest tail of parts that no other name ends in."""
+  """Map each name to its shortest suffix of parts that no other name has."""
   names = list(names)
 
   def shorten(name):
@@ -167,7 +167,7 @@ def shortest_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def natural(name: str) -> list[str | float]:
-  """A sort key: 'n=5' comes before 'n=10', '0.25' before '0.5'."""
+  """Return a sort key: 'n=5' comes before 'n=10', '0.25' before '0.5'."""
   parts = re.split(r'(\d+(?:\.\d+)?)', name)
   return [float(x) if index % 2 else x for index, x in enumerate(parts)]
 
@@ -179,7 +179,7 @@ def _draw_lines(axes, curves, palette):
 
 
 def _curves(lines: Sequence[Mapping]) -> dict[str, tuple]:
-  """Tag of the headline -> (steps, values)."""
+  """Return (steps, values) by tag of the headline."""
   points = {}
   for line in lines:
     for tag, value in line.items():
@@ -191,7 +191,7 @@ def _curves(lines: Sequence[Mapping]) -> dict[str, tuple]:
 
 
 def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
-  """Quantity -> where measured -> (steps, values), in the order to draw."""
+  """Return quantity -> place -> (steps, values), in the order to draw."""
   panels = {}
   for tag, curve in _curves(lines).items():
     place, _, quantity = tag.rpartition('/')
@@ -217,7 +217,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
 
 
 def _scale(axes: Axes, quantity: str, values: np.ndarray):
-  """Shares from 0 to 100 %, wide ranges on a logarithm, the others from 0."""
+  """Scale shares from 0 to 100 %, wide ranges by logarithm, others from 0."""
   low, high = values.min(), values.max()
   if 0 <= low and high <= 1 and not re.search(f'loss|{_SPEED}', quantity):
     show_percent(axes)

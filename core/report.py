@@ -1,4 +1,4 @@
-"""Run folders -> Markdown tables with the paper's numbers, and figures.
+"""Turn run folders into Markdown tables with the paper's numbers, and figures.
 
 Every number comes from the files of a run: config.json, metrics.jsonl, run.json
 and, once `--mode=eval` has run, results.json.
@@ -22,17 +22,17 @@ _ORIGIN = dict.fromkeys(['device', 'git', *_TOOLS], str) | {'num_devices': int}
 
 
 class _Run:
-  """What a run folder holds; files that are missing are empty."""
+  """The contents of a run folder; a missing file counts as empty."""
 
   def __init__(self, folder: pathlib.Path):
     self.folder = folder
     self.config = run_config.read(folder)
     self.origin = storage.read_json(folder / 'run.json', **_ORIGIN)
-    # Metric name -> the paper's value as text, '' where it gives none.
+    # Metric name -> the paper's value as text, '' if it gives none.
     self.paper = self.config['report']
     path = folder / 'metrics.jsonl'
     contents = path.read_bytes() if path.is_file() else b''
-    # The last line of a run in training may be half written.
+    # The last line of a run in training may be incomplete.
     complete = contents[: contents.rfind(b'\n') + 1].splitlines()
     self.lines = [storage.parse_json(line, path) for line in complete]
     for line in self.lines:
@@ -40,7 +40,7 @@ class _Run:
       storage.check_object(line, path, **types)
     path = folder / 'results.json'
     evaluated = storage.read_json(path, step=int, metrics=dict)
-    # Metric name -> 'value', and of a share 'count', 'low' and 'high'.
+    # Metric name -> 'value'; a share also has 'count', 'low', and 'high'.
     self.results, step = evaluated.get('metrics', {}), evaluated.get('step', 0)
     for entry in self.results.values():
       storage.check_object(entry, path, value=_VALUE)
@@ -62,9 +62,9 @@ class _Run:
     self.step = self.lines[-1]['step'] if self.lines else step
 
   def cell(self, name: str) -> str:
-    """'96.6 % (95.3 to 97.6, n = 1000)', or a plain number of four digits.
+    """Return '96.6 % (95.3 to 97.6, n = 1000)', or a number of four digits.
 
-    Of several seeds the median: '96.6 % (94.1 to 97.0, 8 seeds)'.
+    With several seeds, return the median: '96.6 % (94.1 to 97.0, 8 seeds)'.
     """
     result, value = self.results.get(name, {}), self.values.get(name)
     if not isinstance(value, int | float):
@@ -88,10 +88,11 @@ class _Run:
 
 
 def report(folder) -> str:
-  """Reports on a run, or on a sweep: a folder whose sub-folders are runs.
+  """Report on a run, or on a sweep: a folder whose sub-folders are runs.
 
-  Writes the text, Markdown, to `folder`/report.md; '' on all processes but the
-  first. It shows the figures that `--mode=eval` left and the training curves.
+  Write the Markdown text to `folder`/report.md and return it; processes other
+  than the first return ''. The text shows the training curves and the figures
+  of `--mode=eval`.
 
   Raises:
     UserError: no runs there, a damaged file, or the folder cannot be written.
@@ -111,14 +112,14 @@ def report(folder) -> str:
     found.sort(key=lambda path: plots.natural(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
   with storage.reported_writes(folder):
-    (folder / 'report.md').write_text(text)
+    storage.replace_file(folder / 'report.md', text.encode())
   return text
 
 
 def _report_run(run: _Run) -> str:
   names = sorted(run.paper, key=plots.natural)
   if not run.results.keys() & names:
-    # Not evaluated yet, or nothing to compare: all that training measured.
+    # Without an evaluation to compare, show what training measured.
     names += [
       name
       for name in metrics.headline(run.results)
@@ -150,7 +151,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   )
   short = plots.shortest_names(names)
   paper = runs[0].paper
-  # One row for the paper if its values are the same at all points.
+  # The paper has one row if its values are the same at all points.
   is_shared = all(run.paper == paper for run in runs)
   rows, note = [], ''
   for run in runs:
@@ -180,13 +181,13 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
 
 
 def _images(folder: pathlib.Path) -> str:
-  """All that `folder`/plots has."""
+  """Return links to all figures in `folder`/plots."""
   paths = sorted(folder.glob('plots/*.png'))
   return '\n'.join(f'![{path.stem}](plots/{path.name})' for path in paths)
 
 
 def _provenance(run: _Run) -> str:
-  """What the results depend on, as far as the files tell, in one line."""
+  """Return what the results depend on, as far as the files say, in one line."""
   config, origin = run.config, run.origin
   seen = f'{run.step * config["batch_size"]:,} examples seen'
   seeds = f'seed {config["seed"]}'

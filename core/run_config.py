@@ -1,4 +1,4 @@
-"""The config of a run or of weights, as its folder's `config.json` holds it."""
+"""The config of a run or of weights, from `config.json` in its folder."""
 
 import json
 import pathlib
@@ -10,11 +10,11 @@ from flax import traverse_util
 from ml_collections import ConfigDict
 
 from core import storage
-from core.errors import UserError, check_choice, one_line
+from core.errors import UserError, check_choice, nearest, one_line
 
 NAME = 'config.json'
 _NO_TASKS = '__init__', 'common'  # files of configs
-# What may differ between a run and its resumption; the rest defines the run.
+# Settings that may differ between a run and its resumption.
 _FREE_KEYS = (
   *('total_steps', 'steps_per_call', 'microbatch'),
   *('mesh', 'evals', 'log', 'checkpoint', 'report'),
@@ -22,7 +22,7 @@ _FREE_KEYS = (
 
 
 def tasks() -> dict[str, str]:
-  """The tasks that have a config, such as 'rrn.sudoku', and its file."""
+  """Return the tasks that have a config, such as 'rrn.sudoku', and its file."""
   root = pathlib.Path(__file__).parents[1] / 'configs'
   return {
     f'{path.parent.name}.{path.stem}': str(path)
@@ -32,7 +32,7 @@ def tasks() -> dict[str, str]:
 
 
 def file_of(folder: str | None, default: str) -> str:
-  """The file of the config that a folder was trained with, or the default."""
+  """Return the config file that a folder was trained with, or the default."""
   if not folder:
     return default
   saved = storage.read_json(pathlib.Path(folder) / NAME)
@@ -40,21 +40,18 @@ def file_of(folder: str | None, default: str) -> str:
 
 
 def read(folder: pathlib.Path) -> ConfigDict:
-  """Reads the config of a run or of weights.
+  """Read the config of a run or of weights.
 
   Keys that are newer than the folder get the defaults of the bare config, which
-  do what was done before there was such a key. Keys that an experiment removed
+  keep the behavior from before the key existed. Keys that an experiment removed
   are dropped if they have the value that its file lists as `RETIRED`.
 
   Raises:
-    UserError: there is none, it is of no task, or a value has another type.
+    UserError: no config, an unknown task, or a value of another type.
   """
   path = folder / NAME
   if not path.is_file():
-    raise UserError(
-      f'{folder} holds no {NAME}: name a run with --workdir or shipped'
-      ' weights with --weights=pretrained/...'
-    )
+    raise UserError(_not_a_run(folder))
   saved = storage.read_json(path, task=str)
   check_choice('config.task', saved['task'], tasks())
   _rename_settings(saved)
@@ -82,20 +79,46 @@ def read(folder: pathlib.Path) -> ConfigDict:
 
 
 def check_known(config: ConfigDict):
-  """Raises UserError for a key that the file of the config's task has not.
+  """Check the keys and the types of a config against its task's own file.
 
-  `read` could not tell it from that of a later version.
+  `read` could not tell an unknown key from one of a later version.
+
+  Raises:
+    UserError: a key is unknown or missing, or its value has another type.
   """
-  if names := _unknown(config.to_dict(), _bare(config.task)):
+  task = config.get('task', '')
+  check_choice('config.task', task, tasks())
+  file = f'configs/{task.replace(".", "/")}.py'
+  bare = _bare(task)
+  if names := _unknown(config.to_dict(), bare):
     raise UserError(
-      f'the config has {", ".join(names)}, and'
-      f' configs/{config.task.replace(".", "/")}.py has not: define it there,'
-      ' with a default'
+      f'the config has {", ".join(names)}, and {file} has not: remove it, or'
+      ' define it there with a default'
     )
+  there, here = (_leaves(c) for c in (bare, config))
+  if names := sorted(there.keys() - here.keys()):
+    raise UserError(
+      f'the config lacks {", ".join(names)}, which {file} defines: start from'
+      ' its get_config() and change what differs'
+    )
+  for name, value in there.items():
+    kinds = (int, float) if isinstance(value, float) else type(value)
+    is_bool = isinstance(here[name], bool) and not isinstance(value, bool)
+    if not isinstance(here[name], kinds) or is_bool:
+      raise UserError(
+        f'config.{name}={here[name]!r}: a value of type'
+        f' {type(value).__name__} expected, as in {file}'
+      )
+
+
+def _leaves(config: ConfigDict) -> dict[str, Any]:
+  """Return the leaves by dotted name, but for those of the report."""
+  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
+  return {k: v for k, v in leaves.items() if not k.startswith('report')}
 
 
 def check_same(folder: pathlib.Path, config: ConfigDict):
-  """Raises UserError if a folder holds a run of a config that differs."""
+  """Raise UserError if a folder holds a run with a different config."""
   if not (folder / NAME).is_file():
     return
   old, new = (
@@ -129,6 +152,24 @@ def _rename_settings(saved: dict[str, Any]):
         settings[new] = settings.pop(old)
 
 
+def _not_a_run(folder: pathlib.Path) -> str:
+  """Return what to do about a folder that holds neither a run nor weights."""
+  text = (
+    f'{folder} holds no {NAME}: name a run with --workdir or weights with'
+    ' --weights'
+  )
+  shipped = pathlib.Path(__file__).parents[1] / 'pretrained'
+  places = dict.fromkeys([folder.absolute().parent, shipped])
+  names = {}
+  for place in places:
+    for path in sorted(place.glob(f'*/{NAME}')):
+      names[path.parent.name] = f'{place.name}/{path.parent.name}'
+  if not names:
+    return text
+  near, known = names[nearest(folder.name, names)], ', '.join(names.values())
+  return f'{text}; did you mean {near}? (there are: {known})'
+
+
 def _bare(task: str) -> ConfigDict:
   return runpy.run_path(tasks()[task])['get_config']()
 
@@ -148,7 +189,7 @@ def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:
-  """The leaves that the bare config of the same task has not."""
+  """Return the leaves that the bare config of the same task lacks."""
   known, there = (
     traverse_util.flatten_dict(c, sep='.') for c in (bare.to_dict(), config)
   )

@@ -1,4 +1,4 @@
-"""The world around a run: processes, devices, signals, its folder, versions."""
+"""What surrounds a run: processes, devices, signals, its folder, versions."""
 
 import contextlib
 import ctypes
@@ -26,10 +26,10 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from ml_collections import ConfigDict
 
-from core import run_config, storage
+from core import console, run_config, storage
 from core.errors import UserError, one_line
 
-# What JAX says of a process that is gone; its other errors are not of that.
+# Errors of JAX that mean that another process is gone.
 _LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
 _M_ARENA_MAX = -8  # of malloc.h
 
@@ -41,19 +41,23 @@ def start_distributed(
   *,
   timeout: int = 300,
 ):
-  """Joins this process to a run of several; call it before any use of a device.
+  """Join this process to a run of several; call it before any use of a device.
 
-  `coordinator` is `host:port` of process 0; None, like the numbers: what the
-  cluster says, which TPU pods and Slurm do. After `timeout` seconds without the
-  others JAX ends the process.
+  Args:
+    coordinator: `host:port` of process 0. None, as for the two numbers, takes
+      what the cluster says; TPU pods and Slurm do.
+    num_processes: the number of processes.
+    process_id: the number of this process, from 0.
+    timeout: seconds to wait for the others; then JAX ends the process.
 
   Raises:
-    UserError: no connection. (Alone, each process would be a run of its own.)
+    UserError: no connection. Alone, each process would be a run of its own.
   """
   try:
     jax.distributed.initialize(
       coordinator, num_processes, process_id, initialization_timeout=timeout
     )
+    check_devices()
   except (RuntimeError, ValueError, IndexError) as error:
     raise UserError(
       f'cannot start the distributed run: {one_line(error)}; give all'
@@ -61,12 +65,13 @@ def start_distributed(
       ' each its own --process_id'
     ) from error
   if jax.process_index() != 0:
-    sys.stdout = open(os.devnull, 'w')  # process 0 speaks for all
+    # Process 0 speaks for all.
+    sys.stdout = open(os.devnull, 'w', encoding='utf-8')
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-  """Makes all processes fail where one does in the block: none waits for it."""
+  """Make all processes fail if one fails in the block, so that none waits."""
   failure = None
   try:
     yield
@@ -78,16 +83,17 @@ def together() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ended_with_others() -> Iterator[None]:
-  """Ends this process with status 1 where it fails in a run of several.
+  """End this process with status 1 if it fails in a run of several.
 
-  Where another one is gone, with one line. What the user can mend, and a loss
-  that is not finite, is left to `leave`.
+  The message is one line if another process is gone. Mistakes of the user and
+  losses that are not finite are raised, for `leave`.
   """
   try:
     yield
   except Exception as error:  # JAX's own, or a ValueError, of a collective
-    is_told = isinstance(error, UserError | FloatingPointError)
-    if is_told or jax.process_count() == 1:
+    told = UserError | FloatingPointError | console.StreamError
+    told |= console.OutputClosed
+    if isinstance(error, told) or jax.process_count() == 1:
       raise
     if _LOST.search(str(error)):
       print(
@@ -101,40 +107,71 @@ def ended_with_others() -> Iterator[None]:
     os._exit(1)  # at any other end JAX waits for the others, and aborts
 
 
+def use_float32():
+  """Switch off JAX_ENABLE_X64: models and their weights are float32.
+
+  With it, parameters, random draws, and checkpoints would differ from those of
+  a run without it.
+  """
+  if jax.config.jax_enable_x64:  # pyrefly: ignore[missing-attribute]
+    logging.warning(
+      'JAX_ENABLE_X64 is ignored: models compute in float32 (config.dtype)'
+    )
+    jax.config.update('jax_enable_x64', False)
+
+
+def check_devices():
+  """Start the devices of JAX.
+
+  Raises:
+    UserError: JAX has no device of the kind that JAX_PLATFORMS names.
+  """
+  try:
+    jax.devices()
+  except (RuntimeError, AssertionError) as error:
+    # pyrefly: ignore[missing-attribute]
+    platforms = jax.config.jax_platforms
+    why = f' ({one_line(error)})' if str(error) else ''
+    raise UserError(
+      f'JAX cannot use its devices: JAX_PLATFORMS={platforms or ""}{why}; unset'
+      ' JAX_PLATFORMS, or install the support: `uv sync --extra cuda` or'
+      ' `--extra tpu`'
+    ) from error
+
+
 def use_cpu_cores(batch_size: int):
-  """Makes each CPU core a device, as far as their number divides the batch.
+  """Make each CPU core a device, as far as their number divides the batch.
 
   Two devices with a core each train 1.5 times faster than one with two threads.
   No effect once devices are in use, in a run of several processes, or where the
   user has set JAX_NUM_CPU_DEVICES.
+
+  Raises:
+    UserError: see `check_devices`.
   """
   # pyrefly: ignore[missing-attribute]
-  if jax.config.jax_num_cpu_devices > 0 or jax.distributed.is_initialized():
-    return
+  is_set = jax.config.jax_num_cpu_devices > 0
+  if not is_set and not jax.distributed.is_initialized():
+    _split_cpu(batch_size)
+  check_devices()
+
+
+def _split_cpu(batch_size: int):
   if hasattr(os, 'sched_getaffinity'):
     cores = len(os.sched_getaffinity(0))  # respects taskset and Slurm
   else:
     cores = os.cpu_count() or 1
   num_devices = max(n for n in range(1, cores + 1) if batch_size % n == 0)
-  with contextlib.suppress(RuntimeError):  # in use already
+  with contextlib.suppress(RuntimeError):  # devices are in use
     jax.config.update('jax_num_cpu_devices', num_devices)
 
 
-@contextlib.contextmanager
-def until_output_is_closed() -> Iterator[None]:
-  """Ends the block in silence where, as of `| head`, nobody reads on."""
-  try:
-    yield
-    sys.stdout.flush()
-  except BrokenPipeError:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def leave(status: int, grace: float = 3.0) -> int:
-  """Returns `status`; in a run of several processes ends this one with it.
+  """Return `status`; in a run of several processes, end this one with it.
 
-  For one that failed alone: at any other end JAX waits for the others, who wait
-  for this one. `grace` is seconds for those that fail alike to say so.
+  A process that fails alone calls it: at any other end JAX waits for the other
+  processes, which wait for this one. `grace` is the number of seconds in which
+  the others can report the same failure.
   """
   if jax.distributed.is_initialized() and jax.process_count() > 1:
     sys.stderr.flush()
@@ -144,20 +181,21 @@ def leave(status: int, grace: float = 3.0) -> int:
 
 
 def share_heaps():
-  """Lets all threads allocate from two heaps, where the C library is GNU's.
+  """Let all threads allocate from two heaps if the C library is GNU's.
 
-  Else each of the many threads that save and compile gets a heap of its own,
-  and keeps what it once took; see docs/reliability.md for what this is worth.
+  Otherwise each of the many threads that save and compile gets its own heap,
+  and keeps the memory that it once took; docs/reliability.md has measurements.
   """
-  with contextlib.suppress(AttributeError, OSError, TypeError):  # another one
+  with contextlib.suppress(AttributeError, OSError, TypeError):  # not GNU
     ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 class StopSignal:
-  """Whether the run was asked to stop: by SIGTERM, or by Ctrl-C once.
+  """Whether the run was asked to stop: by SIGTERM, SIGHUP, or Ctrl-C once.
 
-  A second Ctrl-C interrupts as usual. With several processes only SIGTERM
-  counts, to any of them, and all stop at the same call:
+  A second Ctrl-C interrupts at once. A process that ignores SIGHUP, as `nohup`
+  makes it, goes on ignoring it. With several processes only SIGTERM and SIGHUP
+  count, to any of them, and all stop at the same call:
 
     with StopSignal() as stop:
       while ...:
@@ -171,10 +209,15 @@ class StopSignal:
     self._previous = {}
 
   def __enter__(self) -> 'StopSignal':
-    # With several processes JAX itself listens for SIGTERM.
     if jax.process_count() == 1:
-      for number in (signal.SIGTERM, signal.SIGINT):
-        self._previous[number] = signal.signal(number, self._handle)
+      numbers, handler = [signal.SIGTERM, signal.SIGINT], self._handle
+    else:  # JAX itself listens for SIGTERM
+      numbers, handler = [], _pass_as_sigterm
+    hang_up = getattr(signal, 'SIGHUP', None)  # Windows has none
+    if hang_up and signal.getsignal(hang_up) != signal.SIG_IGN:
+      numbers.append(hang_up)
+    for number in numbers:
+      self._previous[number] = signal.signal(number, handler)
     return self
 
   def __exit__(self, *_):
@@ -184,24 +227,32 @@ class StopSignal:
   def _handle(self, number, _):
     self._is_asked = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    with contextlib.suppress(OSError):  # print may not be called in a handler
+      name = signal.Signals(number).name
+      os.write(2, f'{name}: saving after the current call\n'.encode())
 
   def __call__(self) -> bool:
-    """Whether to save and stop now. All processes call it equally often."""
+    """Return whether to save and stop now; all processes call it together."""
     if jax.process_count() == 1:
       return self._is_asked
-    # Counts calls, not steps: JAX agrees on the number after the highest that
-    # it was given, which the steps of a call of many updates would jump over.
+    # This counts calls, not steps: the processes agree on the number after the
+    # highest that JAX was given, and a call of many updates would skip it.
     self._calls += 1
     return multihost_utils.reached_preemption_sync_point(self._calls)
+
+
+def _pass_as_sigterm(number, _):
+  del number
+  signal.raise_signal(signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def open_run_folder(
   path: str | os.PathLike, config: ConfigDict
 ) -> Iterator[pathlib.Path]:
-  """Creates or reopens a run folder, which stays locked until the block ends.
+  """Create or reopen a run folder, which stays locked until the block ends.
 
-  All processes see it. Nothing is written there yet; see `record_start`.
+  All processes see the folder. This writes only the lock; see `record_start`.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
@@ -216,7 +267,7 @@ def open_run_folder(
     with together(), storage.reported_writes(folder):
       if jax.process_index() == 0:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = stack.enter_context((folder / 'lock').open('a'))
+        lock = stack.enter_context(open(folder / 'lock', 'ab'))
         try:
           fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -225,11 +276,12 @@ def open_run_folder(
             ' choose another --workdir'
           ) from None
         run_config.check_same(folder, config)
+    console.keep_in(folder)
     yield folder
 
 
 def _check_same_for_all(config: ConfigDict):
-  """Raises UserError, on all processes, unless all have the same config."""
+  """Raise UserError on all processes unless all have the same config."""
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   leaves.pop('data.dir', None)
   text = json.dumps(leaves, sort_keys=True)
@@ -237,20 +289,21 @@ def _check_same_for_all(config: ConfigDict):
   mine = np.frombuffer(digest, np.uint8)
   if (multihost_utils.process_allgather(mine) != mine).any():
     raise UserError(
-      'the processes have different configs: start all of them alike, but for'
-      ' --process_id'
+      'the processes have different configs; start all of them with the same'
+      ' flags except --process_id'
     )
 
 
 def record_start(folder: pathlib.Path, config: ConfigDict):
-  """Writes `config.json`, and `run.json`: what the latest start depends on."""
+  """Write `config.json`, and `run.json`: what the latest start depends on."""
   with together(), storage.reported_writes(folder):
     if jax.process_index() == 0:
       path = folder / run_config.NAME
       total = storage.read_json(path).get('total_steps', config.total_steps)
       if total != config.total_steps:
         logging.warning(
-          'total_steps was %d and is %d now; so is the end of the schedule',
+          'total_steps was %d and is %d now; the learning-rate schedule ends'
+          ' there',
           *(total, config.total_steps),
         )
       storage.write_json(path, config.to_dict())
@@ -259,7 +312,7 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
 
 
 def versions() -> dict[str, Any]:
-  """Versions, devices and git revision: what a result depends on, for JSON."""
+  """Return versions, devices, and git revision, which results depend on."""
   packages = 'jax', 'jaxlib', 'flax', 'optax'
   here = shlex.quote(str(pathlib.Path(__file__).parent))
   status, revision = subprocess.getstatusoutput(

@@ -1,4 +1,4 @@
-"""What the settings of a config may be, as far as their names tell."""
+"""Check the values of settings as far as their names define a range."""
 
 import re
 
@@ -9,13 +9,13 @@ from core import run_config
 from core.errors import UserError, check_choice
 
 DTYPES = 'float32', 'bfloat16'
-# Numbers that every config has, and the least that they may be.
+# The lower bounds of numbers that every config has.
 _LEAST = {
   **dict.fromkeys(['num_seeds', 'total_steps', 'batch_size'], 1),
   **dict.fromkeys(['steps_per_call', 'checkpoint.keep_last'], 1),
   **dict.fromkeys(['seed', 'microbatch', 'log.every', 'checkpoint.every'], 0),
 }
-# All others may be 0, but these.
+# Other numbers that may not be 0.
 _POSITIVE = re.compile(
   r'model\.(?!edge_)\w*(width|height|heads)|model\.num_draws'
   r'|model\.(num_steps|num_layers|message_layers|node_layers)'
@@ -23,21 +23,21 @@ _POSITIVE = re.compile(
   r'|data\.(num_variables|num_examples|num_sets|num_generated|length)'
   r'|data\.questions_per_scene'
 )
-# Tuples of so many numbers, ...
+# The numbers of entries that tuples may have.
 _COUNTS = {
   **dict.fromkeys(['data.givens', 'data.start_givens', 'evals.givens'], [2]),
   'data.curriculum': [0, 2, 3],
   'model.forget_biases': [2],
 }
-# ... of at least one, and of others than whole ones.
+# Tuples that need an entry, and tuples of fractions.
 _FILLED = re.compile(r'evals\.(num_steps|lengths|test_lengths)|model\..*')
 _FRACTIONS = 'data.curriculum', 'data.task_weights'
 
 
 def check(config: ConfigDict):
-  """Raises UserError for a task or a shared setting that cannot be."""
+  """Raise UserError for an unknown task or a setting out of its range."""
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
-  # Of a folder's config, too: no other module may be imported by its name.
+  # A folder of weights names its task: no other module may be imported.
   check_choice('config.task', leaves.get('task', ''), run_config.tasks())
   numbers = {
     name: value
@@ -65,7 +65,7 @@ def check(config: ConfigDict):
 
 
 def _check_tuple(name: str, values: tuple):
-  """Raises UserError for numbers that cannot be, or are not as many."""
+  """Raise UserError for numbers out of range, or another count of them."""
   kinds = int | float if name in _FRACTIONS else int
   least = 1 if name.startswith('evals.') else 0
   for value in values:

@@ -1,9 +1,9 @@
 """Where arrays live: one mesh, a sharded batch, parameters by rules on paths.
 
 The only file that knows axes and devices. The batch is split over ('data',
-'fsdp'); parameters, averages and optimiser states are replicated, or split over
-'tensor' by the rules below and over 'fsdp' by size. Where a population's seeds
-divide over ('data', 'fsdp'), they are split in place of the batch.
+'fsdp'); parameters, averages and optimizer states are replicated, or split over
+'tensor' by the rules below and over 'fsdp' by size. If the seeds of a
+population divide over ('data', 'fsdp'), they are split instead of the batch.
 """
 
 import math
@@ -20,20 +20,20 @@ from core.errors import UserError
 
 AXES = ('data', 'fsdp', 'tensor')
 
-# First match wins. Layers of an MLP split their outputs and inputs by turns, so
-# that only every second one communicates, and so do those of a transformer's
-# attention and feed-forward, of whole heads where their number divides.
+# The first match wins. Layers of an MLP split their outputs and inputs in turn,
+# so that only every second layer communicates. The attention and feed-forward
+# layers of a transformer do the same, by whole heads if their number divides.
 TENSOR_RULES = (
   (r'layers/\d*[02468]/kernel$', (None, 'tensor')),
   (r'layers/\d*[13579]/kernel$', ('tensor', None)),
   (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
   (r'blocks/\d+/(out|down)/kernel$', ('tensor', None)),
 )
-FSDP_MIN_SIZE = 4096  # elements; below, keeping is cheaper than gathering
+FSDP_MIN_SIZE = 4096  # elements; smaller arrays are replicated
 
 
 def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
-  """Builds the mesh from devices per axis; one axis may be -1, the rest.
+  """Build the mesh from the devices per axis; one axis may be -1, the rest.
 
   Raises:
     UserError: the sizes do not multiply to the number of devices.
@@ -53,38 +53,38 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
 
 
 def seed_axes(mesh: Mesh, num_seeds: int) -> tuple[str, ...]:
-  """The axes that split the seeds of a population; () where none does."""
+  """Return the axes that split the seeds of a population; () if none does."""
   axes = 'data', 'fsdp'
   shards = math.prod(mesh.shape[axis] for axis in axes)
   return axes if num_seeds > 1 and num_seeds % shards == 0 else ()
 
 
 def batch_axes(mesh: Mesh, num_seeds: int = 1) -> tuple[str, ...]:
-  """The axes that split the batch; () where they split the seeds."""
+  """Return the axes that split the batch; () if they split the seeds."""
   return () if seed_axes(mesh, num_seeds) else ('data', 'fsdp')
 
 
 def num_batch_shards(mesh: Mesh, num_seeds: int = 1) -> int:
-  """How many parts the batch is split into."""
+  """Return the number of parts into which the batch is split."""
   return math.prod(mesh.shape[axis] for axis in batch_axes(mesh, num_seeds))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-  """The whole array on every device."""
+  """Return the sharding that puts the whole array on every device."""
   return NamedSharding(mesh, P())
 
 
 def batch_sharding(
   mesh: Mesh, *, axis: int = 0, num_seeds: int = 1
 ) -> NamedSharding:
-  """Axis number `axis` holds the examples."""
+  """Return the sharding of an array with examples on axis number `axis`."""
   return NamedSharding(
     mesh, P(*[None] * axis, batch_axes(mesh, num_seeds) or None)
   )
 
 
 def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
-  """The first axis holds the seeds."""
+  """Return the sharding of an array with seeds on the first axis."""
   return NamedSharding(mesh, P(seed_axes(mesh, num_seeds) or None))
 
 
@@ -136,7 +136,7 @@ def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
 
 
 def put(tree, shardings):
-  """Places arrays that every process holds whole, by one sharding or a tree."""
+  """Place arrays that every process holds whole, by a sharding or a tree."""
   return jax.tree.map(
     lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),
     tree,
@@ -145,6 +145,6 @@ def put(tree, shardings):
 
 
 def fetch(tree, mesh: Mesh):
-  """The whole arrays on this host, wherever their parts live."""
+  """Return the whole arrays on this host, wherever their parts live."""
   gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
   return jax.device_get(gathered)

@@ -25,9 +25,10 @@ from core.task import Batch, CarryingTask, Metrics, Task
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-  """All that training carries from one update to the next.
+  """Everything that training carries from one update to the next.
 
-  Of `config.num_seeds` > 1 each array but `step` has the seeds on a first axis.
+  With `config.num_seeds` > 1, each array except `step` has a first axis of
+  seeds.
   """
 
   params: Any  # nested dict of arrays
@@ -43,7 +44,7 @@ class TrainState:
 
 
 _NO_STEP = 2**31 - 1  # no update folds this number into the key
-# Where a population has its seeds.
+# The axis of the seeds of a population.
 # pyrefly: ignore[bad-argument-type]
 _SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None, carry=0)
 
@@ -52,23 +53,25 @@ _SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None, carry=0)
 class Program:
   """The compiled life of a run.
 
-  `update` maps (state, arrays) to (state, metrics, losses): `steps_per_call`
-  steps with their metrics merged, and the loss of each [K], NaN also where the
-  gradient or the new parameters are not finite. It donates the state. Of S > 1
-  seeds the metrics are merged too, the losses are [K, S].
+  `update` maps (state, arrays) to (state, metrics, losses). It makes K =
+  `steps_per_call` updates and donates the state. The metrics are merged over
+  updates and seeds. The losses are [K], or [K, S] for S > 1 seeds; they are NaN
+  also if the gradient or the new parameters are not finite.
   """
 
   merge: Callable[[Any], nnx.Module]  # parameters -> model
   abstract_state: TrainState  # shapes, types and shardings
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
+  # Number of steps -> an `update` of that many.
+  make_update: Callable[[int], Callable]
 
 
 def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
-  """Builds the jitted functions of a run on a mesh.
+  """Build the jitted functions of a run on a mesh.
 
   Raises:
-    UserError: batch, micro-batch and mesh do not divide.
+    UserError: batch, micro-batch, and mesh do not divide.
   """
   num_micro = num_microbatches(config, mesh)
   num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
@@ -103,15 +106,19 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     metrics, grads, carry = _gradients(
       loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
     )
-    metrics['learning_rate'] = Metric.mean(schedule(state.step))
-    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    # Optax mixes types, which JAX_NUMPY_DTYPE_PROMOTION=strict refuses.
+    with jax.numpy_dtype_promotion('standard'):
+      metrics['learning_rate'] = Metric.mean(schedule(state.step))
+      updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params
+      )
     params = optax.apply_updates(state.params, updates)
-    # Not finite where what the update made of the parameters is not.
+    # The norm is not finite if the new parameters are not.
     norm = optax.tree.norm(grads) + 0 * optax.tree.norm(params)
     metrics['gradient_norm'] = Metric.mean(norm)
     average = state.average
     if average is not None:
-      # Young averages forget the initialisation faster.
+      # Young averages forget the initialization faster.
       young = (1 + state.step) / (10 + state.step)
       decay = jnp.minimum(config.optim.ema_decay, young)
       average = optax.incremental_update(params, average, 1 - decay)
@@ -124,13 +131,11 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     update, (_SEED_AXES, None), (_SEED_AXES, 0), config, mesh
   )
 
-  def update_call(state, arrays):
+  def update_call(state, arrays, *, num_steps):
     state, metrics = jax.lax.scan(
-      lambda state, _: update_all(state, arrays),
-      state,
-      length=config.steps_per_call,
+      lambda state, _: update_all(state, arrays), state, length=num_steps
     )
-    # Not finite where the loss, the gradient or the parameters are not.
+    # Not finite if the loss, the gradient, or the parameters are not.
     health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
     merged = (0, 1) if config.num_seeds > 1 else 0
     return state, jax.tree.map(lambda x: x.sum(merged), metrics), health
@@ -139,17 +144,22 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   abstract_state = init.eval_shape()
   shardings = jax.tree.map(lambda x: x.sharding, abstract_state)
   whole = sharding.replicated(mesh)
-  update_call = jax.jit(
-    update_call,
-    in_shardings=(shardings, whole),
-    out_shardings=(shardings, whole, whole),
-    donate_argnums=0,
+
+  def make_update(num_steps):
+    return jax.jit(
+      functools.partial(update_call, num_steps=num_steps),
+      in_shardings=(shardings, whole),
+      out_shardings=(shardings, whole, whole),
+      donate_argnums=0,
+    )
+
+  return Program(
+    merge, abstract_state, init, make_update(config.steps_per_call), make_update
   )
-  return Program(merge, abstract_state, init, update_call)
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):
-  """Returns () -> state on the mesh, jitted.
+  """Return () -> state on the mesh, jitted.
 
   Raises:
     UserError: `config.num_seeds` is less than 1.
@@ -178,16 +188,16 @@ def make_init(task: Task, config: ConfigDict, mesh: Mesh):
 
 
 def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
-  """Returns parameters -> model."""
+  """Return parameters -> model."""
   model = nnx.eval_shape(lambda: task.make_model(nnx.Rngs(0)))
   graphdef, _ = nnx.split(model, nnx.Param)
   return lambda params: nnx.merge(graphdef, params)
 
 
 def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
-  """Turns fn(key, *args) for one seed into one of `args` for `config`'s seeds.
+  """Turn fn(key, *args) for one seed into a function of `args` for all seeds.
 
-  Axes are those of the seeds, as of `jax.vmap`; a single seed has none.
+  Axes are those of the seeds, as in `jax.vmap`; a single seed has none.
   """
   if config.num_seeds == 1:
     return lambda *args: fn(jax.random.key(config.seed), *args)
@@ -209,23 +219,23 @@ def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
 
 
 def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
-  """Into how many parts the batch of each device is split.
+  """Return into how many parts the batch of each device is split.
 
   Raises:
-    UserError: batch, micro-batch and mesh do not divide.
+    UserError: batch, micro-batch, and mesh do not divide.
   """
   shards = sharding.num_batch_shards(mesh, config.num_seeds)
   if config.batch_size % shards:
     raise UserError(
-      f'config.batch_size={config.batch_size} does not divide over {shards}'
-      ' devices: change it, or config.mesh'
+      f'config.batch_size={config.batch_size} is not divisible by {shards}'
+      ' devices; use a multiple, or set config.mesh.data'
     )
   on_device = config.batch_size // shards
   size = min(config.microbatch or on_device, on_device)
   if on_device % size:
     raise UserError(
       f'config.microbatch={size} does not divide the {on_device} examples of a'
-      ' device'
+      ' device; use a divisor'
     )
   return on_device // size
 

@@ -1,6 +1,7 @@
 """Files that are replaced as a whole, and JSON that may be damaged."""
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -10,22 +11,24 @@ from typing import Any
 
 from core.errors import UserError, one_line
 
+_FULL = 'ENOSPC', 'EDQUOT', 'EFBIG'
+
 
 def read_json(path: pathlib.Path, **types: Any) -> dict[str, Any]:
-  """Reads an object; {} where there is no file; else see `parse_json`."""
+  """Read an object as `parse_json` does; {} if there is no file."""
   return parse_json(path.read_bytes(), path, **types) if path.is_file() else {}
 
 
 def parse_json(
   contents: bytes, path: pathlib.Path, **types: Any
 ) -> dict[str, Any]:
-  """Parses an object of a file; `types` as in `check_object`.
+  """Parse the contents of a file as an object; `types` as in `check_object`.
 
   Raises:
-    UserError: no such object.
+    UserError: the contents are not such an object.
   """
   try:
-    # Of bytes: what damage makes undecodable is told in the same way.
+    # Bytes: damage that breaks the encoding is reported in the same way.
     value = json.loads(contents, parse_constant=_finite, parse_float=_finite)
   except (ValueError, RecursionError) as error:
     raise _damaged(path, one_line(error)) from error
@@ -42,10 +45,10 @@ def _finite(text: str) -> float:
 def check_object(
   value: Any, path: pathlib.Path, /, **types: Any
 ) -> dict[str, Any]:
-  """Returns an object of a file, if its values have these types, by key.
+  """Return an object of a file whose values have these types, by key.
 
   Raises:
-    UserError: it is none, or one of them is missing or of another type.
+    UserError: it is not an object, or a value is missing or of another type.
   """
   if not isinstance(value, dict):
     raise _damaged(path, f'{json.dumps(value)[:40]} is no object')
@@ -60,25 +63,49 @@ def _damaged(path: pathlib.Path, why: str) -> UserError:
 
 
 def write_json(path: pathlib.Path, value: Any):
-  """Replaces a file by this value."""
+  """Replace a file by this value."""
   replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
 
 
 def replace_file(path: pathlib.Path, contents: bytes):
-  """Replaces a file as a whole: a kill leaves the old one or the new one."""
+  """Replace a file as a whole: a kill leaves the old or the new contents."""
   temporary = path.with_name(path.name + '.tmp')
   temporary.write_bytes(contents)
   temporary.replace(path)
 
 
 @contextlib.contextmanager
-def reported_writes(folder: str | os.PathLike) -> Iterator[None]:
-  """Turns an OSError of the block (a full disk) into a UserError."""
+def reported_writes(
+  folder: str | os.PathLike, flag: str = '--workdir'
+) -> Iterator[None]:
+  """Turn an OSError of the block, such as a full disk, into a UserError.
+
+  `flag` is the setting that chooses another folder.
+  """
   try:
     yield
   except OSError as error:
+    path = pathlib.Path(error.filename or folder)
     raise UserError(
-      f'cannot write to {error.filename or folder}:'
-      f' {error.strerror or one_line(error)}; free space or choose another'
-      ' --workdir'
+      f'cannot write to {path}: {_reason(error, path)}, or choose another'
+      f' {flag}'
     ) from error
+
+
+def _reason(error: OSError, path: pathlib.Path) -> str:
+  """Return why a path cannot be written, and what the user can do."""
+  broken = [p for p in (path, *path.parents) if is_dangling(p)]
+  if broken:
+    return (
+      f'{broken[0]} is a link to {os.readlink(broken[0])}, which does not'
+      ' exist; create that folder'
+    )
+  why = error.strerror or one_line(error)
+  if errno.errorcode.get(error.errno or 0) in _FULL:
+    return f'{why}; free space'
+  return f'{why}; make it a folder that you may write'
+
+
+def is_dangling(path: pathlib.Path) -> bool:
+  """Return whether a path is a symbolic link to nothing."""
+  return os.path.islink(path) and not os.path.exists(path)

@@ -9,18 +9,18 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from core import run_config, storage, weights
-from core.errors import UserError
+from core.errors import UserError, one_line
 
 Points = Mapping[str, ConfigDict]
 
 
 def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
-  """Calls `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
+  """Call `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
 
   `overrides` change leaves of every point, by dotted name.
 
   Raises:
-    UserError: the file defines no `sweep`.
+    UserError: the file defines no `sweep`, or it fails.
   """
   path, _, arg = config_flag.partition(':')
   names = runpy.run_path(path)
@@ -28,9 +28,17 @@ def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  points = names['sweep'](arg or None)
-  for point in points.values():
-    point.update_from_flattened_dict(overrides)
+  try:
+    points = names['sweep'](arg or None)
+    for point in points.values():
+      point.update_from_flattened_dict(overrides)
+  except UserError:
+    raise
+  except Exception as error:  # whatever a user's code raises
+    raise UserError(
+      f'sweep({arg!r}) of {path} fails: {type(error).__name__}:'
+      f' {one_line(error)}; it returns a dict from names to configs'
+    ) from error
   return points
 
 
@@ -40,16 +48,16 @@ def run(
   train: Callable[[ConfigDict, str], bool],
   index: int | None = None,
 ) -> bool:
-  """Trains the points that are not finished, each in `folder`/<name>.
+  """Train the points that are not finished, each in `folder`/<name>.
 
   Args:
     points: name -> config.
-    folder: of the sweep; it may be shared by processes with an index each.
+    folder: of the sweep; processes with different indices may share it.
     train: trains and evaluates a point, as `loop.run_and_evaluate`.
-    index: of the one point to train; None: all.
+    index: the one point to train; None for all.
 
   Returns:
-    Whether all that were asked for are finished; False after a signal.
+    Whether all of these points are finished; False after a signal.
 
   Raises:
     UserError: no such index, a point's folder holds a run of another config,
@@ -64,7 +72,8 @@ def run(
         f' {len(names) - 1}'
       )
     names = [names[index]]
-  for name in names:  # told before hours of the points ahead of it
+  for name in names:  # before hours of training the points ahead of it
+    run_config.check_known(points[name])
     run_config.check_same(pathlib.Path(folder) / name, points[name])
   failed = []
   for number, name in enumerate(names, start=1):
@@ -83,7 +92,7 @@ def run(
 
 
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
-  """Whether the run in a folder was trained to this end and evaluated."""
+  """Return whether a run was trained to this step and evaluated."""
   saved = storage.read_json(folder / run_config.NAME)
   is_complete = len(weights.outcome(folder)) == 2
   return is_complete and saved.get('total_steps') == total_steps

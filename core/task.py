@@ -1,6 +1,6 @@
 """The interface between an experiment and the training loop.
 
-A task is one experiment of one paper: its data, model, loss and measures.
+A task is one experiment of one paper: its data, model, loss, and metrics.
 `<system>.<experiment>.task.make_task(config)` builds it.
 """
 
@@ -23,7 +23,7 @@ Metrics = dict[str, Metric]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-  """A finite set and what is measured on it.
+  """A finite set of examples and what is measured on it.
 
   `arrays()` loads the columns, whose leading axis is the examples. `measure` is
   a pure function of model and batch: columns, and 'weight' [B], 0 for padding.
@@ -40,10 +40,12 @@ def split_evaluators(
   arrays: Callable[[str], Mapping[str, np.ndarray]],
   measure: Callable[[Any, Batch], Metrics],
 ) -> dict[str, Evaluator]:
-  """'validation', in training, and 'test', by eval: alike but for the split.
+  """Return 'validation', for training, and 'test', for `--mode=eval` only.
 
-  `evals` is the config's section, with `every` and `batch_size`; `arrays` loads
-  the columns of a split.
+  Args:
+    evals: the section of the config, with `every` and `batch_size`.
+    arrays: loads the columns of a split.
+    measure: see `Evaluator`.
   """
   return {
     split: Evaluator(
@@ -57,14 +59,14 @@ def split_evaluators(
 
 
 class Task(Protocol):
-  """All that `core` ever asks of an experiment; `model` is what it made."""
+  """The interface of an experiment; `model` is what `make_model` returned."""
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Builds the model: parameters only, no mutable state."""
+    """Build the model: parameters only, no mutable state."""
     ...
 
   def arrays(self, split: str) -> Mapping[str, np.ndarray]:
-    """The split's columns, {} where examples are generated on the device."""
+    """Return the columns of a split; {} if the device generates examples."""
     ...
 
   def batch(
@@ -75,7 +77,7 @@ class Task(Protocol):
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draws or generates `size` examples: a pure function of key and step."""
+    """Draw or generate `size` examples: a pure function of key and step."""
     ...
 
   def loss(
@@ -89,13 +91,13 @@ class Task(Protocol):
     ...
 
   def evaluators(self) -> Mapping[str, Evaluator]:
-    """What is measured, by name."""
+    """Return what is measured, by name."""
     ...
 
   def figures(
     self, values: Mapping[str, Any], model: Any = None
   ) -> Mapping[str, Figure]:
-    """Pictures by file name without its ending; without `model`, fewer.
+    """Return figures by file name without its suffix; fewer without a model.
 
     `values` maps '<evaluator>/<metric>' to a number or (nested) list.
     """
@@ -104,7 +106,11 @@ class Task(Protocol):
   def predict(
     self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """One answer per input line, in order; a bad line's is what is wrong."""
+    """Yield one answer per input line, in order; an error for a bad line.
+
+    Call `logging.warning('line %d: ...', number, ...)` before an answer that
+    breaks the rules of the task.
+    """
     ...
 
 

@@ -1,4 +1,4 @@
-"""Where measurements go: metrics.jsonl, TensorBoard and the console.
+"""Write measurements to metrics.jsonl, TensorBoard, and the console.
 
 metrics.jsonl is the record; the other two are views of it. Only process 0
 writes.
@@ -28,7 +28,7 @@ class Writer(contextlib.AbstractContextManager):
   """The record of a run in training; a context manager."""
 
   def __init__(self, folder, *, start: int, total_steps: int):
-    """Opens the files of a run, and drops the lines of steps after `start`.
+    """Open the files of a run, and drop the lines of steps after `start`.
 
     Raises:
       UserError: the folder cannot be written.
@@ -42,13 +42,13 @@ class Writer(contextlib.AbstractContextManager):
     with storage.reported_writes(folder):
       events.mkdir(parents=True, exist_ok=True)
       seconds = _drop_after(path, start)
-      self._lines = path.open('a')
-      # Not SummaryWriter: when the disk is full, its thread dies and its queue
-      # blocks the run for ever.
+      self._lines = path.open('a', encoding='utf-8')
+      # SummaryWriter would block the run for ever when the disk is full: its
+      # thread dies, and its queue fills.
       self._events = event_file_writer.EventsWriter(str(events / 'events'))
     self._opened = time.monotonic()
     self._origin = self._opened - seconds
-    # disable=None: no bar where standard error is no terminal.
+    # disable=None shows no bar if standard error is not a terminal.
     bar = {'unit': 'step', 'dynamic_ncols': True, 'disable': None}
     self._bar = tqdm.tqdm(initial=start, total=total_steps, **bar)
 
@@ -56,9 +56,11 @@ class Writer(contextlib.AbstractContextManager):
     self.close()
 
   def write(self, step: int, values: Mapping[str, Value]):
-    """Records what was measured after `step` updates, more than at the start.
+    """Record the measurements after `step` updates, more than at the start.
 
-    `values` are by tag, such as 'train/loss'; lists go to metrics.jsonl alone.
+    Args:
+      step: the number of updates.
+      values: by tag, such as 'train/loss'. Lists go to metrics.jsonl only.
 
     Raises:
       UserError: the disk is full.
@@ -86,7 +88,7 @@ class Writer(contextlib.AbstractContextManager):
     )
 
   def close(self):
-    """Closes the files; all that was written is in them already."""
+    """Close the files; everything written is in them already."""
     if self._is_active:
       self._bar.close()
       with storage.reported_writes(self._folder):
@@ -104,12 +106,12 @@ def _summarize(numbers: Mapping[str, float]) -> str:
 
 
 def without_nan(value: Any) -> Any:
-  """The same with null for the numbers that JSON does not know."""
+  """Return the value with null for numbers that JSON lacks, such as NaN."""
   return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 
 def _drop_after(path: pathlib.Path, step: int) -> float:
-  """Drops lines of later steps and half ones; the last one's seconds, or 0."""
+  """Drop incomplete lines and later steps; return the last 'seconds', or 0."""
   kept, seconds = b'', 0.0
   for text in path.read_bytes().splitlines() if path.exists() else ():
     try:

@@ -134,7 +134,7 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
     start += sizes[segment]
   seen = is_answer.cumsum()
   order = jnp.arange(num_answers)
-  at = (seen <= order[:, None]).sum(1).clip(max=num_tokens - 1)
+  at = (seen[None] <= order[:, None]).sum(1).clip(max=num_tokens - 1)
   weights = (order < seen[-1]).astype(jnp.float32)
   return packed | {'at': at, 'targets': targets[at], 'weights': weights}
 

@@ -113,7 +113,8 @@ class Block(nnx.Module):
     keys, values = memory
     queries = self._rotated(self.query(self._attention_input(x)), positions)
     scale = self.temperature(queries, num_keys) / queries.shape[-1] ** 0.5
-    queries = (queries * jnp.asarray(scale)[..., None]).astype(keys.dtype)
+    scale = layers.expand_left(jnp.asarray(scale)[..., None], queries.ndim)
+    queries = (queries * scale).astype(keys.dtype)
     logits = _einsum('bahd,bhld->bhal', queries, keys)
     logits = hook.scale * (logits + self.bias(positions, key_positions))
     logits = jnp.where(is_seen[:, None], logits + log_counts, _MASKED)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Shaped
 
+from core import layers
+
 _MAX_UNROLLED_NODES = 32  # larger complete graphs use the general path
 Mask = Bool[Array | np.ndarray, '... #N K']
 
@@ -227,5 +229,5 @@ def sum_edges(
 ) -> Float[Array, 'B N D']:
   """Sum over the edges of each node, or over those whose mask is True."""
   if mask is not None:
-    edges = edges * mask[..., None]
+    edges = edges * layers.expand_left(mask[..., None], edges.ndim)
   return edges.sum(2, dtype=jnp.float32)

@@ -152,7 +152,7 @@ def measure(
     'accuracy_by_step', an array [T, G], and for each t of `steps`
     'steps_<t>/accuracy' and 'steps_<t>/accuracy_<g>_jumps'.
   """
-  right = logits.argmax(-1) == targets
+  right = logits.argmax(-1) == targets[None]
   weights = jax.nn.one_hot(jumps, max_jumps + 1) * weight[:, None]
   mean = functools.partial(Metric.mean, is_independent=is_independent)
   by_jumps = mean(right[:, :, None], weights, axis=1)

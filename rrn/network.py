@@ -194,12 +194,13 @@ class RecurrentRelationalNetwork(nnx.Module):
       first_node.kernel[...], 2 if self.lstm else 3
     )
     into_node = dot(last.kernel[...], from_message)
-    node_term = dot(inputs, from_input) + first_node.bias[...]
+    node_term = dot(inputs, from_input) + first_node.bias[...][None, None]
     node_term += dot(degree * last.bias[...], from_message)
     if self.lstm:
       from_update, from_hidden = jnp.split(self.lstm.kernel[...], 2)
       into_gates = dot(last_node.kernel[...], from_update)
       gate_bias = self.lstm.bias[...] + dot(last_node.bias[...], from_update)
+      gate_bias = gate_bias[None, None]
 
     def step(carry, _):
       state, memory = carry

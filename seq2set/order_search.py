@@ -65,7 +65,8 @@ class TokenModel(nnx.Module):
     return -layers.cross_entropy(self._logits(states), tokens)
 
   def _logits(self, states: Float[Array, '*B D']) -> Float[Array, '*B V']:
-    return states @ self.output[...].T + self.bias[...]
+    bias = layers.expand_left(self.bias[...], states.ndim)
+    return states @ self.output[...].T + bias
 
   def log_normalizer(self, states: Float[Array, '*B D']) -> Float[Array, '*B']:
     """Compute the log-sum-exp of the logits over the vocabulary."""

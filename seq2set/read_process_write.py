@@ -200,8 +200,8 @@ class Write(nnx.Module):
         total += jax.vmap(pick)(log_p, output)
       chosen = jax.nn.one_hot(output, count)
       if avoid_repeats:
-        is_free &= (chosen == 0) | is_stop  # glimpses still attend to it
-      is_done |= (chosen * is_stop).any(-1)
+        is_free &= (chosen == 0) | is_stop[None, None]  # glimpses attend to it
+      is_done |= jnp.where(is_stop, chosen, 0).any(-1)
       x = jnp.einsum('bkn,bnd->bkd', chosen, memories)
       return (x, state, is_free, is_done, total), (output, parent)
 

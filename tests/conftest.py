@@ -8,7 +8,10 @@ import os
 import pathlib
 
 import jax
+import pytest
 
+# Folders whose tests may still rely on axes that NumPy adds in front.
+_PROMOTES = ('rrn', 'seq2set', 'hinting', 'benchmarks', 'notebooks')
 _CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
@@ -28,3 +31,12 @@ jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
 jax.config.update('jax_disable_most_optimizations', True)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+  """Make an addition of arrays of different rank an error."""
+  folder = item.path.relative_to(pathlib.Path(__file__).parent).parts[0]
+  mode = 'allow' if folder in _PROMOTES else 'raise'
+  with jax.numpy_rank_promotion(mode):
+    return (yield)

@@ -1,9 +1,9 @@
 """The command line: what a user types, and what comes back."""
 
-import io
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 
@@ -54,7 +54,7 @@ def trained(tmp_path_factory):
 def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
   (tmp_path / 'configs').symlink_to(ROOT / 'configs')
   monkeypatch.chdir(tmp_path)
-  short = '--config.total_steps=50', '--config.evals.num_sets=500'
+  short = '--config.total_steps=5e1', '--config.evals.num_sets=500'
   status, output, errors = call(*short)
   assert status == 0, errors
   (folder,) = (tmp_path / 'runs').iterdir()
@@ -147,6 +147,19 @@ def test_predict_answers_all_lines_it_can(call, trained, tmp_path):
   assert all(map(str.startswith, complaints, expected))
 
 
+def test_training_goes_on_without_a_console(tmp_path, monkeypatch):
+  read, write = os.pipe()
+  os.close(read)
+  with open(write, 'w') as closed:
+    monkeypatch.setattr(sys, 'stderr', closed)
+    status = run(SMOKE, *SHORT, '--config.log.every=5', f'--workdir={tmp_path}')
+  assert status == 1
+  assert (tmp_path / 'weights.safetensors').exists()
+  first, *rest = (tmp_path / 'console.txt').read_text().splitlines()
+  assert 'Broken pipe' in first
+  assert any('20/20' in line for line in rest)
+
+
 def test_reader_that_has_enough(monkeypatch):
   read, write = os.pipe()
   os.close(read)
@@ -166,9 +179,11 @@ def test_predict_skips_a_byte_order_mark(call, trained, tmp_path):
   assert len(output.splitlines()) == 1
 
 
-def test_predict_reads_standard_input(call, trained, monkeypatch):
-  monkeypatch.setattr(sys, 'stdin', io.StringIO('0' * 16 + '\n'))
-  status, output, _ = call('--mode=predict', f'--workdir={trained}')
+def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
+  (tmp_path / 'puzzles').write_text('0' * 16 + '\n')
+  with open(tmp_path / 'puzzles') as stdin:
+    monkeypatch.setattr(sys, 'stdin', stdin)
+    status, output, _ = call('--mode=predict', f'--workdir={trained}')
   assert status == 0
   assert len(output.splitlines()) == 1
 
@@ -181,6 +196,13 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
       "unknown config key 'optim.learning_rat'; did you mean"
       " 'optim.learning_rate'?",
     ),
+    (('--config.optim.lr=1',), "did you mean 'optim.learning_rate'?"),
+    (
+      ('--mode=predict', '--weights=pretrained/rrn_sudko'),
+      'did you mean pretrained/rrn_sudoku?',
+    ),
+    (('--workdir={link}/run',), 'link is a link to gone, which does not exist'),
+    (('--workdir=$NOT_SET/run',), 'variable NOT_SET is not set'),
     (('--config.sed=1',), "unknown config key 'sed'; did you mean 'seed'?"),
     ((SMOKE, '--config.seed=1.5'), '--config.seed=1.5'),
     (('--config.optim.l2=small',), '--config.optim.l2=small'),
@@ -203,7 +225,7 @@ def test_predict_reads_standard_input(call, trained, monkeypatch):
     ((SMOKE, '--config.mesh.fsdp=3', '--workdir={new}'), 'set config.mesh'),
     (
       (SMOKE, '--config.batch_size=12', '--workdir={new}'),
-      'batch_size=12 does not divide over 8 devices',
+      'batch_size=12 is not divisible by 8 devices',
     ),
     (
       ('--config=configs/rrn/sudoku.py:source=royle17', '--workdir={new}')
@@ -225,7 +247,8 @@ def test_mistakes_end_with_one_line(
   call, trained, tmp_path, monkeypatch, args, message
 ):
   monkeypatch.setenv('LEARNED_ALGORITHMS_CACHE', str(tmp_path))
-  paths = {name: tmp_path / name for name in ('new', 'plain')}
+  paths = {name: tmp_path / name for name in ('new', 'plain', 'link')}
+  paths['link'].symlink_to('gone')
   paths['plain'].write_text('from configs.rrn.sudoku import get_config\n')
   args = [arg.format(run=trained, **paths) for arg in args]
   status, output, errors = call(*args)
@@ -267,6 +290,31 @@ def test_process_ends_with_the_status():
   assert result.stderr.startswith('error: ')
   assert '--config.seed=x' in result.stderr
   assert result.stderr.count('\n') == 1
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupt:
+  def find_spec(self, name, path=None, target=None):
+    if name == 'absl':
+      os.kill(os.getpid(), signal.SIGINT)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.meta_path.insert(0, Interrupt())
+runpy.run_path('main.py', run_name='__main__')
+"""
+
+
+def test_interrupt_during_the_imports():
+  result = subprocess.run(
+    [sys.executable, '-c', INTERRUPTED],
+    cwd=ROOT,
+    capture_output=True,
+    timeout=300,
+  )
+  assert result.returncode == -signal.SIGINT
+  assert not result.stderr
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def _sorted(values, count):
 
 def _first_copies(values, count):
   """Return whether each value is the first of its copies: bool [N]."""
-  same = values[:, None] == values
+  same = values[:, None] == values[None]
   earlier = jnp.tril(jnp.ones_like(same), -1)
   return _is_there(values, count) & ~(same & earlier).any(1)
 

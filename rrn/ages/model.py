@@ -225,7 +225,7 @@ def _fourier_features(count: int) -> Float[Array, 'C W']:
   The longest wavelength is 2 C. Amplitudes are proportional to wavelengths, so
   that close numbers have similar features.
   """
-  order = 1 + jnp.arange(count)
+  order = 1 + jnp.arange(count)[None]
   angles = jnp.pi / _CLASSES * jnp.arange(_CLASSES)[:, None] * order
   amplitudes = 1 / order
   amplitudes *= jnp.sqrt(count / jnp.square(amplitudes).sum())

@@ -23,7 +23,7 @@ def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
   persons = jnp.arange(NUM_PERSONS)
   sequence = tree // NUM_PERSONS ** jnp.arange(NUM_PERSONS - 2) % NUM_PERSONS
   # Number of edges of each person that are still missing.
-  degrees = 1 + (sequence[:, None] == persons).sum(0)
+  degrees = 1 + (sequence[:, None] == persons[None]).sum(0)
 
   def join(degrees, person):
     leaf = (degrees == 1).argmax()

@@ -86,7 +86,8 @@ class AgesTask:
     )
     _, metrics = graph_readout.loss(logits, batch['answer'])
     jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
-    is_known = batch['jumps'] <= steps[:, None]
+    jumps = jumps[None]
+    is_known = batch['jumps'][None] <= steps[:, None]
     losses = layers.cross_entropy(logits, batch['answer'])
     answers = (losses * is_known).sum() / is_known.sum().clip(1)
     weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)

@@ -48,9 +48,9 @@ def place(candidates: Float[Array, 'N C 2']) -> Float[Array, 'N 2']:
   count = len(candidates)
 
   def step(positions, k):
-    gaps = candidates[k][:, None] - positions
+    gaps = candidates[k][:, None] - positions[None]
     is_far = (gaps**2).sum(-1) > data.MIN_DISTANCE**2
-    is_earlier = jnp.arange(count) < k
+    is_earlier = jnp.arange(count)[None] < k
     first = (is_far | ~is_earlier).all(1).argmax()
     is_this = (jnp.arange(count) == k)[:, None]
     return jnp.where(is_this, candidates[k, first], positions), None
@@ -70,7 +70,7 @@ def tour(
   def jump(carry, _):
     here, is_new = carry
     is_new &= objects != here
-    distances = ((positions - positions[here]) ** 2).sum(-1)
+    distances = ((positions - positions[here][None]) ** 2).sum(-1)
     nearest = jnp.where(is_new, distances, jnp.inf).argmin()
     return (nearest, is_new), here
 

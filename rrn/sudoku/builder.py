@@ -308,7 +308,7 @@ def _select(
 
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
   """The digits of each column: int8 [rows, characters] each."""
-  lines = files.read_lines(path)[skip_header:]
+  lines = ' '.join(files.read_lines(path)).split()[skip_header:]
   columns = zip(*(line.split(',') for line in lines), strict=True)
   return [
     np.array(column, 'S').view(np.int8).reshape(len(lines), -1) - ord('0')

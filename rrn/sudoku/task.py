@@ -296,7 +296,7 @@ class SudokuTask:
     )
     logits = model(puzzle, num_steps=max(self.evals.num_steps))
     answers = logits.argmax(-1)  # [T, B, N]
-    right = answers == solution
+    right = answers == solution[None]
     solved = right.all(-1)  # [T, B]
     kinds, is_kind = self._kinds(split, batch)
     by_kind = Metric.mean(solved[:, :, None], is_kind * weight[:, None], axis=1)
@@ -343,7 +343,7 @@ class SudokuTask:
       )
     low, high = self._givens(split)
     givens = jnp.arange(low, high + 1)
-    is_kind = (batch['puzzle'] > 0).sum(-1)[:, None] == givens
+    is_kind = (batch['puzzle'] > 0).sum(-1)[:, None] == givens[None]
     return [f'{count}_givens' for count in range(low, high + 1)], is_kind
 
   def figures(

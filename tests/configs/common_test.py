@@ -1,4 +1,4 @@
-"""What stands behind `file.py:`."""
+"""The arguments of `file.py:`."""
 
 import pytest
 
@@ -27,6 +27,7 @@ DEFAULTS = {
     (None, {}),
     ('', {}),
     ('cpu', {'size': 'cpu'}),
+    ('steps=1e3', {'steps': 1000}),
     ('smoke,steps=64', {'size': 'smoke', 'steps': 64}),
     ('rate=1,source=other', {'rate': 1.0, 'source': 'other'}),
     ('shuffle', {'shuffle': True}),
@@ -48,6 +49,7 @@ def test_values_keep_their_types(arg, changes):
     ('smok', "unknown config argument 'smok'; did you mean 'smoke'"),
     ('stepz=3', "'stepz'; did you mean 'steps'.*rate, source, shuffle"),
     ('cpu=1', "unknown config argument 'cpu=1'; did you mean 'cpu'"),
+    ('steps=1e9', 'steps=1e9: int expected'),
     ('steps=1.5', 'steps=1.5: int expected, for example steps=32'),
     ('steps', 'steps=True: int expected'),
     ('rate=high', 'rate=high: float expected'),

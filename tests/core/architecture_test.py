@@ -127,6 +127,51 @@ def test_files_are_short(path):
   assert len(path.read_text().splitlines()) <= limit
 
 
+@pytest.mark.parametrize(
+  'path',
+  [path for path in CODE if 'tests' not in path.parts],
+  ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_text_files_are_utf8(path):
+  """No file is read or written in the encoding of the locale."""
+  for node in ast.walk(ast.parse(path.read_text())):
+    if isinstance(node, ast.Call):
+      assert has_encoding(node), f'{path}, line {node.lineno}: no encoding'
+
+
+def has_encoding(call):
+  """Whether a call does not open a text file, or names its encoding."""
+  name = getattr(call.func, 'attr', getattr(call.func, 'id', ''))
+  owner = getattr(getattr(call.func, 'value', None), 'id', '')
+  keywords = {keyword.arg for keyword in call.keywords}
+  if name not in ('open', 'read_text', 'write_text') or 'encoding' in keywords:
+    return True
+  if owner in ('os', 'tarfile', 'zipfile'):
+    return True
+  texts = [x.value for x in call.args if isinstance(x, ast.Constant)]
+  if name == 'open':
+    return any('b' in text for text in texts[-1:] if isinstance(text, str))
+  return name == 'read_text' and texts == ['utf-8']
+
+
+@pytest.mark.parametrize(
+  'code, expected',
+  [
+    ('path.read_text()', False),
+    ('path.write_text(text)', False),
+    ("path.open('a')", False),
+    ('open(path)', False),
+    ("open(path, 'rb')", True),
+    ("path.read_text('utf-8')", True),
+    ("path.write_text(text, encoding='utf-8')", True),
+    ('tarfile.open(path)', True),
+  ],
+)
+def test_calls_without_an_encoding_are_found(code, expected):
+  call = ast.parse(code, mode='eval').body
+  assert has_encoding(call) == expected
+
+
 def test_rules_refuse():
   """The rules above are not empty."""
   for module, imported in [

@@ -63,6 +63,18 @@ def steps(folder):
   return sorted(path.name for path in (folder / 'checkpoints').iterdir())
 
 
+def test_floating_types_are_cast(two_steps):
+  like = abstract(make_state(2))
+  like['params']['layer']['kernel'] = jax.ShapeDtypeStruct(
+    (8, 6), jnp.float16, sharding=like['step'].sharding
+  )
+  state = checkpoints.restore(two_steps, like)
+  kernel = state['params']['layer']['kernel']
+  assert kernel.dtype == jnp.float16
+  saved = make_state(2)['params']['layer']['kernel']
+  np.testing.assert_array_equal(kernel, saved.astype(jnp.float16))
+
+
 @pytest.fixture(scope='module')
 def two_steps(tmp_path_factory):
   """A run folder with steps 1 and 2."""

@@ -170,7 +170,7 @@ def test_bare_configs_fit(monkeypatch, module):
 def test_batch_that_does_not_divide():
   config = sorting.get_config('smoke')
   config.batch_size = 6
-  with pytest.raises(UserError, match='batch_size=6 does not divide over 4'):
+  with pytest.raises(UserError, match='batch_size=6 is not divisible by 4'):
     compile.report(config, ['v5e:2x2'])
 
 

@@ -15,6 +15,31 @@ def find(names, folder):
   )
 
 
+def test_expand(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  monkeypatch.setenv('RUNS', '/data/runs')
+  monkeypatch.delenv('UNSET', raising=False)
+  assert files.expand('~/x') == '/home/me/x'
+  assert files.expand('$RUNS/1') == files.expand('${RUNS}/1') == '/data/runs/1'
+  assert files.expand('a~/x$') == 'a~/x$'
+  for path, message in [
+    ('$UNSET/x', 'variable UNSET is not set'),
+    ('~nobody-here/x', '~nobody-here is not a user'),
+  ]:
+    with pytest.raises(UserError, match=message):
+      files.expand(path)
+
+
+def test_paths_are_expanded_where_they_are_used(tmp_path, monkeypatch):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.setenv('PLACE', str(tmp_path))
+  (tmp_path / 'text').write_text('a line')
+  assert files.read_lines('~/text') == files.read_lines('$PLACE/text')
+  assert files.data_folder('~/data') == tmp_path / 'data'
+  monkeypatch.setenv('LEARNED_ALGORITHMS_DATA', '$PLACE/data')
+  assert files.data_folder() == tmp_path / 'data'
+
+
 def test_find_file_takes_the_first_name_and_looks_in_sub_folders(tmp_path):
   (tmp_path / 'sub').mkdir()
   (tmp_path / 'sub' / 'b.txt').write_bytes(b'contents')

@@ -143,6 +143,21 @@ def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
   assert (tmp_path / 'results.json').exists()
 
 
+def test_losing_the_terminal_saves(tmp_path, monkeypatch):
+  class StopSignal(runtime.StopSignal):
+    def __call__(self):
+      os.kill(os.getpid(), signal.SIGHUP)
+      return super().__call__()
+
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  monkeypatch.setattr(runtime, 'StopSignal', StopSignal)
+  try:
+    assert not train(tmp_path)
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert steps(tmp_path) == ['1']
+
+
 @pytest.mark.parametrize('calls', [6, 7])
 def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
   """The run is finished; of a sweep no other point may follow."""
@@ -250,9 +265,11 @@ def test_weights_of_another_model(unbroken, tmp_path):
     train(tmp_path, task, init_weights=str(unbroken))
 
 
-def test_total_steps_are_whole_calls(tmp_path):
-  with pytest.raises(UserError, match='total_steps=6 is no multiple'):
-    train(tmp_path, steps_per_call=4)
+def test_the_last_call_makes_fewer_updates(unbroken, tmp_path):
+  assert train(tmp_path, steps_per_call=4)
+  assert read_state(tmp_path) == read_state(unbroken)
+  name = 'weights.safetensors'
+  assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
 
 
 @pytest.fixture

@@ -83,8 +83,11 @@ def test_second_run_in_a_folder_is_refused(tmp_path):
 
 def test_bad_folders(tmp_path):
   (tmp_path / 'file').touch()
+  (tmp_path / 'link').symlink_to('gone')
   for path, message in [
-    (tmp_path / 'file', 'cannot write to'),
+    (tmp_path / 'file', 'cannot write to .*; make it a folder'),
+    (tmp_path / 'link', 'link to gone, which does not exist; create that'),
+    (tmp_path / 'link' / 'run', 'link to gone, which does not exist'),
     ('gs://bucket/run', 'mount the bucket'),
   ]:
     with pytest.raises(UserError, match=message):
@@ -157,13 +160,50 @@ def test_failure_of_a_device_ends_a_process_of_several(
   assert ('Traceback' in said) == (count > 1 and not is_lost)
 
 
-def test_sigterm_asks_to_stop():
-  before = signal.getsignal(signal.SIGTERM)
-  with runtime.StopSignal() as stop:
-    assert not stop()
-    os.kill(os.getpid(), signal.SIGTERM)
-    assert stop() and stop()
-  assert signal.getsignal(signal.SIGTERM) is before
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_asks_to_stop(number, monkeypatch):
+  before = signal.signal(number, signal.SIG_DFL)
+  try:
+    with runtime.StopSignal() as stop:
+      assert not stop()
+      os.kill(os.getpid(), number)
+      assert stop() and stop()
+    assert signal.getsignal(number) == signal.SIG_DFL
+  finally:
+    signal.signal(number, before)
+
+
+def test_nohup_ignores_the_loss_of_the_terminal():
+  before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+  try:
+    with runtime.StopSignal() as stop:
+      os.kill(os.getpid(), signal.SIGHUP)
+      assert not stop()
+  finally:
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize(
+  'error', [RuntimeError("Unable to initialize backend 'x'"), AssertionError()]
+)
+def test_devices_that_are_not_there(monkeypatch, error):
+  def fail():
+    raise error
+
+  monkeypatch.setattr(jax, 'devices', fail)
+  with pytest.raises(UserError, match='JAX_PLATFORMS=cpu.*unset') as caught:
+    runtime.use_cpu_cores(4)
+  assert '\n' not in str(caught.value)
+
+
+def test_models_are_float32_whatever_the_environment(caplog):
+  jax.config.update('jax_enable_x64', True)
+  try:
+    runtime.use_float32()
+    assert not jax.config.jax_enable_x64
+    assert 'JAX_ENABLE_X64 is ignored' in caplog.text
+  finally:
+    jax.config.update('jax_enable_x64', False)
 
 
 def test_second_interrupt_interrupts():

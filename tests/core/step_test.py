@@ -264,7 +264,7 @@ def test_state_is_donated():
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'batch_size': 12}, 'batch_size=12 does not divide over 8 devices'),
+    ({'batch_size': 12}, 'batch_size=12 is not divisible by 8 devices'),
     ({'microbatch': 3, 'batch_size': 32}, 'microbatch=3 .* the 4 examples'),
   ],
 )

@@ -109,3 +109,13 @@ def test_config_without_sweep(tmp_path):
   path.write_text('def get_config(arg=None):\n  return {}\n')
   with pytest.raises(UserError, match='defines no sweep'):
     sweep.load_points(str(path), {})
+
+
+@pytest.mark.parametrize(
+  'body', ['return missing', 'return [1]', 'return {0: 1}']
+)
+def test_a_sweep_that_fails(tmp_path, body):
+  path = tmp_path / 'mine.py'
+  path.write_text(f'def sweep(arg=None):\n  {body}\n')
+  with pytest.raises(UserError, match=r"sweep\('cpu'\) of .*mine.py fails"):
+    sweep.load_points(f'{path}:cpu', {})

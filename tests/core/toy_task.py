@@ -21,7 +21,7 @@ class ToyModel(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(1))
 
   def __call__(self, x):
-    return (x @ self.kernel[...] + self.bias[...])[:, 0]
+    return (x @ self.kernel[...] + self.bias[...][None])[:, 0]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,14 @@ def test_another_model(folder, like, message):
     weights.load_weights(folder, like)
 
 
+def test_floating_types_are_cast(folder):
+  like = jax.eval_shape(lambda: PARAMS | {'scale': jnp.float16(2)})
+  loaded = weights.load_weights(folder, like)
+  assert loaded['scale'].dtype == jnp.float16 and loaded['scale'] == 2
+  like['scale'] = np.float64(2)  # as under JAX_ENABLE_X64
+  assert weights.load_weights(folder, like)['scale'].dtype == np.float64
+
+
 @pytest.mark.parametrize('size', [0, 4, 100, -1])
 def test_truncated_file(folder, size):
   path = folder / 'weights.safetensors'
