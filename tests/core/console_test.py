@@ -4,14 +4,16 @@ import logging as std_logging
 import os
 import pathlib
 import pty
+import signal
 import subprocess
 import sys
 
 import pytest
 from absl import logging
 
-from core import command_line, console
+from core import command_line, console, runtime
 from core.errors import UserError
+from tests.core import loop_test
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -191,3 +193,18 @@ with console.checked_streams():
     timeout=60,
   )
   assert result.stdout == '\u2013\n'.encode(), result.stderr
+
+
+def test_losing_the_terminal_saves(tmp_path, monkeypatch):
+  class StopSignal(runtime.StopSignal):
+    def __call__(self):
+      os.kill(os.getpid(), signal.SIGHUP)
+      return super().__call__()
+
+  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+  monkeypatch.setattr(runtime, 'StopSignal', StopSignal)
+  try:
+    assert not loop_test.train(tmp_path)
+  finally:
+    signal.signal(signal.SIGHUP, before)
+  assert loop_test.steps(tmp_path) == ['1']

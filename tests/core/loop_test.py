@@ -143,21 +143,6 @@ def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
   assert (tmp_path / 'results.json').exists()
 
 
-def test_losing_the_terminal_saves(tmp_path, monkeypatch):
-  class StopSignal(runtime.StopSignal):
-    def __call__(self):
-      os.kill(os.getpid(), signal.SIGHUP)
-      return super().__call__()
-
-  before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-  monkeypatch.setattr(runtime, 'StopSignal', StopSignal)
-  try:
-    assert not train(tmp_path)
-  finally:
-    signal.signal(signal.SIGHUP, before)
-  assert steps(tmp_path) == ['1']
-
-
 @pytest.mark.parametrize('calls', [6, 7])
 def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
   """The run is finished; of a sweep no other point may follow."""
