@@ -215,8 +215,10 @@ def _open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
   """Open a file, or standard input, which stays open: a thread may read it."""
   try:
     if path == '-':
-      # Not sys.stdin itself: a thread that waits in it would abort the exit.
-      return open(sys.stdin.fileno(), 'rb', closefd=False)
+      # Not sys.stdin itself: a thread that waits in it would abort the exit. It
+      # is not closed: closing would wait for that thread.
+      file = open(sys.stdin.fileno(), 'rb', closefd=False)
+      return contextlib.nullcontext(file)
     return open(files.expand(path), 'rb')
   except OSError as error:
     raise UserError(

@@ -126,11 +126,12 @@ class CandidateNetwork(nnx.Module):
     for messages, members in zip(of_kinds, groups.kinds, strict=True):
       weights = members / (members.sum(1, keepdims=True) - 1)
       means = _combine(members.T, _combine(weights, messages))
-      own = weights.sum(0)[:, None, None].astype(means.dtype)
+      own = weights.sum(0)[None, :, None, None].astype(means.dtype)
       received.append(means - own * messages)
     known = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)
     hidden = self.hidden(known)
-    hidden += jnp.where(given[..., None], self.inputs[1], self.inputs[0])
+    unknown, is_given = self.inputs[...][:, None, None, None]
+    hidden += jnp.where(given[..., None], is_given, unknown)
     return _normalize(states + self.update(jax.nn.relu(hidden)))
 
 

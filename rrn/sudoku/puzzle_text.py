@@ -10,7 +10,7 @@ detected, and one input may mix them:
 
 An empty cell is one of `0.*_-`, or a space in a line of exactly n * n
 characters. Boards over 9 x 9 have the symbols 1-9A-G, A-P, or 0-9A-F (these are
-of 16 x 16). The whole board tells which; if it does not, that is an error.
+of 16 x 16); an ambiguous board is an error.
 """
 
 import dataclasses
@@ -362,12 +362,10 @@ def _fits(text: str, side: int) -> bool:
 def _bad_symbol(text: str, side: int, symbols: str) -> str:
   alphabets = _alphabets(side, symbols).values()
   allowed = _EMPTY_OR_0.union(*alphabets)
-  bad = [i for i, x in enumerate(text) if x.upper() not in allowed] or [
-    0
-  ]  # mixed
-  row, column = divmod(bad[0], side)
+  bad = next((i for i, x in enumerate(text) if x.upper() not in allowed), 0)
+  row, column = divmod(bad, side)
   return (
-    f'character {text[bad[0]]!r} at position {bad[0] + 1} (r{row + 1}'
+    f'character {text[bad]!r} at position {bad + 1} (r{row + 1}'
     f'c{column + 1}): expected one of {" or ".join(alphabets)}, or one of'
     ' 0.*_- for an empty cell'
   )
