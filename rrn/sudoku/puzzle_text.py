@@ -362,12 +362,11 @@ def _fits(text: str, side: int) -> bool:
 def _bad_symbol(text: str, side: int, symbols: str) -> str:
   alphabets = _alphabets(side, symbols).values()
   allowed = _EMPTY_OR_0.union(*alphabets)
-  bad = [i for i, x in enumerate(text) if x.upper() not in allowed] or [
-    0
-  ]  # mixed
-  row, column = divmod(bad[0], side)
+  bad = [i for i, x in enumerate(text) if x.upper() not in allowed]
+  place = bad[0] if bad else 0  # without one, the symbols are mixed
+  row, column = divmod(place, side)
   return (
-    f'character {text[bad[0]]!r} at position {bad[0] + 1} (r{row + 1}'
+    f'character {text[place]!r} at position {place + 1} (r{row + 1}'
     f'c{column + 1}): expected one of {" or ".join(alphabets)}, or one of'
     ' 0.*_- for an empty cell'
   )
