@@ -25,8 +25,7 @@ class Answer(NamedTuple):
     failure: what is wrong with the answer, as a verb phrase such as 'crosses
       itself'; '' if nothing is known to be wrong.
     is_correct: whether it matches the known answer; None if none is known.
-    line: number of the line where the problem begins, from 1; None if each line
-      is one problem.
+    line: where the problem begins, from 1; None if each line is a problem.
   """
 
   text: str

@@ -166,5 +166,5 @@ class AgesTask:
     )
 
 
-def _compare(problem: Mapping[str, np.ndarray], age: np.ndarray) -> Answer:
+def _compare(problem: Mapping[str, np.ndarray], age: np.integer) -> Answer:
   return answers.compare(str(int(age)), str(int(problem['answer'])))

@@ -236,7 +236,7 @@ class BabiTask:
     """
     words = list(data.vocabulary())
 
-    def finish(question: data.Question, index: np.ndarray) -> Answer:
+    def finish(question: data.Question, index: np.integer) -> Answer:
       word = words[int(index)]
       if not question.answer:
         return Answer(word)

@@ -188,7 +188,7 @@ def _encode(scene: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   }
 
 
-def _compare(scene: Mapping[str, np.ndarray], symbol: np.ndarray) -> Answer:
+def _compare(scene: Mapping[str, np.ndarray], symbol: np.integer) -> Answer:
   return answers.compare(
     data.SYMBOLS[int(symbol)], data.SYMBOLS[int(scene['answer'])]
   )

@@ -362,8 +362,7 @@ def _fits(text: str, side: int) -> bool:
 def _bad_symbol(text: str, side: int, symbols: str) -> str:
   alphabets = _alphabets(side, symbols).values()
   allowed = _EMPTY_OR_0.union(*alphabets)
-  bad = [i for i, x in enumerate(text) if x.upper() not in allowed]
-  place = bad[0] if bad else 0  # without one, the symbols are mixed
+  place = next((i for i, x in enumerate(text) if x.upper() not in allowed), 0)
   row, column = divmod(place, side)
   return (
     f'character {text[place]!r} at position {place + 1} (r{row + 1}'
