@@ -324,8 +324,9 @@ from core import answers, command_line, experiment
 
 class Task:
   def predict(self, model, texts):
+    problems = answers.map_lines(texts, str)
     yield from answers.answer_problems(
-      texts, encode=None, solve=None, finish=None
+      problems, encode=None, solve=None, finish=None
     )
 
 trained = types.SimpleNamespace(task=Task(), model=None)
