@@ -24,41 +24,25 @@ _PAUSE = 0.05  # seconds without a new line after which a call goes ahead
 Columns = Mapping[str, np.ndarray]
 
 
-def answer_lines(
-  lines: Iterable[str],
-  *,
-  parse: Callable[[str], Columns | None],
-  solve: Callable[[Columns], jax.Array | np.ndarray],
-) -> Iterator[Any]:
-  """Answer each line, in order; see `answer_in_batches`.
-
-  Yields:
-    The answer to each line (a NumPy number or row), None for a line without a
-    question, or the UserError that says what is wrong with the line.
-  """
-  for _, answer in answer_in_batches(lines, parse=parse, solve=solve):
-    yield answer
-
-
 def answer_in_batches(
   items: Iterable[Any],
   *,
-  parse: Callable[[Any], Columns | None],
+  parse: Callable[[Any], Columns],
   solve: Callable[[Columns], jax.Array | np.ndarray],
 ) -> Iterator[tuple[Any, Any]]:
   """Answer items such as lines or puzzles, in order, as they arrive.
 
   Args:
-    items: read in a thread.
-    parse: returns the columns of one item, or None for an item without a
-      question; raises UserError.
+    items: read in a thread. None stands for an item without a question, and a
+      UserError for one that could not be read; they are their own answers.
+    parse: returns the columns of one item; raises UserError.
     solve: maps columns with a leading axis B to answers, [B] or rows [B, ...].
       It gets questions together whose columns have the same shapes. B is 64, or
       1 for a question that came alone: two compilations per shape.
 
   Yields:
-    Each item with its answer (a NumPy number or row), with None if it has no
-    question, or with the UserError that says what is wrong with it.
+    Each item with its answer (a NumPy number or row), None, or the UserError
+    that says what is wrong with it.
   """
   for chunk in _chunks(items):
     answers = [_parse(parse, item) for item in chunk]
@@ -77,6 +61,8 @@ def answer_in_batches(
 
 
 def _parse(parse, item):
+  if isinstance(item, UserError | None):
+    return item
   try:
     return parse(item)
   except UserError as error:

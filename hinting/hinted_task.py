@@ -16,17 +16,17 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
-from absl import logging
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core import layers
+from core import answers, layers
+from core.answers import Answer
 from core.errors import UserError
-from core.lines import answer_in_batches
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from hinting import answers, plots, rows, settings, vocabulary
+from hinting import plots, questions, rows, settings, vocabulary
 from hinting.model_config import ModelConfig
+from hinting.questions import Question
 from hinting.rows import RowKind
 from hinting.transformer import Transformer
 from hinting.vocabulary import Token
@@ -333,51 +333,35 @@ class HintedTask:
   ) -> Iterator[str | UserError]:
     """Answer the list of each line by greedy decoding.
 
-    Each wrong answer is a warning with its line number. If lines carry their
-    answers, a last warning states the accuracy on them.
+    See `answers.report` for wrong answers and for lines that carry an answer.
 
     Args:
       model: The network.
-      lines: One list per line; see `answers.split_line`.
+      lines: One list per line; see `questions.split_line`.
 
     Yields:
       The answer as text, '' for a blank line or a comment, or the error of a
       line that cannot be read.
     """
-    num_given = num_right = 0
-    for number, (line, tokens) in enumerate(
-      answer_in_batches(
-        lines, parse=self._make_prompt, solve=self._make_decoder(model)
-      ),
-      start=1,
-    ):
-      if isinstance(tokens, UserError):
-        yield tokens
-        continue
-      question = self._read_line(line)
-      if question is None:
-        yield ''
-        continue
-      values, is_given = question
-      text, failure = self.finish(vocabulary.answer_values(tokens), values)
-      if failure:
-        logging.warning('line %d: the answer %s', number, failure)
-      num_given += is_given
-      num_right += is_given and not failure
-      yield text
-    if num_given:
-      logging.warning('%s', answers.accuracy_text(num_right, num_given))
 
-  def _read_line(self, line: str) -> tuple[list[int], bool] | None:
-    """Return the values of a line and whether it carries its answer."""
-    return answers.read_line(line, parse=self.parse, solve=self.solve)
+    def finish(question: Question, tokens: np.ndarray) -> Answer:
+      decoded = vocabulary.answer_values(tokens)
+      text, failure = self.finish(decoded, question.values)
+      return Answer(text, failure, not failure if question.has_answer else None)
 
-  def _make_prompt(self, line: str) -> dict[str, np.ndarray] | None:
-    """Return the columns of `Transformer.decode` for a line."""
-    question = self._read_line(line)
-    if question is None:
-      return None
-    tokens = vocabulary.value_token(np.array(question[0]))
+    read = functools.partial(
+      questions.read_line, parse=self.parse, solve=self.solve
+    )
+    return answers.answer_problems(
+      answers.map_lines(lines, read),
+      encode=self._make_prompt,
+      solve=self._make_decoder(model),
+      finish=finish,
+    )
+
+  def _make_prompt(self, question: Question) -> dict[str, np.ndarray]:
+    """Return the columns of `Transformer.decode` for a question."""
+    tokens = vocabulary.value_token(np.array(question.values))
     prompt = [Token.BOS, *tokens, self.delimiter]
     start = self.data.longest_list + 2 - len(prompt)
     return {

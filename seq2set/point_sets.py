@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from core import files
+from core.answers import has_content
 from core.errors import UserError
-from seq2set.line_answers import has_content
 
 MAX_POINTS = 500
 DISTRIBUTIONS = 'uniform', 'normal'  # in the unit square; standard normal

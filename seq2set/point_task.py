@@ -18,11 +18,11 @@ from jaxtyping import Array, Int
 from matplotlib.figure import Figure
 
 from core import layers
+from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import point_sets, read_process_write
-from seq2set.line_answers import Answer, answer_lines
 from seq2set.read_process_write import SetToSequence
 
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}

@@ -15,14 +15,14 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core import layers
+from core import answers, layers
+from core.answers import Answer
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import graph_readout
 from rrn.ages import data, plots, problems
 from rrn.ages.model import ModelConfig, make_model
-from rrn.predict import answer_problems, parse_lines
 
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
@@ -158,8 +158,13 @@ class AgesTask:
       logits = model(batch['facts'], batch['question'], num_steps=steps)
       return logits[-1].argmax(-1)
 
-    return answer_problems(
-      parse_lines(lines, data.parse),
-      functools.partial(solve, params),
-      names=[str(age) for age in range(data.MAX_AGE + 2)],
+    return answers.answer_problems(
+      answers.map_lines(lines, data.parse),
+      encode=lambda problem: problem,
+      solve=functools.partial(solve, params),
+      finish=_compare,
     )
+
+
+def _compare(problem: Mapping[str, np.ndarray], age: np.integer) -> Answer:
+  return answers.compare(str(int(age)), str(int(problem['answer'])))

@@ -17,13 +17,13 @@ import optax
 from flax import nnx
 from matplotlib.figure import Figure
 
-from core import layers
+from core import answers, layers
+from core.answers import Answer
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn.babi import augmentation, builder, data, plots
 from rrn.babi.model import BabiNetwork, ModelConfig
-from rrn.predict import Problem, answer_problems
 
 FAILED_ABOVE = 0.05  # a task with a higher error counts as failed
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}
@@ -234,9 +234,19 @@ class BabiTask:
       For each line the answer to its question, '' if it has no question, or the
       UserError that says why it was not answered.
     """
-    problems = map(_encode, data.read_stories(lines))
-    return answer_problems(
-      problems, self._make_solver(model), names=list(data.vocabulary())
+    words = list(data.vocabulary())
+
+    def finish(question: data.Question, index: np.integer) -> Answer:
+      word = words[int(index)]
+      if not question.answer:
+        return Answer(word)
+      return answers.compare(word, question.answer)
+
+    return answers.answer_problems(
+      data.read_stories(lines),
+      encode=_encode,
+      solve=self._make_solver(model),
+      finish=finish,
     )
 
   def _make_solver(self, model: BabiNetwork) -> Callable:
@@ -256,14 +266,9 @@ class BabiTask:
     return functools.partial(solve, params)
 
 
-def _encode(question: data.Question | UserError | None) -> Problem:
-  if not isinstance(question, data.Question):
-    return question
+def _encode(question: data.Question) -> dict[str, np.ndarray]:
   columns = data.encode([question])
-  problem = {name: columns[name][0] for name in ('facts', 'question')}
-  is_known = bool(question.answer)
-  answer = columns['answer'][0].astype(np.int32) if is_known else -1
-  return problem | {'answer': np.array(answer, np.int32)}
+  return {name: columns[name][0] for name in ('facts', 'question')}
 
 
 def _check_weights(weights: Sequence[float], num_tasks: int):

@@ -14,11 +14,12 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core import answers
+from core.answers import Answer
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import graph_readout
-from rrn.predict import answer_problems, parse_lines
 from rrn.pretty_clevr import data, plots, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
 
@@ -170,20 +171,27 @@ class PrettyClevrTask:
       logits = _run(nnx.merge(graphdef, params), batch, num_steps=steps)
       return logits[-1, :, 0].argmax(-1)
 
-    return answer_problems(
-      parse_lines(lines, _parse), functools.partial(solve, params), data.SYMBOLS
+    return answers.answer_problems(
+      answers.map_lines(lines, data.parse),
+      encode=_encode,
+      solve=functools.partial(solve, params),
+      finish=_compare,
     )
 
 
-def _parse(line: str) -> dict[str, np.ndarray]:
-  scene = data.parse(line)
+def _encode(scene: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
   return {
     'positions': scene['positions'],
     'colors': scene['colors'],
     'anchors': scene['anchor'][None],
     'jumps': scene['jumps'][None],
-    'answer': scene['answer'],
   }
+
+
+def _compare(scene: Mapping[str, np.ndarray], symbol: np.integer) -> Answer:
+  return answers.compare(
+    data.SYMBOLS[int(symbol)], data.SYMBOLS[int(scene['answer'])]
+  )
 
 
 def _with_answers(positions, colors, anchors, jumps) -> Batch:

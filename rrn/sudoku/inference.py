@@ -6,7 +6,6 @@ stop, and boards may take as many steps as they need.
 Axes: B batch, N cells, U units, n cells of a unit.
 """
 
-import collections
 import functools
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +18,9 @@ from absl import logging
 from flax import nnx
 from jaxtyping import Array, Bool, Int
 
+from core import answers
+from core.answers import Answer
 from core.errors import UserError, one_line
-from core.lines import answer_in_batches
 from rrn.sudoku import data, plots, puzzle_text, variants
 from rrn.sudoku.model import SudokuCandidates
 
@@ -30,7 +30,7 @@ _MOST_FRAMES = 128  # of an animation
 
 def answer(
   model: Any, lines: Iterable[str], *, box: data.Box, evals
-) -> Iterator[str | UserError | None]:
+) -> Iterator[str | UserError]:
   """Solve the puzzles of a text, in order, as they arrive.
 
   Warns of puzzles with several solutions, and of answers that break the rules.
@@ -43,20 +43,17 @@ def answer(
 
   Yields:
     The answer to each puzzle, the UserError that says what is wrong with it, or
-    None for a line without a puzzle.
+    '' for a line without a puzzle.
   """
   units = None
   if evals.variant != 'standard':
     units = variants.units_of(evals.variant, box)
   is_candidates = isinstance(model, SudokuCandidates)
   is_fixed = units is not None or not is_candidates
-  solvers, counts = {}, collections.Counter()
+  solvers = {}
+  has_animation = not evals.animation
 
-  def parse(problem):
-    if isinstance(problem, UserError):
-      raise problem
-    if problem is None:
-      return None
+  def encode(problem):
     if problem.puzzle.size not in solvers:
       solvers[problem.puzzle.size] = make_solver(
         model,
@@ -70,52 +67,41 @@ def answer(
     puzzles = columns['puzzle']
     return np.column_stack(solvers[puzzles.shape[1]](puzzles))
 
+  def finish(problem, row):
+    nonlocal has_animation
+    if not has_animation:
+      has_animation = True
+      _animate(model, problem, evals)
+    return _judge(problem, row, evals.max_steps)
+
   problems = puzzle_text.read_puzzles(
     lines, box=box if is_fixed else None, units=units, symbols=evals.symbols
   )
-  for problem, row in answer_in_batches(problems, parse=parse, solve=solve):
-    if isinstance(row, UserError | None):
-      yield row
-      continue
-    if evals.animation and not counts['puzzles']:
-      _animate(model, problem, evals)
-    counts['puzzles'] += 1
-    yield _judge(problem, row, counts, evals.max_steps)
-  if counts['wrong']:
-    logging.warning(
-      '%d of %d answers break the rules', counts['wrong'], counts['puzzles']
-    )
-  if counts['scored']:
-    logging.warning(
-      '%d of %d answers are the solutions of the input',
-      *(counts['right'], counts['scored']),
-    )
+  return answers.answer_problems(
+    problems, encode=encode, solve=solve, finish=finish
+  )
 
 
 def _judge(
-  problem: puzzle_text.Problem,
-  row: np.ndarray,
-  counts: collections.Counter,
-  max_steps: int,
-) -> str | UserError:
-  """Return the answer as text; count it, and name what is wrong with it."""
+  problem: puzzle_text.Problem, row: np.ndarray, max_steps: int
+) -> Answer | UserError:
+  """Return the answer, and what is wrong with it or with its puzzle."""
   board, is_valid = row[:-1], row[-1]
   why = puzzle_text.diagnose(problem)
   if why == 'no solution':
     return UserError('the puzzle has no solution', line=problem.line)
   if why:
     logging.warning('line %d: the puzzle has %s', problem.line, why)
+  failure, is_correct = '', None
   if not is_valid:
-    counts['wrong'] += 1
-    logging.warning(
-      'line %d: the answer breaks the rules after %d steps; try a larger'
-      ' config.evals.max_steps',
-      *(problem.line, max_steps),
+    failure = (
+      f'breaks the rules after {max_steps} steps; try a larger'
+      ' config.evals.max_steps'
     )
   if problem.solution is not None:
-    counts['scored'] += 1
-    counts['right'] += np.array_equal(board, problem.solution)
-  return puzzle_text.format_board(board, problem.symbols)
+    is_correct = np.array_equal(board, problem.solution)
+  text = puzzle_text.format_board(board, problem.symbols)
+  return Answer(text, failure, is_correct, problem.line)
 
 
 def _animate(model, problem: puzzle_text.Problem, evals):

@@ -378,6 +378,6 @@ class SudokuTask:
 
   def predict(
     self, model: Any, lines: Iterable[str]
-  ) -> Iterator[str | UserError | None]:
+  ) -> Iterator[str | UserError]:
     """Solve the puzzles of a text; see `inference.answer`."""
     return inference.answer(model, lines, box=self.box, evals=self.evals)

@@ -12,12 +12,12 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from core.answers import Answer
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
 from seq2set import point_sets, point_task
 from seq2set.convex_hull import data
-from seq2set.line_answers import Answer
 from seq2set.read_process_write import SetToSequence
 
 STARTS = 'lowest', 'leftmost', 'random'  # the first corner

@@ -15,13 +15,13 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core import layers
+from core.answers import Answer, answer_lines
 from core.errors import UserError
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import text
 from seq2set.language_model import data
 from seq2set.language_model.model import LanguageModel, ModelConfig
-from seq2set.line_answers import Answer, answer_lines
 
 _END = 0  # the end of a sentence, see `text.vocabulary`
 

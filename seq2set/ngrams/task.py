@@ -16,11 +16,11 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
-from seq2set.line_answers import Answer, answer_lines
 from seq2set.ngrams import data, plots
 
 # The rows of the paper's Table 2: orders to search; None: all orders.

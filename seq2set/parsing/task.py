@@ -18,11 +18,11 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core import layers
+from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import text
-from seq2set.line_answers import Answer, answer_lines
 from seq2set.parsing import data, linearize, treebank
 from seq2set.parsing.model import STOP, ModelConfig, Parser
 

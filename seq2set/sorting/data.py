@@ -14,37 +14,33 @@ import numpy as np
 from core.errors import UserError
 
 MAX_NUMBERS = 1000
-_SEPARATOR = re.compile(r'\boutput\b|->|=>|→|=|\|')
 
 
-def parse_line(line: str) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-  """Parse one line.
+def parse_example(
+  question: str, answer: str | None
+) -> tuple[list[str], np.ndarray, np.ndarray | None]:
+  """Parse a set and the answer that its line carries, or None.
 
   Returns:
     The numbers as they are written; their values, float64 [N]; and the answer,
     float64 [N], or None if the line carries none.
 
   Raises:
-    UserError: a part of the line is not a set, or the answer does not hold the
-      numbers of the set in ascending order.
+    UserError: a part is not a set, or the answer does not hold the numbers of
+      the set in ascending order.
   """
-  question, *answers = _SEPARATOR.split(line)
   words, values = parse(question)
-  if not answers:
+  if answer is None:
     return words, values, None
-  if len(answers) > 1:
+  _, expected = parse(answer)
+  if not np.array_equal(np.sort(values), np.sort(expected)):
     raise UserError(
-      f'{len(answers)} answers; at most one expected, as in 2 1 output 1 2'
+      'the numbers of the answer differ from those of the set; the same numbers'
+      ' in ascending order expected'
     )
-  _, answer = parse(answers[0])
-  if not np.array_equal(np.sort(values), np.sort(answer)):
-    raise UserError(
-      "the numbers after 'output' differ from those before it; the same"
-      ' numbers in ascending order expected'
-    )
-  if (np.diff(answer) < 0).any():
-    raise UserError("the numbers after 'output' are not in ascending order")
-  return words, values, answer
+  if (np.diff(expected) < 0).any():
+    raise UserError('the numbers of the answer are not in ascending order')
+  return words, values, expected
 
 
 def parse(line: str) -> tuple[list[str], np.ndarray]:

@@ -16,10 +16,10 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core import layers
+from core.answers import Answer, answer_lines, split_answer
 from core.errors import UserError
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from seq2set.line_answers import Answer, answer_lines
 from seq2set.read_process_write import SetToSequence
 from seq2set.sorting import data, plots
 from seq2set.sorting.model import ModelConfig, make_model
@@ -185,7 +185,7 @@ class SortingTask:
       return order
 
     def answer_line(line: str) -> Answer:
-      words, values, answer = data.parse_line(line)
+      words, values, answer = data.parse_example(*split_answer(line))
       count = len(values)
       length = 1 << (count - 1).bit_length()  # few shapes, few compilations
       elements = np.zeros((1, length, 1), np.float32)

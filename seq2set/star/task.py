@@ -19,11 +19,11 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
+from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
-from seq2set.line_answers import Answer, answer_lines
 from seq2set.star import data, plots
 
 FIXED = 'head_first', 'head_last'

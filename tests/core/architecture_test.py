@@ -28,7 +28,7 @@ CORE = {
   'model': {'errors', 'layers'},
   'builder': {'errors', 'files', 'datasets'},
   'plots': {'plots'},
-  'task': {'errors', 'datasets', 'layers', 'lines', 'metrics', 'task'},
+  'task': {'errors', 'datasets', 'layers', 'answers', 'metrics', 'task'},
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
 PICKLES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'shelve'}

@@ -320,12 +320,13 @@ def test_input_that_cannot_be_read(monkeypatch):
 INTERRUPTED = """
 import sys, types
 import numpy as np
-from core import command_line, experiment, lines
+from core import answers, command_line, experiment
 
 class Task:
   def predict(self, model, texts):
-    yield from lines.answer_lines(
-      texts, parse=lambda text: None, solve=lambda columns: None
+    problems = answers.map_lines(texts, str)
+    yield from answers.answer_problems(
+      problems, encode=None, solve=None, finish=None
     )
 
 trained = types.SimpleNamespace(task=Task(), model=None)

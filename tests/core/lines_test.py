@@ -15,7 +15,7 @@ SHAPES = []  # of the columns of each call
 def parse(line):
   if line == 'bad':
     raise UserError('what is wrong')
-  return {'x': np.array(int(line))} if line else None
+  return {'x': np.array(int(line))}
 
 
 def solve(columns):
@@ -23,11 +23,18 @@ def solve(columns):
   return np.stack([columns['x'], 2 * columns['x']], 1)
 
 
+def answer_texts(texts):
+  """Yield the answers to lines; an empty line has no question."""
+  items = (text or None for text in texts)
+  pairs = lines.answer_in_batches(items, parse=parse, solve=solve)
+  return (answer for _, answer in pairs)
+
+
 @pytest.mark.parametrize('count', [0, 1, 63, 64, 65, 200])
 def test_answers_come_in_order(count):
   texts = [('bad', '', str(n))[n % 3] for n in range(count)]
   SHAPES.clear()
-  answers = list(lines.answer_lines(texts, parse=parse, solve=solve))
+  answers = list(answer_texts(texts))
   assert len(answers) == count
   for n, answer in enumerate(answers):
     if n % 3 == 0:
@@ -41,7 +48,7 @@ def test_answers_come_in_order(count):
 
 def test_nothing_asked_calls_nothing():
   SHAPES.clear()
-  answers = lines.answer_lines(['', ''], parse=parse, solve=solve)
+  answers = answer_texts(['', ''])
   assert list(answers) == [None, None]
   assert not SHAPES
 
@@ -50,7 +57,7 @@ def test_a_chunk_is_full_where_the_input_is_fast(monkeypatch):
   monkeypatch.setattr(lines, '_PAUSE', 30)  # on a busy machine all is slow
   SHAPES.clear()
   texts = [str(n) for n in range(128)]
-  assert len(list(lines.answer_lines(texts, parse=parse, solve=solve))) == 128
+  assert len(list(answer_texts(texts))) == 128
   assert SHAPES == [(64,), (64,)]
 
 
@@ -69,7 +76,7 @@ def test_no_answer_waits_for_the_next_line():
         assert answered.acquire(timeout=30)
 
   count = 0
-  for answer in lines.answer_lines(texts(), parse=parse, solve=solve):
+  for answer in answer_texts(texts()):
     answered.release()
     count += 1
     assert answer[1] == 2 * answer[0]
@@ -98,7 +105,7 @@ def test_a_failure_while_reading_reaches_the_caller():
     yield '1'
     raise OSError('the disk')
 
-  answers = lines.answer_lines(texts(), parse=parse, solve=solve)
+  answers = answer_texts(texts())
   assert next(answers)[0] == 1
   with pytest.raises(OSError, match='the disk'):
     next(answers)
@@ -107,7 +114,7 @@ def test_a_failure_while_reading_reaches_the_caller():
 def test_a_caller_that_stops_ends_the_reader():
   before = threading.active_count()
   texts = (str(n) for n in range(1000))
-  answers = lines.answer_lines(texts, parse=parse, solve=solve)
+  answers = answer_texts(texts)
   next(answers)
   answers.close()
   deadline = time.monotonic() + 30

@@ -262,3 +262,20 @@ def test_predict_answers_in_order_and_names_what_is_wrong(smoke):
   assert all(isinstance(error, UserError) for error in wrong)
   for error, text in zip(wrong, ['16', 'twice in row 1', 'x'], strict=True):
     assert text in str(error)
+
+
+def test_predict_names_wrong_grids_and_reports_the_accuracy(smoke, caplog):
+  columns = smoke._evaluation_set('validation')
+  puzzles, solutions = columns['puzzle'][-2:], columns['solution'][-2:]
+  oracle = Oracle(puzzles, np.stack([solutions[0], puzzles[1]]), from_step=1)
+  first, second = (
+    [puzzle_text.format_board(board) for board in boards]
+    for boards in zip(puzzles, solutions, strict=True)
+  )
+  answers = list(
+    smoke.predict(oracle, ['# two', ','.join(first), ','.join(second)])
+  )
+  assert answers[:2] == ['', first[1]]
+  wrong, _, accuracy = caplog.messages
+  assert wrong.startswith('line 3: the answer breaks the rules after')
+  assert accuracy.startswith('accuracy 50.0%') and '1 of 2' in accuracy

@@ -204,7 +204,8 @@ def test_predict_scores_lines_with_answers(caplog):
   lines.append('0 0 9 0 9 9 0 9 output 1 2 3 1')
   answers = list(make().predict(Oracle(), lines))
   assert answers == ['1 2 3 1', '', '1 2 3 1', '1 2 3 4 1']
-  (accuracy,) = (record.message for record in caplog.records)
+  wrong, _, accuracy = caplog.messages
+  assert wrong.startswith('line 4: ')
   assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 

@@ -7,6 +7,7 @@ import pytest
 from flax import nnx
 
 from configs.seq2set import common, delaunay
+from core.answers import Answer
 from core.errors import UserError
 from seq2set import point_sets
 from seq2set.delaunay import data, task
@@ -164,14 +165,15 @@ def test_predict_leaves_out_what_is_no_triangle(caplog):
     ' that are not new triangles'
   )
   none = made.finish(SQUARE.astype(float), np.array([], int))
-  assert none == ('', 'has no triangles', None)
+  assert none == Answer('', 'has no triangles')
 
 
 def test_predict_scores_lines_with_answers(caplog):
   line = '5e5 5e5 500001 5e5 5e5 500001 500001 500001.2 output {}'
   lines = [line.format(x) for x in ('1 2 3 2 3 4', '4 3 2 3 2 1', '1 2 3')]
   assert len(set(make().predict(Oracle(), lines))) == 1
-  (accuracy,) = (record.message for record in caplog.records)
+  wrong, _, accuracy = caplog.messages
+  assert wrong.startswith('line 3: ')
   assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 

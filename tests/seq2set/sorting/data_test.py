@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.answers import split_answer
 from core.errors import UserError
 from seq2set.sorting import data
 
@@ -53,17 +54,16 @@ def test_a_line_may_carry_its_answer():
     '[3, 1, 2] => [1, 2, 3]',
     '3 1 2 | 1 2 3',
   ):
-    _, values, answer = data.parse_line(line)
+    _, values, answer = data.parse_example(*split_answer(line))
     np.testing.assert_array_equal(values, [3, 1, 2])
     np.testing.assert_array_equal(answer, [1, 2, 3])
-  assert data.parse_line('3 1 2')[2] is None
+  assert data.parse_example('3 1 2', None)[2] is None
   for line, why in [
-    ('3 1 2 output 1 2 4', 'differ from those before'),
-    ('3 1 2 output 1 2', 'differ from those before'),
+    ('3 1 2 output 1 2 4', 'differ from those of the set'),
+    ('3 1 2 output 1 2', 'differ from those of the set'),
     ('3 1 2 output 3 2 1', 'not in ascending order'),
     ('3 1 2 output', 'no numbers'),
-    ('2 1 output 1 2 output 1 2', '2 answers'),
     ('output 1 2', 'no numbers'),
   ]:
     with pytest.raises(UserError, match=why):
-      data.parse_line(line)
+      data.parse_example(*split_answer(line))

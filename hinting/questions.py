@@ -6,14 +6,21 @@ answer, such as `3 1 2 -> 1 2 3`. Predictions are scored against such answers.
 
 import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
-from core import metrics
+from core import answers
 from core.errors import UserError
 
-_SEPARATOR = re.compile(r'->|=>|→|=|\||\boutput\b')
 _TWO_COLUMNS = re.compile(r'([^\t,;]+)[\t,;]([^\t,;]+)')
+
+
+class Question(NamedTuple):
+  """The values of a line, and whether the line carries its answer."""
+
+  values: list[int]
+  has_answer: bool
 
 
 def read_line(
@@ -21,7 +28,7 @@ def read_line(
   *,
   parse: Callable[[str], np.ndarray],
   solve: Callable[[list[int]], str],
-) -> tuple[list[int], bool] | None:
+) -> Question:
   """Read a question, and check the answer that its line may carry.
 
   Args:
@@ -29,54 +36,38 @@ def read_line(
     parse: Maps the text of a question to its values.
     solve: Maps values to the right answer.
 
-  Returns:
-    The values and whether the line carries the answer, None without a question.
-
   Raises:
     UserError: The line cannot be read, or its answer is wrong.
   """
-  parts = split_line(line)
-  if parts is None:
-    return None
-  question, answer = parts
+  question, answer = split_line(line)
   values = parse(question).tolist()
   if answer is not None:
     check_answer(answer, solve(values))
-  return values, answer is not None
+  return Question(values, answer is not None)
 
 
-def split_line(line: str) -> tuple[str, str | None] | None:
+def split_line(line: str) -> tuple[str, str | None]:
   """Split a line into a question and the answer that it carries.
 
   Args:
-    line: A line of text. `->`, `=>`, `→`, `=`, `|`, or the word `output`
-      separates the answer. A single tab, comma, or semicolon does so between
-      two lists of the same length, of at least two values each.
+    line: A line of text. A separator of `core.answers.split_answer` precedes
+      the answer, or a single tab, comma, or semicolon between two lists of the
+      same length, of at least two values each.
 
   Returns:
-    The question, and the answer or None. None for a blank line and for a
-    comment, which starts with `#`.
+    The question, and the answer or None.
 
   Raises:
     UserError: The line has more than one separator.
   """
   text = line.strip(' \t\r\n')
-  if not text or text.startswith('#'):
-    return None
-  parts = _SEPARATOR.split(text)
-  if len(parts) > 2:
-    raise UserError(
-      f'{len(parts) - 1} separators between a question and its answer;'
-      ' expected one, as in 3 1 2 -> 1 2 3'
-    )
-  if len(parts) == 2:
-    return parts[0], parts[1]
+  question, answer = answers.split_answer(text)
   columns = _TWO_COLUMNS.fullmatch(text)
-  if columns:
-    question, answer = columns.groups()
-    if len(question.split()) == len(answer.split()) >= 2:
-      return question, answer
-  return text, None
+  if answer is None and columns:
+    left, right = columns.groups()
+    if len(left.split()) == len(right.split()) >= 2:
+      return left, right
+  return question, answer
 
 
 def check_answer(given: str, expected: str):
@@ -95,15 +86,6 @@ def check_answer(given: str, expected: str):
       f'the line carries the answer {_shorten(given)}, which is wrong; expected'
       f' {_shorten(expected)}, or a line without an answer'
     )
-
-
-def accuracy_text(num_right: int, num_answers: int) -> str:
-  """Return the accuracy on lines that carry an answer, with its interval."""
-  low, high = metrics.wilson_interval(num_right, num_answers)
-  return (
-    f'accuracy {num_right / num_answers:.1%} on {num_answers} lines that carry'
-    f' their answer (95 % confidence interval {low:.1%} to {high:.1%})'
-  )
 
 
 def _shorten(text: str) -> str:
