@@ -266,7 +266,7 @@ def _encode(question: data.Question | UserError | None) -> Problem:
   return problem | {'answer': np.array(answer, np.int32)}
 
 
-def _check_weights(weights: Sequence[float], num_tasks: int):
+def _check_weights(weights: Sequence[int | float], num_tasks: int):
   """Raise UserError unless `weights` is empty or weights all tasks."""
   if not weights:
     return
