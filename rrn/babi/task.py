@@ -271,7 +271,7 @@ def _encode(question: data.Question) -> dict[str, np.ndarray]:
   return {name: columns[name][0] for name in ('facts', 'question')}
 
 
-def _check_weights(weights: Sequence[float], num_tasks: int):
+def _check_weights(weights: Sequence[int | float], num_tasks: int):
   """Raise UserError unless `weights` is empty or weights all tasks."""
   if not weights:
     return

@@ -198,7 +198,7 @@ def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
 
 
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp'])
-def test_a_small_batch_can_be_learnt(arg):
+def test_a_small_batch_can_be_learned(arg):
   made = make(arg)
   batch = draw(made, size=8)
   _, _, metrics = learning.learn(made, batch, num_updates=200, rate=3e-3)

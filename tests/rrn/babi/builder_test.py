@@ -14,6 +14,8 @@ from core.errors import UserError
 from rrn.babi import builder, data
 
 FOLDER = 'tasks_1-20_v1-2/en-valid-10k'
+# A sentence with one of these words is a question.
+QUESTION_WORDS = 'where what who why how does did will'.split()
 
 
 @pytest.fixture
@@ -50,10 +52,11 @@ def texts(partial=False):
       if partial and (split, task) == ('train', 3):
         name, count = 'qa3_train_partial.txt', 1
       made[name] = story(task, count)
-  words = list(data.vocabulary())[1:]
-  lines = [' '.join(words[start : start + 9]) for start in range(0, 176, 9)]
+  words = [w for w in data.vocabulary() if w not in (*QUESTION_WORDS, '<unk>')]
+  lines = [' '.join(words[start : start + 9]) for start in range(0, 168, 9)]
   lines = [f'{n} {line}.' for n, line in enumerate(lines, start=1)]
-  lines += [f'{n} Where is Mary?\tyes\t20' for n in (21, 22, 23)]
+  lines += [f'20 {" ".join(QUESTION_WORDS)}?\tyes\t1']
+  lines += [f'{n} Where is Mary?\tyes\t1' for n in (21, 22)]
   return made | {'qa1_train.txt': '\n'.join(lines) + '\n'}
 
 

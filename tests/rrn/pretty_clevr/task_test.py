@@ -206,7 +206,7 @@ def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
 
 
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp', 'smoke,pixels'])
-def test_a_small_batch_can_be_learnt(arg):
+def test_a_small_batch_can_be_learned(arg):
   changes = {'model.width': 32}
   if 'pixels' in arg:
     changes |= {'model.conv_widths': (8, 8, 8, 16, 16)}
