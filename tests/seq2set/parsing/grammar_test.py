@@ -52,5 +52,5 @@ def test_the_ceiling_is_printed():
     text=True,
     check=True,
   )
-  f1 = re.fullmatch(r'F1 ([\d.]+)% of 30 trees\n', result.stdout)
+  f1 = re.fullmatch(r'F1 ([\d.]+)% on 30 trees\n', result.stdout)
   assert 80 < float(f1[1]) < 100
