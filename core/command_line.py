@@ -144,7 +144,7 @@ def _choose_config(values: flags.FlagValues) -> str:
       )
   for name in _PATHS:
     if values[name].value:
-      values[name].value = files.expand(values[name].value)
+      values[name].value = files.expand(str(values[name].value))
   weights = values['weights'].value
   if weights and not os.path.exists(weights):
     if (ROOT / weights).is_dir():  # shipped, and named from another folder

@@ -257,7 +257,7 @@ def cross_entropy(
   return -(jax.nn.log_softmax(logits) * chosen).sum(-1)
 
 
-def expand_left(x: jax.Array, ndim: int) -> jax.Array:
+def expand_left(x: jax.Array | np.ndarray, ndim: int) -> jax.Array | np.ndarray:
   """Add axes of size 1 in front of an array until it has `ndim` axes."""
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)
 

@@ -86,7 +86,7 @@ def check_known(config: ConfigDict):
   Raises:
     UserError: a key is unknown or missing, or its value has another type.
   """
-  task = config.get('task', '')
+  task = str(config.get('task', ''))
   check_choice('config.task', task, tasks())
   file = f'configs/{task.replace(".", "/")}.py'
   bare = _bare(task)
