@@ -137,7 +137,7 @@ def test_microbatches_change_nothing(mesh, num_seeds):
 
 def test_batch_need_not_divide_where_seeds_do():
   assert train(SPLIT[0], num_seeds=8, batch_size=3)[1].shape == (4, 8)
-  with pytest.raises(UserError, match='batch_size=3 does not divide'):
+  with pytest.raises(UserError, match='batch_size=3 is not divisible'):
     train(WHOLE[0], num_seeds=3, batch_size=3)
 
 
