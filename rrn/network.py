@@ -69,10 +69,11 @@ def make_message_sum(
     mask = graph.mask if mask is None else graph.mask & mask
   degree = graph.senders.shape[1]
   if mask is not None:
-    degree = mask.sum(-1)[..., None]
+    degree = layers.expand_left(mask.sum(-1)[..., None], 3)
 
   def sum_hidden(states):
-    sent, received = dot(states, send), dot(states, receive) + first.bias[...]
+    sent = dot(states, send)
+    received = dot(states, receive) + first.bias[...][None, None]
     if not middle:
       return graph.sum_relu(sent, received, edge_term, mask)
     hidden = graph.gather(sent) + received[:, :, None]
@@ -195,7 +196,7 @@ class RecurrentRelationalNetwork(nnx.Module):
     )
     into_node = dot(last.kernel[...], from_message)
     node_term = dot(inputs, from_input) + first_node.bias[...][None, None]
-    node_term += dot(degree * last.bias[...], from_message)
+    node_term += dot(degree * last.bias[...][None, None], from_message)
     if self.lstm:
       from_update, from_hidden = jnp.split(self.lstm.kernel[...], 2)
       into_gates = dot(last_node.kernel[...], from_update)
