@@ -11,7 +11,15 @@ import jax
 import pytest
 
 # Folders whose tests may still rely on axes that NumPy adds in front.
-_PROMOTES = 'rrn', 'seq2set', 'hinting', 'benchmarks', 'docs', 'notebooks'
+_PROMOTES = (
+  'rrn',
+  'seq2set',
+  'hinting',
+  'benchmarks',
+  'configs',
+  'docs',
+  'notebooks',
+)
 _CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
