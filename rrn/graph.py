@@ -229,5 +229,6 @@ def sum_edges(
 ) -> Float[Array, 'B N D']:
   """Sum over the edges of each node, or over those whose mask is True."""
   if mask is not None:
-    edges = edges * layers.expand_left(mask[..., None], edges.ndim)
+    mask = jnp.asarray(mask)[..., None]
+    edges = edges * layers.expand_left(mask, edges.ndim)
   return edges.sum(2, dtype=jnp.float32)

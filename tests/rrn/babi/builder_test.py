@@ -145,7 +145,7 @@ def test_partial_archive_is_checked_and_warns(
   with caplog.at_level(logging.WARNING):
     train = builder.load('partial', 'train', data_dir=str(tmp_path))
   assert (train['task'] == 3).sum() == 1
-  assert 'task 3 has 1 of its 3 training questions' in caplog.text
+  assert 'task 3 has only 1 of its 3 training questions' in caplog.text
   write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', texts())
   check_small(load_all(tmp_path))
 

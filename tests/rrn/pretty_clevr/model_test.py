@@ -98,8 +98,8 @@ def test_turning_a_scene_changes_positions_not_distances():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'network': 'rn'}, 'relation_network, or, without pixels, mlp'),
-    ({'network': 'mlp', 'pixels': True}, 'relation_network, or, without pixels, mlp'),
+    ({'network': 'rn'}, 'or, without pixels, mlp'),
+    ({'network': 'mlp', 'pixels': True}, 'or, without pixels, mlp'),
     ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
     ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
     ({'object_loss': 1.0}, 'object_loss=1.0 needs pictures'),
