@@ -202,9 +202,10 @@ class NgramsTask:
   ) -> Iterator[str | UserError]:
     """Print the perplexity of five words and the order that gives it."""
     graphdef, params = nnx.split(model)
-    orders = self.orders
-    if orders is None:
+    if self.orders is None:
       orders = order_search.all_orders(data.N)
+    else:
+      orders = self.orders
 
     @jax.jit
     def try_orders(params, tokens):
