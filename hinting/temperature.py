@@ -47,7 +47,7 @@ class Temperature(nnx.Module):
 
   def __call__(
     self, queries: Float[Array, 'B L H D2'], num_keys: Int[Array, '#B L']
-  ) -> Float[Array, 'B L H'] | Float[Array, 'B L 1'] | float:
+  ) -> Float[Array, '#B L H'] | Float[Array, '#B L 1'] | float:
     """Return the scale s of each query.
 
     Args:
