@@ -4,6 +4,7 @@ import collections
 import itertools
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -43,7 +44,7 @@ def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
   return np.array([int(word) for word in words], np.int32)
 
 
-def find_failure(answer: Sequence[int | None], values: Sequence[int]) -> str:
+def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
   """Return why an answer does not sort a list, '' if it does.
 
   Args:
