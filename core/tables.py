@@ -102,7 +102,7 @@ def _number(path: str, name: str, unit: str = '') -> str:
     value, low, high = (100 * entry[key] for key in ('value', 'low', 'high'))
     return f'{value:.1f}{suffix} ({low:.1f} to {high:.1f})'
   if unit == '%':
-    return f'{100 * entry["value"]:.1f} %'
+    return f'{100 * entry["value"]:.3g} %'
   return f'{entry["value"]:.4g}{suffix}'
 
 
