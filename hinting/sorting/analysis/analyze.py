@@ -60,7 +60,7 @@ def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
       f'{folder} has config.data.main={data.main!r}; expected a model with'
       " 'sort'"
     )
-  if trained.task.lists == 'distinct' and data.num_values < max(LENGTHS):
+  if data.lists == 'distinct' and data.num_values < max(LENGTHS):
     raise UserError(
       f'{folder} has {data.num_values} distinct values; expected at least'
       f' {max(LENGTHS)}'
