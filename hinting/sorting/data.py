@@ -51,7 +51,8 @@ def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
     answer: The values of the answer; None for a token that is no value.
     values: The values of the list.
   """
-  have, want = collections.Counter(answer), collections.Counter(values)
+  have = collections.Counter(answer)
+  want: collections.Counter[int | None] = collections.Counter(values)
   if have != want:
     details = [
       f'{name} {_first(difference)}'
@@ -59,7 +60,9 @@ def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
       if difference
     ]
     return f'is not a permutation of the list: it {" and ".join(details)}'
-  for before, after in itertools.pairwise(answer):
+  # A permutation of the list has no None.
+  written = [value for value in answer if value is not None]
+  for before, after in itertools.pairwise(written):
     if before > after:
       return f'is not in ascending order: {before} comes before {after}'
   return ''
