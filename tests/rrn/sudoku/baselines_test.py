@@ -35,7 +35,7 @@ def boards(count=6):
   'network, count',
   [
     ('cells', 201_098),
-    ('candidates', 26_592),
+    ('candidates', 18_784),
     ('relation_network', 201_098),
     ('graph_relation_network', 944_874),
     ('deep_messages', 448 + 32_640 + 2_030 + 3 * 110),
