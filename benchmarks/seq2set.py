@@ -5,7 +5,7 @@
     python benchmarks/seq2set.py --output=out.json
 
 The Process block is measured forward and backward, from memories to q*; an
-update of sorting has the optimizer too. The contenders are ours
+update of sorting includes the optimizer. The contenders are ours
 (`seq2set/read_process_write.py`), its plain form, which attends step by step,
 the plain form in eager PyTorch, and for the block `Set2Set` of PyTorch
 Geometric. All have the same weights, work in float32, and take turns. First,

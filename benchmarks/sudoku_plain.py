@@ -49,7 +49,7 @@ class PlainCandidates(model.SudokuCandidates):
       received = [states]
       for groups, kernel, bias in zip(members, kernels, biases, strict=True):
         size = groups.shape[1]
-        # What each member sends to each other one, [B, G, receiver, sender, M].
+        # Messages between members, [B, G, receiver, sender, M].
         sent = jax.nn.relu(states[:, groups] @ kernel + bias)[:, :, None]
         sent = sent * (1 - jnp.eye(size))[..., None] / (size - 1)
         zeros = jnp.zeros((*states.shape[:2], sent.shape[-1]))

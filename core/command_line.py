@@ -236,7 +236,7 @@ def describe(values: flags.FlagValues) -> str:
 def check_file(path: str):
   """Check that a Python file, if there is one, has a `get_config`.
 
-  Without this check, that of the file read before it would be called.
+  A file without one would run the `get_config` of the previous file.
 
   Raises:
     UserError: the file has none.
@@ -253,10 +253,10 @@ def check_file(path: str):
 
 
 def check_overrides(config: ConfigDict, overrides: list[str]):
-  """Check that a config has what arguments `--config.name=value` change.
+  """Check that a config has the keys of arguments `--config.name=value`.
 
   Raises:
-    UserError: it has not; the text suggests a key that it has.
+    UserError: a key is unknown; the text suggests the nearest known key.
   """
   known = _leaves(config)
   for override in overrides:
@@ -268,7 +268,7 @@ def check_overrides(config: ConfigDict, overrides: list[str]):
 
 
 def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, object]:
-  """Return all keys by dotted name, those of sections before what they hold."""
+  """Return all values by dotted name; a section precedes its keys."""
   leaves = {}
   for key, value in config.items():
     leaves[prefix + key] = value

@@ -1,4 +1,4 @@
-"""What surrounds a run: processes, devices, signals, its folder, versions."""
+"""Set up a run: processes, devices, signals, its folder, and versions."""
 
 import contextlib
 import ctypes

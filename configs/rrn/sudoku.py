@@ -231,7 +231,7 @@ def _source(args, box: str) -> str:
 
 
 def _recipe(config):
-  """What both small sizes share: the improved recipe."""
+  """Set the improved recipe, which both small sizes share."""
   config.model.message_layers = 1
   config.model.num_steps = 16
   config.model.remat = False
@@ -279,7 +279,7 @@ def _smoke(config):
 
 
 def _candidates(config, size: str, board: Board):
-  """Carries states, needs no augmentation, and soon trains on few givens."""
+  """Set carried states, no augmentation, and a curriculum to few givens."""
   config.model.width = 24 if size == 'smoke' else 48
   config.model.hidden_width = 2 * config.model.width
   config.model.num_steps = 8
@@ -312,7 +312,7 @@ def _candidates(config, size: str, board: Board):
 
 
 def _hard(config, size: str):
-  """Half of the boards are hard; half start from random states."""
+  """Draw half of the boards from hard puzzles; start half at random."""
   config.data.hard_share = 0.5
   config.data.fewest_guesses = 6
   config.model.random_start = 0.5

@@ -195,13 +195,13 @@ def _compare(scene: Mapping[str, np.ndarray], symbol: np.integer) -> Answer:
 
 
 def _with_answers(positions, colors, anchors, jumps) -> Batch:
-  answers = jax.vmap(scenes.answer, (None, None, 0, 0))
+  answer_all = jax.vmap(scenes.answer, (None, None, 0, 0))
   return {
     'positions': positions,
     'colors': colors,
     'anchors': anchors,
     'jumps': jumps,
-    'answers': answers(positions, colors, anchors, jumps),
+    'answers': answer_all(positions, colors, anchors, jumps),
   }
 
 

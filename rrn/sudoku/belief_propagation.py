@@ -236,7 +236,7 @@ def solve(
 
 
 def main(argv) -> int:
-  """Print the table of the test boards; returns the exit status."""
+  """Print the table of the test boards; return the exit status."""
   logging.set_verbosity(logging.WARNING)
   values = flags.FLAGS
   try:

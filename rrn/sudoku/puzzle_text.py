@@ -70,7 +70,7 @@ def read_puzzles(
   units: np.ndarray | None = None,
   symbols: str = 'auto',
 ) -> Iterator[Problem | UserError | None]:
-  """Read puzzles, and yields each one as soon as its last line is read.
+  """Read puzzles; yield each one as soon as its last line is read.
 
   Args:
     lines: of text, with or without line ends.
@@ -123,7 +123,7 @@ class _Reader:
   def read(
     self, number: int, text: str
   ) -> Iterator[Problem | UserError | None]:
-    """Take the next line; yields what `read_puzzles` does."""
+    """Take the next line; yield as `read_puzzles` does."""
     if section := _SECTION.fullmatch(text):
       self.is_skipping = section[1].lower() != 'puzzle'
     if not text.strip():
@@ -141,7 +141,7 @@ class _Reader:
       yield from self._read_symbols(number, text)
 
   def close(self) -> Iterator[UserError]:
-    """End the grid before a line that can be none of its rows."""
+    """End the grid before a line that cannot be one of its rows."""
     yield from self._give_up()
     self.is_lost = False
 
@@ -232,7 +232,7 @@ class _Reader:
     return len(cells) in _SIDES and is_known and len({*map(len, parts)}) == 1
 
   def _add_row(self, number: int, cells: str):
-    """Add a row to the grid, and yields the puzzle if that completes it."""
+    """Add a row to the grid; yield the puzzle if the grid is complete."""
     empty = set(cells) & _EMPTY_OR_0
     if self._may_be_rulers():
       if len(cells) != self._width() or '-' not in (empty or '-'):
@@ -305,7 +305,7 @@ class _Reader:
     return Problem(line, puzzle, box, units, symbols, *others)
 
   def _complaint(self, fields: Sequence[str]) -> str:
-    """What is wrong with a line that has no board."""
+    """Explain what is wrong with a line that has no board."""
     longest = max(fields, key=len)
     side = math.isqrt(len(longest))
     is_board = side**2 == len(longest) and side in _SIDES
@@ -327,7 +327,7 @@ def _parts(text: str) -> list[str]:
 
 
 def _fields(text: str) -> list[str]:
-  """What a line holds: one field if it is a board with spaces."""
+  """Split a line into fields; a board with spaces is one field."""
   if _as_board(text):
     return [text]
   fields = []

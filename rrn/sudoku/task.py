@@ -332,7 +332,7 @@ class SudokuTask:
     return builder.TEST_GIVENS if is_published else self.evals.givens
 
   def _kinds(self, split: str, batch: Batch) -> tuple[list[str], jax.Array]:
-    """Name of kinds, and which board is of which: bool [B, kinds]."""
+    """Return names of kinds, and the kind of each board: bool [B, kinds]."""
     if 'guesses' in batch:
       return list(GUESSES), jnp.stack(
         [

@@ -1,7 +1,7 @@
 """Star graphical models in NumPy: a head, and leaves that depend only on it.
 
 Each variable takes one of ten symbols. The distribution of the head is
-softmax(beta z) with standard normal z. So is the distribution of each leaf for
+softmax(beta z) with standard normal z. The leaves have such a distribution for
 each symbol of the head. It is uniform for beta = 0 and nearly deterministic for
 large beta. The paper does not say how it varies the randomness.
 

@@ -1,4 +1,4 @@
-"""Streams that are closed, full, or lost, and what the program makes of it."""
+"""The program handles standard streams that are closed, full, or lost."""
 
 import logging as std_logging
 import os

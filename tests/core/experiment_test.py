@@ -1,4 +1,4 @@
-"""What is refused of a config, and how far the weights of a folder are."""
+"""Errors of configs, loading of folders, evaluation, and predict."""
 
 import importlib
 import json

@@ -15,7 +15,7 @@ from core.errors import UserError
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = sorted(
   path
-  for pattern in ('*.md', 'docs/*.md', '*/README.md')
+  for pattern in ('*.md', 'docs/**/*.md', '*/README.md')
   for path in ROOT.glob(pattern)
 )
 # A document builds this config itself.
@@ -23,14 +23,14 @@ EXAMPLE = 'configs/examples/majority.py'
 
 
 def commands(text):
-  """What follows main.py, to the end of the line or of the code span."""
+  """Yield the arguments after main.py, up to the end of a line or code span."""
   text = text.replace('\\\n', ' ')
   for line in re.findall(r'\bmain\.py\b([^`"|\n]*)', text):
     yield shlex.split(line, comments=True)
 
 
 def complaint(arguments):
-  """What is wrong with the flags of a command, or ''."""
+  """Return what is wrong with the flags of a command, or ''."""
   config, overrides = None, []
   for argument in arguments:
     name, _, value = argument.removeprefix('--').partition('=')

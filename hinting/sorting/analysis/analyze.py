@@ -1,4 +1,4 @@
-"""What a trained sorter computes, and what fails as lists get longer.
+"""Analyze how a trained sorter computes, and why it fails on longer lists.
 
 The parts of an analysis:
 
