@@ -4,17 +4,15 @@
   uv run --with torch==2.13.0 --with transformers==5.24.0 \
     python benchmarks/hinting.py --output=out.json
 
-An update has forward, backward and AdamW, on rows of lists of 2 to 20 values
+An update is forward, backward, and AdamW on rows of lists of 2 to 20 values
 without a hint. The contenders are ours (`hinting/transformer.py`: two lists in
-a packed row, the last layer where answers are predicted), its plain form (a
-padded row a list, both layers and logits everywhere), that form in eager
-PyTorch with its fused attention, and GPT-2 of Hugging Face transformers, as
-small and on the same rows. Lists of 100 are decoded greedily by ours and by
-`generate` of GPT-2, both with a cache.
+a packed row, the last layer only where answers are predicted), its plain form
+(a padded row per list, both layers and logits everywhere), that form in eager
+PyTorch with fused attention, and a GPT-2 of Hugging Face of the same size. Ours
+and `generate` of GPT-2 decode lists of 100 greedily, with a cache.
 
-Ours, the plain form and PyTorch have the same weights, and their logits are
-compared first; each token we decode is to be the best of a pass without cache.
-GPT-2 has learned positions, so it computes something else, and is only timed.
+Ours, the plain form, and PyTorch share weights; we compare their logits first.
+Each decoded token must be the best one without a cache. GPT-2 is only timed.
 
 Axes: B batch, L tokens of a row, A answer tokens, D width, V vocabulary.
 """
@@ -37,7 +35,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from configs.hinting import sorting
-from core import layers, runtime, sharding, step, storage
+from core import layers, sharding, step
+from core.io import atomic_files
+from core.run import run_folder
 from hinting import vocabulary
 from hinting.sorting import task
 from hinting.vocabulary import Token
@@ -372,22 +372,22 @@ def main(_):
       name: [total / repeats for total in totals]
       for name, totals in timing.measure(calls, args.rounds).items()
     }
-    our_median = timing.median(results[what]['ours'])
+    ours = timing.median(results[what]['ours'])
     for name, seconds in results[what].items():
       median = timing.median(seconds)
       table.add_row(
         f'{what}, {name}',
         f'{num_rows / median:.1f}',
-        f'{median / our_median:.2f}',
+        f'{median / ours:.2f}',
         f'{1e3 * median:.1f}',
         f'{1e3 * min(seconds):.1f}',
       )
   rich.console.Console().print(table)
   if args.output:
-    run = runtime.versions() | sizes
+    run = run_folder.versions() | sizes
     run['torch'] = torch and torch.__version__
     run['transformers'] = transformers and transformers.__version__
-    storage.write_json(path, run | {'seconds': results})
+    atomic_files.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

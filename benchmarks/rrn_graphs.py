@@ -27,7 +27,9 @@ from flax import nnx
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
-from core import runtime, sharding, storage
+from core import sharding
+from core.io import atomic_files
+from core.run import run_folder
 from rrn import network, reference
 
 try:
@@ -210,9 +212,9 @@ def main(_):
       )
   rich.console.Console().print(table)
   if args.output:
-    run = runtime.versions() | {'torch': torch and torch.__version__}
+    run = run_folder.versions() | {'torch': torch and torch.__version__}
     run['batch_size'] = args.batch_size
-    storage.write_json(path, run | {'seconds': results})
+    atomic_files.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

@@ -28,7 +28,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import sudoku_plain, timing
 from configs.rrn import sudoku
-from core import errors, runtime, sharding, step, storage
+from core import errors, sharding, step
+from core.io import atomic_files
+from core.run import run_folder
 from rrn.sudoku import data, model, task
 
 try:
@@ -51,9 +53,9 @@ PROGRAMS = {
     ('ours, 1 layer', False, True, 1),
   ),
   'candidates': (
-    ('plain form', True, False, 0),
-    ('plain form, micro-batches', True, True, 0),
-    ('ours', False, True, 0),
+    ('plain form', True, False, 1),
+    ('plain form, micro-batches', True, True, 1),
+    ('ours', False, True, 1),
   ),
 }
 MICROBATCH = {'cells': 1, 'candidates': 2}  # the fastest on CPUs
@@ -73,7 +75,7 @@ def make_contenders(config, boards) -> dict[str, Contender]:
   for name, is_plain, is_split, layers in PROGRAMS[config.model.network]:
     settings = config.copy_and_resolve_references()
     settings.model.message_layers = layers
-    settings.microbatch = config.microbatch if is_split else 0
+    settings.microbatch_size = config.microbatch_size if is_split else 0
     made = (sudoku_plain.PlainTask if is_plain else task.SudokuTask)(settings)
     programs[name] = step.make_program(made, settings, mesh)
     flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
@@ -110,7 +112,7 @@ def make_twins(config, params, boards, *, compiler=None):
   Returns:
     By name, the twins and their logits of the boards that each takes at once.
   """
-  on_devices = config.microbatch * jax.device_count() or config.batch_size
+  on_devices = config.microbatch_size * jax.device_count() or config.batch_size
   sizes = {'': config.batch_size}
   sizes[', micro-batches'] = min(on_devices, config.batch_size)
   options = {'num_steps': config.model.num_steps}
@@ -209,7 +211,7 @@ def benchmark(
   *,
   batch_size: int,
   num_steps: int | None,
-  microbatch: int | None,
+  microbatch_size: int | None,
   rounds: int,
 ) -> tuple[dict[str, int], dict[str, dict]]:
   """Measure all contenders for a network, and products.
@@ -218,8 +220,8 @@ def benchmark(
     network: a key of `PROGRAMS`.
     batch_size: boards an update.
     num_steps: message passing steps; None: those of `:cpu`.
-    microbatch: boards at once on a device, 0: all of them; None: what is best
-      on CPUs, else 0.
+    microbatch_size: boards at once on a device, 0: all of them; None: what is
+      best on CPUs, else 0.
     rounds: turns of each contender.
 
   Returns:
@@ -232,16 +234,17 @@ def benchmark(
     UserError: sizes that do not divide.
   """
   config = sudoku.get_config(f'cpu,source=generated,network={network}')
-  if microbatch is None:
-    microbatch = MICROBATCH[network] * (jax.default_backend() == 'cpu')
-  config.batch_size, config.microbatch = batch_size, microbatch
+  if microbatch_size is None:
+    microbatch_size = MICROBATCH[network] * (jax.default_backend() == 'cpu')
+  config.batch_size = batch_size
+  config.microbatch_size = microbatch_size
   config.model.num_steps = num_steps = num_steps or config.model.num_steps
   config.model.burn_in, config.steps_per_call = 0, 1
   rng = np.random.default_rng(0)
   solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
   puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
   boards = {'puzzle': puzzles, 'solution': solutions}
-  at_once = min(microbatch * jax.device_count() or batch_size, batch_size)
+  at_once = min(microbatch_size * jax.device_count() or batch_size, batch_size)
   contenders = make_contenders(config, boards)
   products = make_products(config, at_once)
   calls, results = contenders | products, {}
@@ -264,7 +267,7 @@ def benchmark(
   sizes = {
     'batch_size': batch_size,
     'num_steps': num_steps,
-    'microbatch': microbatch,
+    'microbatch_size': microbatch_size,
     'rounds': rounds,
   }
   return sizes, results
@@ -299,14 +302,14 @@ def main(_):
   path = timing.start(args.output, args.batch_size)
   runs = {}
   for network in PROGRAMS if args.network == 'all' else [args.network]:
-    names = 'batch_size', 'num_steps', 'microbatch', 'rounds'
+    names = 'batch_size', 'num_steps', 'microbatch_size', 'rounds'
     sizes, results = benchmark(network, **{n: args[n].value for n in names})
     title = ', '.join(f'{name} {size}' for name, size in sizes.items())
     print_table(f'{network}: {title}, {jax.device_count()} devices', results)
     runs[network] = sizes | {'results': results}
   if args.output:
-    versions = runtime.versions() | {'torch': torch and torch.__version__}
-    storage.write_json(path, versions | runs)
+    versions = run_folder.versions() | {'torch': torch and torch.__version__}
+    atomic_files.write_json(path, versions | runs)
 
 
 if __name__ == '__main__':
@@ -320,7 +323,7 @@ if __name__ == '__main__':
   )
   flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
   flags.DEFINE_integer(
-    'microbatch',
+    'microbatch_size',
     None,
     'Boards at once on a device; 0: all. Default: 1 (cells) or 2 (candidates)'
     ' on CPUs, else 0.',

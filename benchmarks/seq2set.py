@@ -30,7 +30,9 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
 from configs.seq2set import sorting
-from core import runtime, sharding, step, storage
+from core import sharding, step
+from core.io import atomic_files
+from core.run import run_folder
 from seq2set import read_process_write as rpw
 from seq2set.attention import attend
 from seq2set.sorting import task
@@ -381,10 +383,10 @@ def main(_):
       )
   rich.console.Console().print(table)
   if args.output:
-    run = runtime.versions() | sizes
+    run = run_folder.versions() | sizes
     run['torch'] = torch and torch.__version__
     run['torch_geometric'] = torch_geometric and torch_geometric.__version__
-    storage.write_json(path, run | {'seconds': results})
+    atomic_files.write_json(path, run | {'seconds': results})
 
 
 if __name__ == '__main__':

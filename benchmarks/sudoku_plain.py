@@ -51,7 +51,7 @@ class PlainCandidates(model.SudokuCandidates):
         size = groups.shape[1]
         # Messages between members, [B, G, receiver, sender, M].
         sent = jax.nn.relu(states[:, groups] @ kernel + bias)[:, :, None]
-        sent = sent * (1 - jnp.eye(size))[..., None] / (size - 1)
+        sent = sent * (1 - jnp.eye(size))[..., None] / (size - 1) ** 0.5
         zeros = jnp.zeros((*states.shape[:2], sent.shape[-1]))
         received.append(zeros.at[:, groups].add(sent.sum(3)))
       hidden = network.hidden(jnp.concatenate(received, -1))

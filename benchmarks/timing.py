@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 
 from absl import logging
 
-from core import runtime
 from core.errors import UserError
+from core.run import devices
 
 median = statistics.median
 
@@ -24,7 +24,7 @@ def start(output: str | None, batch_size: int) -> pathlib.Path:
   path = pathlib.Path(output or '')
   if not path.parent.is_dir():
     raise UserError(f'--output={path}: {path.parent} is not a folder')
-  runtime.use_cpu_cores(batch_size)
+  devices.use_cpu_cores(batch_size)
   return path
 
 

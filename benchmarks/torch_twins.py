@@ -135,9 +135,9 @@ class CandidatesTwin(Twin):
     sent = F.relu(_linear(params['send'], states))
     of_position, *of_kinds = sent.chunk(len(self.members) + 1, -1)
     others = of_position.sum(2, keepdim=True) - of_position
-    received = [states, others / (states.shape[2] - 1)]
+    received = [states, others / (states.shape[2] - 1) ** 0.5]
     for messages, members in zip(of_kinds, self.members, strict=True):
-      weights = members / (members.sum(1, keepdim=True) - 1)
+      weights = members / (members.sum(1, keepdim=True) - 1) ** 0.5
       means = torch.tensordot(weights, messages, 1)
       means = torch.tensordot(members.T, means, 1)
       received.append(means - weights.sum(0)[:, None, None, None] * messages)

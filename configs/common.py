@@ -1,29 +1,29 @@
-"""Defaults of every config, and the parser of the arguments of `file.py:`."""
+"""The defaults of every config, and a parser for the text after `file.py:`."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 import ml_collections
 
-from core import files
 from core.errors import UserError, nearest
+from core.io import data_files
 
 SIZES = ('paper', 'cpu', 'smoke')
 
 
 def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
-  """Parse `cpu,steps=64` into typed values.
+  """Parse arguments such as `cpu,steps=64` into typed values.
 
   Args:
-    arg: comma-separated names and `name=value` pairs. A bare name is one of the
-      sizes 'cpu' and 'smoke', or a switch set to True.
-    **defaults: the arguments that the config knows; the type of the default is
-      the type of the value.
+    arg: comma-separated names and `name=value` pairs. A name without a value is
+      one of `SIZES`, or a switch that is set to True.
+    **defaults: the arguments that the config knows. A value has the type of its
+      default.
 
   Returns:
-    The arguments, with `size` in ('paper', 'cpu', 'smoke').
+    The arguments, and `size`, one of `SIZES`.
 
   Raises:
-    UserError: an unknown name, or a value of the wrong type.
+    UserError: a name is unknown, or a value has the wrong type.
   """
   values = {'size': 'paper'} | defaults
   for item in filter(None, (arg or '').split(',')):
@@ -35,6 +35,43 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     check_known('config argument', item if name in SIZES else name, known)
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
+
+
+def stages(
+  get_config: Callable[[str], ml_collections.ConfigDict],
+  arg: str | None,
+  count: int,
+) -> dict[str, ml_collections.ConfigDict]:
+  """Return the configs of `stage=1` to `stage=count`, by name.
+
+  Args:
+    get_config: builds a config from its arguments.
+    arg: arguments of all stages.
+    count: number of stages.
+  """
+  return {
+    f'stage_{number}': get_config(f'{arg or ""},stage={number}')
+    for number in range(1, count + 1)
+  }
+
+
+def check_stage(args: ml_collections.ConfigDict, count: int):
+  """Raise UserError if training with these arguments has no such stage.
+
+  Args:
+    args: parsed arguments; `stage` counts from 1, and 0 stands for all stages.
+    count: number of stages; 0 if training has no stages.
+  """
+  if args.stage and not count:
+    raise UserError(
+      f'config argument stage={args.stage}: training has no stages with these'
+      ' arguments; leave it out'
+    )
+  if not 0 <= args.stage <= count:
+    raise UserError(
+      f'config argument stage={args.stage}: expected 1 to {count}; without it,'
+      ' training runs all stages'
+    )
 
 
 def check_known(what: str, name: str, known: Collection[str]):
@@ -49,7 +86,7 @@ def check_known(what: str, name: str, known: Collection[str]):
 
 def has_file(*names: str) -> bool:
   """Return whether the user's data folder has one of these files."""
-  return files.locate(names) is not None
+  return data_files.locate(names) is not None
 
 
 def _convert(name: str, text: str, default):
@@ -65,15 +102,15 @@ def _convert(name: str, text: str, default):
     if kind is int and (number := _whole(text)) is not None:
       return number
   raise UserError(
-    f'config argument {name}={text}: {kind.__name__} expected, for example'
+    f'config argument {name}={text}: expected {kind.__name__}, for example'
     f' {name}={default}'
   )
 
 
 def _whole(text: str) -> int | None:
-  """Return the whole number of a text such as '1e3', if it is one.
+  """Return the whole number in a text such as '1e3', or None.
 
-  Arguments are sizes: a number above a million is a mistake.
+  Arguments are sizes, so a number above a million is a mistake.
   """
   try:
     number = float(text)
@@ -89,12 +126,12 @@ def default_config() -> ml_collections.ConfigDict:
   config.seed = 0
   config.num_seeds = 1  # trained at once: seed, seed + 1, ...
   config.total_steps = 0  # updates
-  config.batch_size = 0  # examples an update, over all devices
-  config.microbatch = 0  # examples at once on a device; 0: all of them
+  config.batch_size = 0  # examples per update, over all devices
+  config.microbatch_size = 0  # examples per device at once; 0: all of them
   config.steps_per_call = 1  # updates in one jitted call
-  config.dtype = 'float32'  # or 'bfloat16': products of rrn and hinting
+  config.dtype = 'float32'  # of matrix products; or 'bfloat16', see docs/gpu.md
   config.init_weights = ''  # folder with weights to start from
-  config.init_new = ''  # paths of parameters that these may lack, a regex
+  config.init_missing_regex = ''  # parameters that these weights may lack
   config.model = ml_collections.ConfigDict()
   config.data = ml_collections.ConfigDict()
   config.evals = ml_collections.ConfigDict()
@@ -102,8 +139,8 @@ def default_config() -> ml_collections.ConfigDict:
     {
       'name': 'adam',  # 'sgd', 'adam', 'adamw' or 'muon'
       'learning_rate': 1e-3,
-      # 'constant', 'cosine' (to 0 at total_steps), or 'staircase': after
-      # `decay_begin` updates it is multiplied by `decay_rate` every so often
+      # 'constant', 'cosine' (to 0 at total_steps), or 'staircase': from update
+      # `decay_begin` on, multiplied by `decay_rate` every `decay_every` updates
       'schedule': 'constant',
       'decay_begin': 0,
       'decay_every': 1,
@@ -112,31 +149,31 @@ def default_config() -> ml_collections.ConfigDict:
       'b1': 0.9,
       'b2': 0.999,
       'eps': 1e-8,
-      'weight_decay': 0.0,  # decoupled; on matrices (of Muon) only
-      'muon_beta': 0.95,  # of its momentum
-      'muon_paths': '.*kernel',  # matrices that Muon updates; AdamW the rest
-      'l2': 0.0,  # of l2 / 2 * sum of squares in the loss ...
-      'l2_paths': '.*kernel',  # ... over the parameters whose paths match
-      'clip_norm': 0.0,  # of the global gradient norm; 0: none
-      'ema_decay': 0.0,  # of the weights that are evaluated; 0: none
+      'weight_decay': 0.0,  # decoupled; on matrices only
+      'muon_beta': 0.95,  # decay of Muon's momentum
+      'muon_paths': '.*kernel',  # regex: matrices of Muon; AdamW has the rest
+      'l2': 0.0,  # adds l2 / 2 * sum of squares to the loss ...
+      'l2_paths': '.*kernel',  # ... over the parameters that match this regex
+      'clip_norm': 0.0,  # largest norm of the whole gradient; 0: no clipping
+      'ema_decay': 0.0,  # of the average that is evaluated; 0: no average
     }
   )
-  # Devices an axis; one axis may be -1: all devices that the others leave.
+  # Devices per axis. One axis may be -1 and gets all remaining devices.
   config.mesh = ml_collections.ConfigDict({'data': -1, 'fsdp': 1, 'tensor': 1})
   config.log = ml_collections.ConfigDict(
     {
-      'every': 100,  # updates; 0: at the end
-      'profile': 0,  # the call that is traced, counted from 1; 0: none
+      'every': 100,  # updates; 0: only at the end
+      'profile': 0,  # number of the call to trace, from 1; 0: none
     }
   )
   config.checkpoint = ml_collections.ConfigDict(
     {
-      'every': 1000,  # updates; 0: at the end
+      'every': 1000,  # updates; 0: only at the end
       'keep_last': 2,
-      'keep_every': 0,  # also keep each m-th step; 0: none
+      'keep_every': 0,  # also keep multiples of this step; 0: none
     }
   )
-  # What a report shows: metric of --mode=eval -> the paper's value as text.
+  # Metrics that a report shows -> the paper's values as text, '' for none.
   config.report = ml_collections.ConfigDict()
   return config
 
@@ -144,9 +181,12 @@ def default_config() -> ml_collections.ConfigDict:
 def muon(
   config: ml_collections.ConfigDict, *, paths: str, learning_rate: float
 ):
-  """Train with Muon instead of the paper's Adam; the settings suit Sudoku.
+  """Set Muon instead of the paper's Adam, with settings that suit Sudoku.
 
-  `paths` match the matrices that Muon updates; AdamW updates the rest.
+  Args:
+    config: the config to change.
+    paths: regex of the matrices that Muon updates; AdamW updates the rest.
+    learning_rate: peak learning rate of both.
   """
   config.optim.name = 'muon'
   config.optim.muon_paths = paths

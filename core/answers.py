@@ -1,6 +1,6 @@
-"""Answer the problems of a text, name wrong answers, and report the accuracy.
+"""Answer the problems of a text, log wrong answers, and log the accuracy.
 
-`answer_lines` answers one line at a time; `answer_problems` answers many
+`answer_lines` answers one line at a time, and `answer_problems` answers many
 problems in one call of the device.
 """
 
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from absl import logging
 
+from core.batch_predict import Columns, answer_in_batches
 from core.errors import UserError
-from core.lines import Columns, answer_in_batches
 from core.metrics import wilson_interval
 
 _SEPARATOR = re.compile(r'->|=>|→|=|\||\boutput\b')
@@ -25,7 +25,7 @@ class Answer(NamedTuple):
     failure: what is wrong with the answer, as a verb phrase such as 'crosses
       itself'; '' if nothing is known to be wrong.
     is_correct: whether it matches the known answer; None if none is known.
-    line: where the problem begins, from 1; None if each line is a problem.
+    line: first line of the problem, from 1; None if each line is a problem.
   """
 
   text: str
@@ -41,10 +41,12 @@ def has_content(line: str) -> bool:
 
 
 def split_answer(line: str) -> tuple[str, str | None]:
-  """Split a line into a question and the answer that it carries, or None.
+  """Split a line into a question and its answer, or None without an answer.
 
-  `->`, `=>`, `→`, `=`, `|`, or the word `output` separates them. More than one
-  separator raises UserError.
+  The separator is `->`, `=>`, `→`, `=`, `|`, or the word `output`.
+
+  Raises:
+    UserError: the line has more than one separator.
   """
   question, *answers = _SEPARATOR.split(line)
   if len(answers) > 1:
@@ -83,7 +85,7 @@ def answer_lines(
 ) -> Iterator[str | UserError]:
   """Answer each line before the next one is read; see `report`.
 
-  `answer_line` raises UserError for a bad line.
+  `answer_line` may raise UserError for a bad line.
   """
   return report(map_lines(lines, answer_line))
 
@@ -98,7 +100,7 @@ def answer_problems(
   """Answer problems in batches, as they arrive; see `report`.
 
   Args:
-    problems: the results of `map_lines` or of another reader.
+    problems: problems, UserErrors, and None, as `map_lines` yields them.
     encode: returns the columns of one problem.
     solve: maps columns with a leading axis B to outputs [B, ...].
     finish: maps a problem and its output to its answer.
@@ -120,7 +122,7 @@ def report(
   accuracy with its 95 % confidence interval if any answer is known.
 
   Yields:
-    The text of an answer, a UserError as it is, and '' for None.
+    The text of an answer, an unchanged UserError, or '' for None.
   """
   total = num_failures = 0
   scores = []

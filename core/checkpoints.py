@@ -1,8 +1,8 @@
 """Checkpoints of the training state; the only file that imports Orbax.
 
-A checkpoint is a flat dict from the path of a leaf to its array. Any pytree
-comes back exactly as it was, on any mesh, and errors can name the leaves that
-differ. A checksum of all bits is saved with it, because chunked storage reads
+A checkpoint is a flat dict from the path of a leaf to its array. Therefore any
+pytree can be restored exactly, on any mesh, and errors can name the leaves that
+differ. It includes a checksum of all bits, because the storage format reads
 some damaged files without an error.
 """
 
@@ -21,26 +21,29 @@ from absl import logging
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from core import runtime, storage, weights
 from core.errors import UserError, one_line
+from core.io import atomic_files, weights
+from core.run import distributed
 
 PyTree = Any
 _CHECKSUM = 'checksum'
 
 
 class Checkpointer(contextlib.AbstractContextManager):
-  """The checkpoints of a run in training; a context manager.
+  """Saves and restores the checkpoints of a run; a context manager.
 
-  All processes of a run make every call, on a folder that all of them see.
-  Opening it deletes the incomplete files of killed saves; leaving it waits for
-  the last save.
+  All processes of a run make the same calls, on a folder that all of them see.
+  Opening the folder deletes incomplete files of killed saves, and leaving the
+  context waits for the last save.
   """
 
   def __init__(self, folder, *, keep_last: int, keep_every: int):
     """Open `folder`/checkpoints, which holds one folder per step.
 
-    It keeps the newest `keep_last` steps and the multiples of `keep_every` (0:
-    none).
+    Args:
+      folder: run folder.
+      keep_last: number of newest steps to keep.
+      keep_every: keep all multiples of this step; 0 for none.
 
     Raises:
       UserError: the folder cannot be written.
@@ -50,7 +53,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     keep = [policies.LatestN(keep_last)]
     keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
-      # Orbax would create it at the first save, with a less clear error.
+      # Orbax would create the folder later, with a less clear error.
       self._folder.mkdir(parents=True, exist_ok=True)
       self._checkpointer = ocp.training.Checkpointer(
         str(self._folder),
@@ -66,17 +69,17 @@ class Checkpointer(contextlib.AbstractContextManager):
       self._checkpointer.close()
 
   def save(self, step: int, state: PyTree):
-    """Save in the background; the arrays may be donated once this returns.
+    """Save in the background; the arrays may be donated afterwards.
 
-    An existing step is left as it is. No array may have size 0.
+    An existing step is not replaced. No array may have size 0.
 
     Raises:
-      UserError: this save or the one before could not be written.
+      UserError: this save or the previous one could not be written.
     """
     if any(step == saved.step for saved in self._checkpointer.checkpoints):
       return
     self.wait()
-    leaves = weights.flatten(state, '.')
+    leaves = _by_name(state)
     metadata = {'leaves': weights.describe(leaves)}
     leaves[_CHECKSUM] = _checksum(list(leaves.values()))
     with _reported_writes(self._folder):
@@ -85,22 +88,22 @@ class Checkpointer(contextlib.AbstractContextManager):
       )
 
   def wait(self):
-    """Return once the last save is on the disk, or raise UserError."""
+    """Wait until the last save is on the disk, or raise UserError."""
     saving, self._saving = self._saving, None
     with _reported_writes(self._folder):
       self._checkpointer.wait()
       if saving:
-        saving.result()  # otherwise its thread and files stay open
+        saving.result()  # otherwise, its thread and files stay open
 
   def restore(self, abstract_state: PyTree) -> PyTree | None:
-    """Restore as the function `restore` does, and rename damaged checkpoints.
+    """Call the function `restore`, and rename damaged checkpoints.
 
-    They become `corrupt-<step>`, so that their steps can be saved again.
+    Their new name is `corrupt-<step>`, so that their steps can be saved again.
     """
     state, damaged = _restore(self._folder, abstract_state)
     for step in damaged if jax.process_index() == 0 else ():
       aside = self._folder / f'corrupt-{step}'
-      shutil.rmtree(aside, ignore_errors=True)  # of an earlier fall-back
+      shutil.rmtree(aside, ignore_errors=True)  # of an earlier restore
       (self._folder / str(step)).rename(aside)
     if damaged:
       multihost_utils.sync_global_devices('damaged checkpoints are aside')
@@ -111,15 +114,15 @@ class Checkpointer(contextlib.AbstractContextManager):
 def restore(folder, abstract_state: PyTree) -> PyTree | None:
   """Restore the newest readable checkpoint of a run; None without checkpoints.
 
-  Damaged checkpoints are reported. Nothing in the folder is changed.
+  This logs a warning for damaged checkpoints, and does not change the folder.
 
   Args:
-    folder: of the run.
-    abstract_state: the state with the shardings to restore to. Floating types
-      that differ from those of the checkpoint are cast.
+    folder: run folder.
+    abstract_state: the shapes, types, and shardings of the state. Arrays with
+      another floating type are cast.
 
   Raises:
-    UserError: the checkpoint is of another model, or none can be read.
+    UserError: the checkpoint belongs to another model, or none can be read.
   """
   return _restore(_checkpoints(folder), abstract_state)[0]
 
@@ -128,8 +131,20 @@ def _checkpoints(folder) -> pathlib.Path:
   return pathlib.Path(folder).absolute() / 'checkpoints'
 
 
+def _by_name(state: PyTree) -> dict[str, Any]:
+  """Map the name of each leaf in a checkpoint to the leaf.
+
+  The average of the parameters has the name that earlier versions gave it.
+  """
+  leaves = weights.flatten(state, '.')
+  return {
+    re.sub(r'^ema_params\.', 'average.', name): leaf
+    for name, leaf in leaves.items()
+  }
+
+
 def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
-  """Return the state, and why newer checkpoints cannot be read, by step."""
+  """Return the state, and step -> why a newer checkpoint cannot be read."""
   steps = [int(path.name) for path in folder.glob('*') if path.name.isdecimal()]
   damaged = {}
   for step in sorted(steps, reverse=True):
@@ -154,37 +169,37 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
 
 def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
   """Return the state, or why it cannot be read; all processes agree."""
-  wanted = weights.flatten(abstract_state, '.')
+  wanted = _by_name(abstract_state)
   try:
-    with runtime.together():
-      # Orbax can compare shapes too, but opens every array for it.
+    with distributed.fail_together():
+      # Orbax would open every array to compare the shapes.
       metadata = json.loads((path / '_CHECKPOINT_METADATA').read_bytes())
       saved = metadata['custom_metadata']['leaves']
       like = {k: _with_saved_float(x, saved.get(k)) for k, x in wanted.items()}
       mismatch = weights.difference('checkpoint', saved, weights.describe(like))
-      # The checksum is a host array: it has no sharding to ask for.
+      # The checksum is a host array without a sharding.
       like |= {_CHECKSUM: np.zeros((), np.uint32)}
       leaves: Any = {} if mismatch else ocp.load(str(path), like)
-  except jax.errors.JaxRuntimeError:  # of a device or a process, not a file
+  except jax.errors.JaxRuntimeError:  # from a device or a process, not a file
     raise
-  except Exception as error:  # whatever a damaged file makes a reader raise
-    # With several processes, all fall back: the others cannot see the cause.
+  except Exception as error:  # a damaged file can raise any error
+    # Several processes always fall back, because only one knows the cause.
     if jax.process_count() == 1 and isinstance(error, MemoryError):
       raise
     if jax.process_count() == 1 and isinstance(error, PermissionError):
       raise UserError(
-        f'{path} may not be read ({error.strerror}); change its permissions'
+        f'{path} cannot be read ({error.strerror}); change its permissions'
       ) from error
     return None, f'{type(error).__name__}: {one_line(error)}'
   if re.search(r'is float64\S* .*in the checkpoint', mismatch):
     raise UserError(
-      f'checkpoint {path} was saved with JAX_ENABLE_X64=1, in float64, and this'
+      f'checkpoint {path} was saved in float64, with JAX_ENABLE_X64=1, but this'
       ' version trains in float32; give another --workdir'
     )
   if mismatch:
     raise UserError(
-      f'checkpoint {path} is of another model: {mismatch}; give the config that'
-      ' it was trained with, or another --workdir'
+      f'checkpoint {path} belongs to another model: {mismatch}; give the config'
+      ' that it was trained with, or another --workdir'
     )
   checksum = leaves.pop(_CHECKSUM)
   arrays = [leaves[name] for name in wanted]
@@ -198,9 +213,9 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
 
 
 def _with_saved_float(leaf, saved: str | None):
-  """Return the abstract leaf, with the floating type of the checkpoint.
+  """Return the abstract leaf with the floating type of the checkpoint.
 
-  A process with JAX_ENABLE_X64 wants float64 where float32 was saved.
+  With JAX_ENABLE_X64, the leaf is float64, but float32 was saved.
   """
   name = (saved or '').partition('[')[0]
   if name == 'float64' or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -214,10 +229,11 @@ def _with_saved_float(leaf, saved: str | None):
 
 @jax.jit
 def _checksum(leaves: list[jax.Array]) -> jax.Array:
-  """Return a uint32 of all bits and their order, whatever the sharding.
+  """Return a uint32 checksum of all bits and their order, for any sharding.
 
   Every element has an odd weight modulo 2**32, so that any change of a single
-  element changes the sum. It starts from 1: zeroed files do not match.
+  element changes the sum. The sum starts from 1, so that zeroed files do not
+  match.
   """
   total = jnp.uint32(1)
   for leaf in leaves:
@@ -229,8 +245,8 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
 
 @contextlib.contextmanager
 def _reported_writes(folder: pathlib.Path):
-  """Turn a full disk, which is a ValueError in Orbax, into a UserError."""
-  with storage.reported_writes(folder):
+  """Convert errors of a full disk, a ValueError in Orbax, to UserError."""
+  with atomic_files.reported_writes(folder):
     try:
       yield
     except ValueError as error:

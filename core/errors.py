@@ -1,14 +1,18 @@
-"""The exception that means 'the user can correct this', and its suggestions."""
+"""The exception for the user's mistakes, and checks that raise it."""
 
 import difflib
 from collections.abc import Collection, Iterable
+
+from ml_collections import ConfigDict
 
 
 class UserError(Exception):
   """A mistake of the user; its text is one line that says what to change.
 
-  `main.py` prints it without a traceback and exits with status 2. `line` is the
-  number of the input line that caused it, where it is known.
+  `main.py` prints it without a traceback and exits with status 2.
+
+  Attributes:
+    line: number of the input line that caused it, from 1. None if unknown.
   """
 
   def __init__(self, *args: object, line: int | None = None):
@@ -17,17 +21,63 @@ class UserError(Exception):
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]):
-  """Raise UserError, with all choices, if `value` is none of them."""
+  """Raise UserError, with all choices, unless `value` is one of them."""
   known = tuple(choices)
   if value not in known:
-    raise UserError(f'{name}={value!r}: one of {", ".join(known)} expected')
+    raise UserError(f'{name}={value!r}: expected one of {", ".join(known)}')
+
+
+def check_positive(config: ConfigDict, *names: str):
+  """Raise UserError if a setting such as 'model.width' is less than 1."""
+  for name in names:
+    section, _, leaf = name.partition('.')
+    if config[section][leaf] < 1:
+      raise UserError(
+        f'config.{name}={config[section][leaf]!r}: expected a whole number'
+        ' from 1 to 2147483647'
+      )
+
+
+def check_numbers(
+  config: ConfigDict,
+  name: str,
+  *,
+  least: int = 1,
+  counts: Collection[int] = (),
+  fractions: bool = False,
+):
+  """Check a setting that is a tuple of numbers.
+
+  Args:
+    config: the whole config.
+    name: name of the setting, such as 'evals.num_steps'.
+    least: smallest allowed number.
+    counts: allowed lengths of the tuple. () allows every length but 0.
+    fractions: whether fractions are also allowed.
+
+  Raises:
+    UserError: a number is out of range, or the length is not allowed.
+  """
+  section, _, leaf = name.partition('.')
+  values = config[section][leaf]
+  kinds = (int, float) if fractions else (int,)
+  for value in values:
+    if type(value) not in kinds or not least <= value < 2**31:
+      raise UserError(
+        f'config.{name}={values}: expected numbers of at least {least}'
+      )
+  if counts and len(values) not in counts:
+    expected = ' or '.join(map(str, counts))
+    raise UserError(f'config.{name}={values}: expected {expected} numbers')
+  if not counts and not values:
+    raise UserError(f'config.{name}=(): expected at least one number')
 
 
 def nearest(name: str, known: Collection[str]) -> str:
   """Return the known name that a user most likely meant.
 
-  An abbreviation stands for the name with these initials: 'optim.lr' is
-  'optim.learning_rate'. Any other name is compared by its letters.
+  An abbreviation matches the name with these initials: 'optim.lr' matches
+  'optim.learning_rate'. Any other name is compared letter by letter.
   """
   section, _, last = name.rpartition('.')
   abbreviated = [

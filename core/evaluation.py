@@ -1,4 +1,4 @@
-"""Exact means over finite sets, in jitted calls of many batches."""
+"""Compute exact means over finite sets, in jitted calls of many batches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 from core import metrics, sharding
 from core.task import Batch, Evaluator, Metrics
 
-# XLA keeps buffers of all batches of a call if there are several CPU devices.
+# With several CPU devices, XLA keeps the buffers of all batches of a call.
 _BATCHES_PER_CALL = 64
 
 
@@ -21,9 +21,14 @@ def make_evaluation(
   mesh: Mesh,
   num_seeds: int = 1,
 ) -> Callable[[Any], Metrics]:
-  """Put the set on the mesh and return params -> metrics, on the host.
+  """Place the set on the mesh, and return params -> metrics on the host.
 
-  With several seeds, the first axis of parameters and metrics is the seed.
+  Args:
+    evaluator: the set and its measurement.
+    merge: parameters -> model.
+    mesh: the mesh.
+    num_seeds: with several seeds, the first axis of parameters and metrics is
+      the seed.
   """
   place = sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds)
   parts = [
@@ -45,7 +50,7 @@ def make_call(
   mesh: Mesh,
   num_seeds: int = 1,
 ) -> Callable[[Any, Batch], Metrics]:
-  """Return the jitted (params, batches) -> metrics."""
+  """Return the jitted function (params, batches) -> metrics."""
 
   def measure(params, batches):
     model = merge(params)
@@ -69,7 +74,10 @@ def make_call(
 def make_batches(
   evaluator: Evaluator, mesh: Mesh, num_seeds: int = 1
 ) -> dict[str, np.ndarray]:
-  """Load the set as whole batches that divide over the mesh: [N, B, ...]."""
+  """Load the set as N batches of the same size B, [N, B, ...].
+
+  The mesh divides B. Padding has 'weight' 0.
+  """
   shards = sharding.num_batch_shards(mesh, num_seeds)
   batch_size = -(-evaluator.batch_size // shards) * shards
   return _pad(evaluator.arrays(), batch_size)
@@ -82,7 +90,7 @@ def _pad(
   count = len(next(iter(arrays.values())))
   padded = -(-count // batch_size) * batch_size
   weight = (np.arange(padded) < count).astype(np.float32)
-  # The padding repeats examples, because zeros may not be a valid example.
+  # Padding repeats examples, because zeros may not be a valid example.
   return {
     name: np.resize(x, (padded // batch_size, batch_size, *x.shape[1:]))
     for name, x in {**arrays, 'weight': weight}.items()
@@ -90,7 +98,7 @@ def _pad(
 
 
 def split(batches: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-  """Split batches [N, ...] into parts of one shape, at most 64 batches each."""
+  """Split batches [N, ...] into parts of equal shape, at most 64 batches."""
   count = len(batches['weight'])
   num_parts = -(-count // _BATCHES_PER_CALL)
   size = -(-count // num_parts)
@@ -108,9 +116,9 @@ def split(batches: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
 def values(
   measured: Metrics, prefix: str = '', num_seeds: int = 1
 ) -> dict[str, float | list]:
-  """Return the means for JSON, by prefix and name; curves are nested lists.
+  """Return the means as JSON values, by prefix and name; curves are lists.
 
-  With several seeds, on a first axis, return the median. A number also has
+  With several seeds on a first axis, return the median. A number then also has
   '<name>_min', '<name>_max', and the list '<name>_by_seed'.
   """
   with np.errstate(invalid='ignore', divide='ignore'):
@@ -120,7 +128,7 @@ def values(
     }
     if num_seeds > 1:
       means = _over_seeds(means)
-  # Six digits are enough for any interval.
+  # Six digits are more precise than any confidence interval.
   return jax.tree.map(
     lambda value: float(f'{value:.6g}'),
     {name: mean.tolist() for name, mean in means.items()},

@@ -1,4 +1,4 @@
-"""Layers that all systems share: an MLP, convolutions, an LSTM, and losses.
+"""Layers that all systems share: MLPs, convolutions, LSTMs, and losses.
 
 Axes: B batch, T steps, D width, F input features, C classes, V rows of a table,
 H and W pixels, G gates.
@@ -21,9 +21,9 @@ class MLP(nnx.Module):
   """Linear layers with ReLU between them; the last one is linear.
 
   Args:
-    widths: of the input and of the output of each layer.
-    dropout: rate after each hidden layer, used when a call passes a key; () for
-      none.
+    widths: width of the input and of the output of each layer.
+    dropout: dropout rate after each hidden layer; () for no dropout. It applies
+      only to calls with a key.
   """
 
   def __init__(
@@ -43,7 +43,7 @@ class MLP(nnx.Module):
   def __call__(
     self, x: Float[Array, '*B D'], key: jax.Array | None = None
   ) -> Float[Array, '*B D2']:
-    """Apply the layers; `key` is for dropout, None for no dropout."""
+    """Apply the layers; a key enables dropout."""
     *hidden, last = self.layers
     for index, layer in enumerate(hidden):
       x = jax.nn.relu(layer(x))
@@ -56,12 +56,12 @@ class Linear(nnx.Linear):
   """A linear layer that trains faster on CPUs for inputs with many axes.
 
   For inputs with more than two axes, JAX computes the kernel gradient as a
-  product with both operands transposed. XLA's CPU backend takes up to twice as
-  long for it; TPUs take half as long again for the form that is used on CPUs.
+  product with both operands transposed, which takes XLA's CPU backend up to
+  twice as long. TPUs keep that form, because ours takes them 1.5 times as long.
   """
 
   def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
-    """Applies the layer."""
+    """Apply the layer."""
     return jax.lax.platform_dependent(
       x, cpu=self._by_rows, default=super().__call__
     )
@@ -79,13 +79,13 @@ class Linear(nnx.Linear):
 class Conv(nnx.Conv):
   """A convolution of images with 'SAME' padding that is fast in loops on CPUs.
 
-  Every update runs in a loop, where XLA's own convolution takes 14 times as
-  long as this one: it gathers patches by slices and makes one product. The
-  stride is one number. `use_bias` is the only other option of nnx.Conv.
+  The layer gathers patches with slices and computes one product. All updates
+  run in a loop, where XLA's own convolution takes 14 times as long. The stride
+  is one number, and `use_bias` is the only other supported option of nnx.Conv.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
-    """Applies the layer."""
+    """Apply the layer."""
     return jax.lax.platform_dependent(
       x, cpu=self._by_patches, default=super().__call__
     )
@@ -116,8 +116,8 @@ class LSTM(nnx.Module):
   """An LSTM cell with one kernel for input and state, and forget bias + 1.
 
   Args:
-    width: D, of the state.
-    input_width: F; None for D.
+    width: width D of the state.
+    input_width: width F of the inputs. None selects D.
   """
 
   def __init__(
@@ -145,12 +145,12 @@ class LSTM(nnx.Module):
     return self.step_gates(self.gates(x), state)
 
   def gates(self, inputs: Float[Array, '*B F']) -> Float[Array, '*B D4']:
-    """Return the part of the gates from the inputs, with the bias."""
+    """Return the contribution of inputs and bias to the gates."""
     from_input = self.kernel[...][: inputs.shape[-1]]
     return inputs @ from_input + expand_left(self.bias[...], inputs.ndim)
 
   def step_gates(self, gates: Float[Array, '*B D4'], state: State) -> State:
-    """Return the state after one input whose part of the gates is given."""
+    """Return the state after one input, from its contribution to the gates."""
     from_hidden = self.kernel[...][-state[0].shape[-1] :]
     return self.update(gates + state[0] @ from_hidden, state[1])
 
@@ -162,9 +162,9 @@ class LSTM(nnx.Module):
   ) -> tuple[Float[Array, 'B T D'], State]:
     """Return the hidden state after each input, and the last state.
 
-    Inputs whose mask is False leave the state as it is.
+    Inputs whose mask is False do not change the state.
     """
-    # The part that does not depend on the state is one product for all steps.
+    # The contribution of the inputs is one product for all steps.
     return self.scan_gates(self.gates(inputs), start, mask)
 
   def scan_gates(
@@ -173,9 +173,9 @@ class LSTM(nnx.Module):
     start: State,
     mask: Bool[Array | np.ndarray, '*B T'] | None = None,
   ) -> tuple[Float[Array, '*B T D'], State]:
-    """Scan over inputs whose part of the gates is given; see `scan`."""
+    """Scan over the contributions of inputs to the gates; see `scan`."""
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
-    hidden, end = recur(
+    hidden, end = lstm_scan(
       self._update_inputs,
       self.kernel[...][-start[0].shape[-1] :],
       jnp.moveaxis(gates, -2, 0),
@@ -194,7 +194,7 @@ class LSTM(nnx.Module):
     return tuple(map(functools.partial(jnp.where, is_input), new, state))
 
 
-def _recur_plainly(step, kernel, gates, start, inputs, given):
+def _scan(step, kernel, gates, start, inputs, given):
   def body(state, now):
     gates, inputs = now
     state = step(state, gates + state[0] @ kernel, inputs, given)
@@ -205,36 +205,38 @@ def _recur_plainly(step, kernel, gates, start, inputs, given):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def recur(step, kernel, gates, start, inputs=None, given=None):
+def lstm_scan(step, kernel, gates, start, inputs=None, given=None):
   """Scan over gates that depend on the state through a kernel.
 
-  The gradient of the kernel is one product for all steps; JAX would add a small
-  product at each step. Forward-mode derivatives (`jax.jvp`) are not defined.
+  The gradient of the kernel is one product for all steps, but JAX would compute
+  a small product at each step. Forward-mode derivatives (`jax.jvp`) are not
+  defined.
 
   Args:
-    step: (state, gates, inputs, given) -> state; it closes over no arrays.
+    step: maps (state, gates, inputs, given) to the next state; it must not
+      close over arrays.
     kernel: [D, G].
     gates: 'T *B G'. Each step adds the product of the first array of the state,
       '*B D', and `kernel`.
     start: the first state, a tuple of arrays.
-    inputs: more arrays, 'T ...', one slice per step.
-    given: arrays that all steps see.
+    inputs: further arrays, 'T ...', with one slice per step.
+    given: arrays that are the same at all steps.
 
   Returns:
     The first array of the state after each step, 'T *B D', and the last state.
   """
-  return _recur_plainly(step, kernel, gates, start, inputs, given)
+  return _scan(step, kernel, gates, start, inputs, given)
 
 
-def _recur_forward(step, kernel, gates, start, inputs, given):
+def _lstm_scan_forward(step, kernel, gates, start, inputs, given):
   (states, end), pull_back = jax.vjp(
-    functools.partial(_recur_plainly, step, kernel), gates, start, inputs, given
+    functools.partial(_scan, step, kernel), gates, start, inputs, given
   )
   before = jnp.concatenate([start[0][None], states])[:-1]
   return (states, end), (before, pull_back)
 
 
-def _recur_backward(step, residuals, cotangent):
+def _lstm_scan_backward(step, residuals, cotangent):
   del step
   before, pull_back = residuals
   d_gates, *d_rest = pull_back(cotangent)
@@ -242,7 +244,7 @@ def _recur_backward(step, residuals, cotangent):
   return d_kernel, d_gates, *d_rest
 
 
-recur.defvjp(_recur_forward, _recur_backward)
+lstm_scan.defvjp(_lstm_scan_forward, _lstm_scan_backward)
 
 
 def cross_entropy(
@@ -263,7 +265,7 @@ def expand_left(x: jax.Array | np.ndarray, ndim: int) -> jax.Array | np.ndarray:
 
 
 def symmetric_uniform(scale: float):
-  """Return an initializer: uniform within +- `scale`."""
+  """Return an initializer that draws uniformly from -scale to scale."""
 
   def init(key, shape, dtype=jnp.float32):
     return jax.random.uniform(key, shape, dtype, -scale, scale)
@@ -278,19 +280,20 @@ def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
 
 
 @jax.custom_vjp
-def look_up(
+def embedding_lookup(
   table: Float[Array, 'V D'], rows: Int[Array, '*B']
 ) -> Float[Array, '*B D']:
-  """Return rows of a table; the gradient is a matrix product, no scatter."""
+  """Return rows of a table; the gradient is a matrix product, not a scatter."""
   return table[rows]
 
 
-def _look_up_backward(residuals, cotangent):
+def _embedding_lookup_backward(residuals, cotangent):
   rows, num_rows = residuals
   one_hot = jax.nn.one_hot(rows, num_rows, dtype=cotangent.dtype)
   return jnp.einsum('...v,...d->vd', one_hot, cotangent), None
 
 
-look_up.defvjp(
-  lambda table, rows: (table[rows], (rows, len(table))), _look_up_backward
+embedding_lookup.defvjp(
+  lambda table, rows: (table[rows], (rows, len(table))),
+  _embedding_lookup_backward,
 )

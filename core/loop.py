@@ -1,4 +1,4 @@
-"""The training loop: call, log, evaluate, save; nothing else on the host.
+"""The training loop: the host only dispatches, logs, evaluates, and saves.
 
 Each turn dispatches the next call, fetches and writes the metrics of the
 previous one, runs the evaluations that are due, and then saves the state. A
@@ -10,6 +10,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,40 +19,38 @@ from absl import logging
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from core import (
-  checkpoints,
-  evaluation,
-  experiment,
-  run_config,
-  runtime,
-  sharding,
-  step,
-  storage,
-  weights,
-  writers,
-)
+from core import checkpoints, evaluation, inference, sharding, stages, step
 from core.errors import UserError
+from core.io import atomic_files, weights, writers
+from core.run import devices, run_config, run_folder, signals
 from core.task import Task
 
 
-def run(config: ConfigDict, folder: str) -> bool:
+def run(config: ConfigDict, folder: str, start_from: str = '') -> bool:
   """Open the run folder and train in it on all devices; see `train`."""
-  runtime.share_heaps()
+  devices.limit_malloc_arenas()
   # Validate before anything is written to the run folder.
   run_config.check_known(config)
-  runtime.use_cpu_cores(config.batch_size)
+  devices.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
-  task = experiment.make_task(config)
+  task = inference.make_task(config)
   program = step.make_program(task, config, mesh)
-  with runtime.open_run_folder(folder, config):
-    return train(task, program, config, folder, mesh)
+  with run_folder.open_folder(folder, config):
+    return train(task, program, config, folder, mesh, start_from)
 
 
-def run_and_evaluate(config: ConfigDict, folder: str) -> bool:
-  """Train as `run`, and evaluate a finished run: a point of a sweep."""
-  if not run(config, folder):
+def run_all(runs: ConfigDict | stages.Stages, folder: str) -> bool:
+  """Train a run with or without stages; see `run` and `stages.run`."""
+  if isinstance(runs, ConfigDict):
+    return run(runs, folder)
+  return stages.run(runs, folder, run)
+
+
+def run_and_evaluate(runs: ConfigDict | stages.Stages, folder: str) -> bool:
+  """Train a point of a sweep with `run_all`, and evaluate it once finished."""
+  if not run_all(runs, folder):
     return False
-  experiment.evaluate(experiment.load(folder, {}), folder)
+  inference.evaluate(inference.load(folder, {}), folder)
   return True
 
 
@@ -61,101 +60,154 @@ def train(
   config: ConfigDict,
   folder: str,
   mesh: Mesh,
+  start_from: str = '',
 ) -> bool:
-  """Train until `config.total_steps`, resuming from its checkpoints.
+  """Train until `config.total_steps`; resume from a checkpoint if there is one.
+
+  Args:
+    task: the task.
+    program: its compiled functions.
+    config: the config of the run.
+    folder: the run folder.
+    mesh: the mesh.
+    start_from: folder with the initial weights, of as many seeds. With '', a
+      new run starts from `config.init_weights`, if set.
 
   Returns:
     True if training finished and no stop signal arrived.
 
   Raises:
     UserError: the config contradicts itself, the mesh, or the checkpoint.
-    FloatingPointError: a loss is not finite; the last checkpoint stays.
+    FloatingPointError: a loss is not finite; the last checkpoint is kept.
   """
-  total, per_call = config.total_steps, config.steps_per_call
   keep = config.checkpoint
-  arrays = dict(task.arrays('train'))
-  arrays = sharding.put(arrays, sharding.replicated(mesh))
-  evaluations = {
-    name: (
-      each.every,
-      evaluation.make_evaluation(each, program.merge, mesh, config.num_seeds),
-    )
-    for name, each in task.evaluators().items()
-    if each.every
-  }
+  arrays = sharding.put(dict(task.arrays('train')), sharding.replicated(mesh))
+  evaluations = _make_evaluations(task, program, config, mesh)
   with (
-    runtime.StopSignal() as stop,
+    signals.StopSignal() as stop,
     checkpoints.Checkpointer(
       folder, keep_last=keep.keep_last, keep_every=keep.keep_every
     ) as checkpointer,
   ):
     state = checkpointer.restore(program.abstract_state)
-    if state is None and weights.outcome(folder):
-      raise UserError(
-        f'{folder} holds weights or results but no checkpoint to go on from;'
-        ' give another --workdir, or start from weights with'
-        ' --config.init_weights'
-      )
-    state = state or _initial_state(program, config)
-    start = done = int(state.step)
-    if done > total:
-      raise UserError(
-        f'{folder} has {done} updates already, more than'
-        f' config.total_steps={total}; raise it, or give another --workdir'
-      )
-    runtime.record_start(pathlib.Path(folder), config)
-    if done < total:
+    _check_folder(folder, state, config.total_steps)
+    state = state or _initial_state(program, config, start_from)
+    start = int(state.step)
+    run_folder.record_start(pathlib.Path(folder), config)
+    if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
-    with writers.Writer(folder, start=done, total_steps=total) as writer:
-      recorder = _Recorder(writer, config, done)
-      profiled = done + (config.log.profile - 1) * per_call
-      stopping = False
-      while done < total:
-        update, num_steps = program.update, per_call
-        if num_steps > total - done:  # the last call makes fewer updates
-          num_steps = total - done
-          update = program.make_update(num_steps)
-        with _profile(folder if done == profiled else None, done) as wait:
-          state, metrics, losses = wait(update(state, arrays))
-        previous, done = done, done + num_steps
-        recorder.add(done, metrics, losses)
-        for name, (every, evaluate) in evaluations.items():
-          if _is_due(every, previous, done, total):
-            with recorder.paused():
-              measured = evaluate(state.evaluated)
-              writer.write(
-                done,
-                evaluation.values(measured, f'eval/{name}/', config.num_seeds),
-              )
-        stopping = stop()
-        if stopping or _is_due(keep.every, previous, done, total):
-          with recorder.paused():
-            checkpointer.save(done, state)
-        if stopping and done < total:
-          logging.warning(
-            'stopped by a signal; step %d is saved; the same command resumes'
-            ' the run',
-            done,
-          )
-          return False
-    params = sharding.fetch(state.evaluated, mesh)
+    state, is_stopped = _make_updates(
+      *(state, program, arrays, evaluations),
+      *(config, folder, checkpointer, stop),
+    )
+    done = int(state.step)
+    if done < config.total_steps:
+      logging.warning(
+        'stopped by a signal; step %d is saved; the same command resumes'
+        ' the run',
+        done,
+      )
+      return False
+    params = sharding.fetch(state.eval_params, mesh)
     if done > start:
-      weights.remove(folder)  # evaluated while the run was in training
+      weights.remove(folder)  # remove results of an evaluation in training
     weights.save_weights(folder, params, step=done)
-    return not (stopping or stop())
+    return not (is_stopped or stop())
+
+
+def _make_updates(
+  state: step.TrainState,
+  program: step.Program,
+  arrays: dict[str, jax.Array],
+  evaluations: list[tuple[int, Callable]],
+  config: ConfigDict,
+  folder: str,
+  checkpointer: checkpoints.Checkpointer,
+  stop: Callable[[], bool],
+) -> tuple[step.TrainState, bool]:
+  """Make the remaining updates, and evaluate and save when due.
+
+  Returns:
+    The state, which is saved, and whether a stop signal arrived.
+  """
+  total, per_call = config.total_steps, config.steps_per_call
+  done = int(state.step)
+  with writers.Writer(folder, start=done, total_steps=total) as writer:
+    recorder = _Recorder(writer, config, done)
+    profiled = done + (config.log.profile - 1) * per_call
+    stopping = False
+    while done < total and not stopping:
+      update, num_steps = program.update, per_call
+      if num_steps > total - done:  # the last call makes fewer updates
+        num_steps = total - done
+        update = program.make_update(num_steps)
+      with _profile(folder if done == profiled else None, done) as wait:
+        state, metrics, losses = wait(update(state, arrays))
+      previous, done = done, done + num_steps
+      recorder.add(done, metrics, losses)
+      for every, evaluate in evaluations:
+        if _is_due(every, previous, done, total):
+          with recorder.paused():
+            writer.write(done, evaluate(state.eval_params))
+      stopping = stop()
+      if stopping or _is_due(config.checkpoint.every, previous, done, total):
+        with recorder.paused():
+          checkpointer.save(done, state)
+  return state, stopping
+
+
+def _check_folder(folder: str, state: step.TrainState | None, total: int):
+  """Raise UserError if a folder cannot be trained up to `total` updates.
+
+  `state` is the state in its newest checkpoint.
+  """
+  # Initial weights can be made again.
+  is_initial = total == 0 and weights.saved_step(folder) == 0
+  if state is None and weights.outcome(folder) and not is_initial:
+    raise UserError(
+      f'{folder} holds weights or results but no checkpoint to resume from;'
+      ' give another --workdir, or start from weights with'
+      ' --config.init_weights'
+    )
+  if state and int(state.step) > total:
+    raise UserError(
+      f'{folder} already has {int(state.step)} updates, more than'
+      f' config.total_steps={total}; increase it, or give another --workdir'
+    )
+
+
+def _make_evaluations(
+  task: Task, program: step.Program, config: ConfigDict, mesh: Mesh
+) -> list[tuple[int, Callable[[Any], dict[str, float | list]]]]:
+  """Return (period, params -> values by tag) of each evaluation in training."""
+
+  def make(name, evaluator):
+    measure = evaluation.make_evaluation(
+      evaluator, program.merge, mesh, config.num_seeds
+    )
+
+    def evaluate(params):
+      measured = measure(params)
+      return evaluation.values(measured, f'eval/{name}/', config.num_seeds)
+
+    return evaluator.every, evaluate
+
+  evaluators = task.evaluators().items()
+  return [make(name, each) for name, each in evaluators if each.every]
 
 
 @contextlib.contextmanager
 def _profile(folder: str | None, done: int) -> Iterator[Callable]:
-  """Name a call in profiles; with a folder, also write a profile there.
+  """Name a call in profiles, and with a folder, write a profile there.
 
   Yields:
-    A function that returns its argument; with a folder, once it is computed.
+    A function that returns its argument, and with a folder, first waits until
+    it is computed.
   """
   with contextlib.ExitStack() as stack:
     if folder:
       path = pathlib.Path(folder) / 'profile'
-      with storage.reported_writes(folder):
+      with atomic_files.reported_writes(folder):
         path.mkdir(exist_ok=True)  # JAX would not report the error
       stack.enter_context(jax.profiler.trace(str(path)))
     stack.enter_context(
@@ -169,40 +221,41 @@ def _is_due(every: int, previous: int, done: int, total: int) -> bool:
   return done == total or every > 0 and done // every > previous // every
 
 
-def _initial_state(program: step.Program, config) -> step.TrainState:
-  """Return a new state, with the parameters of `config.init_weights` if given.
+def _initial_state(
+  program: step.Program, config, start_from: str
+) -> step.TrainState:
+  """Return a new state, from initial weights if there are any.
 
-  Parameters that match `config.init_new` may be missing there.
+  Parameters that match `config.init_missing_regex` may be missing there.
   """
   state = program.init()
-  if not config.init_weights:
+  source = start_from or config.init_weights
+  if not source:
     return state
-  like = program.abstract_state.params
-  of_one_seed = like
-  if config.num_seeds > 1:
-    of_one_seed = jax.eval_shape(
+  like = expected = program.abstract_state.params
+  if config.num_seeds > 1 and not start_from:  # all start from one seed
+    expected = jax.eval_shape(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
   loaded = weights.load_weights(
-    config.init_weights, of_one_seed, new=config.init_new
+    source, expected, missing_regex=config.init_missing_regex
   )
 
   def place(value, to, new):
     if value is None:
       return new
-    # All seeds start from the same parameters.
     return sharding.put(np.broadcast_to(value, to.shape), to.sharding)
 
   params = jax.tree.map(
     place, loaded, like, state.params, is_leaf=lambda x: x is None
   )
-  # This is a copy, since the state's buffers are donated one by one.
-  average = state.average and jax.tree.map(jnp.copy, params)
-  return dataclasses.replace(state, params=params, average=average)
+  # The average needs its own buffers, because each buffer is donated once.
+  ema_params = state.ema_params and jax.tree.map(jnp.copy, params)
+  return dataclasses.replace(state, params=params, ema_params=ema_params)
 
 
 class _Recorder:
-  """Fetch the metrics of a call while the next one runs, and write means."""
+  """Fetches the metrics of a call while the next one runs, and writes means."""
 
   def __init__(self, writer: writers.Writer, config, done: int):
     self._writer, self._config = writer, config
@@ -212,13 +265,13 @@ class _Recorder:
     self._timed = 0  # updates since the clock was started
 
   def add(self, done: int, metrics, losses):
-    """Add the call that ends at `done`, and fetch the one before."""
+    """Add the call that ends at `done`, and fetch the previous call."""
     self._fetch()
     self._pending = done, metrics, losses
 
   @contextlib.contextmanager
   def paused(self):
-    """Check that the state is finite, and exclude the block from the rate."""
+    """Check that the state is finite, and exclude the block from the speed."""
     self._fetch()
     yield
     self._start_clock()
@@ -231,7 +284,7 @@ class _Recorder:
       return
     done, metrics, losses = jax.device_get(self._pending)
     self._pending = None
-    bad = np.argwhere(~np.isfinite(losses))  # updates, and of which seeds
+    bad = np.argwhere(~np.isfinite(losses))  # update, or update and seed
     if bad.size:
       update, *seed = bad[0]
       of_seed = f' of seed {self._config.seed + seed[0]}' if seed else ''

@@ -1,6 +1,6 @@
-"""Metrics as (total, weight) pairs that add up and are divided at the end.
+"""Metrics as pairs (total, weight), which are summed and divided at the end.
 
-Padding, micro-batches, scan steps, and devices therefore cannot bias a mean.
+Therefore padding, micro-batches, scan steps, and devices cannot bias a mean.
 """
 
 import collections
@@ -14,18 +14,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPREAD = 'min', 'max', 'by_seed'  # of a number over several seeds
-_MAX_SIBLINGS = 4  # more metrics that differ only by a number are a breakdown
+SPREAD = 'min', 'max', 'by_seed'  # suffixes of a number over several seeds
+_MAX_SIBLINGS = 4  # more names that differ only by a number are a breakdown
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Metric:
-  """A weighted mean before its division; total and weight share a shape.
+  """A weighted mean before its division.
 
   A mean has a confidence interval only if it is a share of independent samples.
   Declare `is_independent=False` for dependent samples, such as the cells of a
   board, and for means of values other than 0 and 1.
+
+  Attributes:
+    total: sum of weighted values.
+    weight: sum of weights, with the shape of `total`.
+    is_independent: whether the samples are independent.
   """
 
   total: jax.Array
@@ -38,9 +43,9 @@ class Metric:
   def mean(
     cls, values, weights=1.0, *, axis=None, is_independent: bool = True
   ) -> typing.Self:
-    """Return the weighted mean of `values` over `axis`, or all axes.
+    """Return the weighted mean of `values` over `axis`, or over all axes.
 
-    `weights` broadcast with `values`; 0 leaves one out.
+    `weights` broadcast with `values`. A weight of 0 excludes a value.
     """
     values, weights = jnp.broadcast_arrays(
       jnp.asarray(values, jnp.float32), jnp.asarray(weights, jnp.float32)
@@ -64,10 +69,10 @@ class Metric:
 
 
 @jax.tree_util.register_dataclass
-@typing.no_type_check  # JAX maps its fields to what it likes
+@typing.no_type_check  # JAX replaces the fields by values of other types
 @dataclasses.dataclass(frozen=True)
 class Perplexity(Metric):
-  """exp of a weighted mean of nats."""
+  """The exponential of a weighted mean in nats."""
 
   def result(self) -> jax.Array:
     """Return the perplexity; NaN where the weight is 0."""
@@ -90,7 +95,7 @@ def wilson_interval(successes: float, count: float) -> tuple[float, float]:
 
 
 def headline(names: Iterable[str]) -> list[str]:
-  """Return the names without breakdowns, such as 'solved_17_givens'.
+  """Return the names without breakdowns, such as 'accuracy_17'.
 
   A breakdown is more than four names that differ only by a number in their last
   part. Metrics of the spread across seeds, such as 'solved_min', are also

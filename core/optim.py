@@ -1,4 +1,4 @@
-"""The optimizer and its schedule from `config.optim`."""
+"""Build the optimizer and its learning-rate schedule from `config.optim`."""
 
 import re
 
@@ -13,10 +13,18 @@ from core.errors import UserError
 def make_optimizer(
   optim: ConfigDict, total_steps: int
 ) -> tuple[optax.GradientTransformation, optax.Schedule]:
-  """Build the optax chain and the learning rate as a function of the step.
+  """Build the optimizer and its learning-rate schedule.
+
+  Args:
+    optim: the section `optim` of the config.
+    total_steps: number of updates; the cosine schedule ends there.
+
+  Returns:
+    The optax chain, and the learning rate as a function of the step.
 
   Raises:
-    UserError: unknown optimizer or schedule, or a warm-up before a staircase.
+    UserError: the optimizer or the schedule is unknown, or a staircase schedule
+      has a warm-up.
   """
   schedule = _make_schedule(optim, total_steps)
   moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
@@ -46,15 +54,16 @@ def make_optimizer(
         params,
       ),
       beta=optim.muon_beta,
-      consistent_rms=0.2,  # as large as AdamW's: one learning rate for both
+      # Updates are as large as AdamW's, so that both use one learning rate.
+      consistent_rms=0.2,
     )
   else:
     raise UserError(
-      f"optim.name={optim.name!r}: 'sgd', 'adam', 'adamw' or 'muon' expected"
+      f'config.optim.name={optim.name!r}: expected sgd, adam, adamw, or muon'
     )
   chain: list[optax.GradientTransformation] = [update]
   if optim.l2:
-    # The decay is added before Adam, as the gradient of a penalty in the loss.
+    # L2 is a penalty in the loss, so its gradient comes before the optimizer.
     chain.insert(0, optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
   if optim.clip_norm:
     chain.insert(0, optax.clip_by_global_norm(optim.clip_norm))
@@ -62,6 +71,8 @@ def make_optimizer(
 
 
 def _mask(pattern: str):
+  """Return params -> a tree of bools: whether the path matches a regex."""
+
   def matches(path, _):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     return re.search(pattern, name) is not None
@@ -81,7 +92,8 @@ def _make_schedule(optim, total_steps: int) -> optax.Schedule:
   if optim.schedule == 'staircase':
     if warmup:
       raise UserError(
-        f"optim.warmup_steps={warmup}: a 'staircase' has no warm-up; 0 expected"
+        f'config.optim.warmup_steps={warmup}: the staircase schedule has no'
+        ' warm-up; set it to 0'
       )
     return optax.exponential_decay(
       peak,
@@ -91,6 +103,6 @@ def _make_schedule(optim, total_steps: int) -> optax.Schedule:
       staircase=True,
     )
   raise UserError(
-    f"optim.schedule={optim.schedule!r}: 'constant', 'cosine' or 'staircase'"
-    ' expected'
+    f'config.optim.schedule={optim.schedule!r}: expected constant, cosine, or'
+    ' staircase'
   )

@@ -1,14 +1,14 @@
-"""Where arrays live: one mesh, a sharded batch, parameters by rules on paths.
+"""Place arrays on the mesh: the batch by its axis, parameters by their paths.
 
-The only file that knows axes and devices. The batch is split over ('data',
-'fsdp'); parameters, averages and optimizer states are replicated, or split over
-'tensor' by the rules below and over 'fsdp' by size. If the seeds of a
-population divide over ('data', 'fsdp'), they are split instead of the batch.
+Only this file knows mesh axes. The batch is split over ('data', 'fsdp').
+Parameters, averages, and optimizer states are replicated, or split over
+'tensor' by the rules below and over 'fsdp' by size. If 'data' x 'fsdp' divides
+the number of seeds, the seeds are split instead of the batch.
 """
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import numpy as np
@@ -20,23 +20,26 @@ from core.errors import UserError
 
 AXES = ('data', 'fsdp', 'tensor')
 
-# The first match wins. Layers of an MLP split their outputs and inputs in turn,
-# so that only every second layer communicates. The attention and feed-forward
-# layers of a transformer do the same, by whole heads if their number divides.
-TENSOR_RULES = (
+Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # path regex -> axes
+# The layers of an MLP alternately split their outputs and their inputs, so that
+# only every second layer communicates.
+MLP_RULES: Rules = (
   (r'layers/\d*[02468]/kernel$', (None, 'tensor')),
   (r'layers/\d*[13579]/kernel$', ('tensor', None)),
-  (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
-  (r'blocks/\d+/(out|down)/kernel$', ('tensor', None)),
 )
 FSDP_MIN_SIZE = 4096  # elements; smaller arrays are replicated
 
 
 def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
-  """Build the mesh from the devices per axis; one axis may be -1, the rest.
+  """Build the mesh.
+
+  Args:
+    sizes: number of devices per axis. One axis may be -1 and gets all remaining
+      devices.
+    devices: devices of the mesh. None selects all devices.
 
   Raises:
-    UserError: the sizes do not multiply to the number of devices.
+    UserError: the product of the sizes is not the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   try:
@@ -45,22 +48,22 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
     shape = np.reshape(devices, [sizes[axis] for axis in AXES]).shape
   except ValueError:
     raise UserError(
-      f'mesh {dict(sizes)} does not fit {len(devices)} devices: set config.mesh'
-      ' so that data x fsdp x tensor is that number (-1: all that is left)'
+      f'mesh {dict(sizes)} does not fit {len(devices)} devices; set config.mesh'
+      ' so that data x fsdp x tensor is that number (-1: all remaining devices)'
     ) from None
   types = (AxisType.Auto,) * len(AXES)
   return jax.make_mesh(shape, AXES, axis_types=types, devices=devices)
 
 
 def seed_axes(mesh: Mesh, num_seeds: int) -> tuple[str, ...]:
-  """Return the axes that split the seeds of a population; () if none does."""
+  """Return the axes that split the seeds; () if no axis does."""
   axes = 'data', 'fsdp'
   shards = math.prod(mesh.shape[axis] for axis in axes)
   return axes if num_seeds > 1 and num_seeds % shards == 0 else ()
 
 
 def batch_axes(mesh: Mesh, num_seeds: int = 1) -> tuple[str, ...]:
-  """Return the axes that split the batch; () if they split the seeds."""
+  """Return the axes that split the batch; () if axes split the seeds."""
   return () if seed_axes(mesh, num_seeds) else ('data', 'fsdp')
 
 
@@ -88,11 +91,18 @@ def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
   return NamedSharding(mesh, P(seed_axes(mesh, num_seeds) or None))
 
 
-def state_shardings(abstract_state, mesh: Mesh, num_seeds: int = 1):
+def state_shardings(
+  abstract_state, mesh: Mesh, num_seeds: int = 1, rules: Rules = MLP_RULES
+):
   """Return the sharding of each leaf of a training state, by path and shape.
 
-  With several seeds, each leaf but 'step' has them on its first axis. The
-  task's carry is split like the batch.
+  Args:
+    abstract_state: the shapes of the state. With several seeds, each leaf
+      except 'step' has them on its first axis. The carry of the task is split
+      like the batch.
+    mesh: the mesh.
+    num_seeds: number of seeds.
+    rules: path regex -> mesh axes. The first matching rule applies.
   """
   split = seed_axes(mesh, num_seeds)
   free = {axis: size for axis, size in mesh.shape.items() if axis not in split}
@@ -106,17 +116,19 @@ def state_shardings(abstract_state, mesh: Mesh, num_seeds: int = 1):
         mesh, P(split or None, *batch[1:]) if axis else batch
       )
     if num_seeds == 1 or name == 'step':
-      return NamedSharding(mesh, _spec(name, leaf.shape, free))
+      return NamedSharding(mesh, _spec(name, leaf.shape, free, rules))
     return NamedSharding(
-      mesh, P(split or None, *_spec(name, leaf.shape[1:], free))
+      mesh, P(split or None, *_spec(name, leaf.shape[1:], free, rules))
     )
 
   return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 
 
-def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
-  rules = (r for pattern, r in TENSOR_RULES if re.search(pattern, name))
-  rule = next(rules, ())
+def _spec(
+  name: str, shape: tuple[int, ...], axes: Mapping[str, int], rules: Rules
+) -> P:
+  matches = (split for regex, split in rules if re.search(regex, name))
+  rule = next(matches, ())
   if len(rule) != len(shape):
     rule = (None,) * len(shape)
   spec = [
@@ -136,7 +148,7 @@ def _spec(name: str, shape: tuple[int, ...], axes: Mapping[str, int]) -> P:
 
 
 def put(tree, shardings):
-  """Place arrays that every process holds whole, by a sharding or a tree."""
+  """Place arrays that every process holds whole, by a tree of shardings."""
   return jax.tree.map(
     lambda x, s: jax.make_array_from_callback(x.shape, s, x.__getitem__),
     tree,
@@ -145,6 +157,6 @@ def put(tree, shardings):
 
 
 def fetch(tree, mesh: Mesh):
-  """Return the whole arrays on this host, wherever their parts live."""
+  """Return the whole arrays on this host, regardless of their sharding."""
   gathered = jax.jit(lambda x: x, out_shardings=replicated(mesh))(tree)
   return jax.device_get(gathered)

@@ -1,4 +1,4 @@
-"""The training state, one update, and the jitted call that makes many.
+"""The training state, one update, and the jitted call of many updates.
 
 Models are NNX modules, but only plain dicts of arrays leave this file: the
 module is split once and merged inside the jitted call.
@@ -32,38 +32,42 @@ class TrainState:
   """
 
   params: Any  # nested dict of arrays
-  average: Any  # their exponential moving average, or None
+  ema_params: Any  # their exponential moving average, or None
   opt_state: Any  # of the optax chain
   step: jax.Array  # number of completed updates, int32
   carry: Any = ()  # the task's, examples on the first axis; () for none
 
   @property
-  def evaluated(self):
+  def eval_params(self):
     """The parameters that are evaluated and shipped."""
-    return self.params if self.average is None else self.average
+    return self.params if self.ema_params is None else self.ema_params
 
 
-_NO_STEP = 2**31 - 1  # no update folds this number into the key
-# The axis of the seeds of a population.
+_NO_STEP = 2**31 - 1  # folded into the key of the carry; no update has it
+# The axis of the seeds in each field.
 # pyrefly: ignore[bad-argument-type]
-_SEED_AXES = TrainState(params=0, average=0, opt_state=0, step=None, carry=0)
+_SEED_AXES = TrainState(params=0, ema_params=0, opt_state=0, step=None, carry=0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """The compiled life of a run.
+  """The compiled functions of a run.
 
-  `update` maps (state, arrays) to (state, metrics, losses). It makes K =
-  `steps_per_call` updates and donates the state. The metrics are merged over
-  updates and seeds. The losses are [K], or [K, S] for S > 1 seeds; they are NaN
-  also if the gradient or the new parameters are not finite.
+  Attributes:
+    merge: parameters -> model.
+    abstract_state: shapes, types, and shardings of the state.
+    init: () -> the initial state.
+    update: (state, arrays) -> (state, metrics, losses). It makes K =
+      `steps_per_call` updates and donates the state. The metrics are merged
+      over updates and seeds. The losses are [K], or [K, S] for S > 1 seeds.
+      They are also NaN if the gradient or the new parameters are not finite.
+    make_update: number of updates -> an `update` with that many updates.
   """
 
-  merge: Callable[[Any], nnx.Module]  # parameters -> model
-  abstract_state: TrainState  # shapes, types and shardings
+  merge: Callable[[Any], nnx.Module]
+  abstract_state: TrainState
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
-  # Number of steps -> an `update` of that many.
   make_update: Callable[[int], Callable]
 
 
@@ -71,74 +75,26 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   """Build the jitted functions of a run on a mesh.
 
   Raises:
-    UserError: batch, micro-batch, and mesh do not divide.
+    UserError: the batch is not divisible by the micro-batches and the mesh.
   """
-  num_micro = num_microbatches(config, mesh)
-  num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
-  optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
   merge = make_merge(task)
-  split = functools.partial(
-    sharding.batch_sharding, mesh, num_seeds=config.num_seeds
-  )
-
-  def loss_fn(params, batch, carry, key):
-    model = merge(params)
-    if not jax.tree.leaves(carry):
-      loss, metrics = task.loss(model, batch, key)
-      return loss, (metrics, carry)
-    carrying = cast(CarryingTask, task)
-    loss, metrics, carry = carrying.loss(model, batch, key, carry)
-    return loss, (metrics, carry)
-
-  def update(key, state: TrainState, arrays: Mapping[str, jax.Array]):
-    key = jax.random.fold_in(key, state.step)
-    batch_key, loss_key = jax.random.split(key)
-    batch = task.batch(
-      batch_key, arrays, size=config.batch_size, step=state.step
-    )
-    for name, x in batch.items():
-      if len(x) % num_parts:
-        raise UserError(
-          f'config.batch_size={config.batch_size}: {len(x)} rows of {name!r}'
-          f' do not divide into {num_parts} micro-batches, of all devices'
-          ' together; change it, config.microbatch or config.mesh'
-        )
-    metrics, grads, carry = _gradients(
-      loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
-    )
-    # Optax mixes types, which JAX_NUMPY_DTYPE_PROMOTION=strict refuses.
-    with jax.numpy_dtype_promotion('standard'):
-      metrics['learning_rate'] = Metric.mean(schedule(state.step))
-      updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.params
-      )
-    params = optax.apply_updates(state.params, updates)
-    # The norm is not finite if the new parameters are not.
-    norm = optax.tree.norm(grads) + 0 * optax.tree.norm(params)
-    metrics['gradient_norm'] = Metric.mean(norm)
-    average = state.average
-    if average is not None:
-      # Young averages forget the initialization faster.
-      young = (1 + state.step) / (10 + state.step)
-      decay = jnp.minimum(config.optim.ema_decay, young)
-      average = optax.incremental_update(params, average, 1 - decay)
-    return (
-      TrainState(params, average, opt_state, state.step + 1, carry),
-      metrics,
-    )
-
-  update_all = _for_each_seed(
-    update, (_SEED_AXES, None), (_SEED_AXES, 0), config, mesh
+  update = _for_each_seed(
+    _make_single_update(task, config, mesh, merge),
+    (_SEED_AXES, None),
+    (_SEED_AXES, 0),
+    config,
+    mesh,
   )
 
   def update_call(state, arrays, *, num_steps):
     state, metrics = jax.lax.scan(
-      lambda state, _: update_all(state, arrays), state, length=num_steps
+      lambda state, _: update(state, arrays), state, length=num_steps
     )
-    # Not finite if the loss, the gradient, or the parameters are not.
-    health = metrics['loss'].result() + 0 * metrics['gradient_norm'].result()
-    merged = (0, 1) if config.num_seeds > 1 else 0
-    return state, jax.tree.map(lambda x: x.sum(merged), metrics), health
+    losses = metrics['loss'].result()
+    is_finite = jnp.isfinite(metrics['gradient_norm'].result())
+    losses = jnp.where(is_finite, losses, jnp.nan)
+    summed_axes = (0, 1) if config.num_seeds > 1 else 0
+    return state, jax.tree.map(lambda x: x.sum(summed_axes), metrics), losses
 
   init = make_init(task, config, mesh)
   abstract_state = init.eval_shape()
@@ -158,31 +114,102 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   )
 
 
+def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
+  """Return (key, state, arrays) -> (state, metrics) for one update of one seed.
+
+  The metric 'gradient_norm' is NaN if the new parameters are not finite.
+  """
+  num_micro = num_microbatches(config, mesh)
+  num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
+  optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
+  split = functools.partial(
+    sharding.batch_sharding, mesh, num_seeds=config.num_seeds
+  )
+
+  def loss_fn(params, batch, carry, key):
+    model = merge(params)
+    if not jax.tree.leaves(carry):
+      loss, metrics = task.loss(model, batch, key)
+      return loss, (metrics, carry)
+    carrying = cast(CarryingTask, task)
+    loss, metrics, carry = carrying.loss(model, batch, key, carry)
+    return loss, (metrics, carry)
+
+  def update(key, state: TrainState, arrays: Mapping[str, jax.Array]):
+    key = jax.random.fold_in(key, state.step)
+    batch_key, loss_key = jax.random.split(key)
+    batch = task.batch(
+      batch_key, arrays, size=config.batch_size, step=state.step
+    )
+    _check_rows(batch, config.batch_size, num_parts)
+    metrics, grads, carry = _gradients(
+      loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
+    )
+    # Optax mixes types, which is an error with strict type promotion.
+    with jax.numpy_dtype_promotion('standard'):
+      metrics['learning_rate'] = Metric.mean(schedule(state.step))
+      updates, opt_state = optimizer.update(
+        grads, state.opt_state, state.params
+      )
+    params = optax.apply_updates(state.params, updates)
+    is_finite = jnp.isfinite(optax.tree.norm(params))
+    norm = jnp.where(is_finite, optax.tree.norm(grads), jnp.nan)
+    metrics['gradient_norm'] = Metric.mean(norm)
+    ema_params = _update_average(state, params, config.optim.ema_decay)
+    return (
+      TrainState(params, ema_params, opt_state, state.step + 1, carry),
+      metrics,
+    )
+
+  return update
+
+
+def _check_rows(batch: Batch, batch_size: int, num_parts: int):
+  for name, x in batch.items():
+    if len(x) % num_parts:
+      raise UserError(
+        f'config.batch_size={batch_size}: {len(x)} rows of {name!r} are not'
+        f' divisible by {num_parts}, the number of micro-batches of all'
+        ' devices; change it, config.microbatch_size, or config.mesh'
+      )
+
+
+def _update_average(state: TrainState, params, decay: float):
+  """Return the average of the parameters, or None if the state has none."""
+  if state.ema_params is None:
+    return None
+  # At first, the average forgets the initialization faster.
+  young = (1 + state.step) / (10 + state.step)
+  current = jnp.minimum(decay, young)
+  return optax.incremental_update(params, state.ema_params, 1 - current)
+
+
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):
-  """Return () -> state on the mesh, jitted.
+  """Return the jitted function () -> state on the mesh.
 
   Raises:
     UserError: `config.num_seeds` is less than 1.
   """
   if config.num_seeds < 1:
-    raise UserError(f'config.num_seeds={config.num_seeds}: 1 or more expected')
+    raise UserError(f'config.num_seeds={config.num_seeds}: expected at least 1')
   optimizer, _ = optim.make_optimizer(config.optim, config.total_steps)
 
   def init(key) -> TrainState:
     model = task.make_model(nnx.Rngs(key))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
-    has_average = config.optim.ema_decay > 0
-    average = jax.tree.map(jnp.copy, params) if has_average else None
+    has_ema = config.optim.ema_decay > 0
+    ema_params = jax.tree.map(jnp.copy, params) if has_ema else None
     step = jnp.zeros((), jnp.int32)
     carry = ()
     if hasattr(task, 'init_carry'):
       carry_key = jax.random.fold_in(key, _NO_STEP)
       carry = task.init_carry(carry_key, config.batch_size)
-    return TrainState(params, average, optimizer.init(params), step, carry)
+    return TrainState(params, ema_params, optimizer.init(params), step, carry)
 
   init_all = _for_each_seed(init, (), _SEED_AXES, config, mesh)
+  rules = (*sharding.MLP_RULES, *getattr(task, 'tensor_rules', ()))
   shardings = sharding.state_shardings(
-    jax.eval_shape(init_all), mesh, config.num_seeds
+    jax.eval_shape(init_all), mesh, config.num_seeds, rules
   )
   return jax.jit(init_all, out_shardings=shardings)
 
@@ -195,9 +222,10 @@ def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
 
 
 def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
-  """Turn fn(key, *args) for one seed into a function of `args` for all seeds.
+  """Map fn(key, *args) over the seeds, and return a function of `args`.
 
-  Axes are those of the seeds, as in `jax.vmap`; a single seed has none.
+  `in_axes` and `out_axes` are the seed axes of `args` and of the result, as in
+  `jax.vmap`. A single seed has no such axis.
   """
   if config.num_seeds == 1:
     return lambda *args: fn(jax.random.key(config.seed), *args)
@@ -219,10 +247,10 @@ def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
 
 
 def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
-  """Return into how many parts the batch of each device is split.
+  """Return the number of micro-batches of each device.
 
   Raises:
-    UserError: batch, micro-batch, and mesh do not divide.
+    UserError: the batch is not divisible by the micro-batches and the mesh.
   """
   shards = sharding.num_batch_shards(mesh, config.num_seeds)
   if config.batch_size % shards:
@@ -231,11 +259,11 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
       ' devices; use a multiple, or set config.mesh.data'
     )
   on_device = config.batch_size // shards
-  size = min(config.microbatch or on_device, on_device)
+  size = min(config.microbatch_size or on_device, on_device)
   if on_device % size:
     raise UserError(
-      f'config.microbatch={size} does not divide the {on_device} examples of a'
-      ' device; use a divisor'
+      f'config.microbatch_size={size} does not divide the {on_device} examples'
+      ' of a device; use a divisor'
     )
   return on_device // size
 
@@ -243,9 +271,9 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
 def _gradients(
   loss_fn, params, batch: Batch, carry, key, num_micro: int, split
 ):
-  """Return metrics (with 'loss') and gradients, averaged over micro-batches.
+  """Return metrics with 'loss', mean gradients, and the next carry.
 
-  The third result is the carry after the update. `split(axis=n)` is the
+  The gradients are averaged over micro-batches. `split(axis=n)` returns the
   sharding of examples on axis n.
   """
 

@@ -1,68 +1,63 @@
-"""The points of a paper's table: a run folder each, resumable as a whole."""
+"""Train the points of a paper's table, each in its own run folder."""
 
 import pathlib
-import runpy
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from core import run_config, storage, weights
-from core.errors import UserError, one_line
+from core import stages
+from core.errors import UserError
+from core.io import atomic_files, weights
+from core.run import run_config
 
-Points = Mapping[str, ConfigDict]
+Point = ConfigDict | stages.Stages
+Points = Mapping[str, Point]
 
 
 def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
   """Call `sweep(arg)` of `configs/<system>/<experiment>.py[:arg]`.
 
-  `overrides` change leaves of every point, by dotted name.
+  Args:
+    config_flag: path of the config, and its arguments.
+    overrides: dotted names of leaves -> new values, for every point.
 
   Raises:
     UserError: the file defines no `sweep`, or it fails.
   """
-  path, _, arg = config_flag.partition(':')
-  names = runpy.run_path(path)
-  if 'sweep' not in names:
+  points = run_config.call('sweep', config_flag, overrides)
+  if points is None:
+    path = config_flag.partition(':')[0]
     raise UserError(
       f'{path} defines no sweep(arg); use --mode=train, or a config that does'
     )
-  try:
-    points = names['sweep'](arg or None)
-    for point in points.values():
-      point.update_from_flattened_dict(overrides)
-  except UserError:
-    raise
-  except Exception as error:  # whatever a user's code raises
-    raise UserError(
-      f'sweep({arg!r}) of {path} fails: {type(error).__name__}:'
-      f' {one_line(error)}; it returns a dict from names to configs'
-    ) from error
   return points
 
 
 def run(
   points: Points,
   folder,
-  train: Callable[[ConfigDict, str], bool],
+  train: Callable[[Point, str], bool],
   index: int | None = None,
+  record: Callable[[], object] = lambda: None,
 ) -> bool:
   """Train the points that are not finished, each in `folder`/<name>.
 
   Args:
-    points: name -> config.
-    folder: of the sweep; processes with different indices may share it.
-    train: trains and evaluates a point, as `loop.run_and_evaluate`.
-    index: the one point to train; None for all.
+    points: name -> config, or the configs of its stages.
+    folder: folder of the sweep; processes with different indices may share it.
+    train: trains and evaluates a point, like `loop.run_and_evaluate`.
+    index: index of a single point to train. None trains all points.
+    record: called after each finished point.
 
   Returns:
     Whether all of these points are finished; False after a signal.
 
   Raises:
-    UserError: no such index, a point's folder holds a run of another config,
-      or what `train` raises.
-    FloatingPointError: a loss was not finite; the other points were trained.
+    UserError: there is no such index, or the folder of a point holds a run of
+      another config; see also `train`.
+    FloatingPointError: a loss was not finite; the other points are trained.
   """
   names = list(points)
   if index is not None:
@@ -72,17 +67,19 @@ def run(
         f' {len(names) - 1}'
       )
     names = [names[index]]
-  for name in names:  # before hours of training the points ahead of it
-    run_config.check_known(points[name])
-    run_config.check_same(pathlib.Path(folder) / name, points[name])
+  for name in names:  # validate all points before hours of training
+    point, place = points[name], pathlib.Path(folder) / name
+    parts = {'': point} if isinstance(point, ConfigDict) else point
+    stages.check(parts, place)
   failed = []
   for number, name in enumerate(names, start=1):
-    config, point = points[name], pathlib.Path(folder) / name
+    point, place = points[name], pathlib.Path(folder) / name
     print(f'{number}/{len(names)} {name}', file=sys.stderr)
-    is_done = is_finished(point, config.total_steps)
+    is_done = is_finished(place, stages.total_steps(point))
     try:
-      if not is_done and not train(config, str(point)):
+      if not is_done and not train(point, str(place)):
         return False
+      record()
     except FloatingPointError as error:
       print(f'{name}: {error}', file=sys.stderr)
       failed.append(name)
@@ -92,7 +89,7 @@ def run(
 
 
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
-  """Return whether a run was trained to this step and evaluated."""
-  saved = storage.read_json(folder / run_config.NAME)
+  """Return whether a run has been trained to this step and evaluated."""
+  saved = atomic_files.read_json(folder / run_config.NAME)
   is_complete = len(weights.outcome(folder)) == 2
   return is_complete and saved.get('total_steps') == total_steps

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core.errors import UserError
 from core.metrics import Metric
@@ -23,16 +22,21 @@ Metrics = dict[str, Metric]
 
 @dataclasses.dataclass(frozen=True)
 class Evaluator:
-  """A finite set of examples and what is measured on it.
+  """A finite set of examples and its measurement.
 
-  `arrays()` loads the columns, whose leading axis is the examples. `measure` is
-  a pure function of model and batch: columns, and 'weight' [B], 0 for padding.
+  Attributes:
+    arrays: loads the columns; their leading axis is the examples.
+    measure: a pure function of the model and a batch, to metrics. The batch has
+      the columns, and 'weight' [B], which is 0 for padding.
+    batch_size: number of examples at once.
+    every: number of updates between evaluations in training, which include one
+      after the last update. 0: only `--mode=eval` uses it.
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]
   measure: Callable[[Any, Batch], Metrics]
-  batch_size: int  # examples at once
-  every: int  # updates, and always the last one; 0: only by `--mode=eval`
+  batch_size: int
+  every: int
 
 
 def split_evaluators(
@@ -43,7 +47,7 @@ def split_evaluators(
   """Return 'validation', for training, and 'test', for `--mode=eval` only.
 
   Args:
-    evals: the section of the config, with `every` and `batch_size`.
+    evals: the section `evals` of the config, with `every` and `batch_size`.
     arrays: loads the columns of a split.
     measure: see `Evaluator`.
   """
@@ -59,10 +63,23 @@ def split_evaluators(
 
 
 class Task(Protocol):
-  """The interface of an experiment; `model` is what `make_model` returned."""
+  """The interface of an experiment; `model` is the result of `make_model`.
+
+  A task may also define
+  - `tensor_rules`: sharding rules in addition to those of `core.sharding`;
+  - `figures(values, model)`: the figures of an evaluation by file name.
+    `values` maps '<evaluator>/<metric>' to a number or (nested) list; the model
+    may be None.
+
+  The module of a task may also define
+  - `sweep_figures(points)`: the figures of a sweep by file name. `points` maps
+    the name of each run to its config and its values;
+  - `training_figures(lines)`: the figures of a run by file name, from the lines
+    of metrics.jsonl.
+  """
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Build the model: parameters only, no mutable state."""
+    """Build the model, with parameters and without mutable state."""
     ...
 
   def arrays(self, split: str) -> Mapping[str, np.ndarray]:
@@ -77,39 +94,30 @@ class Task(Protocol):
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draw or generate `size` examples: a pure function of key and step."""
+    """Draw or generate `size` examples; a pure function of key and step."""
     ...
 
   def loss(
     self, model: Any, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Return the mean loss over the examples, and what to log.
+    """Return the mean loss over the examples, and metrics to log.
 
-    `key` is for dropout. A task with a carry takes it as a fourth argument and
-    returns the next one as a third result; see `CarryingTask`.
+    `key` is for dropout. A task with a carry takes the carry as a fourth
+    argument, and returns the next carry as a third result; see `CarryingTask`.
     """
     ...
 
   def evaluators(self) -> Mapping[str, Evaluator]:
-    """Return what is measured, by name."""
-    ...
-
-  def figures(
-    self, values: Mapping[str, Any], model: Any = None
-  ) -> Mapping[str, Figure]:
-    """Return figures by file name without its suffix; fewer without a model.
-
-    `values` maps '<evaluator>/<metric>' to a number or (nested) list.
-    """
+    """Return the evaluators by name."""
     ...
 
   def predict(
     self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Yield one answer per input line, in order; an error for a bad line.
+    """Yield one answer per input line, in order, or an error for a bad line.
 
-    Call `logging.warning('line %d: ...', number, ...)` before an answer that
-    breaks the rules of the task.
+    Call `logging.warning('line %d: ...', number, ...)` before yielding an
+    answer that breaks the rules of the task.
     """
     ...
 
@@ -128,5 +136,5 @@ class CarryingTask(Task, Protocol):
   def loss(  # pyrefly: ignore[bad-override]
     self, model: Any, batch: Batch, key: jax.Array, carry: Any
   ) -> tuple[jax.Array, Metrics, Any]:
-    """Return the mean loss, what to log, and the carry of the next update."""
+    """Return the mean loss, metrics to log, and the next carry."""
     ...

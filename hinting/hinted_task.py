@@ -1,8 +1,8 @@
-"""A task whose batches mix rows of a main task and rows of its hints.
+"""A task whose batches mix rows of a main task with rows of its hints.
 
-Training lists have at most 20 values; evaluation lists have any length, and
-each length has its own accuracy. A subclass defines how a list is drawn, and
-how lists and answers are read and written as text.
+Training lists have at most 20 values. Evaluation lists have any length, and the
+accuracy is reported by length. A subclass defines how lists are drawn, and how
+lists and answers are read and written as text.
 
 Axes: B batch, N values of a list, T tokens of an answer.
 """
@@ -21,14 +21,14 @@ from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
-from core.errors import UserError
+from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from hinting import plots, questions, rows, settings, vocabulary
 from hinting.model_config import ModelConfig
 from hinting.questions import Question
 from hinting.rows import RowKind
-from hinting.transformer import Transformer
+from hinting.transformer import TENSOR_RULES, Transformer
 from hinting.vocabulary import Token
 
 # Seeds of the evaluation lists and of the fixed training sets. config.seed must
@@ -42,7 +42,7 @@ SEEDS = {
 
 
 class HintedTask:
-  """All of `core.task.Task` except the methods that define a list.
+  """All of `core.task.Task` except the methods that define the lists.
 
   Args:
     config: The config of the experiment.
@@ -52,7 +52,8 @@ class HintedTask:
     num_values: The largest value in a row.
   """
 
-  # The evaluators of --mode=eval; each names the distribution of its lists.
+  tensor_rules = TENSOR_RULES
+  # The evaluators of --mode=eval, named after the distributions of their lists.
   tests: tuple[str, ...] = ('test',)
 
   def __init__(
@@ -64,12 +65,23 @@ class HintedTask:
     delimiter: Token,
     num_values: int,
   ):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_heads',
+      'model.num_layers',
+      'model.feed_forward_width',
+      'evals.num_lists',
+      'evals.num_test_lists',
+    )
+    check_numbers(config, 'evals.lengths')
+    check_numbers(config, 'evals.test_lengths')
     self.model_config = ModelConfig(**config.model)
     self.data, self.evals = config.data, config.evals
     self.dtype = jnp.dtype(config.dtype)
     self.kinds, self.main, self.delimiter = kinds, main, delimiter
     self.vocabulary_size = vocabulary.size(num_values)
-    self.hints = tuple(hint for hint in self.data.hint.split('+') if hint)
+    self.hints = settings.parse_hints(self.data.hint)
     settings.check(self.data, self.evals, self.model_config, kinds, main)
 
   def draw_values(
@@ -107,14 +119,14 @@ class HintedTask:
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Return an answer as text and what is wrong with it.
+    """Format an answer and check it.
 
     Args:
       answer: The decoded values before EOS; None for a token that is no value.
       values: The values of the list.
 
     Returns:
-      The answer, and the failure, '' if the answer is right.
+      The answer as text, and the failure, which is '' if the answer is right.
     """
     raise NotImplementedError
 
@@ -139,21 +151,21 @@ class HintedTask:
   ) -> Batch:
     """Draw `size` rows, two in each packed row of `rows.make_pairs`.
 
-    The share `hint_share` of the rows belongs to the hints, in equal parts.
+    The hints have an equal share each, and together `hint_share` of the rows.
 
     Returns:
-      Columns named '<kind of row>/<column>'.
+      The columns of `rows.pack`, named '<kind of row>/<column>'.
 
     Raises:
-      UserError: The shares are not whole numbers of pairs.
+      UserError: The rows of a hint are not a whole number of pairs.
     """
     del arrays
     batch = {}
-    longest = self._longest(step)
-    for index, (name, count) in enumerate(self._shares(size).items()):
+    longest = self._max_length_at(step)
+    for index, (name, count) in enumerate(self._num_pairs(size).items()):
       pairs = rows.make_pairs(
         self.kinds[name],
-        self._keys(jax.random.fold_in(key, index), index, count),
+        self._pair_keys(jax.random.fold_in(key, index), index, count),
         max_length=self.data.max_length,
         longest=longest,
         draw_values=functools.partial(
@@ -163,21 +175,21 @@ class HintedTask:
       batch |= {f'{name}/{column}': x for column, x in pairs.items()}
     return batch
 
-  def _shares(self, size: int) -> dict[str, int]:
+  def _num_pairs(self, size: int) -> dict[str, int]:
     """Return the number of pairs of each kind in a batch of `size` rows."""
     share = self.data.hint_share if self.hints else 0.0
     pairs, rest = divmod(size, 2)
     each = share * pairs / max(len(self.hints), 1)
     if rest or abs(each - round(each)) > 1e-6:
       raise UserError(
-        f'config.batch_size={size} and hint_share={share} do not give each of'
-        f' {len(self.hints)} hints a whole number of pairs of rows; use another'
-        ' batch size or share'
+        f'config.batch_size={size} with hint_share={share} does not give each'
+        f' of {len(self.hints)} hints a whole number of pairs of rows; change'
+        ' the batch size or the share'
       )
     shares = {hint: round(each) for hint in self.hints if each}
     return {self.main: pairs - sum(shares.values())} | shares
 
-  def _longest(self, step: jax.Array) -> jax.Array | int:
+  def _max_length_at(self, step: jax.Array) -> jax.Array | int:
     """Return the length of the longest list at a step."""
     if not self.data.curriculum_steps:
       return self.data.max_length
@@ -186,10 +198,11 @@ class HintedTask:
     )
     return jnp.asarray(ramp(step)).astype(jnp.int32)
 
-  def _keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
-    """Return the keys of pairs [count].
+  def _pair_keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
+    """Return the keys of `count` pairs of rows.
 
-    They are fresh, or belong to a fixed training set if `num_rows` is set.
+    The keys are fresh. If `num_rows` is set, they belong to a fixed training
+    set.
     """
     if not self.data.num_rows:
       return jax.random.split(key, count)
@@ -202,7 +215,7 @@ class HintedTask:
   ) -> tuple[jax.Array, Metrics]:
     """Return the mean cross-entropy of the answer tokens, in nats.
 
-    The mean is over the rows of all kinds. The metrics are the token accuracies
+    The mean is over the rows of all kinds. The metrics are the token accuracy
     of each kind.
     """
     total, weight = jnp.zeros(()), jnp.zeros(())
@@ -228,8 +241,8 @@ class HintedTask:
   def evaluators(self) -> dict[str, Evaluator]:
     """Return 'validation', for training, and the evaluators in `tests`.
 
-    Validation uses the distribution of 'test'. The tests have more lists and
-    more lengths, and only `--mode=eval` runs them.
+    Validation uses the distribution of 'test'. Only `--mode=eval` runs the
+    tests, which have more lists and more lengths.
     """
 
     def make(name, distribution, lengths, count, every):
@@ -264,7 +277,7 @@ class HintedTask:
 
     Args:
       seed: The seed of the set.
-      index: The numbers of the lists, int [B].
+      index: The index of each list in the set, int [B].
       length: N.
       distribution: See `draw_values`.
 
@@ -286,10 +299,10 @@ class HintedTask:
     model: Transformer,
     batch: Batch,
   ) -> Metrics:
-    """Return the accuracy on whole answers and on tokens for each length.
+    """Return the accuracy of whole answers and of tokens for each length.
 
-    The right answer so far is the input: greedy decoding is right exactly if
-    each of these next-token predictions is.
+    The input includes the right answer. Greedy decoding is right if and only if
+    each of these next-token predictions is right.
     """
     kind = self.kinds[self.main]
     metrics = {}
@@ -307,8 +320,8 @@ class HintedTask:
         seed, batch['index'], length, distribution=distribution
       )
       made = jax.vmap(make)(values)
-      is_right = model(made['tokens'], at=made['at']).argmax(-1)
-      is_right, weights = is_right == made['targets'], made['weights']
+      predicted = model(made['tokens'], at=made['at']).argmax(-1)
+      is_right, weights = predicted == made['targets'], made['weights']
       metrics[f'accuracy_length_{length}'] = Metric.mean(
         (is_right | (weights == 0)).all(1), batch['weight']
       )
@@ -333,7 +346,7 @@ class HintedTask:
   ) -> Iterator[str | UserError]:
     """Answer the list of each line by greedy decoding.
 
-    See `answers.report` for wrong answers and for lines that carry an answer.
+    `answers.report` describes the log of wrong answers and of the accuracy.
 
     Args:
       model: The network.
@@ -370,7 +383,7 @@ class HintedTask:
     }
 
   def _make_decoder(self, model: Transformer):
-    """Return a function that maps prompts to answers, int32 [B, T]."""
+    """Return a function that maps prompts to answer tokens, int32 [B, T]."""
     num_tokens = self.kinds[self.main].num_answers(self.data.longest_list)
     graphdef, params = nnx.split(model)
 

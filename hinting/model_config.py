@@ -25,7 +25,7 @@ _OLD_NAMES = {
 class ModelConfig:
   """Sizes and variants.
 
-  Names of variants in older versions are translated.
+  Names from older versions are translated to the current ones.
 
   Attributes:
     num_layers: The number of blocks.

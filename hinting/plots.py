@@ -7,7 +7,7 @@ import ml_collections
 import numpy as np
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
 Curve = tuple[Sequence[int], np.ndarray]
 
@@ -15,10 +15,13 @@ Curve = tuple[Sequence[int], np.ndarray]
 def sweep_figures(
   points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
 ) -> dict[str, Figure]:
-  """Return the figure of the test accuracy of each run of a sweep.
+  """Plot the test accuracy of each run of a sweep by list length.
 
   Args:
-    points: The config and the metrics of each run, by its name.
+    points: The config and the metrics of each run, by name.
+
+  Returns:
+    The figure by its file name; {} if no accuracy is known.
   """
   curves = {
     name: curve(values, 'test', config.evals.test_lengths)
@@ -39,8 +42,8 @@ def curve(
     lengths: N list lengths.
 
   Returns:
-    The lengths, and the lowest accuracy over the seeds, the median, and the
-    highest, [3, N]. None if no accuracy is known.
+    The lengths, and the lowest, median, and highest accuracy over the seeds,
+    [3, N]. None if no accuracy is known.
   """
   names = [f'{evaluator}/accuracy_length_{n}' for n in lengths]
   median = [values.get(name) for name in names]
@@ -55,7 +58,15 @@ def curve(
 def accuracy_figures(
   curves: Mapping[str, Curve | None], trained_length: int
 ) -> dict[str, Figure]:
-  """Return the figure of the curves that are known, {} if none is."""
+  """Plot the known curves.
+
+  Args:
+    curves: The results of `curve` by name; None is skipped.
+    trained_length: The length of the longest list in training.
+
+  Returns:
+    The figure by its file name; {} if no curve is known.
+  """
   known = {name: curve for name, curve in curves.items() if curve}
   if not known:
     return {}
@@ -70,9 +81,10 @@ def accuracy_by_length(
   """Plot accuracy against list length.
 
   Args:
-    curves: N lengths and accuracies [3, N], by name: the lowest over the seeds,
-      the median, and the highest. NaN marks what was not measured.
-    trained_length: The longest list in training, marked by a dashed line.
+    curves: N lengths and accuracies [3, N] by name: the lowest, median, and
+      highest over the seeds. NaN marks missing measurements.
+    trained_length: The length of the longest list in training, marked by a
+      dashed line.
   """
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
@@ -81,7 +93,7 @@ def accuracy_by_length(
   axes.set_ylabel('accuracy')
   plots.show_percent(axes)
   axes.axvline(trained_length, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
-  palette = plots.colours(list(curves))
+  palette = plots.colors(list(curves))
   medians = {name: (x, shares[1]) for name, (x, shares) in curves.items()}
   plots.draw_lines(axes, medians, palette)
   for name, (lengths, (low, _, high)) in curves.items():

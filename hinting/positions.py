@@ -1,12 +1,12 @@
 """Positional encodings.
 
-The paper's model seems to use none; a reviewer asked for the comparison.
+The model of the paper seems to use none. A reviewer asked for the comparison.
 
   none        the causal mask alone reveals the order (NoPE)
   learned     a table, indexed from a random start in training
   randomized  a table, indexed by sorted random positions (Ruoss et al. 2023)
   rotary      queries and keys rotated by their positions (Su et al. 2021)
-  alibi       logits that fall with the distance (Press et al. 2022)
+  alibi       a logit bias proportional to the distance (Press et al. 2022)
   t5          a logit bias per bucket of distances (Raffel et al. 2020)
 """
 
@@ -20,17 +20,18 @@ from jaxtyping import Array, Float, Int
 KINDS = 'none', 'learned', 'randomized', 'rotary', 'alibi', 't5'
 TABLE_KINDS = 'learned', 'randomized'
 _BUCKETS = 32  # The number of distance buckets of t5.
-_FAR = 128  # Larger distances share the last bucket.
+_MAX_DISTANCE = 128  # Larger distances share the last bucket.
 
 
 def draw(
   key: jax.Array | None, positions: Int[Array, 'B L'], kind: str, size: int
 ) -> Int[Array, 'B L']:
-  """Map positions in rows to rows of a position table.
+  """Map positions in rows to rows of the position table.
 
   Args:
-    key: The random key in training. None in evaluation, where only 'randomized'
-      draws positions; they depend on the batch size and the row length alone.
+    key: The random key in training, None in evaluation. In evaluation, only
+      'randomized' draws positions. They depend on the batch size and the row
+      length only.
     positions: The position of each token in its row, from 0. The tokens of a
       row are adjacent.
     kind: One of `KINDS`. Kinds without a table return `positions`.
@@ -44,7 +45,7 @@ def draw(
     key = jax.random.key(0) if key is None else key
     order = jax.random.uniform(key, (batch, size))
     drawn = jax.lax.top_k(order, length)[1]
-    # Sort within each row of a packed row.
+    # Sort the positions within each row of a packed row.
     row = jnp.cumsum(positions == 0, 1)
     return jnp.sort(row * size + drawn) % size
   return positions
@@ -53,7 +54,10 @@ def draw(
 def rotate(
   x: Float[Array, 'B L H D'], positions: Int[Array, '#B L']
 ) -> Float[Array, 'B L H D']:
-  """Rotate pairs of features by angles proportional to the position."""
+  """Rotate pairs of features by angles proportional to the position.
+
+  Feature i of the first half is paired with feature i of the second half.
+  """
   half = x.shape[-1] // 2
   rates = 10_000.0 ** (-jnp.arange(half) / half)
   angles = (positions[..., None] * rates)[..., None, :]
@@ -78,7 +82,15 @@ class Bias(nnx.Module):
   def __call__(
     self, queries: Int[Array, '#B A'], keys: Int[Array, '#B L']
   ) -> Float[Array, '#B H A L'] | float:
-    """Return the bias for queries and keys at these positions."""
+    """Compute the bias.
+
+    Args:
+      queries: The positions of the queries.
+      keys: The positions of the keys.
+
+    Returns:
+      The bias; 0.0 for kinds without a bias.
+    """
     if self.kind not in ('alibi', 't5'):
       return 0.0
     distance = (queries[:, :, None] - keys[:, None, :]).clip(0)
@@ -86,7 +98,9 @@ class Bias(nnx.Module):
       slopes = 2.0 ** (-8 * (1 + jnp.arange(self.num_heads)) / self.num_heads)
       return -slopes[:, None, None] * distance[:, None]
     exact = _BUCKETS // 2
-    far = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(_FAR / exact)
+    far = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(
+      _MAX_DISTANCE / exact
+    )
     bucket = exact + (far * (_BUCKETS - exact)).astype(jnp.int32)
     bucket = jnp.where(distance < exact, distance, bucket)
     bias = self.table[...][bucket.clip(0, _BUCKETS - 1)]

@@ -1,6 +1,6 @@
-"""Lines of text that ask a question and may carry its answer.
+"""Lines of text with a question and, optionally, its answer.
 
-A line of `predict` holds a question, such as `3 1 2`, or a question and its
+A line of `predict` is a question, such as `3 1 2`, or a question and its
 answer, such as `3 1 2 -> 1 2 3`. Predictions are scored against such answers.
 """
 
@@ -29,7 +29,7 @@ def read_line(
   parse: Callable[[str], np.ndarray],
   solve: Callable[[list[int]], str],
 ) -> Question:
-  """Read a question, and check the answer that its line may carry.
+  """Read a question, and check the answer on its line if there is one.
 
   Args:
     line: See `split_line`.
@@ -47,12 +47,14 @@ def read_line(
 
 
 def split_line(line: str) -> tuple[str, str | None]:
-  """Split a line into a question and the answer that it carries.
+  """Split a line into a question and its answer.
+
+  A separator of `core.answers.split_answer` precedes the answer. A single tab,
+  comma, or semicolon also separates two lists of the same length, if each has
+  at least two values.
 
   Args:
-    line: A line of text. A separator of `core.answers.split_answer` precedes
-      the answer, or a single tab, comma, or semicolon between two lists of the
-      same length, of at least two values each.
+    line: A line of text.
 
   Returns:
     The question, and the answer or None.
@@ -71,14 +73,14 @@ def split_line(line: str) -> tuple[str, str | None]:
 
 
 def check_answer(given: str, expected: str):
-  """Raise an error if the answer on a line is not the right one.
+  """Check that the answer on a line is right.
 
   Args:
     given: The answer on the line. Commas, semicolons, and brackets are ignored.
     expected: The right answer, with single spaces between values.
 
   Raises:
-    UserError: They differ.
+    UserError: The answers differ.
   """
   given = ' '.join(re.findall(r'[^ \t,;\[\]]+', given))
   if given != expected:

@@ -1,8 +1,7 @@
 """Rows of tokens, built on the device from pieces of random length.
 
-Each row is padded to a fixed size. Two rows, for lists of n and of N + 2 - n
-values, are then packed into one row of the batch, so that little padding
-remains.
+Each row is padded to a fixed size. Two rows, for lists of n and N + 2 - n
+values, are then packed into one row of the batch, which leaves little padding.
 
 Axes: B batch, G rows in a packed row, R tokens of a row, L tokens of a packed
 row, A answer tokens of a packed row, M tokens of a piece, N values of a list.
@@ -22,7 +21,10 @@ MIN_LENGTH = 2  # The length of the shortest list in training.
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """The first `count` of tokens [M]; the loss covers answer pieces only."""
+  """A part of a row: the first `count` of tokens [M].
+
+  The loss covers the pieces of the answer only.
+  """
 
   tokens: jax.Array
   count: jax.Array | int
@@ -32,7 +34,13 @@ class Piece:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """Tokens [R], whether each belongs to the answer [R], and the row length."""
+  """A padded row.
+
+  Attributes:
+    tokens: int32 [R].
+    is_answer: Whether each token is in the answer, bool [R].
+    length: The number of tokens before the padding.
+  """
 
   tokens: jax.Array
   is_answer: jax.Array
@@ -41,12 +49,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class RowKind:
-  """A task in the form of rows.
+  """The rows of a main task, a hint, or a control.
 
   Attributes:
     pieces: Maps a key, values [N] (1 to V), and the list length to pieces.
-    num_tokens: Maps a list length to a bound on the tokens of a row.
-    num_answers: Maps a list length to a bound on the tokens of an answer.
+    num_tokens: Maps a list length to the largest number of tokens of a row.
+    num_answers: Maps a list length to the largest number of answer tokens.
   """
 
   pieces: Callable[[jax.Array, jax.Array, jax.Array], Sequence[Piece]]
@@ -70,7 +78,7 @@ def numbers(values: jax.Array, count, *, is_answer: bool = False) -> Piece:
 
 
 def prompt(values: jax.Array, count, delimiter: Token) -> list[Piece]:
-  """Return the pieces before an answer: a list and its task's delimiter."""
+  """Return the pieces before an answer: BOS, a list, and a delimiter."""
   return [special(Token.BOS), numbers(values, count), special(delimiter)]
 
 
@@ -104,6 +112,11 @@ def join(pieces: Sequence[Piece], num_tokens: int) -> Row:
 def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   """Pack rows [G, R] into one row for next-token prediction.
 
+  Args:
+    rows: The rows, of which each field has a leading axis G.
+    num_tokens: L.
+    num_answers: A.
+
   Returns:
     'tokens' [L], the input; 'segments' [L], the row of each token, -1 for
     padding; 'positions' [L], the positions within rows; 'at' [A], the indices
@@ -122,20 +135,20 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   for segment in range(len(sizes)):
     index = jnp.arange(num_tokens) - start
     inside = (0 <= index) & (index < sizes[segment])
-    here = index.clip(0, rows.tokens.shape[1] - 2)
-    now = {
-      'tokens': rows.tokens[segment, here],
+    source = index.clip(0, rows.tokens.shape[1] - 2)
+    row = {
+      'tokens': rows.tokens[segment, source],
       'segments': segment,
       'positions': index,
     }
-    packed = {k: jnp.where(inside, now[k], packed[k]) for k in packed}
-    targets = jnp.where(inside, rows.tokens[segment, here + 1], targets)
-    is_answer |= inside & rows.is_answer[segment, here + 1]
+    packed = {k: jnp.where(inside, row[k], packed[k]) for k in packed}
+    targets = jnp.where(inside, rows.tokens[segment, source + 1], targets)
+    is_answer |= inside & rows.is_answer[segment, source + 1]
     start += sizes[segment]
-  seen = is_answer.cumsum()
+  num_seen = is_answer.cumsum()
   order = jnp.arange(num_answers)
-  at = (seen[None] <= order[:, None]).sum(1).clip(max=num_tokens - 1)
-  weights = (order < seen[-1]).astype(jnp.float32)
+  at = (num_seen[None] <= order[:, None]).sum(1).clip(max=num_tokens - 1)
+  weights = (order < num_seen[-1]).astype(jnp.float32)
   return packed | {'at': at, 'targets': targets[at], 'weights': weights}
 
 
@@ -150,7 +163,7 @@ def make_pairs(
   """Build packed rows [B, ...] of two lists each.
 
   One list has n values, n uniform in 2 .. `longest`; the other has `longest` +
-  2 - n. Both lengths are uniform, and all pairs have the same number of values.
+  2 - n. Both lengths are uniform, and each pair has `longest` + 2 values.
 
   Args:
     kind: The kind of both rows.
@@ -159,7 +172,7 @@ def make_pairs(
     longest: The length of the longest list at this step, at most `max_length`.
     draw_values: Maps a key and a list length to values [N].
   """
-  assert max_length <= 20, 'longer training lists would prove nothing'
+  assert max_length <= 20, 'the claims require training lists of at most 20'
   bounds = [max_length, MIN_LENGTH]
   num_tokens = sum(kind.num_tokens(n) - 1 for n in bounds)
   num_answers = sum(map(kind.num_answers, bounds))

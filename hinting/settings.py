@@ -1,4 +1,4 @@
-"""Checks of the settings that all hinted tasks share."""
+"""Check the settings that all hinted tasks share."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +8,11 @@ from hinting.model_config import ModelConfig
 from hinting.rows import RowKind
 
 
+def parse_hints(text: str) -> tuple[str, ...]:
+  """Return the names of hints joined by +, such as those of `data.hint`."""
+  return tuple(hint for hint in text.split('+') if hint)
+
+
 def check(
   data: Any,
   evals: Any,
@@ -15,7 +20,7 @@ def check(
   kinds: Mapping[str, RowKind],
   main: str,
 ):
-  """Raise an error if the settings of a hinted task are invalid.
+  """Check the settings of a hinted task.
 
   Args:
     data: The section `config.data`.
@@ -27,7 +32,7 @@ def check(
   Raises:
     UserError: A setting is invalid.
   """
-  hints = [hint for hint in data.hint.split('+') if hint]
+  hints = parse_hints(data.hint)
   for hint in hints:
     check_choice('config.data.hint', hint, [k for k in kinds if k != main])
   if len(set(hints)) < len(hints):
@@ -41,10 +46,10 @@ def check(
     )
   if data.num_rows < 0 or data.num_rows % 2:
     raise UserError(
-      f'config.data.num_rows={data.num_rows} is not an even number; rows come'
-      ' in pairs; use an even number, or 0 for fresh rows'
+      f'config.data.num_rows={data.num_rows} is not an even number, but rows'
+      ' come in pairs; use an even number, or 0 for fresh rows'
     )
-  # With START, four values are as many queries as a row of 'successors' has.
+  # A row of 'successors' has five queries: START and four values.
   if not 4 <= data.max_length <= 20:
     raise UserError(
       f'config.data.max_length={data.max_length} is out of range; expected 4'
@@ -55,6 +60,6 @@ def check(
   if model.has_table and model.max_positions < num_positions:
     raise UserError(
       f'config.model.max_positions={model.max_positions} is too small: rows'
-      f' with {longest} values have {num_positions} positions; use at least'
-      ' that many'
+      f' with {longest} values have {num_positions} positions; use'
+      f' {num_positions} or more'
     )

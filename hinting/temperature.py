@@ -1,8 +1,8 @@
 """A length-dependent softmax, the "tempered softmax" of Awasthi & Gupta (2023).
 
-The paper ties parameters of the softmax to the length. We do not know their
-form; the forms below are ours. The logits of a query that sees M keys are
-multiplied by a scale s(M):
+In the paper, parameters of the softmax depend on the length. We do not know
+their form; the forms below are ours. The logits of a query that attends to M
+keys are multiplied by a scale s(M):
 
   none        1
   affine_log  a log M + b     a and b per head; s(32) = 1 at initialization
@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 KINDS = 'none', 'affine_log', 'log', 'per_query'
-_UNIT = math.log(32)  # The log of the number of keys for which s is 1.
+_LOG_32 = math.log(32)  # The scale is 1 for 32 keys.
 
 
 class Temperature(nnx.Module):
@@ -37,10 +37,10 @@ class Temperature(nnx.Module):
     self.kind = kind
     heads = jnp.ones(num_heads)
     if kind == 'affine_log':
-      self.slope = nnx.Param(heads / _UNIT)
+      self.slope = nnx.Param(heads / _LOG_32)
       self.offset = nnx.Param(0 * heads)
     if kind == 'per_query':
-      # A vector, because weight decay applies to matrices.
+      # A vector, because weight decay applies to all matrices.
       normal = jax.random.normal(rngs.params(), (num_heads * head_width,))
       self.direction = nnx.Param(0.02 * normal)
       self.power = nnx.Param(heads)
@@ -48,11 +48,11 @@ class Temperature(nnx.Module):
   def __call__(
     self, queries: Float[Array, 'B L H D2'], num_keys: Int[Array, '#B L']
   ) -> Float[Array, '#B L H'] | Float[Array, '#B L 1'] | float:
-    """Return the scale s of each query.
+    """Compute the scale s of each query.
 
     Args:
       queries: The queries.
-      num_keys: The number of keys that each query sees, itself included.
+      num_keys: M, the number of keys that each query attends to.
     """
     if self.kind == 'none':
       return 1.0
@@ -60,7 +60,7 @@ class Temperature(nnx.Module):
     if self.kind == 'affine_log':
       return self.slope[...] * log + self.offset[...]
     if self.kind == 'log':
-      return log / _UNIT
+      return log / _LOG_32
     direction = self.direction[...].reshape(queries.shape[2:])
     sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
     # The derivative of log(M) ** g in g is not finite at log 1 = 0.

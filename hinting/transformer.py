@@ -1,10 +1,11 @@
 """A decoder-only transformer whose softmax may depend on the length.
 
-Pre-norm, causal, and without positional encodings by default (NoPE), as a
-reviewer describes the paper's model (Awasthi & Gupta 2023). We do not know the
-paper's sizes, norms, and activation. Rows may be packed: a token sees only its
-own segment, and the softmax depends on the number of keys in that segment. The
-last layer is computed only for the tokens whose logits are requested.
+The blocks are pre-norm and causal. By default there are no positional encodings
+(NoPE), as a reviewer describes the model of Awasthi & Gupta 2023. We do not
+know its sizes, norms, and activation. Rows may be packed: a token attends only
+to its own segment, and the softmax depends on the number of keys in that
+segment. The last layer is computed only for the tokens whose logits are
+requested.
 
 Axes: B batch, L tokens, A tokens whose logits are requested, D width, H heads,
 D2 width of a head, V vocabulary, T decoded tokens.
@@ -24,6 +25,13 @@ from hinting import positions as positional
 from hinting import temperature
 from hinting.model_config import ACTIVATIONS, ModelConfig
 
+# How the mesh axis 'tensor' shards parameters, by path: the outputs of the
+# first layers of attention and feed-forward, and the inputs of the next layers.
+# Shards contain whole heads if the axis size divides the number of heads.
+TENSOR_RULES = (
+  (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
+  (r'blocks/\d+/(out|down)/kernel$', ('tensor', None)),
+)
 _MASKED = -1e30  # The logit of a masked key.
 # Logits, softmax, and sums are float32 for operands of any type.
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
@@ -34,15 +42,15 @@ class Hook:
   """Observe a layer and change it, for analysis.
 
   Attributes:
-    see: Called with a name and an array: 'logits' of attention, -1e30 for a key
-      that is masked, and 'weights' [B, H, A, L], 'heads' [B, A, H, D2],
+    observe: Called with a name and an array: 'logits' of attention, -1e30 for a
+      masked key, and 'weights', both [B, H, A, L]; 'heads' [B, A, H, D2];
       'residual' [B, A, D].
-    scale: Multiplies the attention logits, their positional bias included, [H,
+    scale: Multiplies the attention logits, including their positional bias, [H,
       1, 1].
     edit: Maps the outputs of the heads [B, A, H, D2] to new ones.
   """
 
-  see: Callable[[str, jax.Array], None] = lambda name, value: None
+  observe: Callable[[str, jax.Array], None] = lambda name, value: None
   scale: jax.Array | float = 1.0
   edit: Callable[[jax.Array], jax.Array] = lambda heads: heads
 
@@ -51,7 +59,13 @@ _NO_HOOK = Hook()
 
 
 class Block(nnx.Module):
-  """Attention and feed-forward layers, each added to the residual stream."""
+  """Attention and feed-forward layers, each added to the residual stream.
+
+  Args:
+    config: Sizes and variants.
+    dtype: The type of the operands of matrix products.
+    rngs: The random keys of the parameters.
+  """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     width, num_layers = config.width, config.num_layers
@@ -83,68 +97,72 @@ class Block(nnx.Module):
   ) -> tuple[Float[Array, 'B L H D2'], Float[Array, 'B L H D2']]:
     """Return the keys and values that later tokens attend to."""
     x = self._attention_input(x)
-    return self._rotated(self.key(x), positions), self._split(self.value(x))
+    return self._split_and_rotate(self.key(x), positions), self._split_heads(
+      self.value(x)
+    )
 
   def __call__(
     self,
     x: Float[Array, 'B A D'],
     memory: tuple[Float[Array, '#B H L D2'], Float[Array, '#B H L D2']],
     *,
-    is_seen: jax.Array,
+    mask: jax.Array,
     num_keys: Int[Array, '#B A'],
     positions: Int[Array, '#B A'],
     key_positions: Int[Array, '#B L'],
     log_counts: Float[Array, '#B 1 1 L'] | float = 0.0,
     hook: Hook = _NO_HOOK,
   ) -> Float[Array, 'B A D']:
-    """Update tokens.
+    """Compute the residual stream after the layer.
 
     Args:
-      x: The tokens.
+      x: The residual stream of the tokens.
       memory: The keys and values of all tokens.
-      is_seen: Whether a token attends to a key, bool [#B, A, L].
-      num_keys: The number of keys that each token sees, for the temperature.
+      mask: Whether a token attends to a key, bool [#B, A, L].
+      num_keys: The number of keys that each token attends to, for the
+        temperature.
       positions: The positions of the tokens.
       key_positions: The positions of the keys.
-      log_counts: The logarithm of the number of tokens that each key stands
-        for.
+      log_counts: The logarithm of the number of tokens that share each key.
       hook: Observes and edits the layer.
     """
     keys, values = memory
-    queries = self._rotated(self.query(self._attention_input(x)), positions)
+    queries = self._split_and_rotate(
+      self.query(self._attention_input(x)), positions
+    )
     scale = self.temperature(queries, num_keys) / queries.shape[-1] ** 0.5
     scale = layers.expand_left(jnp.asarray(scale)[..., None], queries.ndim)
     queries = (queries * scale).astype(keys.dtype)
     logits = _einsum('bahd,bhld->bhal', queries, keys)
     logits = hook.scale * (logits + self.bias(positions, key_positions))
-    logits = jnp.where(is_seen[:, None], logits + log_counts, _MASKED)
+    logits = jnp.where(mask[:, None], logits + log_counts, _MASKED)
     weights = jax.nn.softmax(logits)
     heads = _einsum('bhal,bhld->bhad', weights.astype(values.dtype), values)
     heads = hook.edit(heads.swapaxes(1, 2))
-    hook.see('logits', logits)
-    hook.see('weights', weights)
-    hook.see('heads', heads)
+    hook.observe('logits', logits)
+    hook.observe('weights', weights)
+    hook.observe('heads', heads)
     x += self.out(heads.reshape(x.shape))
     hidden = self.feed_forward_norm(x) if self.config.has_norm else x
     x += self.down(ACTIVATIONS[self.config.activation](self.up(hidden)))
-    hook.see('residual', x)
+    hook.observe('residual', x)
     return x
 
   def _attention_input(self, x):
     return self.attention_norm(x) if self.config.has_norm else x
 
-  def _split(self, x):
+  def _split_heads(self, x):
     return x.reshape(*x.shape[:-1], self.config.num_heads, -1)
 
-  def _rotated(self, x, positions):
-    x = self._split(x)
+  def _split_and_rotate(self, x, positions):
+    x = self._split_heads(x)
     if self.config.positions == 'rotary':
       x = positional.rotate(x, positions).astype(x.dtype)
     return x
 
 
 class Transformer(nnx.Module):
-  """Predict the next token.
+  """A language model: predicts the next token.
 
   Args:
     config: Sizes and variants.
@@ -198,7 +216,7 @@ class Transformer(nnx.Module):
       segments: The row of each token; None if there is one row.
       positions: The position of each token in its row; None if there is one
         row.
-      position_key: The random key of positions that are drawn in training.
+      position_key: The random key of positions in training; None in evaluation.
       hooks: One hook per layer, for analysis.
     """
     batch, length = tokens.shape
@@ -206,20 +224,20 @@ class Transformer(nnx.Module):
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     num_keys = positions + 1
-    positions = self._in_table(position_key, positions)
-    is_seen = jnp.tril(jnp.ones((1, length, length), bool))
+    positions = self._table_positions(position_key, positions)
+    mask = jnp.tril(jnp.ones((1, length, length), bool))
     if segments is not None:
-      is_seen &= segments[:, :, None] == segments[:, None]
+      mask &= segments[:, :, None] == segments[:, None]
     x = self.embed(tokens, positions)
     queries = {
-      'is_seen': is_seen,
+      'mask': mask,
       'num_keys': num_keys,
       'positions': positions,
     }
     for index, block in enumerate(self.blocks):
-      memory = _by_head(*block.keys_and_values(x, positions))
+      memory = _heads_first(*block.keys_and_values(x, positions))
       if at is not None and index + 1 == self.config.num_layers:
-        x = jax.vmap(layers.look_up)(x, at)
+        x = jax.vmap(layers.embedding_lookup)(x, at)
         queries = {
           name: jax.vmap(lambda a, at: a[at])(
             jnp.broadcast_to(value, (batch, *value.shape[1:])), at
@@ -235,9 +253,9 @@ class Transformer(nnx.Module):
     self, tokens: Int[Array, 'B L'], positions: Int[Array, '#B L']
   ) -> Float[Array, 'B L D']:
     """Return the residual stream before the first layer."""
-    x = layers.look_up(self.embedding[...], tokens)
+    x = layers.embedding_lookup(self.embedding[...], tokens)
     if self.config.has_table:
-      x += layers.look_up(self.position_table[...], positions)
+      x += layers.embedding_lookup(self.position_table[...], positions)
     return x
 
   def read_out(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
@@ -251,16 +269,16 @@ class Transformer(nnx.Module):
     *,
     num_tokens: int,
   ) -> Int[Array, 'B T']:
-    """Continue prompts greedily, with a cache.
+    """Decode greedily, with a cache.
 
     Args:
-      prompts: Rows in which each prompt ends at the right.
+      prompts: Prompts, padded on the left.
       starts: The index of the first token of each prompt.
       num_tokens: T.
     """
     length = prompts.shape[1]
     index = jnp.arange(length + num_tokens - 1)
-    positions = self._in_table(None, (index - starts[:, None]).clip(0))
+    positions = self._table_positions(None, (index - starts[:, None]).clip(0))
     vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
@@ -268,15 +286,15 @@ class Transformer(nnx.Module):
       here = first + jnp.arange(tokens.shape[1])
       x, new = self.embed(tokens, positions[:, here]), []
       for block, old in zip(self.blocks, cache, strict=True):
-        if isinstance(old, jax.Array):
+        if isinstance(old, jax.Array):  # counts of tokens, see below
           new.append(old + (tokens == vocabulary))
-          x = _by_counts(block, x, by_token, new[-1])
+          x = _attend_to_counts(block, x, token_memory, new[-1])
           continue
-        memory = _by_head(*block.keys_and_values(x, positions[:, here]))
-        new.append(_extended(old, memory, first))
+        memory = _heads_first(*block.keys_and_values(x, positions[:, here]))
+        new.append(_extend_cache(old, memory, first))
         if block is self.blocks[-1]:
           x, here = x[:, -1:], here[-1:]
-        x = _by_cache(block, x, new[-1], here, starts, positions)
+        x = _attend_to_cache(block, x, new[-1], here, starts, positions)
       return self.read_out(x[:, -1]).argmax(-1), new
 
     def step(carry, first):
@@ -290,36 +308,41 @@ class Transformer(nnx.Module):
     )
     if self.config.positions == 'none':
       # Without positions, the first layer's key and value of a token do not
-      # depend on its place: the cache holds the count of each token instead.
+      # depend on its place, so the cache stores the count of each token.
       inputs = self.embed(vocabulary, vocabulary)
-      by_token = _by_head(*self.blocks[0].keys_and_values(inputs, vocabulary))
-      is_there = jnp.arange(length) >= starts[:, None]
-      counts = (prompts[..., None] == vocabulary) & is_there[..., None]
+      token_memory = _heads_first(
+        *self.blocks[0].keys_and_values(inputs, vocabulary)
+      )
+      is_prompt = jnp.arange(length) >= starts[:, None]
+      counts = (prompts[..., None] == vocabulary) & is_prompt[..., None]
       cache[0] = counts.sum(1)
     _, tokens = jax.lax.scan(
       step, (token, cache), length + jnp.arange(num_tokens - 1)
     )
     return jnp.concatenate([token[None], tokens]).T
 
-  def _in_table(self, key, positions):
+  def _table_positions(self, key, positions):
     config = self.config
     return positional.draw(
       key, positions, config.positions, config.max_positions
     )
 
 
-def _by_head(keys, values):
-  # This layout saves a transposition of the whole cache for each decoded token.
+def _heads_first(keys, values):
+  """Transpose [B, L, H, D2] to [B, H, L, D2].
+
+  This layout avoids a transposition of the cache for each decoded token.
+  """
   return keys.swapaxes(1, 2), values.swapaxes(1, 2)
 
 
-def _by_counts(block, x, by_token, counts):
-  # Apply a layer whose keys are the vocabulary, weighted by the token counts.
+def _attend_to_counts(block, x, token_memory, counts):
+  """Apply a layer whose keys are the vocabulary, weighted by token counts."""
   num_keys = counts.sum(1, keepdims=True)
   return block(
     x,
-    by_token,
-    is_seen=counts[:, None] > 0,
+    token_memory,
+    mask=counts[:, None] > 0,
     num_keys=num_keys,
     positions=num_keys - 1,
     key_positions=jnp.arange(counts.shape[1])[None],
@@ -327,21 +350,21 @@ def _by_counts(block, x, by_token, counts):
   )
 
 
-def _by_cache(block, x, memory, here, starts, positions):
-  # Apply a layer to the tokens `here`, which see the cached keys of their rows.
+def _attend_to_cache(block, x, memory, here, starts, positions):
+  """Apply a layer to the tokens at `here`, which attend to cached keys."""
   index = jnp.arange(memory[0].shape[2])
   return block(
     x,
     memory,
-    is_seen=(index >= starts[:, None])[:, None] & (index <= here[:, None]),
+    mask=(index >= starts[:, None])[:, None] & (index <= here[:, None]),
     num_keys=(here - starts[:, None]).clip(0) + 1,
     positions=positions[:, here],
     key_positions=positions[:, index],
   )
 
 
-def _extended(cache, memory, first):
-  # The memory replaces an empty cache.
+def _extend_cache(cache, memory, first):
+  """Write the memory of new tokens to the cache from index `first`."""
   if not cache:
     return memory
   return jax.tree.map(

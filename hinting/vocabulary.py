@@ -1,8 +1,8 @@
 """The tokens of all tasks: special tokens, then values.
 
-The delimiter of a row names its task, so that one model with one embedding
-table and one output layer serves all tasks. This choice is ours; the sources of
-the paper do not describe it.
+The delimiter of a row names its task, so one model with one embedding table and
+one output layer serves all tasks. This choice is ours; our sources about the
+paper do not describe it.
 """
 
 import enum
@@ -46,12 +46,19 @@ def value_token(value):
 
 
 def size(num_values: int) -> int:
-  """Return the number of tokens, rounded up to a multiple of 64."""
+  """Return the size of the vocabulary, rounded up to a multiple of 64."""
   return -(-(FIRST_VALUE + num_values) // 64) * 64
 
 
 def answer_values(tokens: np.ndarray) -> list[int | None]:
-  """Return the values of an answer before EOS, None for other tokens."""
+  """Return the values of an answer before EOS.
+
+  Args:
+    tokens: int [T].
+
+  Returns:
+    The values; None for a special token.
+  """
   answer = itertools.takewhile(lambda t: t != Token.EOS, tokens.tolist())
   return [
     token - FIRST_VALUE + 1 if token >= FIRST_VALUE else None

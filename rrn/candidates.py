@@ -1,22 +1,24 @@
-"""A recurrent relational network on candidates, which groups constrain (ours).
+"""A recurrent relational network on candidates with constraint groups (ours).
 
-A puzzle is a set of positions, each of which holds one of K symbols. A node of
-the graph is a *candidate*: symbol k at position n. A group is a set of
-candidates of which exactly one is right: all symbols of a position, or one
-symbol at all positions of a unit, such as a row of a Sudoku. Candidates that
-share a group exchange messages. Palm et al. 2018 (eqs. 1-3) join positions
-instead, and their network has to learn what a symbol means.
+A puzzle is a set of positions, and each position holds one of K symbols. The
+nodes of the graph are *candidates*: symbol k at position n. A group is a set of
+candidates of which exactly one is right: all symbols at one position, or one
+symbol at all positions of a unit, such as a row in Sudoku. Candidates that
+share a group exchange messages. In contrast, the nodes of Palm et al. 2018
+(equations 1-3) are positions, and the network has to learn what symbols mean.
 
-A message depends on its sender and on the kind of the group alone. So what a
-candidate receives is the sum over its group minus its own message: a step costs
-O(nodes), where messages for pairs of nodes would cost O(edges). Nothing depends
-on the name of a symbol or on a position: permuting them permutes the outputs,
-and the same weights serve any number of positions, symbols, and groups.
+A message depends only on its sender and on the kind of the group. Therefore, a
+candidate receives the sum over its group minus its own message, and a step
+takes O(nodes) time. Messages for pairs of nodes would take O(edges). Nothing
+depends on the names of symbols or positions: permuting them permutes the
+outputs, and the same weights apply to any number of positions, symbols, and
+groups.
 
 Axes: B batch, N positions, K symbols, D width of the states, G groups.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
 import jax
@@ -35,37 +37,40 @@ class Groups:
   """The positions of each group: the constant graph.
 
   Attributes:
-    kinds: for each kind, bool [G, N]. Groups of a kind share their weights, and
-      may differ in size, from two positions on.
+    kinds: for each kind of group, bool [G, N]: whether a group contains a
+      position. Groups of a kind share their weights. Each group has at least
+      two positions.
   """
 
   kinds: Sequence[np.ndarray]
 
   def __post_init__(self):
     if any((members.sum(1) < 2).any() for members in self.kinds):
-      raise ValueError('a group has fewer than two positions')
+      raise ValueError('a group needs at least two positions')
 
 
 class CandidateNetwork(nnx.Module):
   """Passes messages between the candidates that share a group.
 
-  With h a candidate's state and x its input, a step computes
+  Let h be the state of a candidate and x its input. A step computes
 
     u_k = relu(A_k h + a_k), the message of a candidate to groups of kind k
-    m_k = sum over its groups of kind k of the mean u_k of the other members
+    m_k = sum over its groups of kind k of (sum u_k of the others) / sqrt(n - 1)
     h'  = norm(h + W relu(V [h, x, m_0, m_1, ...] + v))
 
-  where x says whether the candidate is given, and norm divides a vector by its
-  root mean square. Kind 0 are the positions, whose groups hold all symbols of
-  one position. These are eqs. 1-3 of Palm et al. 2018 with messages that depend
-  on the sender alone, means in place of sums, and a residual update in place of
-  the LSTM.
+  where n is the size of the group, x tells whether the candidate is given, and
+  norm divides a vector by its root mean square. Kind 0 has one group for each
+  position, which contains all symbols there. These equations differ from
+  equations 1-3 of Palm et al. 2018 in three ways: messages depend only on the
+  sender, sums are scaled so that groups of all sizes send messages of similar
+  size, and a residual update replaces the LSTM.
 
   Args:
-    num_kinds: kinds of groups of positions, each with weights of its own.
-    width: D of the states.
-    message_width: M of the messages of each kind.
-    hidden_width: of the hidden layer of the update.
+    num_kinds: number of kinds of groups, except kind 0. Each has its own
+      weights.
+    width: width D of the states.
+    message_width: width of the messages of each kind.
+    hidden_width: width of the hidden layer of the update.
   """
 
   def __init__(
@@ -92,19 +97,13 @@ class CandidateNetwork(nnx.Module):
     self.width = width
     self.send = linear(width, messages_width)
     self.hidden = linear(width + messages_width, hidden_width, use_bias=False)
-    self.inputs = nnx.Param(  # of candidates that are not given, and given
-      layers.glorot(rngs.params(), (2, hidden_width))
-    )
+    # One row for candidates that are not given, and one for given candidates.
+    self.inputs = nnx.Param(layers.glorot(rngs.params(), (2, hidden_width)))
     self.update = linear(hidden_width, width)
 
-  def init_states(
-    self, given: Bool[Array, 'B N K'], key: jax.Array | None = None
-  ) -> States:
-    """Return the states before the first step: zeros, or random with a key."""
-    shape = *given.shape, self.width
-    if key is None:
-      return jnp.zeros(shape)
-    return _normalize(jax.random.normal(key, shape))
+  def init_states(self, given: Bool[Array, 'B N K']) -> States:
+    """Return the states before the first step: zeros."""
+    return jnp.zeros((*given.shape, self.width))
 
   def __call__(
     self,
@@ -115,19 +114,19 @@ class CandidateNetwork(nnx.Module):
     """Return the states after one more step.
 
     Args:
-      states: after the step before.
-      given: the candidates that are known to be right.
-      groups: of `num_kinds` kinds.
+      states: states after the previous step.
+      given: which candidates are known to be right.
+      groups: groups of `num_kinds` kinds.
     """
     sent = jax.nn.relu(self.send(states))
-    of_position, *of_kinds = jnp.split(sent, len(groups.kinds) + 1, axis=-1)
-    others = of_position.sum(2, keepdims=True) - of_position
-    received = [others / (states.shape[2] - 1)]
-    for messages, members in zip(of_kinds, groups.kinds, strict=True):
-      weights = members / (members.sum(1, keepdims=True) - 1)
-      means = _combine(members.T, _combine(weights, messages))
-      own = weights.sum(0)[None, :, None, None].astype(means.dtype)
-      received.append(means - own * messages)
+    at_position, *by_kind = jnp.split(sent, len(groups.kinds) + 1, axis=-1)
+    others = at_position.sum(2, keepdims=True) - at_position
+    received = [others / math.sqrt(states.shape[2] - 1)]
+    for messages, members in zip(by_kind, groups.kinds, strict=True):
+      weights = members / np.sqrt(members.sum(1, keepdims=True) - 1)
+      sums = _combine(members.T, _combine(weights, messages))
+      own = weights.sum(0)[None, :, None, None].astype(sums.dtype)
+      received.append(sums - own * messages)
     known = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)
     hidden = self.hidden(known)
     unknown, is_given = self.inputs[...][:, None, None, None]
@@ -136,7 +135,7 @@ class CandidateNetwork(nnx.Module):
 
 
 def _combine(weights, x):
-  """Return linear combinations, over N, of x 'B N K D': 'B G K D'."""
+  """Combine x 'B N K D' over N with weights [G, N]: 'B G K D'."""
   batch, _, num_symbols, width = x.shape
   weights = jnp.broadcast_to(weights.astype(x.dtype), (batch, *weights.shape))
   combined = weights @ x.reshape(batch, -1, num_symbols * width)

@@ -1,8 +1,8 @@
 """Assignment of elements to ranks in parallel, in place of Write.
 
 The paper does not have this decoder; later work on set prediction does. Each
-rank is a query, so the outputs are independent. Decoding takes the best element
-of each rank, or the permutation with the highest probability (Hungarian
+rank is a query, so the outputs are independent. Decoding selects the most
+probable element of each rank, or the most probable permutation (Hungarian
 algorithm).
 
 Axes: B batch, N elements, T ranks, D width.
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from core import layers
 from seq2set.attention import Attention, Mask, mask_scores
 
-_MAX_NATS = 1e3  # upper bound of -log p of an allowed assignment
+_MAX_NATS = 1e3  # upper bound of -log p of an assignment to a valid rank
 
 
 class Assignment(nnx.Module):
@@ -58,29 +58,37 @@ class Assignment(nnx.Module):
     mask: Mask | None = None,
     avoid_repeats: bool = False,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Decode the outputs and their log p.
+    """Decode the outputs and compute their log p, in nats.
 
     Args:
       memories: the memories of the elements.
       start: the summary of the set, as the initial state of Write.
-      length: T; N if `avoid_repeats` is True.
-      mask: False for padding; outputs after the size of the set are undefined.
-      avoid_repeats: return the permutation with the highest probability; if
-        False, return the best element of each rank.
+      length: T; must be N if `avoid_repeats` is True.
+      mask: False for padding. Outputs beyond the size of a set are undefined.
+      avoid_repeats: return the most probable permutation; if False, return the
+        most probable element of each rank.
     """
     batch, count, _ = memories.shape
     targets = jnp.zeros((batch, length), int)
     log_p = jax.nn.log_softmax(self(memories, start, targets, mask))
-    outputs = log_p.argmax(-1)
     if avoid_repeats:
       is_element = jnp.ones((batch, count), bool) if mask is None else mask
-      # Padding is assigned to the ranks after those of the elements.
-      is_rank = jnp.arange(length) < is_element.sum(1)[:, None]
-      fits = is_rank[:, :, None] == is_element[:, None]
-      likely = jnp.where(is_rank[:, :, None], log_p, 0)
-      costs = jnp.minimum(-likely, _MAX_NATS)
-      costs = jnp.where(fits, costs, count * _MAX_NATS)
-      rows, columns = jax.vmap(optax.assignment.hungarian_algorithm)(costs)
-      outputs = jnp.take_along_axis(columns, rows.argsort(1), 1)
+      outputs = _best_permutation(log_p, is_element)
+    else:
+      outputs = log_p.argmax(-1)
     chosen = jax.nn.one_hot(outputs, count)
     return outputs, jnp.where(chosen > 0, log_p, 0).sum((1, 2))
+
+
+def _best_permutation(
+  log_p: Float[Array, 'B N N'], is_element: Mask
+) -> Int[Array, 'B N']:
+  """Return the most probable permutation of the elements of each set."""
+  count = log_p.shape[1]
+  # Padding is assigned to the ranks after those of the elements.
+  is_rank = jnp.arange(count) < is_element.sum(1)[:, None]
+  is_allowed = is_rank[:, :, None] == is_element[:, None]
+  costs = jnp.minimum(-jnp.where(is_rank[:, :, None], log_p, 0), _MAX_NATS)
+  costs = jnp.where(is_allowed, costs, count * _MAX_NATS)
+  ranks, elements = jax.vmap(optax.assignment.hungarian_algorithm)(costs)
+  return jnp.take_along_axis(elements, ranks.argsort(1), 1)

@@ -39,7 +39,7 @@ class Attention(nnx.Module):
       self.score = linear(width, 1, use_bias=False)
 
   def keys(self, memories: Float[Array, 'B N D']) -> Float[Array, 'B N D']:
-    """Compute the keys, which do not depend on the queries."""
+    """Compute the keys; they do not depend on the queries."""
     return self.memory(memories) if self.kind == 'additive' else memories
 
   def __call__(
@@ -62,9 +62,12 @@ def attend(
   memories: Float[Array, 'B N D'],
   mask: Mask | None,
 ) -> Float[Array, 'B Q D']:
-  """Average the memories, weighted by the softmax of scores (eqs. 5, 6).
+  """Average the memories with the softmax of scores as weights (eqs. 5, 6).
 
-  Masked elements have no weight. The average over an empty set is 0.
+  Args:
+    scores: scores of `Attention`.
+    memories: the memories.
+    mask: False for elements without weight. The average over an empty set is 0.
   """
   if mask is None:
     weights = jax.nn.softmax(scores)

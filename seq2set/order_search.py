@@ -1,8 +1,20 @@
 """The loss that searches over orders (Vinyals et al. 2016, section 5.2).
 
 The model treats a set of tokens as a sequence in an order that it selects. The
-loss is -log p of one order of each set, and the modes differ in how they select
-it. Each token encodes its position, so any order can be undone.
+loss is -log p of one order of each set. Each token encodes its position, so any
+order can be undone.
+
+The modes differ in how they select an order. The paper has 'uniform' and
+'sample'; 'shared', 'posterior' and 'marginal' are additions.
+
+  given      the order of the data
+  uniform    a uniformly random order
+  shared     the order with the highest probability over a few sets together,
+             used for all sets
+  sample     sampled token by token, in proportion to the probabilities of the
+             remaining tokens
+  posterior  sampled in proportion to its probability
+  marginal   all orders: the loss is -log of the sum of their probabilities
 
 Axes: B batch, N tokens of a set, D width, V vocabulary, O = N! orders,
 P prefixes.
@@ -23,16 +35,16 @@ from core import layers
 from core.errors import check_choice
 
 MODES = 'given', 'uniform', 'shared', 'sample', 'posterior', 'marginal'
-MOST_ENUMERATED = 6  # the largest set whose orders are enumerated
+MAX_ENUMERATED = 6  # the largest set whose orders are enumerated
 
 
-class Known(NamedTuple):
-  """Parameters of the tokens of a set, looked up once for all prefixes.
+class TokenParams(NamedTuple):
+  """The parameters of the tokens of a set, gathered once for all prefixes.
 
   Attributes:
     output: output embeddings [B, N, D].
     bias: output biases [B, N].
-    gates: contributions to the gates of the LSTM [B, N, 4 D].
+    gates: contributions of the tokens to the gates of the LSTM [B, N, 4 D].
   """
 
   output: jax.Array
@@ -41,7 +53,13 @@ class Known(NamedTuple):
 
 
 class TokenModel(nnx.Module):
-  """An LSTM over tokens: p(token | previous tokens)."""
+  """An LSTM over tokens: p(token | previous tokens).
+
+  Args:
+    num_tokens: V.
+    width: D.
+    rngs: random keys of the parameters.
+  """
 
   def __init__(self, num_tokens: int, width: int, *, rngs: nnx.Rngs):
     init = layers.symmetric_uniform(0.08)
@@ -52,7 +70,7 @@ class TokenModel(nnx.Module):
     self.bias = nnx.Param(jnp.zeros(num_tokens))
 
   def log_p(self, tokens: Int[Array, 'B N']) -> Float[Array, 'B N']:
-    """Compute log p of each token given the tokens before it."""
+    """Compute log p of each token given the tokens before it, in nats."""
     shape = (len(tokens), 1, self.first.shape[1])
     inputs = jnp.concatenate(
       [
@@ -78,20 +96,20 @@ class TokenModel(nnx.Module):
     state = self.lstm.step(first, self.lstm.zeros(batch))
     return state[0][:, None], state[1][:, None]
 
-  def look_up(self, tokens: Int[Array, 'B N']) -> Known:
-    """Look up the parameters of tokens."""
-    return Known(
+  def token_params(self, tokens: Int[Array, 'B N']) -> TokenParams:
+    """Gather the parameters of tokens."""
+    return TokenParams(
       self.output[...][tokens],
       self.bias[...][tokens],
       self.lstm.gates(self.embedding[...][tokens]),
     )
 
   def scores(
-    self, states: Float[Array, 'B P D'], known: Known
+    self, states: Float[Array, 'B P D'], params: TokenParams
   ) -> Float[Array, 'B P N']:
-    """Compute the logits of the known tokens only."""
-    scores = jnp.einsum('bpd,bnd->bpn', states, known.output)
-    return scores + known.bias[:, None]
+    """Compute the logits of the tokens of each set only."""
+    scores = jnp.einsum('bpd,bnd->bpn', states, params.output)
+    return scores + params.bias[:, None]
 
 
 def loss(
@@ -108,27 +126,17 @@ def loss(
   """Compute -log p of each set in the order that a mode selects, in nats.
 
   An order [N] lists positions in `tokens`. No gradient flows through its
-  selection. The paper has 'uniform' and 'sample'; the last three are additions.
-
-    given      the order of the data
-    uniform    a uniformly random order
-    sample     sampled token by token, in proportion to the probabilities of
-               the remaining tokens
-    shared     the order with the highest probability over the first
-               `num_draws` sets together, used for all sets
-    posterior  sampled in proportion to its probability
-    marginal   all orders: -log of the sum of their probabilities; the returned
-               order has the highest probability
+  selection.
 
   Args:
     model: the token model.
     tokens: tokens of each set, in the order of the data.
     key: random key.
-    mode: one of `MODES`.
+    mode: one of `MODES`; the module docstring describes them.
     orders: int [O, N], the orders to search; None searches all orders. 'given'
       ignores it. With a few orders, 'sample' samples one in proportion to its
       probability.
-    num_draws: number of sets that select the order of 'shared'.
+    num_draws: number of sets that select the order of 'shared': the first ones.
     sharpness: exponent of the probabilities in 'sample' and 'posterior'; 1 in
       the paper. Larger values favor orders with a high probability.
     is_uniform: scalar; if True, use 'uniform' in place of the mode. The paper
@@ -136,39 +144,40 @@ def loss(
       first choices.
 
   Returns:
-    The losses, and the selected orders.
+    The losses, and the selected orders; for 'marginal', the orders with the
+    highest probability.
   """
   check_choice('mode', mode, MODES)
   if orders is not None and len(orders) == 1:
     chosen = jnp.broadcast_to(jnp.asarray(orders[0]), tokens.shape)
-    return _loss_of(model, tokens, chosen), chosen
+    return _order_loss(model, tokens, chosen), chosen
 
   uniform = functools.partial(uniform_orders, key, tokens.shape, orders)
   if mode == 'marginal':
-
-    def loss_of_uniform():
-      chosen = uniform()
-      return _loss_of(model, tokens, chosen), chosen
-
-    sum_orders = functools.partial(_marginal, model, tokens, orders)
-    if is_uniform is None:
-      return sum_orders()
-    return jax.lax.cond(is_uniform, loss_of_uniform, sum_orders)
-  choose = functools.partial(
-    _choose, model, tokens, key, mode, orders, num_draws, sharpness
+    return _marginal_or_uniform(model, tokens, orders, uniform, is_uniform)
+  select = functools.partial(
+    _select_orders,
+    model,
+    tokens,
+    key,
+    mode=mode,
+    orders=orders,
+    num_draws=num_draws,
+    sharpness=sharpness,
   )
   if is_uniform is None:
-    chosen = choose()
+    chosen = select()
   else:
-    chosen = jax.lax.cond(is_uniform, uniform, choose)
-  return _loss_of(model, tokens, chosen), chosen
+    chosen = jax.lax.cond(is_uniform, uniform, select)
+  return _order_loss(model, tokens, chosen), chosen
 
 
-def _choose(
-  model, tokens, key, mode, orders, num_draws, sharpness
+def _select_orders(
+  model, tokens, key, *, mode, orders, num_draws, sharpness
 ) -> Int[Array, 'B N']:
-  """Select one order of each set, by a mode other than 'marginal'."""
-  count, model = tokens.shape[1], _frozen(model)
+  """Select an order for each set, by a mode other than 'marginal'."""
+  model = _stop_gradient(model)
+  count = tokens.shape[1]
   if mode == 'given':
     return jnp.broadcast_to(jnp.arange(count), tokens.shape)
   if mode == 'uniform':
@@ -176,27 +185,39 @@ def _choose(
   if mode == 'sample' and orders is None:
     return sample_orders(model, tokens, key, sharpness=sharpness)[0]
   if mode == 'shared':
-    log_p = try_orders(model, tokens[:num_draws], orders).sum(0)
+    log_p = log_p_of_orders(model, tokens[:num_draws], orders).sum(0)
     index = jnp.broadcast_to(log_p.argmax(), len(tokens))
   else:
-    log_p = try_orders(model, tokens, orders)
+    log_p = log_p_of_orders(model, tokens, orders)
     index = jax.random.categorical(key, sharpness * log_p)
-  return _all_or(orders, count)[index]
+  return _orders_or_all(orders, count)[index]
 
 
-def _marginal(model, tokens, orders):
-  log_p = try_orders(model, tokens, orders)
-  best = _all_or(orders, tokens.shape[1])[log_p.argmax(1)]
-  return -jax.nn.logsumexp(log_p, 1), best
+def _marginal_or_uniform(model, tokens, orders, uniform, is_uniform):
+  """Compute the loss of 'marginal', or of 'uniform' if `is_uniform` is True."""
+
+  def uniform_loss():
+    chosen = uniform()
+    return _order_loss(model, tokens, chosen), chosen
+
+  def marginal_loss():
+    log_p = log_p_of_orders(model, tokens, orders)
+    best = _orders_or_all(orders, tokens.shape[1])[log_p.argmax(1)]
+    return -jax.nn.logsumexp(log_p, 1), best
+
+  if is_uniform is None:
+    return marginal_loss()
+  return jax.lax.cond(is_uniform, uniform_loss, marginal_loss)
 
 
-def _frozen(model):
+def _stop_gradient(model):
   """Copy the model with parameters that receive no gradient."""
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.lax.stop_gradient(params))
 
 
-def _loss_of(model, tokens, orders) -> Float[Array, ' B']:
+def _order_loss(model, tokens, orders) -> Float[Array, ' B']:
+  """Compute -log p of each set in one order each, in nats."""
   ordered = jnp.take_along_axis(tokens, orders, 1)
   return -model.log_p(ordered).sum(1)
 
@@ -211,21 +232,30 @@ def log_p_of_sets(
 ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Int[Array, 'B N']]:
   """Compute log p of each set over all orders and in its best order.
 
-  Small sets, or a few `orders`, are enumerated. For other sets, `num_draws`
-  samples give the best order and an estimate of the sum over orders. The
-  estimate is unbiased before the logarithm, so its logarithm is a little low.
+  Orders are enumerated if the sets are small or `orders` is given. Otherwise,
+  `num_draws` sampled orders give the best order and an importance-sampling
+  estimate of the sum. The estimate is unbiased, so its logarithm is low on
+  average (Jensen's inequality).
+
+  Args:
+    model: the token model.
+    tokens: tokens of each set, in the order of the data.
+    key: random key of the samples.
+    orders: int [O, N], the orders to search; None searches all orders.
+    num_draws: number of sampled orders of each set.
 
   Returns:
-    log p summed over all orders, log p of the best order, and this order.
+    log p summed over the orders, log p of the best order, both in nats, and
+    the best order.
   """
   batch, count = tokens.shape
-  if orders is not None or count <= MOST_ENUMERATED:
-    log_p = try_orders(model, tokens, orders)
-    best = _all_or(orders, count)[log_p.argmax(1)]
+  if orders is not None or count <= MAX_ENUMERATED:
+    log_p = log_p_of_orders(model, tokens, orders)
+    best = _orders_or_all(orders, count)[log_p.argmax(1)]
     return jax.nn.logsumexp(log_p, 1), log_p.max(1), best
   repeated = jnp.repeat(tokens, num_draws, 0)
   drawn, log_weight = sample_orders(model, repeated, key, has_weight=True)
-  log_p = -_loss_of(model, repeated, drawn).reshape(batch, num_draws)
+  log_p = -_order_loss(model, repeated, drawn).reshape(batch, num_draws)
   total = jax.nn.logsumexp(log_weight.reshape(batch, num_draws), 1)
   drawn = drawn.reshape(batch, num_draws, count)
   best = jnp.take_along_axis(drawn, log_p.argmax(1)[:, None, None], 1)
@@ -254,76 +284,93 @@ def sample_orders(
   Each token is sampled in proportion to its probability to the power of
   `sharpness`, which needs only the logits of the remaining tokens.
 
+  Args:
+    model: the token model.
+    tokens: tokens of each set.
+    key: random key.
+    sharpness: see `loss`.
+    has_weight: compute the importance weights, which need a softmax over the
+      vocabulary.
+
   Returns:
-    The orders, and the log importance weights: log p(order) minus the log
-    probability of the sample, for a sharpness of 1. The weights need a softmax
-    over the vocabulary and are 0 unless `has_weight` is True.
+    The orders, and the log importance weights: log p of the order minus the log
+    probability of sampling it. The weights assume a sharpness of 1, and are 0
+    if `has_weight` is False.
   """
   batch, count = tokens.shape
-  known = model.look_up(tokens)
+  params = model.token_params(tokens)
 
   def step(carry, key):
-    state, is_left = carry
-    scores = model.scores(state[0], known)[:, 0]
-    scores = jnp.where(is_left, scores, -jnp.inf)
+    state, is_remaining = carry
+    scores = model.scores(state[0], params)[:, 0]
+    scores = jnp.where(is_remaining, scores, -jnp.inf)
     choice = jax.random.categorical(key, sharpness * scores)
-    left = jnp.zeros(batch)
+    log_weight = jnp.zeros(batch)
     if has_weight:
-      left = jax.nn.logsumexp(scores, 1) - model.log_normalizer(state[0][:, 0])
-    gates = jnp.take_along_axis(known.gates, choice[:, None, None], 1)
-    is_left &= jnp.arange(count) != choice[:, None]
-    return (model.lstm.step_gates(gates, state), is_left), (choice, left)
+      normalizer = model.log_normalizer(state[0][:, 0])
+      log_weight = jax.nn.logsumexp(scores, 1) - normalizer
+    gates = jnp.take_along_axis(params.gates, choice[:, None, None], 1)
+    is_remaining &= jnp.arange(count) != choice[:, None]
+    carry = model.lstm.step_gates(gates, state), is_remaining
+    return carry, (choice, log_weight)
 
   carry = model.start(batch), jnp.ones((batch, count), bool)
-  _, (orders, left) = jax.lax.scan(step, carry, jax.random.split(key, count))
-  return orders.T, left.sum(0)
+  keys = jax.random.split(key, count)
+  _, (orders, log_weights) = jax.lax.scan(step, carry, keys)
+  return orders.T, log_weights.sum(0)
 
 
 @functools.cache
 def all_orders(count: int) -> np.ndarray:
-  """Return all orders of `count` tokens, int [O, N], sorted."""
-  assert count <= MOST_ENUMERATED
+  """Return all orders of `count` tokens, int [O, N], in lexicographic order."""
+  assert count <= MAX_ENUMERATED
   return np.array(list(itertools.permutations(range(count))))
 
 
-def _all_or(orders: np.ndarray | None, count: int) -> jax.Array:
+def _orders_or_all(orders: np.ndarray | None, count: int) -> jax.Array:
   return jnp.asarray(all_orders(count) if orders is None else orders)
 
 
-def try_orders(
+def log_p_of_orders(
   model: TokenModel,
   tokens: Int[Array, 'B N'],
   orders: np.ndarray | None = None,
 ) -> Float[Array, 'B O']:
-  """Compute log p of each of `orders`; None means `all_orders`."""
+  """Compute log p of each set in each order, in nats.
+
+  Args:
+    model: the token model.
+    tokens: tokens of each set, in the order of the data.
+    orders: int [O, N]; None means `all_orders`.
+  """
   if orders is None:
-    return enumerate_orders(model, tokens)
-  each = [model.log_p(tokens[:, order]).sum(1) for order in np.asarray(orders)]
-  return jnp.stack(each, 1)
+    return log_p_of_all_orders(model, tokens)
+  log_p = [model.log_p(tokens[:, order]).sum(1) for order in np.asarray(orders)]
+  return jnp.stack(log_p, 1)
 
 
-def enumerate_orders(
+def log_p_of_all_orders(
   model: TokenModel, tokens: Int[Array, 'B N']
 ) -> Float[Array, 'B O']:
-  """Compute log p of each order in `all_orders`.
+  """Compute log p of each set in each order of `all_orders`, in nats.
 
-  Orders share prefixes: five tokens need 206 states in place of 600. To save
+  Orders share prefixes: five tokens need 206 states instead of 600. To save
   memory, the softmax over the vocabulary runs for one prefix at a time and is
   recomputed in the backward pass.
   """
   batch, count = tokens.shape
-  orders, known = all_orders(count), model.look_up(tokens)
+  orders, params = all_orders(count), model.token_params(tokens)
   normalize = jax.checkpoint(model.log_normalizer)
   state, log_p = model.start(batch), jnp.zeros((batch, 1))
   for depth in range(count):
     prefixes = orders[:: math.factorial(count - depth), :depth]  # [P, depth]
     normalizer = jax.lax.map(normalize, state[0].swapaxes(0, 1))  # [P, B]
-    scores = model.scores(state[0], known) - normalizer.T[..., None]
+    scores = model.scores(state[0], params) - normalizer.T[..., None]
     longer = orders[:: math.factorial(count - depth - 1), : depth + 1]
     parent = np.repeat(np.arange(len(prefixes)), count - depth)
     log_p = log_p[:, parent] + scores[:, parent, longer[:, -1]]
     if depth + 1 < count:
       hidden, cell = (x[:, parent] for x in state)
-      gates = known.gates[:, longer[:, -1]]
+      gates = params.gates[:, longer[:, -1]]
       state = model.lstm.step_gates(gates, (hidden, cell))
   return log_p

@@ -1,9 +1,9 @@
 """Sets of points in the plane, in NumPy: sampled, or parsed from text.
 
 One line of text is one set: its coordinates and, if the answer is known, the
-word `output` and point indices that start at 1. The authors of Pointer Networks
-use this format (Vinyals, Fortunato, Jaitly 2015). The experiment defines what
-the indices mean. In this example they are the corners of the convex hull:
+word `output` and point indices that start at 1. This is the format of Pointer
+Networks (Vinyals, Fortunato, Jaitly 2015). The experiment defines the meaning
+of the indices. In this example they are the corners of the convex hull:
 
   0.1 0.2 0.9 0.1 0.5 0.8 0.5 0.3 output 1 2 3 1
 """
@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from core import files
 from core.answers import has_content
 from core.errors import UserError
+from core.io import data_files
+from seq2set import padding
 
 MAX_POINTS = 500
 DISTRIBUTIONS = 'uniform', 'normal'  # in the unit square; standard normal
@@ -22,14 +23,18 @@ INPUTS = 'random', 'angle'  # order of the points; 'angle': around their mean
 
 _MAX_COORDINATE = 1e100  # larger values overflow when they are squared
 _MIN_DEVIATION = 1e-12  # from a line, relative to the extent of the set
-_MAX_NORMAL = 6  # the largest coordinate that a normal sample is likely to have
-_MIN_EXTENT = 0.1  # of the widest set in a file that needs no rescaling
+_MAX_NORMAL = 6  # larger coordinates of normal samples are improbable
+_MIN_EXTENT = 0.1  # smallest extent of a file that needs no rescaling
 
 
 def draw(
   rng: np.random.Generator, count: int, num_points: int, distribution: str
 ) -> np.ndarray:
-  """Sample sets of points, float32 [count, N, 2]."""
+  """Sample sets of points from one of `DISTRIBUTIONS`.
+
+  Returns:
+    float32 [count, N, 2].
+  """
   shape = count, num_points, 2
   if distribution == 'uniform':
     return rng.random(shape, np.float32)
@@ -55,7 +60,7 @@ def input_order(points: np.ndarray, inputs: str) -> np.ndarray:
 def rescale(
   points: np.ndarray, distribution: str, *, keep_angles: bool
 ) -> np.ndarray:
-  """Map a set to the range of the training sets.
+  """Rescale a set to the range of the training sets.
 
   Args:
     points: float64 [N, 2], in any unit and at any position.
@@ -75,40 +80,41 @@ def rescale(
   return ((points - middle) / scale + center).astype(np.float32)
 
 
-def pad(rows: Sequence[np.ndarray], value: int | float, dtype) -> np.ndarray:
-  """Stack rows [k, ...] of different lengths, padded with `value`."""
-  shape = len(rows), max(map(len, rows)), *rows[0].shape[1:]
-  padded = np.full(shape, value, dtype)
-  for row, values in zip(padded, rows, strict=True):
-    row[: len(values)] = values
-  return padded
-
-
 def pad_answers(answers: Sequence[np.ndarray], num_points: int) -> np.ndarray:
-  """Stack answers, padded with N, in the smallest unsigned type."""
-  return pad(answers, num_points, np.min_scalar_type(num_points))
+  """Stack answers, padded with N, in the smallest unsigned integer type."""
+  return padding.stack(answers, num_points, np.min_scalar_type(num_points))
 
 
-def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
+def parse(
+  line: str, *, allow_collinear: bool = False
+) -> tuple[np.ndarray, np.ndarray | None]:
   """Parse one line.
 
+  Args:
+    line: in the format of this module.
+    allow_collinear: accept points on one line, unless all are the same.
+
   Returns:
-    The points, float64 [N, 2], and the indices of the answer, which start at 0;
-    None if the line carries no answer.
+    The points, float64 [N, 2], and the indices of the answer from 0, or None if
+    the line carries no answer.
 
   Raises:
-    UserError: the line is malformed, or all points lie on one line.
+    UserError: the line is malformed, or its points have no answer.
   """
   before, has_output, after = line.partition('output')
   numbers = [_parse_number(word) for word in before.split()]
   if len(numbers) % 2 or not 6 <= len(numbers) <= 2 * MAX_POINTS:
     raise UserError(
-      f'{len(numbers)} numbers; x and y of 3 to {MAX_POINTS} points expected'
+      f'{len(numbers)} numbers; expected x and y of 3 to {MAX_POINTS} points'
     )
   points = np.array(numbers).reshape(-1, 2)
-  if is_collinear(points):
+  if allow_collinear and (points == points[0]).all():
     raise UserError(
-      f'all {len(points)} points lie on one line; at least 3 corners expected'
+      f'all {len(points)} points are the same; expected different points'
+    )
+  if not allow_collinear and is_collinear(points):
+    raise UserError(
+      f'all {len(points)} points lie on one line; expected at least 3 corners'
     )
   if not has_output:
     return points, None
@@ -116,7 +122,7 @@ def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
   words = after.split()
   if not words or not known.keys() >= set(words):
     raise UserError(
-      f'output {after.strip()[:40]!r}: indices from 1 to {len(points)} expected'
+      f'output {after.strip()[:40]!r}: expected indices from 1 to {len(points)}'
     )
   return points, np.array([known[word] for word in words])
 
@@ -124,9 +130,9 @@ def parse(line: str) -> tuple[np.ndarray, np.ndarray | None]:
 def is_collinear(points: np.ndarray) -> bool:
   """Return whether points [N, 2] lie on one line.
 
-  The decision is relative to the extent of the set, so it depends neither on
-  the unit nor on the position. A deviation from the line counts if it is larger
-  than the rounding error of the coordinates.
+  The tolerance is relative to the extent of the set, so the result depends
+  neither on the unit nor on the position. It is at least the rounding error of
+  the coordinates.
   """
   offsets = points - points[0]
   extent = np.abs(offsets).max()
@@ -138,41 +144,44 @@ def is_collinear(points: np.ndarray) -> bool:
 
 
 def format_answer(indices: Iterable[int]) -> str:
-  """Format point indices as in the text format, where they start at 1."""
+  """Format point indices in the text format, where they start at 1."""
   return ' '.join(str(1 + index) for index in indices)
 
 
 def load(
   path: str,
-  read_answer: Callable[[np.ndarray], np.ndarray],
+  read_answer: Callable[[np.ndarray, int], np.ndarray],
   inputs: str,
   *,
   distribution: str,
   keep_angles: bool,
+  allow_collinear: bool = False,
 ) -> dict[str, np.ndarray]:
   """Load a file of sets with answers.
 
-  Points that lie in the range of the training sets stay as they are. If any set
-  of the file lies outside of it, all sets are rescaled.
+  If any set of the file lies outside the range of the training sets, all sets
+  are rescaled.
 
   Args:
     path: the file; blank lines and comments are skipped.
-    read_answer: converts the indices of a line to an answer: point indices of
-      any shape; raises UserError.
+    read_answer: converts the indices of a line and the number of its points to
+      an answer, which is an array of point indices of any shape. It may raise
+      UserError.
     inputs: one of `INPUTS`.
     distribution: one of `DISTRIBUTIONS`.
     keep_angles: see `rescale`.
+    allow_collinear: see `parse`.
 
   Returns:
     'points' float32 [n, N, 2], where N is the size of the largest set; 'mask'
     [n, N], False for padding; 'answer' [n, ...], padded with N.
 
   Raises:
-    UserError: the file cannot be read, has no set, or has a bad line, whose
-      number the message gives.
+    UserError: the file cannot be read, has no set, or has a bad line. The
+      message gives the number of the line.
   """
-  sets, answers = _read_sets(path, read_answer)
-  if not _fit(sets, distribution):
+  sets, answers = _read_sets(path, read_answer, allow_collinear)
+  if not _are_in_range(sets, distribution):
     sets = [rescale(x, distribution, keep_angles=keep_angles) for x in sets]
   for row, points in enumerate(sets):
     order = input_order(points, inputs)
@@ -180,16 +189,18 @@ def load(
     answers[row] = np.argsort(order)[answers[row]]
   sizes = np.array([len(points) for points in sets])
   return {
-    'points': pad(sets, 0, np.float32),
+    'points': padding.stack(sets, 0, np.float32),
     'mask': np.arange(sizes.max()) < sizes[:, None],
     'answer': pad_answers(answers, sizes.max()),
   }
 
 
-def _read_sets(path, read_answer) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _read_sets(
+  path, read_answer, allow_collinear
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
   """Read the points and the answer of each line."""
   try:
-    lines = files.read_lines(path)
+    lines = data_files.read_lines(path)
   except UserError as error:
     raise UserError(f'config.evals.source={path!r}: {error}') from error
   sets, answers = [], []
@@ -197,19 +208,19 @@ def _read_sets(path, read_answer) -> tuple[list[np.ndarray], list[np.ndarray]]:
     if not has_content(line):
       continue
     try:
-      points, indices = parse(line)
+      points, indices = parse(line, allow_collinear=allow_collinear)
       if indices is None:
         raise UserError("the points are not followed by 'output' and an answer")
-      answers.append(read_answer(indices))
+      answers.append(read_answer(indices, len(points)))
     except UserError as error:
       raise UserError(f'{path}, line {number}: {error}') from error
     sets.append(points)
   if not sets:
-    raise UserError(f'{path} has no sets; one set per line expected')
+    raise UserError(f'{path} has no sets; expected one set per line')
   return sets, answers
 
 
-def _fit(sets: Sequence[np.ndarray], distribution: str) -> bool:
+def _are_in_range(sets: Sequence[np.ndarray], distribution: str) -> bool:
   """Return whether all sets lie in the range of the training sets."""
   low, high = -_MAX_NORMAL, _MAX_NORMAL
   if distribution == 'uniform':
@@ -225,5 +236,8 @@ def _parse_number(word: str) -> float:
   except ValueError:
     raise UserError(f'{word[:40]!r} is not a number') from None
   if not abs(number) < _MAX_COORDINATE:
-    raise UserError(f'{word[:40]!r} is too large, or not finite')
+    raise UserError(
+      f'{word[:40]!r} is too large or not finite; expected less than'
+      f' {_MAX_COORDINATE:g}'
+    )
   return number

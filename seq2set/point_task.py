@@ -1,13 +1,12 @@
 """Tasks on sets of points whose answers are indices of these points.
 
-An experiment that extends `PointTask` defines what an answer is.
+Each experiment extends `PointTask` and defines the form of an answer.
 
 Axes: B batch, N points, T outputs.
 """
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ import ml_collections
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Int
-from matplotlib.figure import Figure
 
 from core import layers
 from core.answers import Answer, answer_lines
-from core.errors import UserError, check_choice
+from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from seq2set import point_sets, read_process_write
+from seq2set import padding, point_sets, read_process_write
 from seq2set.read_process_write import SetToSequence
 
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}
@@ -35,7 +33,7 @@ class ModelConfig:
   Attributes:
     encoder: one of `read_process_write.ENCODERS`.
     width: width of memories and states.
-    num_process_steps: P; ignored by encoders other than 'read_process_write'.
+    num_process_steps: P; ignored unless the encoder is 'read_process_write'.
     num_glimpses: number of glimpses before each output.
     inputs: 'random', or 'angle' to sort the points around their mean.
   """
@@ -54,17 +52,25 @@ class ModelConfig:
 
 
 class PointTask:
-  """The part of `core.task.Task` that does not depend on the kind of answer.
+  """The part of `core.task.Task` that does not depend on the form of an answer.
 
   Subclasses implement the methods that raise NotImplementedError.
   """
 
   keep_angles = False  # True if the answer depends on the ratio of the axes
   avoid_repeats = False  # True if no point occurs twice in an answer
+  has_stop = True  # False if each answer has as many outputs as points
+  allow_collinear = False  # True if points on one line have an answer
 
   def __init__(
     self, config: ml_collections.ConfigDict, model_config: ModelConfig
   ):
+    check_positive(
+      config,
+      'model.width',
+      'data.num_sets',
+      'evals.num_sets',
+    )
     self.model_config = model_config
     self.data = config.data
     self.evals = config.evals
@@ -75,30 +81,45 @@ class PointTask:
     )
     if self.data.num_points < 3:
       raise UserError(
-        f'config.data.num_points={self.data.num_points}: at least 3 expected'
+        f'config.data.num_points={self.data.num_points} is too small; use at'
+        ' least 3'
       )
     if self.evals.beam < 1:
       raise UserError(
-        f'config.evals.beam={self.evals.beam}: at least 1 expected, which'
-        ' decodes greedily'
+        f'config.evals.beam={self.evals.beam} is too small; use at least 1,'
+        ' which decodes greedily'
       )
 
   def label(self, points: np.ndarray) -> np.ndarray:
-    """Compute the answer to points [N, 2]: indices [K, ...]."""
+    """Compute the answer to points [N, 2]: point indices [K, ...]."""
     raise NotImplementedError
 
-  def read_answer(self, indices: np.ndarray) -> np.ndarray:
+  def labels(self, points: np.ndarray) -> list[np.ndarray]:
+    """Compute the answers to sets of points [n, N, 2]."""
+    return [self.label(one) for one in points]
+
+  def read_answer(self, indices: np.ndarray, num_points: int) -> np.ndarray:
     """Convert the indices of a line of text to an answer as in `label`."""
     raise NotImplementedError
 
   def num_outputs(self, num_points: int) -> int:
-    """Return T, the largest number of outputs, including the stop."""
+    """Return T, the largest number of outputs, including any stop."""
     raise NotImplementedError
 
   def targets(
     self, key: jax.Array, points: jax.Array, answer: jax.Array
   ) -> Int[Array, ' T']:
-    """Arrange an answer, padded with N, as outputs that end with the stop N."""
+    """Convert an answer to the outputs of the network.
+
+    Args:
+      key: random key, for a random order of the outputs.
+      points: [N, 2].
+      answer: [K, ...], padded with N.
+
+    Returns:
+      Point indices. If `has_stop`, the stop N follows, which is also the
+      padding.
+    """
     raise NotImplementedError
 
   def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
@@ -112,15 +133,22 @@ class PointTask:
     raise NotImplementedError
 
   def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
-    """Turn outputs, without the stop, into the answer to points [N, 2]."""
+    """Convert outputs, without the stop, to the answer to points [N, 2]."""
     raise NotImplementedError
 
   def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
     """Return whether outputs, without the stop, equal an answer."""
     raise NotImplementedError
 
+  def score(
+    self, points: np.ndarray, outputs: np.ndarray, answer: np.ndarray
+  ) -> Answer:
+    """Convert outputs as in `finish`, and compare them with a known answer."""
+    finished = self.finish(points, outputs)
+    return finished._replace(is_correct=self.is_correct(outputs, answer))
+
   def make_model(self, rngs: nnx.Rngs) -> SetToSequence:
-    """Build the network: it reads points [B, N, 2] and can stop."""
+    """Build the network, which reads points [B, N, 2]."""
     config = self.model_config
     return SetToSequence(
       2,
@@ -128,14 +156,15 @@ class PointTask:
       encoder=config.encoder,
       num_process_steps=config.num_process_steps,
       num_glimpses=config.num_glimpses,
-      has_stop=True,
+      has_stop=self.has_stop,
       rngs=rngs,
     )
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Sample 'points' float32 [n, N, 2] and compute 'answer' [n, K, ...].
+    """Return 'points' float32 [n, N, 2] and 'answer' [n, K, ...].
 
-    The points are in the order in which the network reads them.
+    The points are sampled, and are in the order in which the network reads
+    them. The answers are padded with N.
     """
     is_train = split == 'train'
     points = point_sets.draw(
@@ -146,10 +175,11 @@ class PointTask:
     )
     order = point_sets.input_order(points, self.model_config.inputs)
     points = np.take_along_axis(points, order[..., None], 1)
-    answers = [self.label(one) for one in points]
     return {
       'points': points,
-      'answer': point_sets.pad_answers(answers, self.data.num_points),
+      'answer': point_sets.pad_answers(
+        self.labels(points), self.data.num_points
+      ),
     }
 
   def batch(
@@ -160,7 +190,7 @@ class PointTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Sample sets and orders: 'points' [B, N, 2] and 'targets' [B, T]."""
+    """Sample sets and their orders: 'points' [B, N, 2], 'targets' [B, T]."""
     del step
     row_key, key = jax.random.split(key)
     row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
@@ -182,7 +212,7 @@ class PointTask:
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Return the mean -log p of the outputs and one stop per set, in nats."""
+    """Return the mean -log p of the outputs of a set and any stop, in nats."""
     del key
     targets, count = batch['targets'], batch['points'].shape[1]
     logits = model(batch['points'], targets)
@@ -194,7 +224,7 @@ class PointTask:
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """Return 'validation', 'test' and, if the config names a file, 'source'."""
+    """Return 'validation', 'test', and 'source' if the config names a file."""
     evaluators = split_evaluators(self.evals, self.arrays, self.measure)
     if self.evals.source:
       evaluators['source'] = Evaluator(
@@ -204,6 +234,7 @@ class PointTask:
           self.model_config.inputs,
           distribution=self.data.distribution,
           keep_angles=self.keep_angles,
+          allow_collinear=self.allow_collinear,
         ),
         measure=self.measure,
         batch_size=self.evals.batch_size,
@@ -211,22 +242,18 @@ class PointTask:
       )
     return evaluators
 
-  def decode(self, model: SetToSequence, batch: Batch) -> Int[Array, 'B T']:
+  def decode(
+    self, model: SetToSequence, batch: Batch, *, avoid_repeats: bool = False
+  ) -> Int[Array, 'B T']:
     """Decode the outputs for a batch of an evaluator."""
     outputs, _ = model.decode(
       batch['points'],
       mask=batch.get('mask'),
       length=self.num_outputs(batch['points'].shape[1]),
+      avoid_repeats=avoid_repeats,
       beam=self.evals.beam,
     )
     return outputs
-
-  def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
-    """Return no figures."""
-    del values, model
-    return {}
 
   def predict(
     self, model: SetToSequence, lines: Iterable[str]
@@ -238,20 +265,20 @@ class PointTask:
     decode = self._make_decoder(model)
 
     def answer_line(line: str) -> Answer:
-      points, indices = point_sets.parse(line)
-      truth = None if indices is None else self.read_answer(indices)
-      outputs = decode(points)
-      answer = self.finish(points, outputs)
-      if truth is None:
-        return answer
-      return answer._replace(is_correct=self.is_correct(outputs, truth))
+      points, indices = point_sets.parse(
+        line, allow_collinear=self.allow_collinear
+      )
+      if indices is None:
+        return self.finish(points, decode(points))
+      truth = self.read_answer(indices, len(points))
+      return self.score(points, decode(points), truth)
 
     return answer_lines(lines, answer_line)
 
   def _make_decoder(
     self, model: SetToSequence
   ) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function from points [N, 2] to outputs without the stop."""
+    """Return a function that maps points [N, 2] to outputs without the stop."""
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -271,10 +298,12 @@ class PointTask:
       )
       order = point_sets.input_order(points, self.model_config.inputs)
       count = len(points)
-      length = 1 << (count - 1).bit_length()  # few shapes, few compilations
+      length = padding.padded_length(count)
       padded = np.zeros((length, 2), np.float32)
       padded[:count] = points[order]
       outputs = np.asarray(decode(params, padded, np.arange(length) < count))
+      if not self.has_stop:
+        outputs = outputs[:count]
       is_output = np.cumsum(outputs == length) == 0
       return order[outputs[is_output]]
 

@@ -2,19 +2,19 @@
 
 Read embeds each element of a set alone. Process, an LSTM without inputs,
 attends to these memories repeatedly, so its final state does not depend on
-their order. Write, an LSTM pointer network, starts from this state and points
-at one memory after the other. The baseline of the paper is the Pointer Network,
+their order. Write, an LSTM with a pointer, starts from this state and points at
+one memory after the other. The baseline of the paper is the Pointer Network,
 which replaces Process with an LSTM over the elements.
 
-The paper leaves several details open. This module chooses:
+The paper leaves several details open. This module makes these choices:
 - Read is an MLP with two layers, also in the Pointer Network.
-- Write starts in the tanh of a linear layer of q*.
+- The initial state of Write is the tanh of a linear layer of q*.
 - The pointer uses additive attention.
 - The result of a glimpse is added to the state before the pointer.
 - The stop is a learned memory.
 
-Axes: B batch, N elements, P process steps, T outputs, D width, F features,
-Q queries.
+Axes: B batch, N elements, M memories (N, or N + 1 with a stop), P process
+steps, K prefixes of a beam, T outputs, D width, F features.
 """
 
 import functools
@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, Int
 
 from core import layers
 from core.errors import check_choice
-from seq2set import set_encoders
+from seq2set import beam_search, set_encoders
 from seq2set.attention import (
   Attention,
   Mask,
@@ -68,9 +68,15 @@ class Process(nnx.Module):
     num_steps: int,
     mask: Mask | None = None,
   ) -> Float[Array, 'B D2']:
-    """Compute q* after `num_steps`, with D2 = 2 D; 0 after no steps.
+    """Compute q*: the hidden state and attention result of the last step.
 
-    q* is the hidden state and the attention result of the last step.
+    Args:
+      memories: the memories of the elements.
+      num_steps: P; without steps, q* is 0.
+      mask: False for padding.
+
+    Returns:
+      q*, with D2 = 2 D.
     """
     memories = zero_masked(memories, mask)
     graphdef, params = nnx.split(self.attention)
@@ -88,7 +94,7 @@ class Process(nnx.Module):
     gates = jnp.broadcast_to(bias, (num_steps, batch, *bias.shape))
     start = jnp.zeros((batch, 2 * width)), jnp.zeros((batch, width))
     given = params, self.attention.keys(memories), memories, mask
-    _, (summary, _) = layers.recur(
+    _, (summary, _) = layers.lstm_scan(
       step, self.lstm.kernel[...], gates, start, None, given
     )
     return summary
@@ -98,8 +104,9 @@ class Write(nnx.Module):
   """An LSTM that points at one memory after the other (section 4.3).
 
   A glimpse attends to the memories and adds the result to the state before the
-  pointer. It does not enter the recurrence, which the paper leaves open. In
-  training, all attention is therefore one batched product after one scan.
+  pointer. The result does not enter the recurrence; the paper does not say
+  whether it should. In training, all attention is therefore one batched product
+  after the scan.
 
   Args:
     width: D.
@@ -136,7 +143,11 @@ class Write(nnx.Module):
   ) -> Float[Array, 'B T M']:
     """Compute the logits of each output, given the true outputs before it.
 
-    M is N, or N + 1 with a stop, whose index is N.
+    Args:
+      memories: the memories of the elements.
+      start: the state before the first output.
+      targets: indices of the true outputs; N is the stop.
+      mask: False for padding.
     """
     memories, mask = self._prepare(memories, mask)
     batch, count, width = memories.shape
@@ -158,7 +169,9 @@ class Write(nnx.Module):
     key: jax.Array | None = None,
     beam: int = 1,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Decode outputs, each of which is the next input, and their log p.
+    """Decode outputs and compute their log p, in nats.
+
+    Each output is the next input of the LSTM.
 
     Args:
       memories: the memories of the elements.
@@ -167,60 +180,43 @@ class Write(nnx.Module):
       mask: False for padding.
       avoid_repeats: never point at an element twice; not in the paper.
       key: random key to sample the outputs; None decodes by beam search.
-      beam: K, the number of prefixes kept at each step; 1 is greedy. Sampling
-        requires 1.
+      beam: K, the number of prefixes kept at each step; 1 decodes greedily.
+        Sampling requires 1.
+
+    Raises:
+      ValueError: `key` is given and `beam` is larger than 1.
     """
     if key is not None and beam > 1:
       raise ValueError(f'beam={beam}; sampling requires beam=1')
     memories, mask = self._prepare(memories, mask)
-    batch, count, width = memories.shape
+    count = memories.shape[1]
     keys = self._keys(memories)
     is_stop = jnp.arange(count) >= count - (self.stop is not None)
-    pick = jax.vmap(lambda row, index: row[index])
 
-    def step(carry, step_key):
-      x, state, is_free, is_done, total = carry  # [B, K, ...]
-      state = self.lstm.step_gates(self.lstm.gates(x), state)
+    def step(prefixes, step_key):
+      gates = self.lstm.gates(prefixes.inputs)
+      state = self.lstm.step_gates(gates, prefixes.state)
       logits = self._point(keys, memories, state[0], mask)
-      logits = jnp.where(is_free, logits, jnp.finfo(logits.dtype).min)
-      # Only stops follow a stop, with probability 1.
-      stops = jnp.where(is_stop, 0, -jnp.inf)
-      log_p = jnp.where(is_done[..., None], stops, jax.nn.log_softmax(logits))
-      output = log_p.argmax(-1)
-      if key is not None:
-        output = jax.random.categorical(step_key, log_p)
-      parent = jnp.zeros_like(output)
-      if beam > 1:  # keep the best extensions of all prefixes
-        longer = (total[..., None] + log_p).reshape(batch, beam * count)
-        total, index = jax.lax.top_k(longer, beam)
-        parent, output = jnp.divmod(index, count)
-        kept = state, is_free, is_done
-        state, is_free, is_done = jax.tree.map(lambda x: pick(x, parent), kept)
-      else:
-        total += jax.vmap(pick)(log_p, output)
-      chosen = jax.nn.one_hot(output, count)
+      log_p = beam_search.mask_outputs(logits, prefixes, is_stop)
+      prefixes, outputs, parents = beam_search.extend(
+        prefixes._replace(state=state), log_p, step_key
+      )
+      chosen = jax.nn.one_hot(outputs, count)
       if avoid_repeats:
-        is_free &= (chosen == 0) | is_stop[None, None]  # glimpses attend to it
-      is_done |= jnp.where(is_stop, chosen, 0).any(-1)
-      x = jnp.einsum('bkn,bnd->bkd', chosen, memories)
-      return (x, state, is_free, is_done, total), (output, parent)
+        # The pointer skips a used element; glimpses still attend to it.
+        is_unused = (chosen == 0) | is_stop[None, None]
+        prefixes = prefixes._replace(is_free=prefixes.is_free & is_unused)
+      stops = jnp.where(is_stop, chosen, 0).any(-1)
+      prefixes = prefixes._replace(
+        inputs=jnp.einsum('bkn,bnd->bkd', chosen, memories),
+        is_done=prefixes.is_done | stops,
+      )
+      return prefixes, (outputs, parents)
 
-    def trace(prefix, step):
-      output, parent = (pick(x, prefix) for x in step)
-      return parent, output
-
-    carry = (
-      jnp.broadcast_to(self.first[...], (batch, beam, width)),
-      jax.tree.map(lambda x: jnp.repeat(x[:, None], beam, 1), start),
-      jnp.ones((batch, beam, count), bool),
-      jnp.zeros((batch, beam), bool),
-      # All prefixes are empty at the start; only the first one counts.
-      jnp.zeros((batch, beam)).at[:, 1:].set(-jnp.inf),
-    )
+    prefixes = beam_search.empty_prefixes(self.first[...], start, beam, count)
     step_keys = None if key is None else jax.random.split(key, length)
-    (*_, total), steps = jax.lax.scan(step, carry, step_keys, length=length)
-    _, outputs = jax.lax.scan(trace, total.argmax(1), steps, reverse=True)
-    return outputs.T, total.max(1)
+    prefixes, steps = jax.lax.scan(step, prefixes, step_keys, length=length)
+    return beam_search.trace_back(prefixes.log_p, *steps), prefixes.log_p.max(1)
 
   def _prepare(self, memories, mask):
     """Zero the padding, and append the stop."""
@@ -234,17 +230,19 @@ class Write(nnx.Module):
     return jnp.concatenate([memories, stop], 1), mask
 
   def _keys(self, memories):
+    """Compute the keys of each glimpse, then those of the pointer."""
     return [a.keys(memories) for a in (*self.glimpses, self.pointer)]
 
   def _point(self, keys, memories, states, mask) -> Float[Array, 'B T M']:
+    """Compute the logits of the pointer after all glimpses."""
     *glimpse_keys, pointer_keys = keys
-    for glimpse, its_keys in zip(self.glimpses, glimpse_keys, strict=True):
-      states += attend(glimpse(its_keys, states), memories, mask)
+    for glimpse, own_keys in zip(self.glimpses, glimpse_keys, strict=True):
+      states += attend(glimpse(own_keys, states), memories, mask)
     return mask_scores(self.pointer(pointer_keys, states), mask)
 
 
 class SetToSequence(nnx.Module):
-  """Read, Process and Write, or Write after another encoder.
+  """Read, Process and Write, or another encoder followed by Write.
 
   Args:
     num_features: F.
@@ -324,7 +322,13 @@ class SetToSequence(nnx.Module):
     targets: Int[Array, 'B T'],
     mask: Mask | None = None,
   ) -> Float[Array, 'B T M']:
-    """Compute the logits of each output, given the true outputs before it."""
+    """Compute the logits of each output, given the true outputs before it.
+
+    Args:
+      elements: the features of the elements.
+      targets: indices of the true outputs; N is the stop.
+      mask: False for padding.
+    """
     memories, start = self.encode(elements, mask)
     return self.write(memories, start, targets, mask)
 
@@ -335,7 +339,7 @@ class SetToSequence(nnx.Module):
     mask: Mask | None = None,
     **options,
   ) -> tuple[Int[Array, 'B T'], Float[Array, ' B']]:
-    """Decode outputs and their log p; `Write.decode` lists the options."""
+    """Decode outputs and compute their log p; see `Write.decode`."""
     memories, start = self.encode(elements, mask)
     return self.write.decode(memories, start, mask=mask, **options)
 
@@ -346,8 +350,8 @@ def load_set2set(
   """Copy the LSTM of a PyTorch `Set2Set` layer into a Process.
 
   The input of the PyTorch cell is q* and its state is q, so its kernels add up:
-  W = W_ih + [W_hh | 0]. Its gates are ordered input, forget, candidate, output.
-  It does not add 1 to the forget gate.
+  W = W_ih + [W_hh | 0]. The order of its gates is input, forget, candidate,
+  output. Unlike our LSTM, it does not add 1 to the forget gate.
 
   Args:
     process: a Process with dot attention.
@@ -357,11 +361,12 @@ def load_set2set(
     bias_hh: [4 D].
 
   Raises:
-    ValueError: the Process has another attention.
+    ValueError: the Process does not use dot attention.
   """
   if process.attention.kind != 'dot':
     raise ValueError(
-      f"attention='{process.attention.kind}'; Set2Set requires 'dot'"
+      f"attention='{process.attention.kind}'; Set2Set requires 'dot': build the"
+      " Process with attention='dot'"
     )
   width = weight_hh.shape[1]
   kernel = jnp.asarray(weight_ih).at[:, :width].add(weight_hh)

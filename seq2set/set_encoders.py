@@ -1,8 +1,9 @@
-"""Encoders of later work in place of Process: Deep Sets, Set Transformer.
+"""Set encoders of later work that replace Process.
 
-Both summarize a set of memories for Write and are invariant to their order.
+Deep Sets and the Set Transformer summarize the memories of a set for Write. The
+summary does not depend on their order.
 
-Axes: B batch, N elements, D width.
+Axes: B batch, N elements, Q queries, D width.
 """
 
 import jax.numpy as jnp
@@ -15,7 +16,12 @@ from seq2set.attention import Mask, zero_masked
 
 
 class DeepSets(nnx.Module):
-  """An MLP of the sum of the memories (Zaheer et al. 2017, theorem 2)."""
+  """An MLP of the sum of the memories (Zaheer et al. 2017, theorem 2).
+
+  Args:
+    width: D.
+    rngs: random keys of the parameters.
+  """
 
   def __init__(self, width: int, *, rngs: nnx.Rngs):
     self.mlp = layers.MLP([width, width, width], rngs=rngs)
@@ -32,10 +38,15 @@ class DeepSets(nnx.Module):
 class SetTransformer(nnx.Module):
   """Two self-attention blocks, then pooling by a learned query: SAB, SAB, PMA.
 
-  Lee et al. 2019, section 3; of an empty set the summary is the same for all.
+  Lee et al. 2019, section 3. All empty sets have the same summary.
+
+  Args:
+    width: D.
+    num_heads: number of attention heads, a divisor of D.
+    rngs: random keys of the parameters.
 
   Raises:
-    UserError: the heads do not divide the width.
+    UserError: `num_heads` does not divide `width`.
   """
 
   def __init__(self, width: int, *, num_heads: int = 4, rngs: nnx.Rngs):

@@ -1,17 +1,18 @@
 """Text as word indices: sentences from files, and their vocabulary.
 
-One line is one sentence: words separated by spaces. Files are read again for
-each use, which takes a second per million words.
+One line is one sentence: words separated by spaces. Each call of `load` reads
+the file again, which takes a second per million words.
 """
 
 import collections
+import functools
 import pathlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from core import files
 from core.errors import UserError
+from core.io import data_files
 
 SPLITS = ('train', 'validation', 'test')
 END, UNKNOWN = '<eos>', '<unk>'  # words 0 and 1
@@ -26,13 +27,13 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
   """Load the sentences of a split, in lower case.
 
   Args:
-    source: one of three kinds. NAME selects the files NAME.train.txt,
-      NAME.valid.txt and NAME.test.txt in the data folder, plain or compressed
-      with xz. A path selects any text: of every ten lines, the ninth is for
-      validation and the tenth for test. 'generated' samples from a small
-      grammar.
+    source: 'generated', a name, or a path. 'generated' samples from a small
+      grammar. A name selects the files NAME.train.txt, NAME.valid.txt and
+      NAME.test.txt in the data folder, plain or compressed with xz. A path
+      selects any text file. The ninth of every ten lines is for validation,
+      and the tenth for test.
     split: one of `SPLITS`.
-    data_dir: see `files.data_folder`.
+    data_dir: see `data_files.data_folder`.
 
   Raises:
     UserError: the file does not exist, is not text, or has no words.
@@ -41,17 +42,17 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
     rng = np.random.default_rng(SPLITS.index(split))
     return [generate(rng) for _ in range(_NUM_GENERATED[split])]
   name = f'{source}.{_SUFFIXES[split]}.txt'
-  path, tenths = files.locate([name, f'{name}.xz'], data_dir), range(10)
+  path, tenths = data_files.locate([name, f'{name}.xz'], data_dir), range(10)
   if path is None:
     path, tenths = pathlib.Path(source).expanduser(), _TENTHS[split]
   if not path.is_file():
     raise UserError(
       f'text {source!r} not found: {source} is not a file, and'
-      f' {files.data_folder(data_dir).absolute()} and its sub-folders hold no'
-      f' {name}; give the path of a text as source=PATH, or use generated text'
-      ' with the :smoke size'
+      f' {data_files.data_folder(data_dir).absolute()} and its sub-folders hold'
+      f' no {name}; give the path of a text as source=PATH, or use generated'
+      ' text with the :smoke size'
     )
-  lines = files.read_lines(path)
+  lines = data_files.read_lines(path)
   chosen = (line for n, line in enumerate(lines) if n % 10 in tenths)
   sentences = [words for line in chosen if (words := line.lower().split())]
   if not sentences:
@@ -62,22 +63,61 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
 def vocabulary(sentences: Iterable[Sequence[str]], size: int) -> dict[str, int]:
   """Map `END`, `UNKNOWN` and the most frequent words to indices, in this order.
 
+  Args:
+    sentences: words of the training text.
+    size: number of indices.
+
   Raises:
     UserError: `size` leaves no room for words.
   """
   if size < 3:
-    raise UserError(f'config.data.vocabulary_size={size}: at least 3 expected')
+    raise UserError(
+      f'config.data.vocabulary_size={size} is too small; use at least 3'
+    )
   counts = collections.Counter(w for words in sentences for w in words)
   for special in END, UNKNOWN:
     counts.pop(special, None)
-  # The alphabet decides between equally frequent words.
+  # Equally frequent words are in alphabetical order.
   ranked = sorted(counts, key=lambda word: (-counts[word], word))
-  return {word: n for n, word in enumerate([END, UNKNOWN, *ranked[: size - 2]])}
+  words = [END, UNKNOWN, *ranked[: size - 2]]
+  return {word: index for index, word in enumerate(words)}
 
 
 def encode(words: Iterable[str], indices: dict[str, int]) -> list[int]:
   """Map words to indices; words without an index become `UNKNOWN`."""
-  return [indices.get(word, 1) for word in words]
+  return [indices.get(word, indices[UNKNOWN]) for word in words]
+
+
+class Corpus:
+  """Sentences of a source, encoded by the vocabulary of its training split.
+
+  Files are read on first use.
+
+  Args:
+    source: see `load`.
+    vocabulary_size: number of indices, see `vocabulary`.
+    data_dir: see `load`.
+  """
+
+  def __init__(self, source: str, vocabulary_size: int, *, data_dir: str = ''):
+    self._load = functools.partial(load, source, data_dir=data_dir)
+    self._vocabulary_size = vocabulary_size
+
+  @functools.cached_property
+  def _indices(self) -> dict[str, int]:
+    return vocabulary(self._load('train'), self._vocabulary_size)
+
+  def encode(self, words: Iterable[str]) -> list[int]:
+    """Map words to indices; unknown words become `UNKNOWN`."""
+    return encode(words, self._indices)
+
+  def sentences(self, split: str) -> list[list[int]]:
+    """Load the sentences of a split as word indices.
+
+    Raises:
+      UserError: see `load` and `vocabulary`.
+    """
+    return [self.encode(words) for words in self._load(split)]
 
 
 def generate(rng: np.random.Generator) -> list[str]:

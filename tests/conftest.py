@@ -4,6 +4,7 @@ Runs that resume, and the processes that tests start, compile what is compiled
 already. All of them read the settings below, so that their values agree.
 """
 
+import gc
 import os
 import pathlib
 
@@ -25,14 +26,17 @@ os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
 # Most of the tests' time is compilation.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
-# These two halve it again.
+# The first two halve it again; the third saves the threads of a compilation.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
     '--xla_cpu_use_fusion_emitters=false',
     '--xla_cpu_prefer_vector_width=128',
+    '--xla_cpu_parallel_codegen_split_count=1',
   ]
 )
+
+gc.set_threshold(100_000)  # traces make many objects, and little garbage
 
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)

@@ -16,8 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import common
-from core import command_line, experiment, sharding, step, storage, weights
+from core import inference, sharding, step
 from core.errors import UserError
+from core.io import atomic_files, weights
+from core.run import command_line
 from hinting.increment import data as increment
 from hinting.sorting import data as integers
 from rrn.ages import data as ages
@@ -241,7 +243,7 @@ def test_settings_of_models(module):
     config.model[name] = other.get(type(value), value)
 
     def build(config=config):
-      task = experiment.make_task(config)
+      task = inference.make_task(config)
       step.make_init(task, config, mesh).eval_shape()
 
     attempt(build)
@@ -267,7 +269,7 @@ def test_settings_that_are_tuples(module, monkeypatch):
     config.update_from_flattened_dict({name: value})
 
     def build(config=config):
-      task = experiment.make_task(config)
+      task = inference.make_task(config)
       for evaluator in task.evaluators().values():
         if evaluator.every:  # the others may need files
           evaluator.arrays()
@@ -314,4 +316,4 @@ def test_weights_cut_and_overwritten(read_weights):
   ).map(lambda value: json.dumps(value).encode())
 )
 def test_json_files(contents):
-  attempt(storage.parse_json, contents, pathlib.Path('config.json'))
+  attempt(atomic_files.parse_json, contents, pathlib.Path('config.json'))

@@ -1,4 +1,4 @@
-"""Training on one small batch: what gets a gradient, and what is learnt."""
+"""Training on one small batch: what gets a gradient, and what is learned."""
 
 import jax
 import jax.numpy as jnp

@@ -16,6 +16,7 @@ import main
 ROOT = pathlib.Path(__file__).parents[1]
 SMOKE = '--config=configs/rrn/sudoku.py:smoke,network=cells'
 SHORT = '--config.total_steps=20', '--config.model.num_steps=2'
+SORTING = '--config=configs/seq2set/sorting.py:smoke', '--config.total_steps=20'
 
 
 def run(*args):
@@ -91,6 +92,49 @@ def test_eval_ends_with_one_line_of_json(call, trained):
   assert 'low' in saved['test/steps_8/solved_9_givens']
 
 
+STAGED = """
+from configs.seq2set import star
+
+TABLES = ('mine',)
+
+def get_config(arg=None):
+  config = star.get_config('smoke')
+  config.total_steps = 20
+  return config
+
+def stages(arg=None):
+  first = get_config()
+  first.seed = 1
+  return {'first': first, 'second': get_config()}
+
+def sweep(arg=None):
+  return {'staged': stages(), 'single': get_config()}
+"""
+
+
+def test_a_sweep_of_stages_becomes_a_result_file(call, tmp_path, monkeypatch):
+  (tmp_path / 'mine.py').write_text(STAGED)
+  args = (
+    *('--mode=sweep', f'--config={tmp_path}/mine.py', '--config.log.every=10'),
+    *(f'--workdir={tmp_path}/sweep', f'--results={tmp_path}/results'),
+  )
+  monkeypatch.setattr(sys, 'argv', ['main.py', *args])
+  status, _, errors = call(*args)
+  assert status == 0, errors
+  table = json.loads((tmp_path / 'results/seq2set/star/mine.json').read_text())
+  assert table == json.loads((tmp_path / 'sweep/table.json').read_text())
+  assert {name: row['updates'] for name, row in table['rows'].items()} == {
+    'staged': 40,
+    'single': 20,
+  }
+  # A single run, in stages: all of them are finished.
+  args = f'--config={tmp_path}/mine.py', f'--workdir={tmp_path}/sweep/staged'
+  status, output, errors = call(*args, '--config.log.every=10')
+  assert status == 0, errors
+  assert '40 of 40 updates' in output
+
+
+@pytest.mark.slow
 def test_eval_takes_overrides(call, trained, tmp_path):
   status, output, errors = call(
     *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
@@ -102,6 +146,7 @@ def test_eval_takes_overrides(call, trained, tmp_path):
   assert 'test/steps_8/solved' not in values
 
 
+@pytest.mark.slow
 def test_eval_takes_the_positions_away(call, trained, tmp_path):
   status, output, errors = call(
     *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
@@ -113,7 +158,7 @@ def test_eval_takes_the_positions_away(call, trained, tmp_path):
   )
   override = {'model.zero_positions': True}
   for overrides in ({}, override):
-    model = main.experiment.load(str(trained), overrides).model
+    model = main.inference.load(str(trained), overrides).model
     assert model.zero_positions == bool(overrides)
 
 
@@ -152,7 +197,7 @@ def test_training_goes_on_without_a_console(tmp_path, monkeypatch):
   os.close(read)
   with open(write, 'w') as closed:
     monkeypatch.setattr(sys, 'stderr', closed)
-    status = run(SMOKE, *SHORT, '--config.log.every=5', f'--workdir={tmp_path}')
+    status = run(*SORTING, f'--workdir={tmp_path}')
   assert status == 1
   assert (tmp_path / 'weights.safetensors').exists()
   text = (tmp_path / 'console.txt').read_text()
@@ -213,10 +258,11 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (('--mode=trian',), 'train|eval|predict'),
     (('--process_id=1',), 'cannot start the distributed run'),
     (('--weights=x',), '--weights has no use in --mode=train, only in eval'),
+    (('--results=x',), '--results has no use in --mode=train, only in sweep'),
     (('--index=0', '--mode=report'), '--index has no use in --mode=report'),
-    (('--config=/dev/null',), '/dev/null is no config'),
+    (('--config=/dev/null',), '/dev/null is not a config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
-    ((SMOKE, 'eval'), "'eval' is no flag; write --name=value"),
+    ((SMOKE, 'eval'), "'eval' is not a flag; write --name=value"),
     (('--mode=eval', '--workdir=none'), 'none holds no config.json'),
     (('--mode=predict', '--weights=none'), 'none holds no config.json'),
     (('--mode=report', '--workdir=none'), 'none holds neither a run nor'),
@@ -264,12 +310,12 @@ def test_checkpoint_of_another_model(call, trained, tmp_path):
     SMOKE, *SHORT, '--config.model.width=16', f'--workdir={tmp_path}'
   )
   assert status == 2
-  assert 'is of another model: params.' in errors
+  assert 'belongs to another model: params.' in errors
 
 
 def test_failed_training_has_its_own_status(call, tmp_path):
   status, _, errors = call(
-    *(SMOKE, *SHORT, '--config.optim.learning_rate=inf'),
+    *(*SORTING, '--config.optim.learning_rate=inf'),
     f'--workdir={tmp_path}',
   )
   assert status == 1
@@ -319,7 +365,7 @@ def test_interrupt_during_the_imports():
 @pytest.mark.parametrize(
   'text, message',
   [
-    ('x = 1', 'config.py is no config: it defines no get_config'),
+    ('x = 1', 'config.py is not a config: it defines no get_config'),
     ('# Results\n\nare here', 'invalid syntax'),
     ('def get_config(arg=None:', 'config.py, line 1'),
     ('\0', 'null bytes'),

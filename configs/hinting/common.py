@@ -1,4 +1,4 @@
-"""The transformer and the recipe that all hinting experiments share."""
+"""The transformer and the training settings of all hinting experiments."""
 
 import ml_collections
 
@@ -15,15 +15,14 @@ def rows_config(
   test_lengths: tuple[int, ...],
   report: dict[str, str],
 ) -> ml_collections.ConfigDict:
-  """Build a config of rows of a main task and of its hints.
+  """Build a config for the rows of a main task and of its hints.
 
-  We do not know the paper's sizes; without a suffix, the sizes are our
-  estimate.
+  We do not know the paper's sizes. No suffix selects our estimate of them.
 
   Args:
-    args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The last
-      is one of `OPTIMIZERS`, or '' for AdamW at the paper's size and Muon
-      otherwise.
+    args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The
+      optimizer is one of `OPTIMIZERS`, or '' for AdamW at the paper's size and
+      Muon otherwise.
     longest_list: The length of the longest list that `predict` answers.
     lengths: The list lengths of validation.
     test_lengths: The list lengths of `--mode=eval`.
@@ -33,15 +32,7 @@ def rows_config(
   optimizer = args.optimizer or ('muon' if is_small else 'adamw')
   common.check_known('optimizer', optimizer, OPTIMIZERS)
   config = common.default_config()
-  config.model.num_layers = 2
-  config.model.width = 512
-  config.model.num_heads = 8
-  config.model.feed_forward_width = 2048
-  config.model.temperature = args.temperature
-  config.model.positions = args.positions
-  config.model.max_positions = 512
-  config.model.has_norm = True
-  config.model.activation = 'gelu'
+  _paper_model(config, args)
   config.data.max_length = 20  # The length of the longest training list.
   config.data.hint = '' if args.hint == 'none' else args.hint
   config.data.hint_share = 0.5  # The share of hint rows.
@@ -54,16 +45,7 @@ def rows_config(
   config.evals.num_lists = 200
   config.evals.num_test_lists = 1000
   config.evals.batch_size = 20
-  config.total_steps = 100_000
-  config.batch_size = 1024  # Rows.
-  config.steps_per_call = 50
-  config.optim.name = 'adamw'
-  config.optim.learning_rate = 5e-4
-  config.optim.schedule = 'cosine'
-  config.optim.warmup_steps = 1000
-  config.optim.b2 = 0.98
-  config.optim.weight_decay = 0.01
-  config.optim.clip_norm = 1.0
+  _paper_training(config)
   config.report = report
   if is_small:
     _small(config)
@@ -74,13 +56,38 @@ def rows_config(
   return config
 
 
+def _paper_model(config, args):
+  config.model.num_layers = 2
+  config.model.width = 512
+  config.model.num_heads = 8
+  config.model.feed_forward_width = 2048
+  config.model.temperature = args.temperature
+  config.model.positions = args.positions
+  config.model.max_positions = 512
+  config.model.has_norm = True
+  config.model.activation = 'gelu'
+
+
+def _paper_training(config):
+  config.total_steps = 100_000
+  config.batch_size = 1024  # Rows.
+  config.steps_per_call = 50
+  config.optim.name = 'adamw'
+  config.optim.learning_rate = 5e-4
+  config.optim.schedule = 'cosine'
+  config.optim.warmup_steps = 1000
+  config.optim.b2 = 0.98
+  config.optim.weight_decay = 0.01
+  config.optim.clip_norm = 1.0
+
+
 def _small(config):
   config.model.width = 128
   config.model.num_heads = 4
   config.model.feed_forward_width = 512
   config.total_steps = 8000
   config.batch_size = 128
-  config.microbatch = 64
+  config.microbatch_size = 64
   config.optim.learning_rate = 1e-3
   config.optim.b2 = 0.99
   config.optim.weight_decay = 0.1

@@ -1,4 +1,4 @@
-"""A number plus one, with more digits than in training (Awasthi & Gupta).
+"""Adding one to numbers with more digits than in training (Awasthi & Gupta).
 
   uv run main.py --config=configs/hinting/increment.py:cpu
 
@@ -13,17 +13,21 @@ Arguments:
                joined by +, or `none`.
   temperature  `none`, `affine_log`, `log`, or `per_query`.
   positions    `none`, or another kind of hinting/positions.py.
-  order        `standard`, or `reversed`: from the last digit.
+  order        `standard`, or `reversed` to write numbers from the last digit.
   optimizer    `adamw` or `muon`.
 
-There is no number to compare with: the appendix of the paper is said to have
-this task, with hints that help, but we do not know its lengths and numbers.
+There is no result to compare with. According to a secondary source, the
+appendix of the paper has this task, with hints that help. We do not know its
+lengths and results.
 """
 
 from configs import common
 from configs.hinting import common as shared
 
 HINTS = 'none', 'span', 'changed', 'tail', 'digit', 'copy', 'parity'
+
+# The tables of --mode=sweep; `table=` selects one.
+TABLES = ('hints',)
 
 
 def get_config(arg: str | None = None):
@@ -35,13 +39,15 @@ def get_config(arg: str | None = None):
     positions='none',
     order='standard',
     optimizer='',
+    table=TABLES[0],
   )
+  common.check_known('table', args.table, TABLES)
   config = shared.rows_config(
     args,
     longest_list=100,  # Digits.
     lengths=(10, 20, 30, 100),
     test_lengths=(5, 10, 15, 20, 22, 25, 30, 40, 60, 80, 100),
-    report={  # We do not know the paper's numbers.
+    report={  # We do not know the paper's results.
       f'{test}/accuracy_length_{length}': ''
       for test in ('test', 'carries')
       for length in (20, 30, 60, 100)

@@ -1,10 +1,6 @@
 """bAbI with a recurrent relational network (Palm et al. 2018, section 3.1).
 
-  uv run main.py --config=configs/rrn/babi.py:cpu --workdir=runs/babi_1
-  uv run main.py --config=configs/rrn/babi.py:cpu,part=2 --workdir=runs/babi_2 \
-    --config.init_weights=runs/babi_1
-
-and so on up to part 6.
+  uv run main.py --config=configs/rrn/babi.py:cpu --workdir=runs/babi
 
 Sizes:
   (none): the paper's settings: all 20 tasks, 10k questions each, 3 steps, Adam
@@ -12,14 +8,14 @@ Sizes:
   cpu: our settings for CPUs: one ReLU layer before the network, in its message
     function, and in its node function; Muon; batch size 1024; short stories
     first; later an auxiliary loss of the supporting facts. Training has six
-    parts (`PARTS`). Each part starts from the weights of the previous one and
-    draws the unsolved tasks more often. Part 1 took 13 minutes on one core.
+    stages (`STAGES`), which took two hours on one core. Each stage starts from
+    the weights of the previous one and draws the unsolved tasks more often.
   smoke: a small network on generated stories like those of task 1, without a
     data file. In one minute it only learns which words are answers.
 
 Expected result: a mean error of 0.46 % and 0.13 failed tasks (the paper's mean
-over 15 runs). rrn/README.md has the results of `:cpu`. The paper's settings and
-`:cpu` need the data set, see rrn/babi/builder.py.
+over 15 runs). rrn/babi/README.md has the results of `:cpu`. The paper's
+settings and `:cpu` need the data set, see rrn/babi/builder.py.
 """
 
 import dataclasses
@@ -32,8 +28,8 @@ RENAMED = {'data': {'renaming': 'augmentation'}}
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-  """One part of the training of `:cpu`.
+class Stage:
+  """One stage of the training of `:cpu`.
 
   Attributes:
     updates: number of updates with 1024 questions each.
@@ -42,7 +38,7 @@ class Part:
     schedule: learning-rate schedule.
     augmentation: see `rrn.babi.augmentation`.
     support_loss: see `rrn.babi.model.ModelConfig`.
-    new: regex of the parameters that the weights of the previous part lack.
+    new: regex of the parameters that the weights of the previous stage lack.
   """
 
   updates: int
@@ -55,26 +51,26 @@ class Part:
 
 
 # Matching two facts by a word is learned late, and earlier if more questions of
-# a batch need it: tasks 17 and 19 took 1,000 updates of part 2.
-PARTS = {
-  1: Part(
+# a batch need it: tasks 17 and 19 took 1,000 updates of stage 2.
+STAGES = {
+  1: Stage(
     1350,
     (0.7, 1.5, 1.5, 0.7, 1, 0.7, 0.7, 1, 0.7, 0.7)
     + (0.7, 0.7, 0.7, 1, 1.5, 1.5, 1.5, 1, 1.5, 0.5),
     curriculum=(200, 2000, 0.15),
   ),
-  2: Part(
+  2: Stage(
     1340,
     (0.4, 1.5, 1, 0.3, 0.8, 0.5, 0.5, 0.5, 0.4, 0.6)
     + (0.8, 0.4, 0.6, 0.8, 0.4, 3, 3.5, 0.6, 3.5, 0.3),
     curriculum=(0, 700, 0.67),
   ),
-  3: Part(
+  3: Stage(
     1800,
     (0.3, 3, 0.8, 0.3, 0.8, 0.4, 0.7, 0.9, 0.3, 0.5)
     + (0.4, 0.3, 0.3, 0.4, 0.4, 5, 2, 1.5, 0.8, 0.2),
   ),
-  4: Part(
+  4: Stage(
     3000,
     (0.5, 2.5, 3, 0.3, 1, 0.5, 0.7, 0.8, 0.4, 0.5)
     + (0.5, 0.4, 0.5, 0.6, 0.8, 4, 1.2, 1, 0.6, 0.3),
@@ -82,14 +78,14 @@ PARTS = {
     augmentation=True,
   ),
   # Half of the questions belong to task 16, which needs three facts.
-  5: Part(
+  5: Stage(
     2000,
     (1,) * 15 + (19,) + (1,) * 4,
     augmentation=True,
     support_loss=1.0,
     new='support_output/.*',
   ),
-  6: Part(
+  6: Stage(
     1500,
     (0.3, 2, 6, 0.2, 0.6, 0.3, 1, 2.5, 0.3, 0.5)
     + (0.3, 0.3, 0.4, 0.3, 0.3, 1, 1.2, 0.7, 0.5, 0.2),
@@ -98,6 +94,7 @@ PARTS = {
     support_loss=1.0,
   ),
 }
+TABLES = ('ablations',)
 SWEEP_STEPS = 600  # updates of each run in a sweep of `:cpu`
 
 
@@ -105,10 +102,10 @@ def get_config(arg: str | None = None):
   """Build the config.
 
   Args:
-    arg: comma-separated: 'cpu', with `part=1` to `part=6`, or 'smoke'; and the
-      paper's ablations `linear_pre` (a linear layer replaces the MLP before the
-      network), `no_question_in_facts` (only the edges have the question), and
-      `no_dropout`.
+    arg: comma-separated: 'cpu', with `stage=1` to `stage=6` for one stage
+      alone, or 'smoke'; and the paper's ablations `linear_pre` (a linear layer
+      replaces the MLP before the network), `no_question_in_facts` (only the
+      edges have the question), and `no_dropout`.
   """
   args = _parse(arg)
   config = common.default_config()
@@ -150,7 +147,7 @@ def get_config(arg: str | None = None):
     'test/steps_1/mean_error': '',
   } | {f'test/steps_3/error_task_{task}': '' for task in range(1, 21)}
   if args.size == 'cpu':
-    _cpu(config, args.part)
+    _cpu(config, args.stage or len(STAGES))
   elif args.size == 'smoke':
     _smoke(config)
   if args.linear_pre:
@@ -158,19 +155,29 @@ def get_config(arg: str | None = None):
   return config
 
 
+def stages(arg: str | None = None):
+  """Return the stages of `:cpu`; {} if training has one."""
+  args = _parse(arg)
+  return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
+
+
 def sweep(arg: str | None = None):
   """Return the network and its ablations, which are measured at each step.
 
-  In a sweep of `:cpu`, each run has the first `SWEEP_STEPS` updates of part 1.
+  In a sweep of `:cpu`, each run has the first `SWEEP_STEPS` updates of stage 1.
   """
-  args, prefix = _parse(arg), f'{arg},' if arg else ''
-  if args.part > 1:
+  args = _parse(arg)
+  if args.stage > 1:
     raise UserError(
-      f'config argument part={args.part}: a sweep runs part 1 only; omit part'
+      f'config argument stage={args.stage}: a sweep runs stage 1 only; omit it'
     )
+  first = ',stage=1' if _num_stages(args) else ''
   names = 'linear_pre', 'no_question_in_facts', 'no_dropout'
-  ablations = {name: get_config(prefix + name) for name in names}
-  points = {'baseline': get_config(arg)} | ablations
+  choices = {'baseline': ''} | {name: f',{name}' for name in names}
+  points = {
+    name: get_config(f'{arg or ""}{first}{choice}')
+    for name, choice in choices.items()
+  }
   if args.size == 'cpu':
     for config in points.values():
       config.total_steps = SWEEP_STEPS
@@ -179,14 +186,20 @@ def sweep(arg: str | None = None):
 
 def _parse(arg):
   args = common.parse_arg(
-    arg, part=1, linear_pre=False, no_question_in_facts=False, no_dropout=False
+    arg,
+    stage=0,
+    linear_pre=False,
+    no_question_in_facts=False,
+    no_dropout=False,
+    table=TABLES[0],
   )
-  if args.part not in PARTS or args.part > 1 and args.size != 'cpu':
-    raise UserError(
-      f'config argument part={args.part}: expected 1 to {len(PARTS)}, together'
-      ' with cpu'
-    )
+  common.check_known('table', args.table, TABLES)
+  common.check_stage(args, _num_stages(args))
   return args
+
+
+def _num_stages(args) -> int:
+  return len(STAGES) if args.size == 'cpu' else 0
 
 
 def _recipe(config):
@@ -198,7 +211,7 @@ def _recipe(config):
   config.model.tied_start = True
   config.model.forget_biases = (0, 4)
   config.model.graph_sizes = (6, 10, 20)  # because most stories are short
-  config.microbatch = 16
+  config.microbatch_size = 16
   common.muon(config, paths='(pre|message|node)/.*kernel', learning_rate=4e-3)
   config.optim.muon_beta = 0.9
   config.optim.l2 = 0.0
@@ -208,19 +221,19 @@ def _recipe(config):
 
 
 def _cpu(config, number):
-  part = PARTS[number]
+  stage = STAGES[number]
   _recipe(config)
   if config.model.dropout:
     config.model.dropout = 0.1
-  config.data.curriculum = part.curriculum
-  config.data.task_weights = part.task_weights
-  config.data.augmentation = part.augmentation
-  config.model.support_loss = part.support_loss
-  config.init_new = part.new
-  config.total_steps = part.updates
+  config.data.curriculum = stage.curriculum
+  config.data.task_weights = stage.task_weights
+  config.data.augmentation = stage.augmentation
+  config.model.support_loss = stage.support_loss
+  config.init_missing_regex = stage.new
+  config.total_steps = stage.updates
   config.batch_size = 1024
   config.steps_per_call = 10
-  config.optim.schedule = part.schedule
+  config.optim.schedule = stage.schedule
   config.optim.warmup_steps = 100 if number == 1 else 20
   config.evals.every = 200
   config.evals.batch_size = 64

@@ -1,24 +1,36 @@
-"""Sudoku by a recurrent relational network (Palm et al. 2018, section 3.2).
+"""Sudoku with a recurrent relational network (Palm et al. 2018, section 3.2).
 
   uv run main.py --config=configs/rrn/sudoku.py:cpu --workdir=runs/sudoku
 
-bare    The paper: 32 steps, Adam 2e-4, batch 256, 300,000 updates.
-:cpu    Ours, for two CPU cores: the network on candidates, trained by Muon on
-        states that are carried from update to update. An hour. With
-        network=cells the paper's graph, one-layer messages, and all symmetries.
-:smoke  4x4 boards, half a minute.
-Expect: 96.6 % of the boards with 17 givens after 64 steps (paper); the results
-of `:cpu` are in rrn/README.md.
+Sizes:
+  (none): the paper's settings: the network on cells, 32 steps, Adam 2e-4, batch
+    size 256, 300,000 updates.
+  cpu: our settings for two CPU cores: the network on candidates, trained with
+    Muon on states that are carried from update to update. Training takes an
+    hour. `network=cells` selects the paper's graph, with one-layer messages and
+    all symmetries of Sudoku.
+  smoke: 4x4 boards, half a minute.
+
+Expected result: 96.6 % of the boards with 17 givens solved after 64 steps (the
+paper). rrn/README.md has the results of `:cpu`.
 """
 
 import dataclasses
 
 from configs import common
+from configs.rrn.tables import sudoku as tables
 
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-  """A size of board; fewest and most givens, at the end and at the start."""
+  """A board size and its curriculum.
+
+  Attributes:
+    box_height: number of rows in a box.
+    box_width: number of columns in a box.
+    givens: fewest and most givens at the end of the curriculum.
+    start_givens: fewest and most givens at its start.
+  """
 
   box_height: int
   box_width: int
@@ -27,38 +39,20 @@ class Board:
 
 
 NETWORKS = 'cells', 'candidates'  # recurrent: the paper's, and ours
-# Boards of the paper's test file that its networks solve, by givens.
-PAPER = {
-  **dict.fromkeys(NETWORKS, {17: '96.6 %'}),
-  'relation_network': {17: '0 %'},
-  'graph_relation_network': {17: '0 %'},
-  'mlp': {},
-  'deep_messages': {17: '0 %'},
-  'convolutional': dict.fromkeys(range(24, 37), '70 % (24 to 36 givens)'),
+# Old names of settings in the config.json of earlier versions.
+RENAMED = {
+  'data': {'fewest_guesses': 'least_difficulty'},
+  'evals': {'boards_per_guesses': 'boards_per_difficulty'},
 }
-SWEEP_STEPS = 500  # updates of each row of `:cpu`
-# Changes to the network on candidates, and updates that take equal minutes.
-LEVERS = {
-  'base': (1500, {}),
-  'width_32': (2000, {'model.width': 32, 'model.hidden_width': 64}),
-  'width_64': (950, {'model.width': 64, 'model.hidden_width': 128}),
-  'messages_16': (1850, {'model.message_width': 16}),
-  'no_intersections': (1900, {'model.intersections': False}),
-  'separate_weights': (1300, {'model.groups': 'separate'}),
-  'shared_weights': (1500, {'model.groups': 'shared'}),
-  'segments_of_4': (3000, {'model.num_steps': 4}),
-  'segments_of_16': (750, {'model.num_steps': 16}),
-  'boards_64': (750, {'batch_size': 64}),
-  'adamw': (1500, {'optim.name': 'adamw'}),
-  'learning_rate_2e-3': (1500, {'optim.learning_rate': 2e-3}),
-  'learning_rate_8e-3': (1500, {'optim.learning_rate': 8e-3}),
-  'new_boards': (750, {'model.max_steps': 0, 'model.num_steps': 16}),
-  'burn_in_48': (750, {'model.max_steps': 0, 'model.burn_in': 48}),
-}
+# Settings of earlier versions, and the only values that are still accepted.
+RETIRED = {'evals.restart_steps': 0, 'model.random_start': 0.0}
+TABLES = 'networks', 'levers', 'boards'
+NUM_STAGES = 2  # of `:cpu,network=cells` and `:cpu,puzzles=hard`
 BOARDS = {
   '2x2': Board(2, 2, givens=(4, 10), start_givens=(4, 10)),
   '2x3': Board(2, 3, givens=(8, 18), start_givens=(18, 26)),
   '3x3': Board(3, 3, givens=(17, 34), start_givens=(40, 55)),
+  '3x4': Board(3, 4, givens=(47, 90), start_givens=(80, 110)),
   '4x4': Board(4, 4, givens=(128, 180), start_givens=(170, 220)),
 }
 
@@ -67,68 +61,35 @@ def get_config(arg: str | None = None):
   """Build the config.
 
   Args:
-    arg: 'cpu', 'smoke'; `box=2x3`, the boxes of the board (`BOARDS`);
-      `source=royle17`, the paper's puzzles, or `generated`: `:cpu` takes the
-      first where its file is in the folder $LEARNED_ALGORITHMS_DATA;
-      `network=cells`, the paper's, `candidates`, ours, or one of `BASELINES`:
-      `:cpu` and `:smoke` take candidates, the paper's size cells;
-      `puzzles=hard`, a larger network that also trains on hard puzzles;
-      `table=levers`, another table for `--mode=sweep`.
+    arg: comma-separated arguments:
+      `cpu` or `smoke`: the size; see the module.
+      `network=cells` (the paper's), `candidates` (ours), or one of
+        `tables.BASELINES`; by default cells for the paper's size, candidates
+        for the others.
+      `box=2x3`: height and width of a box, a key of `BOARDS`; `cpu,box=3x4`
+        continues from the shipped weights.
+      `source=royle17` (the paper's puzzles) or `generated`; `:cpu` uses the
+        paper's if their file is in the folder $LEARNED_ALGORITHMS_DATA.
+      `puzzles=hard`: with `cpu`, adds a second stage on much harder puzzles.
+      `stage=1` or `2`: one stage alone of `cpu,network=cells` or
+        `cpu,puzzles=hard`.
+      `table=levers` or `boards`: the table of `--mode=sweep`.
   """
   args = _parse(arg)
   network = args.network or ('cells' if args.size == 'paper' else 'candidates')
-  common.check_known('network', network, [*NETWORKS, *BASELINES])
+  common.check_known('network', network, [*NETWORKS, *tables.BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
   common.check_known('puzzles', args.puzzles, ('', 'hard'))
   if args.puzzles:
     common.check_known('network for hard puzzles', network, ['candidates'])
     common.check_known('box for hard puzzles', box, ['3x3'])
-  board = BOARDS[box]
   config = common.default_config()
   config.task = 'rrn.sudoku'
-  config.model.network = network
-  config.model.box_height = board.box_height
-  config.model.box_width = board.box_width
-  config.model.width = 96
-  config.model.embedding_width = 16
-  config.model.num_steps = 32
-  config.model.burn_in = 0
-  config.model.max_steps = 0  # of a board whose states are carried; 0: none are
-  config.model.random_start = 0.0  # share of boards with random first states
-  config.model.loss_steps = 'all'  # or 'last': a claim of the paper's
-  config.model.pre_layers = 3
-  config.model.message_layers = 3
-  config.model.node_layers = 3
-  config.model.edge_width = 0  # 1: the authors' dead column, 201,194 parameters
-  config.model.zero_positions = False
-  config.model.remat = True
-  config.model.message_width = 16  # this and the next three: of candidates
-  config.model.hidden_width = 64
-  config.model.groups = 'lines'  # units that share weights; or separate, shared
-  config.model.intersections = True  # of units are groups, too
-  config.data.source = _source(args, box)
-  config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
-  config.data.num_puzzles = 5000  # generated ones
-  config.data.num_train = 0  # puzzles that training sees; 0: all
-  config.data.hard_share = 0.0  # of boards that are drawn from hard puzzles
-  config.data.fewest_guesses = 0  # of these, by an exact solver
-  config.data.num_hard_puzzles = 20_000  # over all splits
-  config.data.givens = board.givens  # fewest and most in a board
-  config.data.start_givens = board.givens  # the same, where a curriculum begins
-  config.data.curriculum_steps = 0  # updates from there to `givens`; 0: none
-  config.data.symmetries = 'digits'  # the paper's; 'all': also of the grid
-  config.evals.givens = board.givens  # in validation, and in generated tests
-  config.evals.every = 5000  # updates
-  config.evals.num_steps = (16, 32, 64)
-  config.evals.boards_per_givens = 1000
-  config.evals.boards_per_guesses = 200
-  config.evals.max_steps = 1024  # of predict
-  config.evals.restart_steps = 0  # of predict, between random starts; 0: none
-  config.evals.variant = 'standard'  # of predict; see `variants.units_of`
-  config.evals.symbols = 'auto'  # of boards over 9x9; see puzzle_text.py
-  config.evals.animation = ''  # file.gif: predict draws its first puzzle
-  config.evals.batch_size = 256
+  config.model.network, config.data.source = network, _source(args, box)
+  _set_paper_model(config.model, BOARDS[box])
+  _set_paper_data(config.data, BOARDS[box])
+  _set_paper_evals(config.evals, BOARDS[box])
   config.total_steps = 300_000
   config.batch_size = 256
   config.steps_per_call = 50
@@ -136,87 +97,118 @@ def get_config(arg: str | None = None):
   config.optim.l2 = 1e-4
   config.optim.l2_paths = r'(pre|message|node)/.*kernel'
   config.checkpoint.every = 5000
+  _select_size(config, args, BOARDS[box])
+  config.report = tables.report(config, args.size)
+  return config
+
+
+def _set_paper_model(model, board: Board):
+  model.box_height = board.box_height
+  model.box_width = board.box_width
+  model.width = 96
+  model.embedding_width = 16
+  model.num_steps = 32
+  model.burn_in = 0
+  model.max_steps = 0  # until a carried board is replaced; 0: none is carried
+  model.reveal_after = 0  # steps until a board gets a given; 0: never
+  model.loss_steps = 'all'  # or 'last', which the paper reports to be worse
+  model.pre_layers = 3
+  model.message_layers = 3
+  model.node_layers = 3
+  model.edge_width = 0  # 1: the authors' constant input, 201,194 parameters
+  model.zero_positions = False
+  model.remat = True
+  # The last four settings apply to the network on candidates only.
+  model.message_width = 16
+  model.hidden_width = 64
+  model.groups = 'lines'  # which units share weights; or 'separate', 'shared'
+  model.intersections = True  # whether intersections of units are groups
+
+
+def _set_paper_data(data, board: Board):
+  data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
+  data.num_puzzles = 5000  # generated ones
+  data.num_train = 0  # puzzles that training draws from; 0: all
+  data.hard_share = 0.0  # share of boards that are drawn from hard puzzles
+  data.hard_measure = 'guesses'  # measure of difficulty; or 'unrefuted'
+  data.least_difficulty = 0  # of the hard puzzles in training
+  data.num_hard_puzzles = 20_000  # over all splits
+  data.givens = board.givens  # fewest and most on a board
+  data.start_givens = board.givens  # the same, at the start of a curriculum
+  data.curriculum_steps = 0  # updates from there to `givens`; 0: none
+  data.symmetries = 'digits'  # the paper's; 'all' adds those of the grid
+
+
+def _set_paper_evals(evals, board: Board):
+  evals.givens = board.givens  # in validation, and in generated test sets
+  evals.every = 5000  # updates
+  evals.num_steps = (16, 32, 64)
+  evals.boards_per_givens = 1000
+  evals.boards_per_difficulty = 200  # in validation
+  evals.within_steps = ()  # steps of the evaluation by rules; (): not run
+  evals.max_steps = 2048  # of predict
+  evals.assume_after = 64  # steps until digits are assumed; 0: never
+  evals.variant = 'standard'  # of the boards; see `variants.units_of`
+  evals.symbols = 'auto'  # of boards over 9x9; see puzzle_text.py
+  evals.animation = ''  # file.gif: predict animates its first puzzle
+  evals.batch_size = 256
+
+
+def _select_size(config, args, board: Board):
+  """Change the settings to those of a size, a network, and a stage."""
+  network = config.model.network
   if args.size == 'cpu':
     _cpu(config, board)
   elif args.size == 'smoke':
     _smoke(config)
   if network == 'candidates':
     _candidates(config, args.size, board)
-    if args.puzzles:
+    if args.puzzles and (args.stage or NUM_STAGES) == NUM_STAGES:
       _hard(config, args.size)
-  elif network != 'cells':
+  elif network == 'cells':
+    if (args.stage or _num_stages(args)) == NUM_STAGES:
+      _last_stage(config)
+  else:
     config.model.burn_in = 0
-    BASELINES[network](config, args.size)
-  has_paper = config.data.source == 'royle17'  # tested on the paper's file
-  paper = PAPER[network] if has_paper else {}
-  report = _report(config, args.size, paper)
-  if has_paper and network in NETWORKS and args.size != 'smoke':
-    report['test/steps_32/solved_17_givens'] = '94.1 %'
-  if has_paper and network == 'cells' and args.size != 'smoke':
-    report['test_zero_positions/steps_64/solved_17_givens'] = '96.7 %'
-  config.report = report
-  return config
+    tables.BASELINES[network](config, args.size)
+
+
+def stages(arg: str | None = None):
+  """Return the configs of the stages by name; {} if training has one."""
+  args = _parse(arg)
+  return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
 
 
 def sweep(arg: str | None = None):
-  """The points of a table: `table=networks` (the default) or `table=levers`.
-
-  networks: the rows of the paper's table that learn, the network on candidates,
-  and the loss at one step only. `:cpu` gives each row a few minutes: far too
-  little for any to come close to the paper, but the same for all. The rows that
-  do not learn are printed by `python -m rrn.sudoku.belief_propagation`.
-
-  levers: what makes the network on candidates learn, one change per row, in
-  about equal minutes.
-  """
+  """Return the configs of a table by row; see `tables.sudoku`."""
   args = _parse(arg)
-  common.check_known('table', args.table, ('networks', 'levers'))
+  if args.table == 'boards':
+    return tables.boards(get_config)
   if args.table == 'levers':
-    return _levers(arg)
-  points = {
-    name: get_config(f'{arg or ""},network={name}')
-    for name in (*NETWORKS, *BASELINES)
-  }
-  last = points['loss_at_last_step'] = get_config(f'{arg or ""},network=cells')
-  last.model.loss_steps = 'last'
-  last.report = _report(last, args.size, {})  # the paper: worse, and no number
+    return tables.levers(get_config, arg)
+  is_staged = _num_stages(_parse(f'{arg or ""},network=cells')) > 0
+  points = tables.networks(
+    get_config, arg, [*NETWORKS, *tables.BASELINES], is_staged=is_staged
+  )
   if args.size == 'cpu':
     for config in points.values():
-      config.total_steps = config.evals.every = SWEEP_STEPS
-  return points
-
-
-def _levers(arg: str | None):
-  points = {}
-  for name, (updates, changes) in LEVERS.items():
-    config = points[name] = get_config(f'{arg or ""},network=candidates')
-    config.update_from_flattened_dict(changes)
-    config.total_steps = config.evals.every = updates
-    config.evals.givens = (config.evals.givens[0],) * 2  # the hardest
-    config.report = _report(config, _parse(arg).size, {})
+      config.total_steps = config.evals.every = tables.SWEEP_STEPS
+      config.evals.within_steps = ()
   return points
 
 
 def _parse(arg: str | None):
-  return common.parse_arg(
-    arg, box='', source='', network='', table='networks', puzzles=''
+  args = common.parse_arg(
+    arg, box='', source='', network='', table=TABLES[0], puzzles='', stage=0
   )
+  common.check_known('table', args.table, TABLES)
+  common.check_stage(args, _num_stages(args))
+  return args
 
 
-def _report(config, size: str, paper: dict[int, str]) -> dict[str, str]:
-  """Boards solved after 64 steps (the paper), or the last ones, by givens."""
-  steps = config.evals.num_steps
-  last = f'steps_{64 if 64 in steps else steps[-1]}'
-  if size == 'smoke':
-    names = 'solved', 'cells', 'valid'
-    return {f'validation/{last}/{name}': '' for name in names}
-  is_published = config.data.source == 'royle17'
-  low, high = (17, 34) if is_published else config.evals.givens
-  by_givens = {
-    f'test/{last}/solved_{count}_givens': paper.get(count, '')
-    for count in range(low, high + 1)
-  }
-  return by_givens | {f'test/{last}/solved': '', f'test/{last}/valid': ''}
+def _num_stages(args) -> int:
+  is_staged = args.size == 'cpu' and (args.network == 'cells' or args.puzzles)
+  return NUM_STAGES if is_staged and args.box in ('', '3x3') else 0
 
 
 def _source(args, box: str) -> str:
@@ -231,7 +223,7 @@ def _source(args, box: str) -> str:
 
 
 def _recipe(config):
-  """Set the improved recipe, which both small sizes share."""
+  """Set what `:cpu` and `:smoke` share."""
   config.model.message_layers = 1
   config.model.num_steps = 16
   config.model.remat = False
@@ -247,7 +239,7 @@ def _cpu(config, board: Board):
   _recipe(config)
   config.model.burn_in = 32
   config.total_steps = 11_500
-  config.microbatch = 4
+  config.microbatch_size = 4
   config.steps_per_call = 10
   config.data.givens = (board.givens[0], board.givens[1] - 2)
   config.data.start_givens = board.start_givens
@@ -259,6 +251,14 @@ def _cpu(config, board: Board):
   config.evals.batch_size = 32
   config.log.every = 50
   config.checkpoint.every = 250
+
+
+def _last_stage(config):
+  """Train the network on cells only on boards with few givens."""
+  config.data.givens = (17, 24)
+  config.data.curriculum_steps = 0
+  config.optim.learning_rate = 6e-4
+  config.total_steps = 1500
 
 
 def _smoke(config):
@@ -280,111 +280,75 @@ def _smoke(config):
 
 def _candidates(config, size: str, board: Board):
   """Set carried states, no augmentation, and a curriculum to few givens."""
-  config.model.width = 24 if size == 'smoke' else 48
+  config.model.width = 24 if size == 'smoke' else 64
   config.model.hidden_width = 2 * config.model.width
   config.model.num_steps = 8
   config.model.max_steps = 32 if size == 'smoke' else 128
   config.model.burn_in = 0
   config.model.remat = False
-  config.data.symmetries = 'none'  # the network has them all
+  config.data.symmetries = 'none'  # the network has all of them
   fewest = board.givens[0]
   config.data.start_givens = board.givens
   config.data.givens = (fewest, fewest + 2)
   config.data.curriculum_steps = 50 if size == 'smoke' else 500
   config.batch_size = 32
-  config.microbatch = 2
+  config.microbatch_size = 2
   common.muon(config, paths='(send|hidden|update).*kernel', learning_rate=3e-3)
   config.optim.weight_decay = 0.01
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.998
   config.optim.l2 = 0.0
   if size == 'cpu':
-    config.total_steps = 6000
+    config.total_steps = 4500
+    config.model.reveal_after = 48
+    if board == BOARDS['3x3']:
+      config.data.hard_share = 0.3
+      config.data.hard_measure = 'unrefuted'
+      config.data.num_hard_puzzles = 10_000
+      config.data.least_difficulty = 1
     config.evals.every = 500
-    config.evals.givens = (fewest, fewest)  # the others are easier
+    config.evals.givens = (fewest, fewest)  # more givens are easier
     config.evals.boards_per_givens = 200
+    config.evals.boards_per_difficulty = 20
     config.evals.num_steps = (32, 64, 128)
+    config.evals.within_steps = (64, 128, 256, 1024)
     config.evals.batch_size = 8
+    if board == BOARDS['3x4']:
+      _larger(config)
   if size == 'smoke':
     config.total_steps = 200
     config.optim.ema_decay = 0.98
     config.evals.every = 50
 
 
+def _larger(config):
+  """Continue from the weights for 9x9 boards, on boards with more cells."""
+  config.init_weights = 'pretrained/rrn_sudoku'
+  config.data.num_puzzles = 1000
+  config.data.start_givens = config.data.givens = (47, 80)
+  config.data.curriculum_steps = 0
+  config.batch_size = 16
+  config.optim.learning_rate = 1e-3
+  config.optim.warmup_steps = 50
+  config.optim.ema_decay = 0.99
+  config.total_steps = 800
+  config.evals.every = 400
+  config.evals.givens = (48, 48)
+  config.evals.boards_per_givens = 64
+
+
 def _hard(config, size: str):
-  """Draw half of the boards from hard puzzles; start half at random."""
-  config.data.hard_share = 0.5
-  config.data.fewest_guesses = 6
-  config.model.random_start = 0.5
-  config.evals.restart_steps = 256
+  """Continue on puzzles that singles and single assumptions do not solve."""
+  config.data.hard_measure = 'unrefuted'
+  config.data.least_difficulty = 51
+  config.data.num_hard_puzzles = 10_000
+  config.data.hard_share = 0.8
+  config.data.start_givens = config.data.givens
+  config.data.curriculum_steps = 0
+  config.evals.within_steps = (64, 256, 1024, 4096)
   config.evals.max_steps = 4096
   if size == 'cpu':
-    config.model.width, config.model.hidden_width = 64, 128
-    config.model.message_width = 24
-    config.data.curriculum_steps = 1000
-    config.total_steps = 40_000
-
-
-def _relation_network(config, size: str):
-  """The paper's network with one step: node-centric."""
-  _one_step(config)
-
-
-def _graph_relation_network(config, size: str):
-  """The paper's: 944,874 parameters."""
-  _one_step(config)
-  config.model.width = 64 if size == 'smoke' else 256
-  config.model.edge_width = 1
-
-
-def _mlp(config, size: str):
-  """Not in the paper: what a network without a graph can do."""
-  _one_step(config)
-  _adamw(config, size)
-  config.model.width = 256
-  config.optim.l2_paths = 'mlp/.*kernel'
-
-
-def _deep_messages(config, size: str):
-  """The paper's; the authors clip each number of the gradient to 10."""
-  if size != 'smoke':
-    config.model.num_steps = 32
-  config.model.message_layers = 3
-  config.model.loss_steps = 'last'
-  config.optim.clip_norm = 10.0
-
-
-def _convolutional(config, size: str):
-  """Park's width, learning rate and batch; his test boards, unlike ours."""
-  _one_step(config)
-  _adamw(config, size)
-  config.model.width = {'paper': 512, 'cpu': 32, 'smoke': 16}[size]
-  side = config.model.box_height * config.model.box_width
-  config.evals.num_steps = (1, side**2 - config.evals.givens[0])
-  if size == 'paper':
-    config.optim.learning_rate = 1e-4
-    config.optim.l2 = 0.0
-    config.batch_size = 64
-
-
-def _one_step(config):
-  config.model.num_steps = 1
-  config.model.remat = False
-  config.evals.num_steps = (1,)
-
-
-def _adamw(config, size: str):
-  """In place of Muon, whose paths are those of networks on graphs."""
-  if size != 'paper':
-    config.microbatch = 0
-    config.optim.name = 'adamw'
-    config.optim.learning_rate = 1e-3
-
-
-BASELINES = {
-  'relation_network': _relation_network,
-  'graph_relation_network': _graph_relation_network,
-  'mlp': _mlp,
-  'deep_messages': _deep_messages,
-  'convolutional': _convolutional,
-}
+    config.model.max_steps = 256
+    config.optim.learning_rate = 2e-3
+    config.total_steps = 2000
+    config.evals.boards_per_difficulty = 40

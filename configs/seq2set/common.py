@@ -7,13 +7,33 @@ from configs import common
 ENCODERS = 'pointer_network', 'read_process_write'
 
 
-def few_updates(config: ml_collections.ConfigDict):
-  """Set a short training schedule for pointers, which is not in the paper."""
+def use_short_schedule(config: ml_collections.ConfigDict):
+  """Set the optimizer for a short training, which is not in the paper."""
   config.optim.schedule = 'cosine'
   config.optim.learning_rate = 2e-3
   config.optim.clip_norm = 1.0
   config.optim.warmup_steps = 50
   config.optim.ema_decay = 0.99
+
+
+def parse_points(arg: str | None, tables, **defaults):
+  """Parse the arguments of an experiment on points.
+
+  Args:
+    arg: the argument of `get_config`.
+    tables: the tables of the experiment; the first is the default.
+    **defaults: its own arguments.
+  """
+  args = common.parse_arg(
+    arg,
+    num_points=0,
+    inputs='random',
+    encoder='pointer_network',
+    table=tables[0],
+    **defaults,
+  )
+  common.check_known('table', args.table, tables)
+  return args
 
 
 def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
@@ -58,5 +78,5 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
     config.log.every = 20
     config.checkpoint.every = 100
   if args.size != 'paper':
-    few_updates(config)
+    use_short_schedule(config)
   return config

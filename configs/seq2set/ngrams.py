@@ -4,29 +4,36 @@
   uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/ngrams
 
 Sizes:
-  (none)  10,000 words, an LSTM of 512, 20,000 updates of 128, which the paper
-          does not specify. The first 1,000 updates use random orders.
-  :cpu    2,000 words, an LSTM of 128, 6,000 updates: ten minutes.
+  (none)  10,000 words, an LSTM of width 512, 20,000 updates of 128 5-grams. The
+          paper does not specify these sizes. As in the paper, the first 1,000
+          updates use random orders.
+  :cpu    2,000 words, an LSTM of width 128, 6,000 updates: ten minutes.
   :smoke  generated text with 150 words: seconds.
 
 Arguments:
   orders  `natural`, `bad`, `easy` or `hard`: the rows of Table 2.
   mode    `sample` as in the paper, or another of `seq2set.order_search.MODES`.
-  source  a text, see seq2set/text.py.
+  source  the text; see seq2set/text.py.
 
-Expected perplexities on the Penn Treebank: 225 (natural), 280 (bad), 225 (easy)
-and 225 (hard) in the paper. On another text, compare their ratios, such as
-1.24; seq2set/README.md has our results.
+Expected perplexities in the paper, on the Penn Treebank: 225 (natural), 280
+(bad), 225 (easy) and 225 (hard). On another text, compare their ratios.
+seq2set/README.md has our results.
 """
 
 from configs import common
 
 PAPER = {'natural': '225', 'bad': '280', 'easy': '225', 'hard': '225'}
 
+# The tables of --mode=sweep; `table=` selects one.
+TABLES = ('table_2',)
+
 
 def get_config(arg: str | None = None):
   """Build the config; the module docstring lists the arguments."""
-  args = common.parse_arg(arg, orders='hard', mode='sample', source='')
+  args = common.parse_arg(
+    arg, orders='hard', mode='sample', source='', table=TABLES[0]
+  )
+  common.check_known('table', args.table, TABLES)
   common.check_known('orders', args.orders, PAPER)
   is_smoke = args.size == 'smoke'
   config = common.default_config()

@@ -3,8 +3,8 @@
   uv run main.py --config=configs/seq2set/star.py:cpu --workdir=runs/star
 
 Sizes:
-  (none)  30 variables, 2,000 examples, 10,000 updates: the middle of the ranges
-          in the paper, which gives no sizes of the network; an LSTM of 128.
+  (none)  30 variables and 2,000 examples, the middle of the ranges in the
+          paper. An LSTM of width 128 and 10,000 updates are our choice.
   :cpu    3,000 updates: a minute.
   :smoke  10 variables and 500 updates of a small network: seconds.
 
@@ -13,21 +13,30 @@ Arguments:
   num_examples   200 to 20,000 in the paper.
   beta           from 0 (uniform) to 8 (nearly deterministic).
   order          `head_first`, `head_last`, or a mode of `seq2set.order_search`
-                 that searches for an order, which the paper does not try.
+                 that searches for an order. The paper does not try this search.
 
-Expected: head first is at least as good as head last, and both are equal for
-many examples or a large beta. The paper gives no numbers; seq2set/README.md has
-our results.
+Expected: head first is at least as good as head last. Both are equal for many
+examples or a large beta. The paper gives no numbers; seq2set/README.md has our
+results.
 """
 
 from configs import common
+
+# The tables of --mode=sweep; `table=` selects one.
+TABLES = ('head_first',)
 
 
 def get_config(arg: str | None = None):
   """Build the config; the module docstring lists the arguments."""
   args = common.parse_arg(
-    arg, num_variables=0, num_examples=2000, beta=2.0, order='head_first'
+    arg,
+    num_variables=0,
+    num_examples=2000,
+    beta=2.0,
+    order='head_first',
+    table=TABLES[0],
   )
+  common.check_known('table', args.table, TABLES)
   is_smoke = args.size == 'smoke'
   config = common.default_config()
   config.task = 'seq2set.star'

@@ -1,4 +1,4 @@
-"""Numbers as text, in NumPy: decimal digits."""
+"""Decimal numbers as text, in NumPy."""
 
 import re
 

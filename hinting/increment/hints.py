@@ -1,6 +1,6 @@
 """Numbers, the task of adding one, and its hints as rows of tokens.
 
-We know from a secondary source that the appendix of the paper (Awasthi & Gupta
+According to a secondary source, the appendix of the paper (Awasthi & Gupta
 2023) has this task, with hints that help. All rows and hints are ours.
 
 A list of n digits, most significant first, here 1 3 9 9, becomes
@@ -13,9 +13,9 @@ A list of n digits, most significant first, here 1 3 9 9, becomes
   copy       BOS 1 3 9 9 COPY  1 3 9 9 EOS
   parity     BOS 1 3 9 9 PARITY  0 EOS
 
-The answer follows the gap, and the loss covers the answer only. In 'reversed'
-order, numbers are written from their last digit, in lists and answers. Value d
-+ 1 stands for a digit or number d.
+The answer follows two spaces, and the loss covers the answer only. In order
+'reversed', numbers in lists and answers start with their last digit. Value d +
+1 stands for a digit or number d.
 
 Axes: N digits of a list, of which the first `count` belong to it.
 """
@@ -39,10 +39,10 @@ def draw_values(
 ) -> jax.Array:
   """Draw a number without leading zeros as a list of digits.
 
-  The run of 9s at the end is drawn first, because 99 % of uniform numbers end
-  in at most one. A share `ALL_NINES` of the numbers consists of 9s; the run of
-  the others has k digits or more with probability 2 ** -k, k at most n. For
-  'carries', the run is uniform in n / 2 .. n.
+  The length of the run of 9s at the end is drawn first, because 99 % of uniform
+  numbers end in at most one 9. A share `ALL_NINES` of the numbers consists of
+  9s. The run of the others has k digits or more with probability 2 ** -k, for k
+  up to n. For 'carries', the length is uniform in n / 2 .. n.
 
   Args:
     key: The random key of the number.
@@ -73,11 +73,16 @@ def _places(count, size, order):
 
 
 def _add_one(values, count, order):
-  """Return the run of 9s, which digits change [N], and all digits after it."""
+  """Add one to a number.
+
+  Returns:
+    The length of the run of 9s, whether each digit changes [N], and the digits
+    of the sum [N], without a new leading 1.
+  """
   place = _places(count, len(values), order)
-  is_there = (0 <= place) & (place < count)
-  run = jnp.where(is_there & (values != _NINE), place, count).min()
-  changed = is_there & (place <= run)
+  is_digit = (0 <= place) & (place < count)
+  run = jnp.where(is_digit & (values != _NINE), place, count).min()
+  changed = is_digit & (place <= run)
   return run, changed, jnp.where(changed, values % 10 + 1, values)
 
 
@@ -97,11 +102,11 @@ def increment(key, values, count, *, order: str):
 
 
 def tail(key, values, count, *, order: str):
-  """Return the pieces of `tail`, the digits that are new or change."""
+  """Return the pieces of `tail`, the new and changed digits."""
   del key
   run, changed, after = _add_one(values, count, order)
-  those = after[jnp.argsort(~changed, stable=True)]
-  digits = numbers(those, changed.sum(), is_answer=True)
+  new_digits = after[jnp.argsort(~changed, stable=True)]
+  digits = numbers(new_digits, changed.sum(), is_answer=True)
   answer = _number(digits, run == count, order)
   return [*prompt(values, count, Token.TAIL), *answer, end()]
 
@@ -123,7 +128,7 @@ def span(key, values, count, *, order: str):
 
 
 def parity(key, values, count, *, order: str):
-  """Return the pieces of `parity`: whether the number of these 9s is odd."""
+  """Return the pieces of `parity`: whether the run of 9s is odd."""
   del key
   run, _, _ = _add_one(values, count, order)
   answer = numbers(1 + run % 2, 1, is_answer=True)
@@ -145,7 +150,7 @@ def kinds(order: str) -> dict[str, RowKind]:
   """Return all kinds of rows by name, for numbers written in an order."""
 
   def as_long(pieces, *, grows: int) -> RowKind:
-    """Return a row whose answer is as long as the number, or one longer."""
+    """Return a kind whose answer has as many digits, plus `grows`."""
     return RowKind(
       pieces,
       lambda n: 2 * n + 3 + grows,

@@ -1,4 +1,4 @@
-"""The task of incrementing: the digits of a number in, of the next one out."""
+"""The increment task: write the digits of a number plus one."""
 
 from collections.abc import Sequence
 
@@ -55,13 +55,13 @@ class IncrementTask(hinted_task.HintedTask):
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Return the answer in digits, with '?' for tokens that are no digit."""
+    """Format an answer in digits, with '?' for tokens that are no digit."""
     text = self._write(answer)
     is_right = text == self.solve(values)
     return text, '' if is_right else 'is not the number plus one'
 
   def _write(self, values: Sequence[int | None]) -> str:
-    """Return values in the order of the rows as a number."""
+    """Format values, which are in the order of the rows, as a number."""
     digits = ['?' if v is None or v > 10 else str(v - 1) for v in values]
     return ''.join(self._ordered(digits))
 

@@ -5,9 +5,9 @@ This command prints the table of hinting/README.md in a minute on a CPU core:
   uv run python -m hinting.sorting.construction
 
 The paper (Awasthi & Gupta 2023) shows that two layers with a length-dependent
-softmax can sort. We do not know its construction; this one is ours. Each token
-of the answer is followed by a copy of itself while copies are left, and by its
-successor otherwise:
+softmax can sort. We do not know its construction; this one is ours. After each
+token of the answer, the network writes the same token while copies are left,
+and its successor otherwise:
 
   layer 1, head A  how much attention SORT gets: 0 within the list
            head B  the successor: the nearest of the larger values
@@ -15,11 +15,11 @@ successor otherwise:
   layer 2, head C  (k - l) / (k + l): k copies in the list, l in the answer
            MLP     the token itself, if head C is above a threshold
 
-For head B, SORT is a value below all others, and BOS is one above all, which
-stands for EOS. The inverse temperature of a head is log M + c for a query that
-sees M keys. Irrelevant keys therefore weigh, in sum, at most e^-c times as much
-as a relevant one. In head C they weigh still less, by the factor of its
-threshold.
+For head B, SORT is a value below all others. BOS is a value above all others,
+and stands for EOS. The inverse temperature of a head is log M + c for a query
+that attends to M keys. Irrelevant keys therefore have, in sum, at most e^-c
+times the weight of a relevant one. In head C, the factor is also multiplied by
+the threshold.
 
 Axes: B lists, N values, V values.
 """
@@ -44,7 +44,7 @@ from hinting.vocabulary import Token
 # The slope of a gate times its threshold. A gate is half open at its threshold
 # and opens within 0.5 % of it.
 _STEEPNESS = 100
-_NUM_VALUES, _NUM_LISTS = 100, 100  # In the tables.
+_NUM_VALUES, _NUM_LISTS = 100, 100  # In the table.
 _CHUNK = 10  # Lists per call: the logits of 1,002 tokens take 80 MB.
 
 
@@ -76,7 +76,7 @@ class _Columns:
 
   @property
   def numbers(self):
-    """The columns of SORT's weight, 'in the answer', and the copies left."""
+    """The columns of the weight of SORT, 'in the answer', and copies left."""
     return range(2 * self.num_tokens, 2 * self.num_tokens + 3)
 
 
@@ -100,7 +100,7 @@ def build(
     num_values: V, tokens as in `vocabulary`.
     max_copies: Determines the temperature and the threshold of head C.
     margin: c.
-    frozen_length: Gives all queries the temperature of the last query in a list
+    frozen_length: All queries have the temperature of the last query in a list
       of this length; None for temperatures that follow the length.
 
   Raises:
@@ -128,23 +128,27 @@ def build(
   params = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), nnx.to_pure_dict(params)
   )
-  _fill(params, columns, max_copies, margin, frozen_length)
+  _set_parameters(params, columns, max_copies, margin, frozen_length)
   return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params))
 
 
-def _fill(params, columns: _Columns, max_copies, margin, frozen_length):
-  """Set all parameters, which are 0 before."""
+def _set_parameters(
+  params, columns: _Columns, max_copies, margin, frozen_length
+):
+  """Set all parameters, which are 0 before the call."""
   values = vocabulary.value_token(np.arange(1, columns.num_values + 1))
-  same = np.eye(columns.num_tokens)
-  params['embedding'][[Token.SORT, *values, Token.BOS], columns.token] = same
+  identity = np.eye(columns.num_tokens)
+  params['embedding'][[Token.SORT, *values, Token.BOS], columns.token] = (
+    identity
+  )
   params['head']['kernel'][
     columns.proposal, [Token.SORT, *values, Token.EOS]
-  ] = same
+  ] = identity
   # Half of (k - l) / (k + l) if one of `max_copies` copies is left.
   threshold = 0.5 / (2 * max_copies - 1)
   first, second = params['blocks'][0], params['blocks'][1]
-  _set_first(first, columns)
-  _set_second(second, columns, threshold)
+  _set_layer_1(first, columns)
+  _set_layer_2(second, columns, threshold)
   for block, extra in (first, 0.0), (second, -math.log(threshold)):
     block['temperature']['offset'][:] = margin + extra
     if frozen_length is None:
@@ -153,26 +157,26 @@ def _fill(params, columns: _Columns, max_copies, margin, frozen_length):
       block['temperature']['offset'][:] += math.log(2 * frozen_length + 2)
 
 
-def _set_first(block, columns: _Columns):
+def _set_layer_1(block, columns: _Columns):
   """Set heads A and B, and the gate 'in the answer'."""
   sort_weight, is_answer, _ = columns.numbers
   num_tokens, token = columns.num_tokens, columns.token
   head_width = len(block['query']['bias']) // 2
   head_a, head_b = 0, slice(head_width, head_width + num_tokens)
-  unit = head_width**0.5  # The model divides logits by this number.
-  same = np.eye(num_tokens)
+  scale = head_width**0.5  # The model divides logits by this number.
+  identity = np.eye(num_tokens)
   # All queries attend to SORT.
-  block['query']['bias'][head_a] = unit
+  block['query']['bias'][head_a] = scale
   block['key']['kernel'][0, head_a] = 1
   block['value']['kernel'][0, head_a] = 1
   block['out']['kernel'][head_a, sort_weight] = 1
-  # Larger values score minus their distance, and all others score less.
+  # The score of a larger value is minus its distance. Other scores are lower.
   distance = np.arange(num_tokens) - np.arange(num_tokens)[:, None]
   scores = -np.where(distance > 0, distance, num_tokens)  # [query, key]
-  block['query']['kernel'][token, head_b] = unit * same
+  block['query']['kernel'][token, head_b] = scale * identity
   block['key']['kernel'][token, head_b] = scores.T
-  block['value']['kernel'][token, head_b] = same
-  block['out']['kernel'][head_b, columns.proposal] = same
+  block['value']['kernel'][token, head_b] = identity
+  block['out']['kernel'][head_b, columns.proposal] = identity
   # The gate is the difference of two ReLUs. SORT is not in the answer.
   slope = _STEEPNESS / 0.5
   block['up']['kernel'][sort_weight, :2] = slope
@@ -181,33 +185,34 @@ def _set_first(block, columns: _Columns):
   block['down']['kernel'][:2, is_answer] = 1, -1
 
 
-def _set_second(block, columns: _Columns, threshold: float):
+def _set_layer_2(block, columns: _Columns, threshold: float):
   """Set head C, and the gates that propose the token itself."""
   _, is_answer, left = columns.numbers
   num_tokens, token, value = columns.num_tokens, columns.token, columns.value
   num_values = columns.num_values
-  unit = (len(block['query']['bias']) // 2) ** 0.5
-  same = np.eye(num_tokens)
-  # Keys of the query's own token count 1 in the list, -1 in the answer.
-  block['query']['kernel'][token, token] = unit * same
-  block['key']['kernel'][token, token] = same
+  scale = (len(block['query']['bias']) // 2) ** 0.5
+  identity = np.eye(num_tokens)
+  # Keys with the query's token have value 1 in the list, -1 in the answer.
+  block['query']['kernel'][token, token] = scale * identity
+  block['key']['kernel'][token, token] = identity
   block['value']['kernel'][value, 0] = 1
   block['value']['kernel'][is_answer, 0] = -2
   block['out']['kernel'][0, left] = 1
-  # There is one gate per value, closed unless the query is that value. It has
-  # no upper bound: it only has to exceed the successor's weight, at most 1.
+  # Each value has a gate, which is closed unless the query is that value. The
+  # gate has no upper bound: it must only exceed the successor's weight, at most
+  # 1.
   slope = _STEEPNESS / threshold
   block['up']['kernel'][left] = slope
   block['up']['kernel'][value, :num_values] = slope * np.eye(num_values)
   block['up']['bias'][:] = 0.5 - _STEEPNESS - slope
-  block['down']['kernel'][:num_values, columns.proposal] = same[value]
+  block['down']['kernel'][:num_values, columns.proposal] = identity[value]
 
 
 def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
   """Return the share of lists whose whole answer, with EOS, is right.
 
-  The right answer is the input: greedy decoding is right exactly if each of
-  these next-token predictions is.
+  The input includes the right answer. Greedy decoding is right if and only if
+  each of these next-token predictions is right.
   """
   graphdef, params = nnx.split(model)
   with jax.default_matmul_precision('float32'):

@@ -24,7 +24,7 @@ def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
     The values, int32 [N], N at least 1.
 
   Raises:
-    UserError: The line has no values, too many, or one out of range.
+    UserError: The line has no values, too many values, or a value out of range.
   """
   text = line.strip(' \t\r\n')
   if text.startswith('[') and text.endswith(']'):
@@ -45,31 +45,35 @@ def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
 
 
 def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
-  """Return why an answer does not sort a list, '' if it does.
+  """Return why an answer does not sort a list.
 
   Args:
     answer: The values of the answer; None for a token that is no value.
     values: The values of the list.
+
+  Returns:
+    A verb phrase; '' if the answer sorts the list.
   """
-  have = collections.Counter(answer)
-  want: collections.Counter[int | None] = collections.Counter(values)
-  if have != want:
+  found = collections.Counter(answer)
+  expected: collections.Counter[int | None] = collections.Counter(values)
+  if found != expected:
+    differences = ('lacks', expected - found), ('adds', found - expected)
     details = [
       f'{name} {_first(difference)}'
-      for name, difference in (('lacks', want - have), ('adds', have - want))
+      for name, difference in differences
       if difference
     ]
     return f'is not a permutation of the list: it {" and ".join(details)}'
   # A permutation of the list has no None.
-  written = [value for value in answer if value is not None]
-  for before, after in itertools.pairwise(written):
+  predicted = [value for value in answer if value is not None]
+  for before, after in itertools.pairwise(predicted):
     if before > after:
       return f'is not in ascending order: {before} comes before {after}'
   return ''
 
 
 def _first(values: collections.Counter) -> str:
-  """Return the first three of some values in ascending order, as text."""
+  """Return the three smallest values in ascending order, as text."""
   numbers = sorted(value or 0 for value in values.elements())
   words = [str(number or '?') for number in numbers]
   return ', '.join(words[:3]) + (', ...' if len(words) > 3 else '')

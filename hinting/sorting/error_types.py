@@ -1,7 +1,7 @@
-"""The first error of an answer to sorting, and groups of lists.
+"""Types of errors in answers to sorting, and groups of lists, in NumPy.
 
-The first wrong token decides the error, because it may cause all later ones.
-The shares of the errors therefore sum to the error rate. NumPy.
+The first wrong token determines the type, because it may cause all later ones.
+The shares of the types therefore sum to the error rate.
 
 Axes: B lists, N values, A = N + 1 answer tokens.
 """
@@ -29,7 +29,7 @@ Array = np.ndarray
 
 
 def first_error(answer: Int[Array, ' A'], values: Int[Array, ' N']) -> str:
-  """Return the name of the first error of an answer, '' if it is right."""
+  """Return the type of the first error of an answer, '' if it is right."""
   tokens = vocabulary.value_token(np.sort(values))
   targets = np.append(tokens, Token.EOS)
   if (answer == targets).all():
@@ -53,7 +53,7 @@ def first_error(answer: Int[Array, ' A'], values: Int[Array, ' N']) -> str:
 def share_of_errors(
   answers: Int[Array, 'B A'], values: Int[Array, 'B N']
 ) -> dict[str, float]:
-  """Return the share of answers with each first error, and of 'right'."""
+  """Return the share of answers with each type of first error, and 'right'."""
   names = [first_error(*pair) for pair in zip(answers, values, strict=True)]
   shares = {name: names.count(name) / len(names) for name in ERRORS}
   return {'right': names.count('') / len(names)} | shares
@@ -70,10 +70,10 @@ def multiplicity(values: Int[Array, 'B N']) -> Int[Array, ' B']:
 
 
 def density(values: Int[Array, 'B N']) -> Int[Array, ' B']:
-  """Return the group of each list by how many pairs v, v + 1 it has.
+  """Return the group of each list by its number of pairs v, v + 1.
 
-  The groups are split at a third and two thirds of the lists. Lists with equal
-  counts share a group: random lists of 20 form groups of 35, 47, and 18 %.
+  The groups are split at the terciles of the lists. Lists with equal counts are
+  in the same group: random lists of 20 form groups of 35, 47, and 18 %.
 
   Returns:
     Indices into `DENSITIES`.

@@ -1,10 +1,10 @@
 """The lists, the main task, its hints, and the controls as rows of tokens.
 
-The sources of the paper (Awasthi & Gupta 2023) that we have name the hints but
-do not define their rows. Certain: successor. Likely: fill and count. A review
-names predecessor and parity, without their task. The sources say that a hint
-has lists like those of sorting and a simpler answer. The forms of the rows and
-all other hints are ours.
+Our sources about the paper (Awasthi & Gupta 2023) name the hints but do not
+define their rows. The successor is certain; fill and count are likely. A review
+names predecessor and parity without their task. According to the sources, a
+hint uses the same lists as sorting and has a simpler answer. The form of the
+rows and all other hints are ours.
 
 A list x of n values, here 7 3 7 1, becomes
 
@@ -21,7 +21,7 @@ A list x of n values, here 7 3 7 1, becomes
   copy         BOS 7 3 7 1 COPY  7 3 7 1 EOS
   scratchpad   BOS 7 3 7 1 SORT  1 1 3 1 7 2 7 1 EOS
 
-The answer follows the gap, or is in parentheses. The loss covers the answer
+The answer follows two spaces, or is in parentheses. The loss covers the answer
 only.
 
 Axes: B batch, N values of a list, of which the first `count` belong to it, V
@@ -48,14 +48,14 @@ def draw_values(
 ) -> jax.Array:
   """Draw a list.
 
-  'uniform' lists have uniform values, and 'distinct' lists have no repeats.
-  Half of all other lists are uniform, and the other half have fewer values:
+  'uniform' lists have uniform values, and 'distinct' lists have no repeats. For
+  the other kinds, half of the lists are uniform, and half have fewer values:
 
     rich     at most k values, k uniform in 1 .. n
-    dense    a window of values, its width uniform in n .. V
-    diverse  at most k values of a window, its width log-uniform in k .. V
+    dense    values from a window with a width uniform in n .. V
+    diverse  at most k values from a window with a width log-uniform in k .. V
 
-  A window takes uniform values modulo its width, which slightly favors its
+  Values of a window are uniform values modulo its width, which slightly favors
   lower values.
 
   Args:
@@ -93,28 +93,29 @@ def draw_values(
   return jnp.where(is_uniform, uniform, other)
 
 
-def _is_there(values, count):
+def _is_in_list(values, count):
+  """Return whether each value belongs to the list: bool [N]."""
   return jnp.arange(len(values)) < count
 
 
 def _sorted(values, count):
   """Return the list in ascending order, followed by large integers."""
   big = jnp.iinfo(jnp.int32).max
-  return jnp.sort(jnp.where(_is_there(values, count), values, big))
+  return jnp.sort(jnp.where(_is_in_list(values, count), values, big))
 
 
 def _first_copies(values, count):
   """Return whether each value is the first of its copies: bool [N]."""
   same = values[:, None] == values[None]
   earlier = jnp.tril(jnp.ones_like(same), -1)
-  return _is_there(values, count) & ~(same & earlier).any(1)
+  return _is_in_list(values, count) & ~(same & earlier).any(1)
 
 
-def _queries(key, values, count, number, *, has_start: bool):
+def _draw_queries(key, values, count, number, *, has_start: bool):
   """Draw `number` of the distinct values in random order.
 
   Returns:
-    The values, 0 for the query START, and how many are valid, at most `number`.
+    The values, 0 for the query START, and the number of valid ones.
   """
   options = _first_copies(values, count)
   if has_start:
@@ -133,8 +134,8 @@ def _query_pieces(values, number) -> Piece:
 
 
 def _successor_of(query, values, count):
-  """Return the smallest value above each query, and whether there is one."""
-  above = _is_there(values, count) & (values > query[..., None])
+  """Return the smallest value above each query, and whether it exists."""
+  above = _is_in_list(values, count) & (values > query[..., None])
   big = jnp.iinfo(jnp.int32).max
   return jnp.where(above, values, big).min(-1), above.any(-1)
 
@@ -147,7 +148,7 @@ def sort(key, values, count):
 
 
 def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
-  """Return rows of `sort` for lists that fill their arrays."""
+  """Return rows of `sort` for lists of N values, without padding."""
   count = values.shape[1]
 
   def make(row):
@@ -160,7 +161,7 @@ def scratchpad(key, values, count):
   """Return the pieces of `scratchpad`: sorted values with the copies left."""
   del key
   ordered = _sorted(values, count)
-  same = (ordered[:, None] == ordered) & _is_there(values, count)
+  same = (ordered[:, None] == ordered) & _is_in_list(values, count)
   left = jnp.triu(same, 1).sum(1)
   # Value c + 1 stands for c copies left.
   pairs = jnp.stack([ordered, left + 1], 1).reshape(-1)
@@ -172,11 +173,10 @@ def successor(key, values, count, *, is_shuffled: bool = False):
   """Return the pieces of `successor`, the next larger value.
 
   The answer for the largest value is empty, and START asks for the smallest
-  value. With `is_shuffled`, the answer is a random value of the list: a
-  control.
+  value. In the control `is_shuffled`, the answer is a random value of the list.
   """
   query_key, random_key = jax.random.split(key)
-  (query,), _ = _queries(query_key, values, count, 1, has_start=True)
+  (query,), _ = _draw_queries(query_key, values, count, 1, has_start=True)
   answer, exists = _successor_of(query, values, count)
   if is_shuffled:
     answer = values[jax.random.randint(random_key, (), 0, count)]
@@ -190,21 +190,26 @@ def successor(key, values, count, *, is_shuffled: bool = False):
 
 def successors(key, values, count):
   """Return the pieces of `successors`: up to five queries of `successor`."""
-  queries, number = _queries(key, values, count, NUM_QUERIES, has_start=True)
+  queries, number = _draw_queries(
+    key, values, count, NUM_QUERIES, has_start=True
+  )
   answers, exists = _successor_of(queries, values, count)
   tokens = jnp.where(exists, numbers(answers, 0).tokens, Token.EOS)
   pieces = prompt(values, count, Token.SUCCESSOR)
   for index in range(NUM_QUERIES):
-    one = (index < number).astype(jnp.int32)
-    pieces.append(_query_pieces(queries[index], one))
-    pieces.append(Piece(tokens[index : index + 1], one, is_answer=True))
+    is_valid = (index < number).astype(jnp.int32)
+    pieces.append(_query_pieces(queries[index], is_valid))
+    pieces.append(Piece(tokens[index : index + 1], is_valid, is_answer=True))
   return pieces
 
 
 def predecessor(key, values, count):
-  """Return the pieces of `predecessor`, the next smaller value if any."""
-  (query,), _ = _queries(key, values, count, 1, has_start=False)
-  below = _is_there(values, count) & (values < query)
+  """Return the pieces of `predecessor`, the next smaller value.
+
+  The answer for the smallest value is empty.
+  """
+  (query,), _ = _draw_queries(key, values, count, 1, has_start=False)
+  below = _is_in_list(values, count) & (values < query)
   answer = jnp.where(below, values, 0).max()
   return [
     *prompt(values, count, Token.PREDECESSOR),
@@ -214,10 +219,10 @@ def predecessor(key, values, count):
   ]
 
 
-def _ask(key, values, count, delimiter: Token, measure):
+def _ask_about_value(key, values, count, delimiter: Token, measure):
   """Return pieces that ask for a number about one value of the list."""
-  (query,), _ = _queries(key, values, count, 1, has_start=False)
-  answer = measure(jnp.where(_is_there(values, count), values, 0), query)
+  (query,), _ = _draw_queries(key, values, count, 1, has_start=False)
+  answer = measure(jnp.where(_is_in_list(values, count), values, 0), query)
   return [
     *prompt(values, count, delimiter),
     numbers(query, 1),
@@ -228,14 +233,14 @@ def _ask(key, values, count, delimiter: Token, measure):
 
 def count_copies(key, values, count):
   """Return the pieces of `count`, the number of copies of a value."""
-  return _ask(
+  return _ask_about_value(
     key, values, count, Token.COUNT, lambda x, query: (x == query).sum()
   )
 
 
 def rank(key, values, count):
-  """Return the pieces of `rank`, the number of values up to a value."""
-  return _ask(
+  """Return the pieces of `rank`, the number of values at most a value."""
+  return _ask_about_value(
     key,
     values,
     count,
@@ -250,12 +255,12 @@ def member(key, values, count, *, num_values: int):
   Half of the queries are in the list.
   """
   coin, choice = jax.random.split(key)
-  every = jnp.arange(1, num_values + 1)
-  there = jnp.where(_is_there(values, count), values, 0)
-  is_in = (every[:, None] == there).any(1)
+  options = jnp.arange(1, num_values + 1)
+  in_list = jnp.where(_is_in_list(values, count), values, 0)
+  is_in = (options[:, None] == in_list).any(1)
   wanted = jax.random.bernoulli(coin)
-  order = jax.random.uniform(choice, every.shape) + (is_in == wanted)
-  query = every[order.argmax()]
+  order = jax.random.uniform(choice, options.shape) + (is_in == wanted)
+  query = options[order.argmax()]
   return [
     *prompt(values, count, Token.MEMBER),
     numbers(query, 1),
@@ -264,7 +269,7 @@ def member(key, values, count, *, num_values: int):
   ]
 
 
-def _tell(key, values, count, *, delimiter: Token, measure):
+def _ask_about_list(key, values, count, *, delimiter: Token, measure):
   """Return pieces that ask for one number about the whole list."""
   del key
   ordered = _sorted(values, count)
@@ -274,7 +279,8 @@ def _tell(key, values, count, *, delimiter: Token, measure):
 
 
 def _parity(ordered, count):
-  return 1 + (ordered * _is_there(ordered, count)).sum() % 2
+  """Return 2 if the sum of the list is odd, else 1."""
+  return 1 + (ordered * _is_in_list(ordered, count)).sum() % 2
 
 
 def fill(key, values, count):
@@ -303,7 +309,9 @@ def kinds(num_values: int) -> dict[str, RowKind]:
     return RowKind(pieces, lambda n: n + 5, lambda n: 2)
 
   def whole(delimiter, measure) -> RowKind:
-    pieces = functools.partial(_tell, delimiter=delimiter, measure=measure)
+    pieces = functools.partial(
+      _ask_about_list, delimiter=delimiter, measure=measure
+    )
     return RowKind(pieces, lambda n: n + 4, lambda n: 2)
 
   def ordered(pieces, factor: int = 1) -> RowKind:

@@ -1,4 +1,4 @@
-"""The task of sorting: a list in, the same list in ascending order out."""
+"""The sorting task: write a list of integers in ascending order."""
 
 import jax
 import ml_collections
@@ -11,7 +11,7 @@ from hinting.vocabulary import Token
 
 # Values of config.data.lists in the config.json of older runs and weights.
 _OLD_LISTS = {'plain': 'uniform'}
-# The main tasks, and other kinds of rows with the same prompt.
+# Each main task, and the other kinds of rows that have the same prompt.
 MAIN_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
 sweep_figures = plots.sweep_figures
@@ -41,8 +41,8 @@ class SortingTask(hinted_task.HintedTask):
     longest = max((*self.evals.lengths, *self.evals.test_lengths))
     if self.lists == 'distinct' and longest > self.data.num_values:
       raise UserError(
-        f'config.data.num_values={self.data.num_values}: lists of {longest}'
-        ' distinct values need at least as many'
+        f'config.data.num_values={self.data.num_values} is too small for lists'
+        f' of {longest} distinct values; use at least {longest}'
       )
 
   def draw_values(
@@ -74,7 +74,7 @@ class SortingTask(hinted_task.HintedTask):
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Return the answer as text, with '?' for tokens that are no value."""
+    """Format an answer, with '?' for tokens that are no value."""
     if self.main == 'scratchpad':
       answer = answer[::2]  # The other values are the numbers of copies left.
     text = ' '.join(str(value or '?') for value in answer)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
 
 @plots.style()
@@ -33,5 +33,5 @@ def accuracy_by_step(
     for count, share in enumerate(shares.T)
     if np.isfinite(share).all()
   }
-  plots.draw_lines(axes, curves, plots.colours(list(curves)))
+  plots.draw_lines(axes, curves, plots.colors(list(curves)))
   return figure

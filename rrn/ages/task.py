@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
-from core.errors import UserError
+from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import graph_readout
@@ -39,6 +39,15 @@ class AgesTask:
   """Implements `core.task.Task` for age arithmetic (Palm et al. 2018, 3.4)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_steps',
+      'model.message_layers',
+      'model.node_layers',
+      'evals.num_validation',
+    )
+    check_numbers(config, 'evals.num_steps')
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals

@@ -20,8 +20,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from core import datasets, files
 from core.errors import UserError, check_choice, one_line
+from core.io import data_files, datasets
 from rrn.babi import data
 
 Columns = dict[str, np.ndarray]
@@ -66,7 +66,7 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
   Args:
     source: 'official', 'partial', or 'generated'.
     split: one of `SPLITS`.
-    data_dir: folder of the source files; see `files.data_folder`.
+    data_dir: folder of the source files; see `data_files.data_folder`.
 
   Returns:
     The columns of `data.COLUMNS` and 'task' (from 1), sorted by task.
@@ -119,7 +119,7 @@ class RrnBabi(tfds.core.GeneratorBasedBuilder):
     return datasets.info(self, {'task': ((), np.uint8)} | data.COLUMNS)
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # `core.files` finds the files
+    del dl_manager  # `data_files` finds the files
     splits = self.make_splits()
     return {name: self._generate_examples(c) for name, c in splits.items()}
 
@@ -160,8 +160,8 @@ def _read_files(
   source: str, data_dir: str
 ) -> tuple[pathlib.Path, dict[str, list[str]]]:
   """Return the path of the source, and the lines of its files by name."""
-  path = files.locate(_OFFICIAL, data_dir)
-  has_partial = files.locate(_PARTIAL, data_dir) is not None
+  path = data_files.locate(_OFFICIAL, data_dir)
+  has_partial = data_files.locate(_PARTIAL, data_dir) is not None
   if source == 'partial' and path and not has_partial:
     raise UserError(
       f'{", ".join(_PARTIAL)} not found, but {path} has all questions; use'
@@ -176,11 +176,11 @@ def _read_files(
       )
     # With the name of the official archive, this call raises UserError.
     names = _PARTIAL if has_partial else {_OFFICIAL[0]: ''}
-    path = files.find_file(names, data_dir, url=_URL, hint=_HINT)
+    path = data_files.find_file(names, data_dir, url=_URL, hint=_HINT)
   if path.suffix == '.txt':
     folder = path.absolute().parent
     return folder, {
-      f'en-valid-10k/{file.name}': files.read_lines(file)
+      f'en-valid-10k/{file.name}': data_files.read_lines(file)
       for file in sorted(folder.glob('qa*.txt'))
     }
   return path, _read_archive(path)

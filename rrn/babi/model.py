@@ -225,6 +225,6 @@ def encode(
   table = embedding @ from_word + lstm.bias[...]
   start = lstm.zeros(*words.shape[:-1])
   _, (hidden, _) = lstm.scan_gates(
-    layers.look_up(table, words), start, words > 0
+    layers.embedding_lookup(table, words), start, words > 0
   )
   return hidden

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
 
 @plots.style()

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
-from core.errors import UserError
+from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn.babi import augmentation, builder, data, plots
@@ -49,11 +49,24 @@ class BabiTask:
   """Implements `core.task.Task` for bAbI (Palm et al. 2018, section 3.1)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.sentence_width',
+      'model.num_steps',
+      'model.message_layers',
+      'model.node_layers',
+    )
+    check_numbers(config, 'model.graph_sizes')
+    check_numbers(config, 'model.forget_biases', least=0, counts=[2])
+    check_numbers(
+      config, 'data.curriculum', least=0, counts=[0, 3], fractions=True
+    )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.tasks = builder.tasks(self.data.source)
     self.evals = config.evals
-    self.microbatch = config.microbatch
+    self.microbatch_size = config.microbatch_size
     self.dtype = jnp.dtype(config.dtype)
     _check_weights(self.data.task_weights, len(self.tasks))
 
@@ -125,7 +138,7 @@ class BabiTask:
     # Stories of similar size form a micro-batch, which then runs on a small
     # graph. `core.step` assigns every n-th example to the same micro-batch,
     # where n is the number of micro-batches.
-    groups = size // (self.microbatch * jax.device_count() or size)
+    groups = size // (self.microbatch_size * jax.device_count() or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
       order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
@@ -271,11 +284,13 @@ def _encode(question: data.Question) -> dict[str, np.ndarray]:
   return {name: columns[name][0] for name in ('facts', 'question')}
 
 
-def _check_weights(weights: Sequence[int | float], num_tasks: int):
+def _check_weights(weights: tuple, num_tasks: int):
   """Raise UserError unless `weights` is empty or weights all tasks."""
   if not weights:
     return
-  if len(weights) != num_tasks or min(weights) < 0 or max(weights) <= 0:
+  is_number = all(isinstance(weight, int | float) for weight in weights)
+  has_length = is_number and len(weights) == num_tasks
+  if not has_length or min(weights) < 0 or max(weights) <= 0:
     raise UserError(
       f'config.data.task_weights={tuple(weights)}: expected a weight for each'
       f' of the {num_tasks} tasks, at least 0 and not all 0, or () to draw all'

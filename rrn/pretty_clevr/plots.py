@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
 
 @plots.style()
@@ -21,7 +21,7 @@ def accuracy_by_jumps(
   shares = np.asarray(curve, float)
   jumps = np.arange(shares.shape[1])
   names = [f'{t} step{"s" if t > 1 else ""}' for t in range(1, len(shares) + 1)]
-  palette = plots.colours(names)
+  palette = plots.colors(names)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
   title = 'Accuracy after each step'

@@ -93,7 +93,7 @@ def _cross(x, y):
 
 
 def _triangle(x, y, *, turns: int):
-  """A triangle as high as wide: tip up, rotated left by quarter turns."""
+  """Return the distance to a triangle as high as wide, turned left."""
   for _ in range(turns):
     x, y = y, -x
   x, half = jnp.abs(x), MARKER / 2

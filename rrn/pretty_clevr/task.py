@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 
 from core import answers
 from core.answers import Answer
-from core.errors import UserError
+from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import graph_readout
@@ -33,6 +33,18 @@ class PrettyClevrTask:
   """Implements `core.task.Task` for Pretty-CLEVR (Palm et al. 2018, 3.3)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_steps',
+      'data.questions_per_scene',
+      'evals.num_scenes',
+    )
+    check_numbers(config, 'model.conv_widths')
+    check_numbers(config, 'evals.num_steps')
+    check_numbers(
+      config, 'data.curriculum', least=0, counts=[0, 2], fractions=True
+    )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals

@@ -1,10 +1,10 @@
-"""Baselines of the paper on Sudoku, with the interface of its network.
+"""The paper's baselines on Sudoku, with the interface of its network.
 
-Each baseline maps a puzzle to the logits of every cell after every step. A
+Each baseline maps a puzzle to the logits of every cell after each step. A
 network without steps repeats its logits at each step.
 
-Axes: B batch, T steps, N cells, K neighbors or (as the last axis) classes, D
-width.
+Axes: B batch, T steps, N cells, K neighbors or (as the last axis) classes,
+D width.
 """
 
 import jax
@@ -17,14 +17,14 @@ from core import layers
 from rrn import graph_relation_network, network
 from rrn.sudoku.model import BoardEmbedding, ModelConfig
 
-_SURE = 30.0  # logit of the digit in a filled cell: its loss is practically 0
+_SURE = 30.0  # logit of the digit in a filled cell; its loss is nearly 0
 
 
 class GraphRelationNetwork(BoardEmbedding):
   """Predicts all cells from the sum of all messages (Santoro et al. 2017).
 
-  The paper's network has width 256 and, with the authors' dead column, 944,874
-  parameters.
+  The paper's network has width 256 and, with the authors' constant input,
+  944,874 parameters.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -49,9 +49,9 @@ class GraphRelationNetwork(BoardEmbedding):
 
 
 class MultilayerPerceptron(nnx.Module):
-  """Predicts all cells from the digits as one vector, without a graph (ours).
+  """Predicts all cells from one vector of all digits, without a graph (ours).
 
-  It has `node_layers` hidden layers of size `width`.
+  It has `node_layers` hidden layers of width `width`.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -71,15 +71,15 @@ class MultilayerPerceptron(nnx.Module):
 
 
 class DeepMessages(BoardEmbedding):
-  """Deeply learned messages (Lin et al. 2015), as described by Palm et al.
+  """Learns the messages (Lin et al. 2015), as Palm et al. describe it.
 
-  A message f(sender, receiver, d) is a vector of one number per class, and the
-  logits of the receiver are the sum of its messages. As in belief propagation,
-  d excludes the receiver: the logits of the sender minus the last message from
-  the receiver. At the first step d is 0.
+  A message f(sender, receiver, d) has one number per class, and the logits of a
+  cell are the sum of its messages. As in belief propagation, d is the logits of
+  the sender without the last message that it got from the receiver. At the
+  first step, d is 0.
 
-  The first layer of f splits into a part for d and a part for the two nodes,
-  which is computed once for all steps.
+  The first layer of f is linear in (sender, receiver, d). The part of sender
+  and receiver is computed once for all steps.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -93,9 +93,9 @@ class DeepMessages(BoardEmbedding):
       dtype=dtype,
       rngs=rngs,
     )
-    # Deviates from the paper: the last layer is divided by the number of
-    # messages per cell. Otherwise their sums grow from step to step, with some
-    # seeds to a loss of 1e18; the authors clip each number of the gradient.
+    # Deviates from the paper: the initial last layer is divided by the number
+    # of messages per cell. Otherwise, the sums of messages grow from step to
+    # step, and the loss of some seeds reaches 1e18.
     last = self.message.layers[-1].kernel
     last[...] = last[...] / self.graph.senders.shape[1]
     self.dtype = dtype
@@ -134,7 +134,7 @@ def swap_ends(
 ) -> Float[Array, 'B N K D']:
   """Return, for each edge, the value of the edge in the opposite direction.
 
-  Every edge of the graph must have one. The swap is its own inverse, so its
+  Every edge needs an opposite edge. The swap is its own inverse, so its
   gradient is the same gather and needs no scatter.
   """
   table = _opposite_edges(graph)
@@ -148,7 +148,7 @@ def swap_ends(
 
 
 def _opposite_edges(graph: network.Graph) -> np.ndarray:
-  """Return indices into the flattened table of senders: int [N, K]."""
+  """Return the index of each opposite edge in the flattened senders: [N, K]."""
   num_nodes, degree = graph.senders.shape
   receivers = np.arange(num_nodes)[:, None]
   slots = (graph.senders[graph.senders] == receivers[..., None]).argmax(-1)
@@ -156,16 +156,16 @@ def _opposite_edges(graph: network.Graph) -> np.ndarray:
 
 
 class ConvolutionalNetwork(nnx.Module):
-  """Ten convolutions that fill the most probable cell at each step (Park 2016).
+  """Ten convolutions that fill in one digit per step (Park 2016).
 
-  Each step computes logits, then fills the most probable digit of all empty
-  cells into the input of the next step. Filled cells have constant logits. So a
-  board is complete after as many steps as it had empty cells, and the loss of
+  Each step computes logits, and adds the most probable digit of all empty cells
+  to the input of the next step. Therefore a board is complete after as many
+  steps as it had empty cells. Filled cells have constant logits, so the loss of
   the first step counts only empty cells.
   """
 
-  # Deviates from Park: layer normalization in place of batch normalization,
-  # which has state; digits as one-hot vectors in place of numbers.
+  # Deviates from Park: layer normalization replaces batch normalization, which
+  # has state, and one-hot digits replace numbers.
 
   NUM_LAYERS = 10
 
@@ -188,7 +188,7 @@ class ConvolutionalNetwork(nnx.Module):
   def __call__(
     self, puzzles: Int[Array, 'B N'], *, num_steps: int
   ) -> Float[Array, 'T B N K']:
-    """Return the logits after each of `num_steps` passes."""
+    """Return the logits after each of `num_steps` steps."""
 
     def step(boards, _):
       filled = jax.nn.one_hot(boards, self.side + 1)

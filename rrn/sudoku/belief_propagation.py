@@ -1,33 +1,35 @@
-"""Sudoku by loopy belief propagation, the paper's baselines without learning.
+"""Solve Sudoku with loopy belief propagation: the paper's fixed baselines.
 
   uv run python -m rrn.sudoku.belief_propagation
   uv run python -m rrn.sudoku.belief_propagation --variant=random --givens=20
 
 A cell is a variable with n values. A row, column, or box is a factor that is 1
 if all its digits differ, and 0 otherwise. Factor messages are exact: a forward
-and backward pass over the cells sums over the 2^n sets of digits, not over the
+and a backward pass over the cells sum over the 2^n sets of digits, not over the
 (n - 1)! ways to fill the other cells. Each variant takes about a minute.
 
-parallel  Bauke 2008: sum-product; each step updates all factors at once.
-random    Bauke 2008: each step updates the factors one by one in random order.
-modified  Khan et al. 2014: 250 steps with Sinkhorn balancing at every second
-          one; then the most probable digit is filled in, and so on.
+Variants:
+  parallel: sum-product; each step updates all factors at once (Bauke 2008).
+  random: each step updates one factor after another, in random order (Bauke
+    2008).
+  modified: 250 steps, with Sinkhorn balancing at every second step; then the
+    most probable digit is filled in, and so on (Khan et al. 2014).
 
-The paper gives no more details, and we have not seen its sources. We assume:
-  * A step updates every message once. The random order is new at each step, and
-    equal for all boards.
-  * There is no damping. Messages start uniform, and are kept after a digit is
-    filled in.
+The paper gives no further details, and we have not seen its sources. We assume:
+  * A step updates every message once. Each step has its own random order, which
+    all boards share.
+  * There is no damping. Messages start uniform, and stay as they are when a
+    digit is filled in.
   * The parallel and random variants run for 250 steps.
-  * A message is at least 1e-30 of its sum. Otherwise rounding makes it 0, which
-    means impossible, and far fewer boards are solved.
-  * Balancing applies ten Sinkhorn rounds to the n x n probabilities (cells x
-    digits) that enter a factor.
-  * The most probable digit of all uncertain cells is filled in.
+  * A message is at least 1e-30 of its sum. Otherwise, rounding makes it 0,
+    which means impossible, and far fewer boards are solved.
+  * Balancing applies ten Sinkhorn iterations to the n x n probabilities (cells
+    x digits) that enter a factor.
+  * The digit that is filled in is the most probable one of all open cells.
   * A board is finished as soon as its most probable digits obey the rules. The
     solution is not used.
 
-Axes: B boards, N cells, U units (rows, columns and boxes), C the n cells of a
+Axes: B boards, N cells, U units (rows, columns, and boxes), C the n cells of a
 unit, D the n digits, M = U * B.
 """
 
@@ -40,15 +42,16 @@ import numpy as np
 from absl import app, flags, logging
 from jaxtyping import Bool, Float, Int
 
-from core import files, metrics
+from core import metrics
 from core.errors import UserError
+from core.io import data_files
 from rrn.sudoku import builder, data
 
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
-_LEAST = 1e-30  # its eighth power is a float64 still
+_LEAST = 1e-30  # smallest message; its eighth power still fits in float64
 _BALANCING_ROUNDS = 10
-_COLUMNS = 256  # of `all_different` at once: they stay in a core's cache
+_COLUMNS = 256  # of one call of `all_different`, which fit in a core's cache
 
 Array = np.ndarray
 
@@ -86,19 +89,19 @@ def _tables(size: int):
 
 
 def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
-  """Compute the messages of a factor whose cells all differ.
+  """Compute the messages of factors whose cells all differ.
 
   Args:
     weights: messages from each cell to the factor.
 
   Returns:
-    For cell c and digit d, the sum over all assignments of the other digits to
-    the other cells of the product of their weights.
+    For cell c and digit d, the sum of the products of weights over all
+    assignments of the other digits to the other cells.
   """
   size, _, count = weights.shape
   grow, meet = _tables(size)
 
-  def sums(cells):  # for k = 0, 1, ... the ways to put k digits into k cells
+  def sums(cells):  # for each k, the ways to put sets of k digits into k cells
     layers = [np.ones((1, count), weights.dtype)]
     for cell, (digits, sets) in zip(cells, grow, strict=False):
       last, terms = layers[-1], zip(digits.T, sets.T, strict=True)
@@ -130,7 +133,7 @@ def _normalize(weights, axis: int):
 
 
 class Beliefs:
-  """Messages from all factors of a batch of boards.
+  """The messages from all factors of a batch of boards.
 
   Attributes:
     prior: [N, D, B], 1 where a digit is possible.
@@ -146,11 +149,16 @@ class Beliefs:
     self.units = data.units(*box)
 
   def probabilities(self) -> Float[Array, 'N D B']:
-    """Return the probabilities of digits; all are 0 if none is possible."""
+    """Return the probabilities; 0 for all digits if none is possible."""
     return _normalize(self.prior * self.messages.prod(0), 1)
 
   def update(self, units: Int[Array, '...'], *, is_balanced: bool = False):
-    """Update the messages from some units."""
+    """Update the messages from the given units.
+
+    Args:
+      units: indices of rows, columns, and boxes.
+      is_balanced: whether the incoming messages are balanced first.
+    """
     side = self.units.shape[1]
     kind, cells = units[:, None] // side, self.units[units]
     told = self.prior[cells]  # [U, C, D, B]
@@ -167,15 +175,16 @@ class Beliefs:
     self.messages[kind, cells] = np.moveaxis(answer, 2, 0)
 
   def keep(self, boards: Bool[Array, '...']):
-    """Drop all other boards."""
+    """Keep only the boards whose mask, bool [B], is True."""
     self.prior = self.prior[..., boards]
     self.messages = self.messages[..., boards]
 
   def fill(self) -> Bool[Array, '...']:
-    """Fill in the most probable uncertain digit of each board.
+    """Fill in the most probable digit of the open cells of each board.
 
     Returns:
-      bool [B], whether there was one and every cell still has a possible digit.
+      bool [B], whether there was an open cell and every cell still has a
+      possible digit.
     """
     chances = self.probabilities()
     options = (chances > 0).sum(1)  # [N, B]
@@ -196,17 +205,18 @@ def solve(
   steps: int = STEPS,
   seed: int = 0,
 ) -> Int[Array, 'B N']:
-  """Solve puzzles by one of the three variants.
+  """Solve puzzles with one of the three variants.
 
   Args:
-    puzzles: 0 = empty.
-    variant: 'parallel', 'random' or 'modified'.
+    puzzles: digits; 0 is an empty cell.
+    variant: 'parallel', 'random', or 'modified'.
     box: height and width of the boxes.
-    steps: most steps; of 'modified', before each filling.
-    seed: of the order of 'random'.
+    steps: largest number of steps; with 'modified', per digit that is filled
+      in.
+    seed: seed of the random order.
 
   Returns:
-    Boards that obey the rules, or zeros if none was found.
+    Boards that obey the rules; zeros for a puzzle that was not solved.
   """
   rng = np.random.default_rng(seed)
   answers = np.zeros_like(puzzles)
@@ -236,7 +246,7 @@ def solve(
 
 
 def main(argv) -> int:
-  """Print the table of the test boards; return the exit status."""
+  """Print a table of results on the test boards; return the exit status."""
   logging.set_verbosity(logging.WARNING)
   values = flags.FLAGS
   try:
@@ -268,11 +278,12 @@ def _test_boards(givens: int, count: int):
   try:
     columns = builder.load('hard_test', 'test')
   except UserError:
-    if files.locate(builder.TEST_FILES):
-      raise  # it is damaged
-    raise UserError(  # main.py's advice names flags that are not here
+    if data_files.locate(builder.TEST_FILES):
+      raise  # the file is damaged
+    # The message of `builder` names flags that this program does not have.
+    raise UserError(
       f'{" or ".join(builder.TEST_FILES)} not found in'
-      f' {files.data_folder().absolute()} or its sub-folders; get it from'
+      f' {data_files.data_folder().absolute()} or its sub-folders; get it from'
       f' {builder.TEST_URL} and name its folder by LEARNED_ALGORITHMS_DATA'
     ) from None
   rows = np.flatnonzero((columns['puzzle'] > 0).sum(1) == givens)[:count]
@@ -285,7 +296,7 @@ def _test_boards(givens: int, count: int):
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('num_boards', 1000, 'Boards to solve.')
-  flags.DEFINE_integer('givens', 17, 'Givens of each, 17 to 34.')
-  flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'What to run.')
+  flags.DEFINE_integer('num_boards', 1000, 'Number of boards to solve.')
+  flags.DEFINE_integer('givens', 17, 'Givens per board, from 17 to 34.')
+  flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'Variant to run.')
   app.run(main)

@@ -1,13 +1,14 @@
-"""Sudoku data sets, cached as ArrayRecord.
+"""Load Sudoku data sets as columns, cached as ArrayRecord files.
 
-royle17     Gordon Royle's 49,151 puzzles with 17 givens. 'test' has the 8,378
-            whose solution, up to digit names, is in hard_test, so that
-            'validation' (1,000) and 'train' leak nothing.
-hard_test   The paper's published test file: 18,000 boards, 1,000 with each
-            number of givens from 17 to 34.
-generated   Random puzzles for boards of any size and for `variants`.
-hard        Puzzles that need many guesses; see `hard`.
-FILE.csv    The user's own puzzles, in any format that `puzzle_text` reads.
+Sources:
+  royle17: Gordon Royle's 49,151 puzzles with 17 givens. 'test' has the 8,378
+    puzzles whose solution, up to the names of the digits, is in hard_test.
+    Therefore 'validation' (1,000) and 'train' do not leak test boards.
+  hard_test: the paper's published test file: 18,000 boards, 1,000 with each
+    number of givens from 17 to 34.
+  generated: random puzzles on boards of any size, and for `variants`.
+  hard: puzzles that need many guesses; see `hard`.
+  FILE.csv: the user's own puzzles, in any format that `puzzle_text` reads.
 
 No two splits of a source share a solution, even with its digits renamed.
 """
@@ -20,9 +21,10 @@ from collections.abc import Callable
 
 import numpy as np
 import tensorflow_datasets as tfds
+from absl import logging
 
-from core import datasets, files
 from core.errors import UserError
+from core.io import data_files, datasets
 from rrn.sudoku import data, hard, puzzle_text, variants
 
 Columns = dict[str, np.ndarray]
@@ -61,7 +63,7 @@ TEST_URL = (
   'https://raw.githubusercontent.com/azreasoners/cl-ste/'
   '0ef8c28c90065346c9ae36638ae4c9b8a23b7435/data/palm_sudoku/test.csv'
 )
-TEST_GIVENS = 17, 34  # fewest and most of the test file
+TEST_GIVENS = 17, 34  # fewest and most in the test file
 _NUM_VALIDATION = 1000  # base puzzles, as in the paper
 _SPLIT_SEED = 0
 
@@ -73,62 +75,79 @@ def load(
   data_dir: str = '',
   box: data.Box = (3, 3),
   num_puzzles: int = 5000,
-  num_held_out: int = 500,
+  num_held_out: int | None = None,
   seed: int = 0,
   variant: str = 'standard',
+  measure: str = 'guesses',
 ) -> Columns:
-  """Load a split: 'puzzle' and 'solution', int8 [rows, N].
-
-  'hard' also has 'guesses', int32 [rows]; jigsaw puzzles also have 'regions',
-  int8 [rows, N], 0 for the first.
+  """Load a split of a source.
 
   Args:
     source: a key of `SPLITS`, or the path of a file, which has a suffix.
     split: one of `SPLITS[source]`.
-    data_dir: folder of the source files; see `files.data_folder`.
+    data_dir: folder of the source files; see `data_files.data_folder`.
     box: height and width of the boxes; some sources have only 3 x 3.
     num_puzzles: number of generated or hard puzzles, over all splits.
-    num_held_out: smallest number of them in 'validation', and in 'test'.
-    seed: of the generator.
-    variant: of the generated puzzles; see `variants`.
+    num_held_out: smallest number of them in 'validation', and in 'test'. None
+      selects a tenth, at most 500.
+    seed: seed of the generator.
+    variant: rules of the generated puzzles; see `variants`.
+    measure: measure of the difficulty of hard puzzles; see `hard`.
+
+  Returns:
+    'puzzle' and 'solution', int8 [rows, N]; for the source 'hard', also
+    'guesses' and 'unrefuted', int32 [rows]; for jigsaw puzzles, also 'regions',
+    int8 [rows, N], where 0 is the first region.
 
   Raises:
-    UserError: unknown source, split or board, or a missing or wrong file.
+    UserError: the source, the split, or the board is unknown, or a file is
+      missing or differs.
   """
   box = tuple(box)
   _check(source, split, box, variant)
-  num_cells = math.prod(box) ** 2
-  size = f'{box[0]}x{box[1]}'
-  name, extra = source, {}
+  if num_held_out is None:
+    num_held_out = min(500, num_puzzles // 10)
+  sizes = num_puzzles, num_held_out, seed
+  extra = {}
   if source == 'generated':
-    make = functools.partial(
-      _generated, box, num_puzzles, num_held_out, seed, variant
-    )
-    name = f'{source}_{size}_{num_puzzles}_{num_held_out}_{seed}'
-    if variant != 'standard':
-      name = f'{variant}_{name}'
+    name = _generated_name(box, variant, sizes)
+    make_splits = functools.partial(_generated, box, variant, *sizes)
     if variant == 'jigsaw':
-      extra = {'regions': ((num_cells,), np.int8)}
+      extra = {'regions': ((math.prod(box) ** 2,), np.int8)}
   elif source == 'hard':
-    make = functools.partial(_hard, num_puzzles, num_held_out, seed)
-    name = f'{source}_{num_puzzles}_{num_held_out}_{seed}'
-    extra = {'guesses': ((), np.int32)}
+    name = '_'.join(map(str, (measure, *sizes)))
+    make_splits = functools.partial(_hard, measure, *sizes)
+    extra = {column: ((), np.int32) for column in ('guesses', 'unrefuted')}
   elif _is_file(source):
-    lines = files.read_lines(source)
-    make = functools.partial(_own, source, lines, box)
-    digest = hashlib.sha256('\n'.join(lines).encode()).hexdigest()
-    name = f'own_{size}_{digest[:16]}'
+    lines = data_files.read_lines(source)
+    name = f'own_{box[0]}x{box[1]}_{_digest(*lines)}'
+    make_splits = functools.partial(_own, source, lines, box)
   else:
+    name = source
     loaders = {'royle17': _royle17, 'hard_test': _hard_test}
-    make = functools.partial(loaders[source], data_dir)
+    make_splits = functools.partial(loaders[source], data_dir)
   return datasets.load(
     RrnSudoku,
     split,
     name=name,
-    make_splits=make,
-    num_cells=num_cells,
+    make_splits=make_splits,
+    num_cells=math.prod(box) ** 2,
     extra=extra,
   )
+
+
+def _generated_name(box: data.Box, variant: str, sizes: tuple[int, ...]) -> str:
+  """Return the name of generated puzzles in the cache."""
+  parts = ['generated', f'{box[0]}x{box[1]}', *sizes]
+  if variant in variants.VARIANTS and variant != 'standard':
+    parts.insert(0, variant)
+  elif variant != 'standard':  # the regions of a jigsaw
+    parts.insert(0, _digest(variant))
+  return '_'.join(map(str, parts))
+
+
+def _digest(*lines: str) -> str:
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:16]
 
 
 def _is_file(source: str) -> bool:
@@ -139,7 +158,7 @@ def _check(source: str, split: str, box: data.Box, variant: str):
   """Raise UserError if there is no such data set."""
   if split not in SPLITS.get('FILE.csv' if _is_file(source) else source, ()):
     raise UserError(
-      f'no Sudoku data {source!r} with split {split!r}; there are '
+      f'no Sudoku data {source!r} with split {split!r}; expected one of '
       + ', '.join(f'{name} ({"/".join(s)})' for name, s in SPLITS.items())
     )
   if box != (3, 3) and source in ('royle17', 'hard_test', 'hard'):
@@ -154,9 +173,12 @@ def _check(source: str, split: str, box: data.Box, variant: str):
 
 
 class RrnSudoku(tfds.core.GeneratorBasedBuilder):
-  """Boards of `num_cells`, and the columns that `extra` declares.
+  """Stores puzzles, solutions, and the columns that `extra` declares.
 
-  `make_splits()` returns the columns of each split.
+  Args:
+    make_splits: returns the columns of each split.
+    num_cells: number of cells of a board.
+    extra: shape and type of one row of each additional column.
   """
 
   VERSION = tfds.core.Version('1.1.0')
@@ -179,7 +201,7 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
     return datasets.info(self, self.columns)
 
   def _split_generators(self, dl_manager):
-    del dl_manager  # `files.find_file` finds the files
+    del dl_manager  # `data_files.find_file` finds the files
     splits = self.make_splits()
     return {name: self._generate_examples(c) for name, c in splits.items()}
 
@@ -188,7 +210,9 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
 
 
 def _royle17(data_dir: str) -> dict[str, Columns]:
-  path = files.find_file(_ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT)
+  path = data_files.find_file(
+    _ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT
+  )
   if path.suffix == '.xz':
     puzzles, solutions, in_test = _read_csv(path, skip_header=True)
     test = solutions[in_test[:, 0] == 1]
@@ -196,9 +220,13 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
     (puzzles,) = _read_csv(path)
     solutions, counts = data.solve(puzzles)
     if (counts != 1).any():
-      raise UserError(f'{path} has a puzzle without exactly one solution')
+      raise UserError(
+        f'{path} has a puzzle without a unique solution; replace it by'
+        f' {_ROYLE_URL}'
+      )
     test = _hard_test(data_dir)['test']['solution']
-  # Wider than the column: six other puzzles have a test puzzle's solution.
+  # The column `in_test` is not enough: six other puzzles have the solution of a
+  # test puzzle.
   in_test = np.isin(_grid_names(solutions), _grid_names(test))
   rest = np.random.default_rng(_SPLIT_SEED).permutation(
     np.flatnonzero(~in_test)
@@ -213,15 +241,15 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
 
 
 def _hard_test(data_dir: str) -> dict[str, Columns]:
-  path = files.find_file(TEST_FILES, data_dir, url=TEST_URL, hint=_HINT)
+  path = data_files.find_file(TEST_FILES, data_dir, url=TEST_URL, hint=_HINT)
   puzzles, solutions = _read_csv(path)
   return {'test': {'puzzle': puzzles, 'solution': solutions}}
 
 
 def _generated(
-  box: data.Box, num_puzzles: int, num_held_out: int, seed: int, variant: str
+  box: data.Box, variant: str, num_puzzles: int, num_held_out: int, seed: int
 ) -> dict[str, Columns]:
-  """Make minimal puzzles; above 9 x 9, half of the cells stay given."""
+  """Make minimal puzzles; over 12 x 12, half of the cells are given."""
   num_cells = math.prod(box) ** 2
   data.box_shape(num_cells, box)
   columns = variants.generate(
@@ -229,18 +257,27 @@ def _generated(
     num_puzzles,
     box=box,
     variant=variant,
-    givens=None if num_cells <= 81 else num_cells // 2,
+    givens=None if num_cells <= 144 else num_cells // 2,
   )
   return _split(columns, num_held_out)
 
 
-def _hard(num_puzzles: int, num_held_out: int, seed: int) -> dict[str, Columns]:
-  columns = hard.generate(np.random.default_rng(seed), num_puzzles)
+def _hard(
+  measure: str, num_puzzles: int, num_held_out: int, seed: int
+) -> dict[str, Columns]:
+  logging.warning(
+    'generating %d hard puzzles takes about %d minutes on one CPU core; they'
+    ' are kept for later runs',
+    *(num_puzzles, math.ceil(num_puzzles / 1000)),
+  )
+  columns = hard.generate(
+    np.random.default_rng(seed), num_puzzles, measure=measure
+  )
   return _split(columns, num_held_out)
 
 
 def _own(source: str, lines: list[str], box: data.Box) -> dict[str, Columns]:
-  """Read the user's puzzles and solve them; hold out 10 % twice."""
+  """Read and solve the user's puzzles; hold out 10 % for each other split."""
   problems = []
   for problem in puzzle_text.read_puzzles(lines, box=box):
     if isinstance(problem, UserError):
@@ -248,7 +285,7 @@ def _own(source: str, lines: list[str], box: data.Box) -> dict[str, Columns]:
     if problem is not None:
       problems.append(problem)
   if not problems:
-    raise UserError(f'{source} has no puzzle')
+    raise UserError(f'{source} has no puzzle; expected at least three')
   puzzles = np.stack([problem.puzzle for problem in problems])
   solutions, counts = data.solve(puzzles, box=box)
   for problem, solution, count in zip(problems, solutions, counts, strict=True):
@@ -264,22 +301,23 @@ def _own(source: str, lines: list[str], box: data.Box) -> dict[str, Columns]:
 
 
 def _split(columns: Columns, num_held_out: int) -> dict[str, Columns]:
-  """Make three splits that share no solution up to digit names."""
+  """Make three splits that share no solution, even with digits renamed."""
   part = _parts(columns['solution'], num_held_out).clip(max=2)
   names = 'test', 'validation', 'train'
   rows = {name: np.flatnonzero(part == i) for i, name in enumerate(names)}
   if not all(len(r) for r in rows.values()):
     raise UserError(
-      f'{len(part)} puzzles are too few for three splits with {num_held_out}'
-      ' held out twice and no shared solution; use more puzzles'
+      f'{len(part)} puzzles are too few for validation and test sets of'
+      f' {num_held_out} puzzles without shared solutions; use more puzzles'
     )
   return _select(columns, rows)
 
 
 def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
-  """Number rows by parts of `size` or a few more, in order of appearance.
+  """Return the number of each row's part: int [rows].
 
-  Rows with the same solution, up to digit names, are in the same part.
+  Parts are consecutive and have `size` rows or a few more. Rows with the same
+  solution, up to the names of the digits, are in the same part.
   """
   _, first, grids, counts = np.unique(
     _grid_names(solutions),
@@ -307,8 +345,8 @@ def _select(
 
 
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
-  """The digits of each column: int8 [rows, characters] each."""
-  lines = ' '.join(files.read_lines(path)).split()[skip_header:]
+  """Return the digits of each column: int8 [rows, characters] each."""
+  lines = ' '.join(data_files.read_lines(path)).split()[skip_header:]
   columns = zip(*(line.split(',') for line in lines), strict=True)
   return [
     np.array(column, 'S').view(np.int8).reshape(len(lines), -1) - ord('0')
@@ -317,6 +355,6 @@ def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
 
 
 def _grid_names(solutions: np.ndarray) -> np.ndarray:
-  """One name a solution, the same for those that differ by renamed digits."""
+  """Return one name per solution, equal if only the digits are renamed."""
   grids = np.ascontiguousarray(data.relabel(solutions), np.int8)
   return grids.view(f'S{grids.shape[1]}')[:, 0]

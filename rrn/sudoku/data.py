@@ -1,17 +1,17 @@
-"""Sudoku in NumPy: rules, an exact solver, a generator, text.
+"""The rules of Sudoku, an exact solver, and a generator, with NumPy.
 
-A board of side n is an int8 row of N = n * n cells in reading order, digits
-1..n, 0 = empty; a batch is [B, N].
+A board of side n is an int8 row of N = n * n cells in reading order. Digits are
+1 to n, and 0 is an empty cell. A batch of boards is [B, N].
 
 A unit is a set of n cells in which every digit occurs exactly once. `units`,
-int [U, n], lists the rows, the columns, the n regions and any further units;
-`variants` has those of other rules. If `units` is None, the regions are boxes
-of h x w cells, n = h w: `box` is (h, w), and None selects the squarest shape
-with h <= w, e.g. 2 x 3 on a 6 x 6 board.
+int [U, n], lists the rows, the columns, the n regions, and any further units;
+`variants` has the units of other rules. If `units` is None, the regions are
+boxes of h x w cells, with n = h w and `box` = (h, w). Without a `box`,
+boxes have the squarest shape with h <= w, such as 2 x 3 on a 6 x 6 board.
 
-The solver narrows a whole batch at once: bit d of a cell's mask says that digit
-d + 1 is still possible there. Boards lie on the *last* axis, so that each NumPy
-call works on long contiguous runs.
+The solver narrows down a whole batch at once: bit d of the mask of a cell tells
+whether digit d + 1 is still possible there. Boards are on the *last* axis, so
+that each NumPy call works on long contiguous memory.
 """
 
 import itertools
@@ -23,25 +23,27 @@ from core.errors import UserError
 
 Box = tuple[int, int]
 
-_FRONTIER = 1 << 15  # cells narrowed at once: the masks stay in a core's cache
+_FRONTIER = 1 << 15  # cells in one pass, whose masks fit in a core's cache
 
 
 def box_shape(num_cells: int, box: Box | None = None) -> Box:
   """Return the (height, width) of the boxes of a board of `num_cells` cells.
 
   Raises:
-    UserError: no such board, or boxes that do not fit it.
+    UserError: there is no such board, or the boxes do not fit on it.
   """
   side = math.isqrt(num_cells)
   if side**2 != num_cells or not 1 < side < 26:
-    raise UserError(f'a board has n * n cells, 1 < n < 26; {num_cells} given')
+    raise UserError(
+      f'a board of {num_cells} cells; expected n * n cells, with n from 2 to 25'
+    )
   if box is None:
     height = max(h for h in range(1, side) if side % h == 0 and h * h <= side)
     return height, side // height
   if box[0] * box[1] != side:
     raise UserError(
-      f'boxes of {box[0]} x {box[1]} cells do not fit a board of side {side}:'
-      ' height times width must be the side'
+      f'boxes of {box[0]} x {box[1]} cells do not fit on a board of side'
+      f' {side}; height times width must be the side'
     )
   return box
 
@@ -58,7 +60,7 @@ def units(box_height: int, box_width: int) -> np.ndarray:
 def _resolve_units(
   num_cells: int, box: Box | None, given: np.ndarray | None
 ) -> np.ndarray:
-  """Return the given units, else those of the boxes."""
+  """Return the given units, or without any, the units of the boxes."""
   return units(*box_shape(num_cells, box)) if given is None else given
 
 
@@ -81,7 +83,7 @@ def is_solution(
 ) -> np.ndarray:
   """Return which boards [B, N] obey the rules and keep the givens: bool [B].
 
-  The boards may hold any integers; `puzzles` [B, N] has the givens, if any.
+  The boards may hold any integers. `puzzles` [B, N] has the givens, if any.
   """
   units = _resolve_units(boards.shape[-1], box, units)
   values = np.sort(boards[..., units], axis=-1)  # [B, U, n]
@@ -97,7 +99,7 @@ def contradictions(
   box: Box | None = None,
   units: np.ndarray | None = None,
 ) -> str | None:
-  """Name the first two givens of a puzzle [N] that clash; None if none do."""
+  """Describe two givens of a puzzle [N] that contradict each other, or None."""
   regions = 'box' if units is None else 'region'
   units = _resolve_units(puzzle.size, box, units)
   side = units.shape[1]
@@ -125,12 +127,13 @@ def solve(
   """Solve puzzles exactly.
 
   Args:
-    puzzles: [B, N], 0 = empty.
-    limit: number of solutions after which the search of a puzzle stops.
+    puzzles: [B, N]; 0 is an empty cell.
+    limit: number of solutions after which the search for a puzzle stops.
+    box, units: see the module.
 
   Returns:
-    One solution of each puzzle [B, N], zeros where there is none, and the
-    number of solutions [B], at most `limit`: 1 means exactly one.
+    One solution of each puzzle, int8 [B, N], zeros if there is none; and the
+    number of solutions, int [B], at most `limit`.
   """
   units = _resolve_units(puzzles.shape[-1], box, units)
   found, owners, _ = search(candidates(puzzles), limit, units)
@@ -148,7 +151,7 @@ def candidates(puzzles: np.ndarray) -> np.ndarray:
 
 
 def _boards(masks: np.ndarray) -> np.ndarray:
-  """Digits [B, N] of masks [N, B] with one bit each."""
+  """Return the digits [B, N] of masks [N, B] with one bit each."""
   return (np.bitwise_count(masks - 1) + 1).T.astype(np.int8)
 
 
@@ -159,13 +162,13 @@ def search(
 
   Args:
     masks: candidates [N, B]; see `candidates`.
-    limit: number of solutions after which the search of a board stops. The last
-      step may find a few more.
+    limit: number of solutions after which the search for a board stops. The
+      last pass may find a few more.
     units: [U, n].
 
   Returns:
-    Solutions int8 [S, N], the board each one belongs to [S], and the number of
-    guesses for each board [B].
+    Solutions, int8 [S, N]; the index of the board of each solution, int [S];
+    and the number of guesses for each board, int [B].
   """
   num_cells, num_boards = masks.shape
   tables = _tables(units)
@@ -174,8 +177,8 @@ def search(
   solutions, solved_owners = [np.zeros((0, num_cells), np.int8)], [owners]
   counts, guesses = np.zeros((2, num_boards), np.int64)
   while owners.size or started < num_boards:
-    # The newest boards first, as in a depth-first search: the memory stays
-    # small even if the puzzles have few givens.
+    # As in a depth-first search, the newest boards come first. Thus the memory
+    # stays small even if the puzzles have few givens.
     end = min(num_boards, started + max(0, width - owners.size))
     waiting = np.concatenate([waiting, masks[:, started:end]], axis=1)
     owners = np.concatenate([owners, np.arange(started, end)])
@@ -202,7 +205,10 @@ def search(
 
 
 def _tables(units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Return the cells of units [n, U], the units of cells, padded [K, N]."""
+  """Return the cells of each unit, [n, U], and the units of each cell, [K, N].
+
+  A cell in fewer than K units repeats one of them.
+  """
   contains = np.zeros((len(units), units.max() + 1), bool)
   np.put_along_axis(contains, units, True, axis=1)
   count = contains.sum(0)
@@ -219,13 +225,13 @@ def _where_zero(test: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _narrow(
   masks: np.ndarray, tables: tuple[np.ndarray, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-  """Strike out candidates [N, B] once, by naked and hidden singles.
+  """Remove candidates [N, B] once, by naked and hidden singles.
 
   Returns:
-    The new masks; bool [B], no contradiction was met; bool [B], the masks given
-    are a solution.
+    The new masks, [N, B]; whether no contradiction was found, bool [B]; and
+    whether the given masks are a solution, bool [B].
   """
-  # take() is several times as fast as indexing by an array.
+  # take() is several times faster than indexing with an array.
   unit_cells, cell_units = tables
   single = _where_zero(masks & (masks - 1), masks)
   taken = np.bitwise_or.reduce(single.take(unit_cells, 0), 0)  # [U, B]
@@ -248,11 +254,36 @@ def _narrow(
   return only | _where_zero(only, masks), alive, solved
 
 
-def _branch(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Try each candidate of the first cell with the fewest, of boards [N, B].
+def propagate(
+  masks: np.ndarray, units: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """Remove candidates by naked and hidden singles until nothing changes.
+
+  Args:
+    masks: candidates [N, B]; see `candidates`.
+    units: [U, n].
 
   Returns:
-    One board per candidate [N, C], and the board each comes from: int [C].
+    The new masks [N, B], and whether no contradiction was found, bool [B].
+  """
+  masks, tables = masks.copy(), _tables(units)
+  alive = np.ones(masks.shape[1], bool)
+  active = np.arange(masks.shape[1])
+  while active.size:
+    old = masks[:, active]
+    new, alive[active], solved = _narrow(old, tables)
+    masks[:, active] = new
+    active = active[alive[active] & ~solved & (new != old).any(0)]
+  return masks, alive
+
+
+def _branch(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Try each candidate of one cell of each board [N, B].
+
+  This is the first cell with the fewest candidates, but at least two.
+
+  Returns:
+    One board per candidate, [N, C], and the index of its parent, int [C].
   """
   bits = np.bitwise_count(masks)
   cells = np.where(bits > 1, bits, 99).argmin(0)
@@ -269,13 +300,13 @@ def fill(
   units: np.ndarray,
   max_passes: int | None = None,
 ) -> np.ndarray:
-  """Complete boards of candidates [N, B] by random guesses.
+  """Complete boards of candidates [N, B] with random guesses.
 
-  A board that meets a contradiction starts anew: about 3 % of the empty 9 x 9
-  boards do. Boards without a solution would go on forever.
+  A board with a contradiction starts again, as about 3 % of empty 9 x 9 boards
+  do. Without `max_passes`, a board without a solution would never end.
 
   Returns:
-    int8 [B, N], zeros for boards unfinished after `max_passes`.
+    int8 [B, N], zeros for boards that are not finished after `max_passes`.
   """
   tables = _tables(units)
   boards = np.zeros(masks.T.shape, np.int8)
@@ -304,10 +335,10 @@ def generate(
   *,
   units: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Make puzzles with exactly one solution each.
+  """Generate puzzles with exactly one solution each.
 
-  A minimal 9 x 9 puzzle takes about 3 ms. Random guesses fill boards up to
-  16 x 16; for larger ones use `variants.generate`.
+  A minimal 9 x 9 puzzle takes about 3 ms. Random guesses can fill boards up to
+  16 x 16; use `variants.generate` for larger boards.
 
   Returns:
     Puzzles and solutions, int8 [count, N] each. See `minimize` for `givens`.
@@ -327,10 +358,10 @@ def minimize(
   *,
   units: np.ndarray | None = None,
 ) -> np.ndarray:
-  """Take givens away in random order while the solution stays the only one.
+  """Remove givens in random order while the solution stays unique.
 
-  Stops at `givens` givens; None makes each puzzle minimal. The puzzles [B, N],
-  each with exactly one solution, stay as they are; the result is a copy.
+  Each of the puzzles [B, N] has exactly one solution; the result is a copy.
+  Removal stops at `givens` givens; None makes each puzzle minimal.
   """
   puzzles = puzzles.copy()
   units = _resolve_units(puzzles.shape[1], None, units)
@@ -339,7 +370,7 @@ def minimize(
     boards = np.flatnonzero((puzzles > 0).sum(1) > (givens or 0))
     boards = boards[puzzles[boards, cells[boards]] > 0]
     masks = candidates(puzzles[boards])
-    # Any other solution has another digit in the cell to be emptied.
+    # Any other solution has a different digit in the cell to be emptied.
     masks[cells[boards], np.arange(boards.size)] ^= (1 << units.shape[1]) - 1
     owners = search(masks, 1, units)[1]
     boards = np.delete(boards, np.unique(owners))
@@ -355,13 +386,13 @@ def add_givens(
 ) -> np.ndarray:
   """Fill `count` (an int, or [B]) random empty cells of puzzles [B, N]."""
   order = np.where(puzzles == 0, rng.random(puzzles.shape), 2).argsort(1)
-  rank = order.argsort(1)  # of a cell among the empty ones; givens come last
+  rank = order.argsort(1)  # empty cells in random order, then the givens
   chosen = rank < np.reshape(count, (-1, 1))
   return np.where((puzzles == 0) & chosen, solutions, puzzles)
 
 
 def relabel(solutions: np.ndarray) -> np.ndarray:
-  """Rename digits so that the first row of each solution [B, N] is 1..n."""
+  """Rename digits so that the first row of each solution [B, N] is 1 to n."""
   side = math.isqrt(solutions.shape[1])
   names = solutions[:, :side].argsort(1) + 1  # digit d becomes names[d - 1]
   return np.take_along_axis(names, solutions - 1, 1).astype(solutions.dtype)

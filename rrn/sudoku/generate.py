@@ -1,4 +1,4 @@
-"""Training boards of Sudoku, drawn on the device.
+"""Draw training boards of Sudoku on the device.
 
 Axes: N cells.
 """
@@ -21,16 +21,16 @@ def draw(
   box: data.Box,
   config,
 ) -> dict[str, jax.Array]:
-  """Draw puzzles, symmetries, and extra givens.
+  """Draw base puzzles, symmetries, and additional givens.
 
   Args:
-    key: the source of randomness.
-    arrays: 'puzzle' and 'solution' [bases, N]; also 'hard_puzzle' and
-      'hard_solution', which get no extra givens, if `config.hard_share` > 0.
-      That share is reached at the end of the curriculum.
+    key: random key.
+    arrays: 'puzzle' and 'solution' [bases, N]. If `config.hard_share` > 0, also
+      'hard_puzzle' and 'hard_solution', which get no additional givens. The
+      share of hard puzzles grows to `hard_share` during the curriculum.
     size: number of boards.
-    step: of training, for the curriculum.
-    box: height and width.
+    step: number of completed updates.
+    box: height and width of the boxes.
     config: the section `data` of `configs/rrn/sudoku.py`.
 
   Returns:
@@ -66,10 +66,10 @@ def draw(
 
 
 def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
-  """Return the fewest and most givens at a step: the curriculum (ours).
+  """Return the fewest and most givens at a step of the curriculum (ours).
 
   They move linearly from `start_givens` to `givens` in `curriculum_steps`
-  updates; the paper's training has `curriculum_steps = 0`.
+  updates. `curriculum_steps = 0` disables the curriculum, as in the paper.
   """
   start, end = jnp.array(config.start_givens), jnp.array(config.givens)
   givens = start + (end - start) * _progress(config, step)
@@ -78,17 +78,18 @@ def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
 
 
 def _progress(config, step) -> jax.Array | float:
-  """Return how far the curriculum is at a step, from 0 to 1."""
+  """Return the completed fraction of the curriculum, from 0 to 1."""
   if not config.curriculum_steps:
     return 1.0
   return jnp.clip(step / config.curriculum_steps, 0, 1)
 
 
 def transform(key, boards, box: data.Box, *, digits_only: bool):
-  """Map boards [..., N] by one random symmetry of Sudoku.
+  """Apply one random symmetry of Sudoku to all boards [..., N].
 
-  Digits are relabelled; unless `digits_only`, bands, stacks, the rows and
-  columns inside them are permuted and square boxes may be transposed.
+  The digits are renamed. Unless `digits_only`, bands, stacks, and the rows and
+  columns inside them are also permuted, and boards with square boxes are
+  transposed with probability 1/2.
   """
   side = math.prod(box)
   digit_key, row_key, column_key, transpose_key = jax.random.split(key, 4)
@@ -107,7 +108,7 @@ def transform(key, boards, box: data.Box, *, digits_only: bool):
 
 
 def _permute_lines(key, groups: int, size: int):
-  """A permutation of lines that permutes groups, and lines inside each."""
+  """Return a permutation of lines that permutes groups and lines in each."""
   group_key, line_key = jax.random.split(key)
   order = jax.random.permutation(group_key, groups)
   lines = jax.vmap(lambda key: jax.random.permutation(key, size))(
@@ -117,9 +118,9 @@ def _permute_lines(key, groups: int, size: int):
 
 
 def add_givens(key, puzzle, solution, givens):
-  """Fill random empty cells of `puzzle` [N] until it has `givens` of them."""
+  """Fill random empty cells of `puzzle` [N] until it has `givens` givens."""
   order = jax.random.uniform(key, puzzle.shape)
-  order = jnp.where(puzzle > 0, -1.0, order)  # its own givens come first
+  order = jnp.where(puzzle > 0, -1.0, order)  # present givens come first
   rank = jnp.argsort(jnp.argsort(order))
   keep = jnp.maximum(givens, (puzzle > 0).sum())
   return jnp.where(rank < keep, solution, 0)

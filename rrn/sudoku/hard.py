@@ -1,17 +1,28 @@
-"""Hard 9 x 9 Sudoku puzzles, by hill climbing from random ones.
+"""Generate hard 9 x 9 Sudoku puzzles by hill climbing from random puzzles.
 
-Random minimal puzzles are easy: half of them need no guess, and hardly any more
-than 20. A chain keeps one solution and moves through its puzzles: it exchanges
-a few givens and accepts a puzzle that needs as many guesses, or slightly fewer.
-Hundreds of chains move at once, and all the puzzles they visit are data.
+Random minimal puzzles are easy: half of them need no guess. This module has two
+measures of difficulty. The number of *guesses* of an exact solver depends on
+the order in which it tries candidates. The number of *unrefuted* candidates
+does not: a wrong candidate counts if assuming it, and then filling in singles,
+leads to no contradiction. The best-known hard puzzles have 150 to 200 unrefuted
+candidates, but puzzles that need hundreds of guesses may have none.
 
-Two solutions of a puzzle differ in a set of cells that holds no given. Such an
-*unavoidable set* (McGuire et al. 2014, "There is no 16-clue Sudoku") depends on
-the solution alone: a puzzle with a given in each of them is unique. A chain
-remembers those it met, so that its next proposals are likely to be unique.
+A chain keeps one solution and moves through its puzzles. It exchanges a few
+givens, and accepts the new puzzle if that is at least as difficult, or slightly
+easier. Hundreds of chains move at once, and all puzzles that they visit are
+returned.
+
+If a puzzle has two solutions, the cells in which they differ contain no given.
+Such an *unavoidable set* (McGuire et al. 2014, "There is no 16-clue Sudoku")
+depends only on one of the solutions: a puzzle is unique if it has a given in
+each unavoidable set of its solution. A chain remembers the sets that it has
+found, which makes its next proposals more likely to be unique.
+
+Axes: B boards, N = 81 cells, S solutions, M remembered sets.
 """
 
 import numpy as np
+import tqdm
 
 from rrn.sudoku import data
 
@@ -20,7 +31,7 @@ Puzzles = dict[str, np.ndarray]
 _BOX = (3, 3)
 _CELLS = 81
 _MEMORY = 256  # unavoidable sets that a chain remembers
-_TEMPERATURE = 0.1  # accepted fall of log(guesses + 1), on average
+_AT_ONCE = 8192  # assumptions that are checked in one call
 
 
 def count_guesses(
@@ -31,15 +42,20 @@ def count_guesses(
 ) -> np.ndarray:
   """Count the guesses that a search by singles needs for each puzzle [B, N].
 
-  The search applies naked and hidden singles to all cells at once until
-  nothing changes, then guesses: it tries every candidate of the first cell, in
-  reading order, among those with the fewest. It stops when it has found the
-  solution and refuted everything else, so the number of guesses is the number
-  of inner nodes of the whole search tree. The count does not depend on the
-  names of the digits or on the other puzzles of the batch.
+  The search fills in naked and hidden singles until nothing changes. Then it
+  guesses: it tries each candidate of the cell with the fewest candidates, or of
+  the first of these in reading order. It ends when it has found the solution
+  and refuted everything else, so the number of guesses is the number of inner
+  nodes of the search tree. The count does not depend on the names of the digits
+  or on the other puzzles of the batch.
+
+  Args:
+    puzzles: digits; 0 is an empty cell.
+    box: see `data`.
+    units: see `data`.
 
   Returns:
-    int64 [B]: 0 if singles suffice, -1 unless there is exactly one solution.
+    int64 [B]: 0 if singles suffice, -1 if the solution is not unique.
   """
   if units is None:
     units = data.units(*data.box_shape(puzzles.shape[1], box))
@@ -48,30 +64,72 @@ def count_guesses(
   return np.where(counts == 1, guesses, -1)
 
 
+def count_unrefuted(puzzles: np.ndarray) -> np.ndarray:
+  """Count the wrong candidates that cannot be refuted by singles alone.
+
+  After naked and hidden singles, each remaining candidate is assumed in turn.
+  It is refuted if singles then lead to a contradiction.
+
+  Args:
+    puzzles: [B, 81], each with exactly one solution.
+
+  Returns:
+    int [B]: 0 if singles solve the puzzle.
+  """
+  units = data.units(*_BOX)
+  masks, _ = data.propagate(data.candidates(puzzles), units)
+  is_open = masks & (masks - 1) > 0
+  bits = (1 << np.arange(9)).astype(masks.dtype)
+  is_candidate = is_open & (masks & bits[:, None, None] > 0)
+  digit, cell, board = np.nonzero(is_candidate)
+  is_refuted = []
+  for start in range(0, len(board), _AT_ONCE):
+    part = slice(start, start + _AT_ONCE)
+    assumed = masks[:, board[part]]
+    assumed[cell[part], np.arange(assumed.shape[1])] = bits[digit[part]]
+    is_refuted.append(~data.propagate(assumed, units)[1])
+  refuted = np.concatenate(is_refuted or [np.zeros(0, bool)])
+  left = np.bincount(board[~refuted], minlength=len(puzzles))
+  return left - is_open.sum(0)  # each open cell has one right candidate
+
+
+# Measure -> its function, and the mean decrease of log(difficulty + 1) that a
+# chain accepts.
+MEASURES = {
+  'guesses': (count_guesses, 0.1),
+  'unrefuted': (count_unrefuted, 0.05),
+}
+
+
 def generate(
   rng: np.random.Generator,
   count: int,
   *,
+  measure: str = 'unrefuted',
   num_chains: int | None = None,
   num_steps: int = 1000,
 ) -> Puzzles:
   """Make minimal puzzles over a wide range of difficulty.
 
   Args:
-    rng: the source of randomness.
+    rng: random generator.
     count: number of puzzles.
-    num_chains: number of chains that climb at once, each with one solution.
-      None makes one for every 25 puzzles, at most 512.
-    num_steps: proposals of each chain. More steps give harder puzzles.
+    measure: measure of difficulty that the chains increase, a key of
+      `MEASURES`.
+    num_chains: number of chains, each with its own solution. None selects one
+      for every 25 puzzles, at most 512.
+    num_steps: number of proposals of each chain. More steps give harder
+      puzzles.
 
   Returns:
-    'puzzle' and 'solution', int8 [count, 81], and 'guesses', int32 [count]; see
-    `count_guesses`. The puzzles of a chain are distinct and follow each other.
+    'puzzle' and 'solution', int8 [count, 81]; 'guesses' and 'unrefuted', int32
+    [count]; see `count_guesses` and `count_unrefuted`. Puzzles of the same
+    chain are distinct and consecutive.
   """
   num_chains = num_chains or min(512, count // 25 + 1)
   rounds, total = [], 0
   while total < count:
-    rounds.append(climb(rng, num_chains, num_steps))
+    rounds.append(climb(rng, num_chains, num_steps, measure=measure))
     total += len(rounds[-1]['puzzle'])
   return {
     name: np.concatenate([columns[name] for columns in rounds])[:count]
@@ -79,26 +137,34 @@ def generate(
   }
 
 
-def climb(rng: np.random.Generator, num_chains: int, num_steps: int) -> Puzzles:
-  """Return all puzzles that the chains visit, as `generate` does."""
+def climb(
+  rng: np.random.Generator,
+  num_chains: int,
+  num_steps: int,
+  *,
+  measure: str = 'unrefuted',
+) -> Puzzles:
+  """Return all puzzles that the chains visit; see `generate`."""
   puzzles, solutions = data.generate(rng, num_chains, *_BOX)
-  guesses = count_guesses(puzzles)
+  count, temperature = MEASURES[measure]
+  difficulty = count(puzzles)
   sets = _UnavoidableSets(solutions)
   visited, chains = [puzzles.copy()], [np.arange(num_chains)]
   units = data.units(*_BOX)
-  for _ in range(num_steps):
+  # disable=None shows no progress bar if standard error is not a terminal.
+  for _ in tqdm.trange(num_steps, desc='hard puzzles', disable=None):
     proposed = np.where(_exchange(rng, puzzles > 0, sets), solutions, 0)
-    masks = data.candidates(proposed)
-    found, owners, proposed_guesses = data.search(masks, 2, units)
+    found, owners, _ = data.search(data.candidates(proposed), 2, units)
     sets.learn(found, owners)
-    fall = np.log1p(guesses) - np.log1p(proposed_guesses)
-    accepted = np.bincount(owners, minlength=num_chains) == 1
-    accepted &= fall <= _TEMPERATURE * rng.exponential(size=num_chains)
-    accepted &= (proposed != puzzles).any(1)
-    puzzles[accepted] = proposed[accepted]
-    guesses[accepted] = proposed_guesses[accepted]
-    visited.append(proposed[accepted])
-    chains.append(np.flatnonzero(accepted))
+    is_unique = np.bincount(owners, minlength=num_chains) == 1
+    moved = np.flatnonzero(is_unique & (proposed != puzzles).any(1))
+    new = count(proposed[moved])
+    fall = np.log1p(difficulty[moved]) - np.log1p(new)
+    accepted = fall <= temperature * rng.exponential(size=moved.size)
+    moved = moved[accepted]
+    puzzles[moved], difficulty[moved] = proposed[moved], new[accepted]
+    visited.append(proposed[moved])
+    chains.append(moved)
   chain = np.concatenate(chains)
   order = chain.argsort(kind='stable')
   puzzles, solutions = np.concatenate(visited)[order], solutions[chain[order]]
@@ -108,7 +174,7 @@ def climb(rng: np.random.Generator, num_chains: int, num_steps: int) -> Puzzles:
 def _finish(
   rng: np.random.Generator, puzzles: np.ndarray, solutions: np.ndarray
 ) -> Puzzles:
-  """Minimize puzzles, drop repeated ones, and count guesses."""
+  """Minimize puzzles, drop duplicates, and measure their difficulty."""
   puzzles = data.minimize(rng, puzzles, solutions)
   renamed = np.where(puzzles > 0, data.relabel(solutions), 0)
   first = np.sort(np.unique(renamed, axis=0, return_index=True)[1])
@@ -116,17 +182,18 @@ def _finish(
     'puzzle': puzzles[first],
     'solution': solutions[first],
     'guesses': count_guesses(puzzles[first]).astype(np.int32),
+    'unrefuted': count_unrefuted(puzzles[first]).astype(np.int32),
   }
 
 
 def _exchange(
   rng: np.random.Generator, givens: np.ndarray, sets: '_UnavoidableSets'
 ) -> np.ndarray:
-  """Propose givens near those of puzzles: bool [B, 81].
+  """Propose the givens of similar puzzles: bool [B, 81].
 
-  Takes a random given away, adds others until each known unavoidable set has
-  one, and takes those away that no known set needs, until at most one more
-  remains than before.
+  Remove a random given, and add givens until each known unavoidable set has
+  one. Then remove givens that no known set needs, until there is at most one
+  more than before.
   """
   target = givens.sum(1) + 1
   givens = givens.copy()
@@ -147,9 +214,9 @@ def _exchange(
 
 
 class _UnavoidableSets:
-  """For each of B solutions, the smallest unavoidable sets found so far.
+  """The smallest unavoidable sets found so far, for each of B solutions.
 
-  A set has one bit per cell. Unused places hold the set of all cells.
+  A set has one bit per cell. Unused entries hold the set of all cells.
   """
 
   def __init__(self, solutions: np.ndarray):
@@ -158,24 +225,24 @@ class _UnavoidableSets:
     self.bits = _pack(np.broadcast_to(True, shape))  # [B, M, 2]
 
   def cells(self, boards: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """Return one set for each of the boards: bool [boards, 81]."""
+    """Return one set of each given board: bool [boards, 81]."""
     return _unpack(self.bits[boards, index])
 
   def free(self, givens: np.ndarray) -> np.ndarray:
-    """Return which sets have none of the givens [B, 81]: bool [B, M]."""
+    """Return which sets contain none of the givens [B, 81]: bool [B, M]."""
     return ~np.any(self.bits & _pack(givens)[:, None], axis=-1)
 
   def needed(self, givens: np.ndarray) -> np.ndarray:
-    """Return the givens [B, 81] that are alone in a set: bool [B, 81]."""
+    """Return which givens [B, 81] are the only one in a set: bool [B, 81]."""
     hits = self.bits & _pack(givens)[:, None]
     is_single = np.bitwise_count(hits).sum(-1, keepdims=True) == 1
     return _unpack(np.bitwise_or.reduce(hits * is_single, 1))
 
   def learn(self, found: np.ndarray, owners: np.ndarray):
-    """Add sets from solutions [S, 81] of puzzles of the boards `owners` [S].
+    """Add the sets that solutions [S, 81] of the boards `owners` [S] reveal.
 
-    Takes one other solution per board, and looks for smaller sets inside the
-    cells in which it differs.
+    Use one other solution per board, and look for smaller sets inside the cells
+    in which it differs.
     """
     other = np.flatnonzero((found != self.solutions[owners]).any(1))
     boards, index = np.unique(owners[other], return_index=True)
@@ -193,7 +260,7 @@ class _UnavoidableSets:
       order = np.delete(order, index)
 
   def _add(self, boards: np.ndarray, new: np.ndarray):
-    """Put one set per board [b, 2] in the place of its largest, if new."""
+    """Replace the largest set of each board by a set [boards, 2], if new."""
     bits = self.bits[boards]
     largest = np.bitwise_count(bits).sum(-1).argmax(1)
     is_new = ~(bits == new[:, None]).all(-1).any(1)
@@ -201,19 +268,19 @@ class _UnavoidableSets:
 
 
 def _choose(rng: np.random.Generator, options: np.ndarray) -> np.ndarray:
-  """Draw one of the true columns of each row: int [B]."""
+  """Draw one of the columns of each row that are True: int [B]."""
   noise = rng.random(options.shape, np.float32)
   return np.where(options, noise, -1).argmax(1)
 
 
 def _pack(cells: np.ndarray) -> np.ndarray:
-  """Turn bool [..., 81] into bits: uint64 [..., 2]."""
+  """Convert bool [..., 81] to bits: uint64 [..., 2]."""
   wide = np.zeros((*cells.shape[:-1], 128), bool)
   wide[..., :_CELLS] = cells
   return np.packbits(wide, axis=-1, bitorder='little').view(np.uint64)
 
 
 def _unpack(bits: np.ndarray) -> np.ndarray:
-  """Turn uint64 [..., 2] into bool [..., 81]."""
+  """Convert bits, uint64 [..., 2], to bool [..., 81]."""
   cells = np.unpackbits(bits.view(np.uint8), axis=-1, bitorder='little')
   return cells[..., :_CELLS].astype(bool)

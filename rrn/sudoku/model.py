@@ -1,12 +1,13 @@
-"""Recurrent relational networks on a Sudoku board.
+"""Recurrent relational networks for Sudoku.
 
-`SudokuNetwork` is the paper's (Palm et al. 2018, 3.2): a cell is a node; cells
-that share a row, a column, or a box exchange messages. With one step it is the
-paper's node-centric relation network. In `SudokuCandidates` (ours) a node is a
-digit in a cell.
+`SudokuNetwork` is the paper's network (Palm et al. 2018, section 3.2): its
+nodes are the cells, and cells that share a row, a column, or a box exchange
+messages. With one step, it is the paper's node-centric relation network. In
+`SudokuCandidates` (ours), a node is a digit in a cell.
 
-Axes: B batch, T steps, N cells, D width, K classes (the digits and 0, which
-never is a target: Palm et al.'s parameter count includes it).
+Axes: B batch, T steps, N cells, D width, K classes (0 and the digits; 0 is
+never a target, but the paper's number of parameters includes it), C candidates
+of a cell, U units, n cells of a unit.
 """
 
 import dataclasses
@@ -28,31 +29,37 @@ SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are the paper's.
+  """Settings of the network; the defaults are the paper's.
 
   Attributes:
-    network: which one, a key of `task.NETWORKS`.
-    box_height, box_width: rows and columns of a box; a board has
-      box_height * box_width of both.
-    width: of messages and states.
-    embedding_width: of each of the digit, row and column embeddings.
-    num_steps: message passing steps in training.
-    burn_in: most steps without gradient ahead of those in training (ours).
-    max_steps: steps after which a board that is not solved leaves training; its
-      states are carried from update to update until then (ours). 0: every
+    network: a key of `task.NETWORKS`.
+    box_height: number of rows in a box. A board has box_height * box_width rows
+      and as many columns.
+    box_width: number of columns in a box.
+    width: width of messages and states.
+    embedding_width: width of each of the digit, row, and column embeddings.
+    num_steps: number of message passing steps in training.
+    burn_in: largest number of steps without a gradient that run before those of
+      training (ours).
+    loss_steps: steps whose loss counts: 'all' or 'last'.
+    pre_layers: number of ReLU layers in the MLP that embeds cells.
+    message_layers: number of ReLU layers in the message function.
+    node_layers: number of ReLU layers in the node function.
+    edge_width: 1 adds the authors' constant input to the message function.
+    zero_positions: whether zeros replace the row and column embeddings.
+    remat: whether the backward pass recomputes steps instead of storing them.
+    max_steps: number of steps after which an unsolved board is replaced. Until
+      then, its states are carried from update to update (ours). With 0, every
       update starts from new boards.
-    loss_steps: 'all' or 'last', the steps whose loss counts.
-    random_start: share of the carried boards that start from random states
-      (ours); candidates only.
-    pre_layers, message_layers, node_layers: ReLU layers before each last one.
-    edge_width: 1 adds the authors' dead column to the message function.
-    zero_positions: feed zeros in place of the row and column embeddings.
-    remat: recompute steps in the backward pass.
-    message_width, hidden_width: of `candidates.CandidateNetwork`.
-    groups: which units of candidates share their weights: none of rows,
-      columns, and boxes ('separate'), rows and columns ('lines'), or all
-      ('shared').
-    intersections: groups are also the cells that two units share.
+    reveal_after: a carried board that is not solved gets one more given each
+      time that it has run this number of steps (ours); a multiple of
+      `num_steps`, or 0 for never.
+    message_width: see `candidates.CandidateNetwork`.
+    hidden_width: see `candidates.CandidateNetwork`.
+    groups: which units of candidates share their weights: 'separate' (rows,
+      columns, and boxes each have their own), 'lines' (rows and columns share
+      theirs), or 'shared' (all do).
+    intersections: whether the cells that two units share also form a group.
   """
 
   network: str = 'cells'
@@ -70,48 +77,52 @@ class ModelConfig:
   zero_positions: bool = False
   remat: bool = False
   max_steps: int = 0
-  random_start: float = 0.0
+  reveal_after: int = 0
   message_width: int = 16
   hidden_width: int = 64
   groups: str = 'lines'
   intersections: bool = True
 
   def __post_init__(self):
-    if self.network == 'recurrent_relational_network':  # in older folders
+    # Earlier versions saved this name.
+    if self.network == 'recurrent_relational_network':
       object.__setattr__(self, 'network', 'cells')
     if self.network == 'relation_network' and self.num_steps != 1:
       raise UserError(
-        'a relation_network has one step: set config.model.num_steps=1, or ask'
-        ' for it by --config=configs/rrn/sudoku.py:network=relation_network'
+        f'config.model.network=relation_network has one step, but'
+        f' config.model.num_steps={self.num_steps}; use'
+        ' --config=configs/rrn/sudoku.py:network=relation_network'
       )
     is_recurrent = self.network in ('cells', 'candidates')
     if self.burn_in and not is_recurrent:
-      raise UserError(f'{self.network} has no burn-in: set model.burn_in=0')
+      raise UserError(
+        f'config.model.burn_in={self.burn_in}: {self.network} has no burn-in;'
+        ' set it to 0'
+      )
     if self.max_steps and not is_recurrent:
       raise UserError(
-        f'{self.network} has no states to carry: set config.model.max_steps=0'
+        f'config.model.max_steps={self.max_steps}: {self.network} has no states'
+        ' to carry; set it to 0'
       )
     if self.max_steps and self.burn_in:
       raise UserError(
         f'config.model.burn_in={self.burn_in} and config.model.max_steps='
-        f'{self.max_steps} exclude each other: set one of them to 0'
+        f'{self.max_steps} exclude each other; set one of them to 0'
       )
-    if self.random_start and not (
-      self.max_steps and self.network == 'candidates'
+    if self.reveal_after and (
+      not self.max_steps or self.reveal_after % self.num_steps
     ):
       raise UserError(
-        f'config.model.random_start={self.random_start} needs'
-        ' network=candidates and config.model.max_steps > 0; set it to 0.0'
+        f'config.model.reveal_after={self.reveal_after} needs'
+        ' config.model.max_steps > 0, and must be a multiple of'
+        f' config.model.num_steps={self.num_steps}; set it to 0'
       )
     check_choice('config.model.groups', self.groups, SHARING)
-    if self.loss_steps not in ('all', 'last'):
-      raise UserError(
-        f"model.loss_steps={self.loss_steps!r}: 'all' or 'last' expected"
-      )
+    check_choice('config.model.loss_steps', self.loss_steps, ('all', 'last'))
 
 
 class BoardEmbedding(nnx.Module):
-  """From a board to the input vectors of its cells, the nodes of a graph."""
+  """Embeds the cells of a board, which are the nodes of a graph."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     side = config.box_height * config.box_width
@@ -133,9 +144,9 @@ class BoardEmbedding(nnx.Module):
     self.zero_positions = config.zero_positions
 
   def inputs(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N D']:
-    """Embed digit, row and column of each cell; 0 is an empty cell."""
+    """Embed the digit, row, and column of each cell; 0 is an empty cell."""
     digits, side = self.digit_embedding.shape[0], self.row_embedding.shape[0]
-    # A product, not a look-up: its transpose is no scatter.
+    # Unlike a lookup, a product needs no scatter in the backward pass.
     digit = jax.nn.one_hot(puzzles, digits) @ self.digit_embedding[...]
     position = jnp.concatenate(
       [
@@ -151,7 +162,7 @@ class BoardEmbedding(nnx.Module):
 
 
 class SudokuNetwork(BoardEmbedding):
-  """Embeds a board, passes messages, and reads digits out at every step."""
+  """Embeds a board, passes messages, and reads out digits after each step."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     super().__init__(config, dtype=dtype, rngs=rngs)
@@ -179,9 +190,13 @@ class SudokuNetwork(BoardEmbedding):
     num_steps: int,
     burn_in: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'T B N K']:
-    """Return the logits of `num_steps` steps after `burn_in` others.
+    """Return the logits after each step.
 
-    In `puzzles` 0 is an empty cell.
+    Args:
+      puzzles: digits; 0 is an empty cell.
+      num_steps: number of steps T.
+      burn_in: number of steps that run before these without being returned and
+        without a gradient.
     """
     states = self.network(
       self.inputs(puzzles), self.graph, num_steps=num_steps, burn_in=burn_in
@@ -189,13 +204,13 @@ class SudokuNetwork(BoardEmbedding):
     return self.output(states).astype(jnp.float32)
 
   def init_states(self, puzzles: Int[Array, 'B N']) -> network.Carry:
-    """Return what the first step starts from."""
+    """Return the states before the first step."""
     return self.network.init_carry(self.inputs(puzzles))
 
   def advance(
     self, puzzles: Int[Array, 'B N'], states: network.Carry, *, num_steps: int
   ) -> tuple[network.Carry, Float[Array, 'T B N K']]:
-    """Return what follows `num_steps` more steps, and their logits."""
+    """Run `num_steps` more steps; return the states and the logits."""
     states, outputs = self.network.advance(
       self.inputs(puzzles), states, self.graph, num_steps=num_steps
     )
@@ -223,20 +238,14 @@ class SudokuCandidates(nnx.Module):
     )
 
   def for_units(self, units: Int[np.ndarray, 'U n']) -> 'SudokuCandidates':
-    """Return the network with the same weights on a board of other units."""
+    """Return the network with the same weights on a board with these units."""
     model = nnx.clone(self)
     model.groups = self._make_groups(units)
     return model
 
-  def init_states(
-    self, puzzles: Int[Array, 'B N'], key: jax.Array | None = None
-  ) -> Float[Array, 'B N C D']:
-    """Return the states of C candidates per cell before the first step.
-
-    They are zeros, or random with a key: another start may solve a board that
-    the first one did not.
-    """
-    return self.network.init_states(self._given(puzzles), key)
+  def init_states(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N C D']:
+    """Return the states of all candidates before the first step."""
+    return self.network.init_states(self._given(puzzles))
 
   def advance(
     self,
@@ -245,7 +254,7 @@ class SudokuCandidates(nnx.Module):
     *,
     num_steps: int,
   ) -> tuple[Float[Array, 'B N C D'], Float[Array, 'T B N K']]:
-    """Return the states after `num_steps` more steps, and their logits."""
+    """Run `num_steps` more steps; return the states and the logits."""
     given = self._given(puzzles)
 
     def step(states, _):
@@ -253,7 +262,7 @@ class SudokuCandidates(nnx.Module):
       return states, self.output(states)[..., 0]
 
     states, logits = jax.lax.scan(step, states, length=num_steps)
-    # 0 is no digit.
+    # No cell contains class 0.
     logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
     return states, logits
 
@@ -264,10 +273,7 @@ class SudokuCandidates(nnx.Module):
     num_steps: int,
     burn_in: int | Int[Array, ''] = 0,
   ) -> Float[Array, 'T B N K']:
-    """Return the logits of `num_steps` steps after `burn_in` others.
-
-    The gradient of the first `burn_in` steps is taken as 0.
-    """
+    """Return the logits after each step; see `SudokuNetwork`."""
     states = self.init_states(puzzles)
     if not isinstance(burn_in, int) or burn_in:
       given = self._given(puzzles)
@@ -295,16 +301,16 @@ class SudokuCandidates(nnx.Module):
 def make_groups(
   units: Int[np.ndarray, 'U n'], *, sharing: str, intersections: bool = True
 ) -> candidates.Groups:
-  """Return the groups of cells that the units of a board make.
+  """Return the groups of cells on a board.
 
   Args:
-    units: the cells of each unit: of all rows, then of all columns, then of all
-      boxes and further units, which count as boxes.
+    units: cells of each unit: first all rows, then all columns, then all boxes
+      and further units, which count as boxes.
     sharing: one of `SHARING`. Units that share their weights are of one kind,
-      and so are their intersections with others.
-    intersections: include the sets of cells that a box shares with a row or a
-      column, if these are more than one cell but not all; with
-      `sharing='shared'`, those that any two units share.
+      and their intersections with other units are of one kind.
+    intersections: whether the cells that a box shares with a row or a column
+      also form a group, if there are at least two but not all. With
+      `sharing='shared'`, this applies to any two units.
   """
   members = np.zeros((len(units), units.max() + 1), bool)
   np.put_along_axis(members, units, True, axis=1)
@@ -322,7 +328,7 @@ def make_groups(
 
 
 def _intersect(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Return the distinct sets of several cells that are in two units."""
+  """Return the distinct sets of at least two cells that two units share."""
   both = some[:, None] & others
   size = both.sum(-1)
   is_part = (size > 1) & (size < some.sum(-1)[:, None])

@@ -1,4 +1,4 @@
-"""Figures of Sudoku: boards solved by step, and the digits of one board."""
+"""Plot the boards solved by step, and the digits of one board."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from core import plots
+from core.report import plots
 from rrn.sudoku import puzzle_text
 
 _FRAMES_PER_SECOND = 5
@@ -21,13 +21,13 @@ def solved_by_step(
   givens: Sequence[int],
   trained_steps: int,
 ) -> Figure:
-  """Plot the paper's Figure 4.
+  """Plot the share of boards solved by step, as in the paper's Figure 4.
 
   Args:
-    curve: [T, G], share of the boards solved after each step; None where no
-      board has that many givens.
-    givens: the number of givens of each column; every second one is drawn.
-    trained_steps: the steps in training, marked by a dashed line.
+    curve: share of the boards solved after each step, [T, G]; None if no board
+      has that number of givens.
+    givens: number of givens of each column; every second column is drawn.
+    trained_steps: number of steps in training; a dashed line.
   """
   shares = np.asarray(curve, float)
   steps = np.arange(1, len(shares) + 1)
@@ -51,7 +51,7 @@ def solved_by_step(
     for count, share in columns
     if np.isfinite(share).all()
   }
-  plots.draw_lines(axes, curves, plots.colours(list(curves)))
+  plots.draw_lines(axes, curves, plots.colors(list(curves)))
   axes.set_xlim(0, len(shares))
   return figure
 
@@ -69,14 +69,15 @@ def digits_by_step(
   """Plot the probabilities of the digits of one board after several steps.
 
   The size and opacity of a digit grow with its probability. Givens are black.
-  Cells whose last answer is wrong are marked.
+  Cells with a wrong last answer are marked.
 
   Args:
-    puzzle: [N], 0 is an empty cell.
-    probabilities: [T, N, K], of 0 (never drawn) and the digits.
-    steps: from 1 to T, one panel each.
-    box_height, box_width: rows and columns of a box.
-    solution: [N]; None marks no cell.
+    puzzle: [N]; 0 is an empty cell.
+    probabilities: [T, N, K]; class 0 is never drawn.
+    steps: steps from 1 to T, one panel each.
+    box_height: number of rows in a box.
+    box_width: number of columns in a box.
+    solution: [N]. None marks no cells.
   """
   columns = min(3, len(steps))
   rows = -(-len(steps) // columns)
@@ -107,10 +108,11 @@ def animate_digits(
   """Write a GIF of the digits of one board after each step.
 
   Args:
-    path: of the file.
-    puzzle: [N], 0 is an empty cell.
-    probabilities: [T, N, K], of 0 (never drawn) and the digits.
-    box_height, box_width: rows and columns of a box.
+    path: path of the file.
+    puzzle: [N]; 0 is an empty cell.
+    probabilities: [T, N, K]; class 0 is never drawn.
+    box_height: number of rows in a box.
+    box_width: number of columns in a box.
 
   Raises:
     OSError: the file cannot be written.
@@ -134,7 +136,7 @@ def animate_digits(
 
 def _draw_grid(axes: Axes, box_height: int, box_width: int):
   side = box_height * box_width
-  # A margin for the thick frame.
+  # The margin has room for the thick frame.
   axes.set(xlim=(-0.05, side + 0.05), ylim=(side + 0.05, -0.05), aspect='equal')
   for line in range(side + 1):
     for draw, size in ((axes.hlines, box_height), (axes.vlines, box_width)):
@@ -156,14 +158,14 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
   # Probable digits move from their pencil marks to the middle of the cell.
   marks = np.stack(np.divmod(digits, side // box_height)[::-1], axis=-1)
   marks = (marks + 0.5) / (side // box_height, box_height)
-  full_size = 130 / side  # points: half a cell
+  full_size = 130 / side  # points; half the height of a cell
   for cell, shares in enumerate(probabilities[:, 1:]):
     corner = np.array(divmod(cell, side)[::-1])
     if puzzle[cell]:
       looks = {'size': full_size, 'color': _GIVEN, 'weight': 'bold'}
       _write(axes, int(puzzle[cell]), corner + 0.5, **looks)
       continue
-    for digit in digits[shares > 0.02]:  # the others would be invisible
+    for digit in digits[shares > 0.02]:  # others would be invisible
       share = shares[digit]
       _write(
         axes,
@@ -178,5 +180,5 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
 def _write(axes: Axes, digit: int, center: np.ndarray, **looks):
   x, y = center
   text = puzzle_text.ALPHABETS['1-G'][digit - 1]
-  # A little lower: centered text leaves room for descenders.
+  # Centered text leaves room for descenders, so move it down a little.
   axes.text(x, y + 0.03, text, ha='center', va='center', **looks)

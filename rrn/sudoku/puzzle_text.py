@@ -1,16 +1,16 @@
-"""Sudoku puzzles in the text formats that people have.
+"""Read Sudoku puzzles in common text formats.
 
-A puzzle of side n is one line of n * n symbols, or n lines of n. Formats are
-detected, and one input may mix them:
+A puzzle of side n is one line of n * n symbols, or n lines of n symbols. The
+reader detects the format, and one input may mix several:
 
-- One puzzle per line (`.sdm`, benchmark lists), next to other fields such as a
-  rating, and CSV with or without a header and solutions.
-- Grids of n lines, with or without rulers, bars, and blank lines between the
-  bands of boxes; `.sdk`, of which only the section [Puzzle] is read.
+- One puzzle per line (`.sdm`, benchmark lists), with or without other fields
+  such as a rating, and CSV with or without a header and solutions.
+- Grids of n lines, with or without rulers, bars, and blank lines between bands
+  of boxes. In `.sdk` files, only the section [Puzzle] is read.
 
 An empty cell is one of `0.*_-`, or a space in a line of exactly n * n
-characters. Boards over 9 x 9 have the symbols 1-9A-G, A-P, or 0-9A-F (these are
-of 16 x 16); an ambiguous board is an error.
+characters. Boards over 9 x 9 have symbols such as 1-9A-G, A-P, or 0-9A-F (for
+16 x 16). A board that fits several of these is an error.
 """
 
 import dataclasses
@@ -44,7 +44,7 @@ _HEADER = re.compile(
 )
 _DAMAGED_ROW = re.compile('[0-9A-Za-z.*_-]{2,25}')
 _SEPARATORS = re.compile('[\\s|,;"\'()\\[\\]\u2502\u2503\u2551]+')
-# Only marks, among them one that no row has, or dashes with dots or stars.
+# Only marks; at least one that no row has, or dashes with dots or stars.
 _RULER = re.compile(
   r"(?=.*([+=:'\u2500\u2501\u2504-\u2550\u2552-\u257f]|-.*[.*]|[.*].*-))"
   r"[-+=:'.*|\s\u2500-\u257f]+"
@@ -55,11 +55,11 @@ _RULER = re.compile(
 class Problem:
   """A puzzle, and how its input writes it."""
 
-  line: int  # where it begins; the first line is 1
-  puzzle: np.ndarray  # int8 [N], 0 = empty
+  line: int  # its first line, from 1
+  puzzle: np.ndarray  # int8 [N]; 0 is an empty cell
   box: data.Box
   units: np.ndarray  # int [U, n], the cells of each unit
-  symbols: str  # of the digits 1 to n
+  symbols: str  # the symbols of the digits 1 to n
   solution: np.ndarray | None = None  # int8 [N], if the input has it
 
 
@@ -73,11 +73,11 @@ def read_puzzles(
   """Read puzzles; yield each one as soon as its last line is read.
 
   Args:
-    lines: of text, with or without line ends.
-    box: the boxes of every puzzle. None allows all sizes; a line of 16 symbols
-      is then a 4 x 4 puzzle if these are 1 to 4, else a row; 25 likewise.
-    units: of the board, where they are not those of `box`.
-    symbols: of boards over 9 x 9, one of `SYMBOLS`.
+    lines: lines of text, with or without line ends.
+    box: the boxes of every puzzle. None allows all sizes: a line of 16 symbols
+      is a 4 x 4 puzzle if it fits 1 to 4, otherwise a row; likewise for 25.
+    units: cells of each unit. None selects rows, columns, and boxes.
+    symbols: symbols of boards over 9 x 9, one of `SYMBOLS`.
 
   Yields:
     A Problem for each puzzle, or a UserError with its line; None for a line
@@ -93,14 +93,14 @@ def read_puzzles(
 def format_board(
   board: np.ndarray, symbols: str = ALPHABETS['1-G'], empty: str = '.'
 ) -> str:
-  """Write a board [N] in one line."""
+  """Return a board [N] as one line of text."""
   return ''.join((empty + symbols)[digit] for digit in board)
 
 
 def diagnose(problem: Problem) -> str | None:
-  """Solve a puzzle exactly to say what is wrong with it, or None.
+  """Return 'no solution', 'more than one solution', or None for one solution.
 
-  Boards over 12 x 12 give None: their search can take too long.
+  Boards over 12 x 12 always give None, because solving them can take too long.
   """
   if math.prod(problem.box) > 12:
     return None
@@ -123,7 +123,7 @@ class _Reader:
   def read(
     self, number: int, text: str
   ) -> Iterator[Problem | UserError | None]:
-    """Take the next line; yield as `read_puzzles` does."""
+    """Read the next line, and yield as `read_puzzles` does."""
     if section := _SECTION.fullmatch(text):
       self.is_skipping = section[1].lower() != 'puzzle'
     if not text.strip():
@@ -148,7 +148,7 @@ class _Reader:
   def _give_up(self) -> Iterator[UserError]:
     rows, side = self.rows, self._width()
     if self._is_grid():
-      message = f'{len(rows)} rows of length {side} found; {side} rows expected'
+      message = f'{len(rows)} rows of length {side}; expected {side} rows'
       if len(rows) == 1:
         message = self._complaint([rows[0][1]])
       yield UserError(message, line=rows[0][0])
@@ -158,18 +158,18 @@ class _Reader:
     return ''.join(cells for _, cells in self.rows)
 
   def _width(self) -> int:
-    """The usual length of a row, 0 without rows; any row may be damaged."""
+    """Return the most common length of a row, or 0 without rows."""
     return statistics.mode([len(cells) for _, cells in self.rows] or [0])
 
   def _may_be_rulers(self) -> bool:
-    """Whether there are no rows, or dashes that can still be rulers."""
+    """Return whether all rows, if any, may be rulers of dashes."""
     return set(self._text()) <= {'-'}
 
   def _is_grid(self) -> bool:
     return len(self.rows) > 1 or not self._may_be_rulers()
 
   def _is_band_complete(self) -> bool:
-    """Whether the rows below the last blank line are as many as in a box."""
+    """Return whether the rows after the last blank line fill a box."""
     side = self._width()
     box = self.box if side == self.side else None
     return len(self.rows) - self.num_above == data.box_shape(side**2, box)[0]
@@ -180,19 +180,19 @@ class _Reader:
     return len(self.rows) == self.num_above or self._is_band_complete()
 
   def _is_ruler(self, text: str) -> bool:
-    """Tell rulers from rows; dashes may be either."""
+    """Return whether a line is a ruler; dashes may also be a row."""
     cells = ''.join(_parts(text))
     if set(cells) != {'-'}:
       return bool(_RULER.fullmatch(text))
     if len(cells) == self.side**2 or len(cells) > _SIDES[-1]:
       return not _as_board(cells)
-    if not self.rows:  # the first row that has a symbol will tell
+    if not self.rows:  # the first row with a symbol decides
       return len(cells) not in _SIDES
     empty = set(self._text()) & _EMPTY_OR_0
     return len(cells) != self._width() or '-' not in (empty or '-')
 
   def _read_symbols(self, number: int, text: str):
-    """Read a line that holds a puzzle, a row, a header, or an error."""
+    """Read a line with a puzzle, a row, a header, or an error."""
     fields, parts = _fields(text), _parts(text)
     boards = self._boards(fields, parts)
     is_header = not boards and _HEADER.match(text)
@@ -208,10 +208,10 @@ class _Reader:
       yield UserError(self._complaint(fields), line=number)
 
   def _boards(self, fields: Sequence[str], parts: Sequence[str]) -> list[str]:
-    """The boards in a line: those of the expected size, else the largest."""
+    """Return the boards of the expected size in a line, else the largest."""
     boards = [board for field in fields if (board := _as_board(field))]
     joined = _as_board(''.join(parts))
-    # All cells or rows of a board in a line; fewer are a row of a grid.
+    # A line may divide a board into cells or rows; fewer parts are a row.
     is_divided = {len(part) ** 2 for part in parts} in ({1}, {len(joined)})
     if not boards and is_divided and len(joined) > _SIDES[-1]:
       return [joined]
@@ -220,7 +220,7 @@ class _Reader:
     return [board for board in boards if len(board) == size]
 
   def _is_row(self, parts: Sequence[str], boards: Sequence[str]) -> bool:
-    """Whether a line is a row of a grid, not a puzzle or an error."""
+    """Return whether a line is a row of a grid, not a puzzle or an error."""
     cells, width = ''.join(parts), self._width()
     if boards:  # such as 16 symbols: a puzzle of 4 x 4, or a row of 16 x 16
       is_puzzle = len(parts) > 1 or len(cells) == self.side**2
@@ -232,7 +232,7 @@ class _Reader:
     return len(cells) in _SIDES and is_known and len({*map(len, parts)}) == 1
 
   def _add_row(self, number: int, cells: str):
-    """Add a row to the grid; yield the puzzle if the grid is complete."""
+    """Add a row to the grid, and yield the puzzle once it is complete."""
     empty = set(cells) & _EMPTY_OR_0
     if self._may_be_rulers():
       if len(cells) != self._width() or '-' not in (empty or '-'):
@@ -262,7 +262,7 @@ class _Reader:
   ) -> Problem | UserError:
     """Find the puzzle, and its solution, among the boards of a line."""
     num_empty = [sum(cell in _EMPTY_OR_0 for cell in board) for board in boards]
-    if num_empty == [0]:  # perhaps a solution whose puzzle is damaged
+    if num_empty == [0]:  # may be the solution of a damaged puzzle
       size = len(boards[0])
       for field in fields:
         if len(field) != size < 2 * len(field):
@@ -275,7 +275,7 @@ class _Reader:
     return self._problem(line, boards)
 
   def _problem(self, line: int, boards: Sequence[str]) -> Problem | UserError:
-    """Make a problem from the text of a puzzle and perhaps its solution."""
+    """Make a problem from a puzzle and its solution, if any."""
     side = math.isqrt(len(boards[0]))
     try:
       if self.side not in (0, side):
@@ -293,7 +293,7 @@ class _Reader:
         clash = re.sub(r'digit \w+', f'digit {symbol}', clash)
         raise UserError(f'no solution: {clash}')
       if len(others) > 1 or not all(board.all() for board in others):
-        raise UserError('several puzzles found; a line has one')
+        raise UserError('several puzzles on a line; expected one')
       for solution in others:
         is_changed = (puzzle > 0) & (puzzle != solution)
         if is_changed.any() or data.contradictions(solution, units=units):
@@ -322,7 +322,7 @@ def _expected(side: int) -> str:
 
 
 def _parts(text: str) -> list[str]:
-  """The symbols of a line, as divided by bars and spaces."""
+  """Split a line at bars, spaces, and other separators."""
   return [part for part in _SEPARATORS.split(text) if part]
 
 
@@ -338,7 +338,7 @@ def _fields(text: str) -> list[str]:
 
 
 def _as_board(text: str) -> str:
-  """Return a board's symbols, with dots for spaces; '' if it is no board."""
+  """Return a board's symbols, with dots for spaces; '' if it is not a board."""
   side = math.isqrt(len(text))
   if side**2 != len(text) or side not in _SIDES or not text.strip():
     return ''
@@ -348,7 +348,7 @@ def _as_board(text: str) -> str:
 
 
 def _alphabets(side: int, symbols: str = 'auto') -> dict[str, str]:
-  """The alphabets that a board of a side can have, by name."""
+  """Return the alphabets that a board of a given side can have, by name."""
   names = [symbols] if symbols in ALPHABETS else [*ALPHABETS]
   names = names if side > 9 else ['1-G']
   return {name: ALPHABETS[name][:side] for name in names}
@@ -387,9 +387,9 @@ def _choose_symbols(boards: Sequence[str], box: data.Box, symbols: str) -> str:
     fitting = exact or fitting
   if '0' in used and '0-F' in fitting and len(fitting) > 1:
     zeros = np.array([cell == '0' for cell in boards[0]], np.int8)
-    if used & _EMPTY:  # so that 0 is a symbol
+    if used & _EMPTY:  # then 0 is a symbol
       fitting = {'0-F': fitting['0-F']}
-    elif data.contradictions(zeros, box=box):  # so that 0 is an empty cell
+    elif data.contradictions(zeros, box=box):  # then 0 is an empty cell
       del fitting['0-F']
   if len(fitting) > 1 and used - _EMPTY_OR_0:
     known = ' or '.join(f'{k} ({x})' for k, x in fitting.items())

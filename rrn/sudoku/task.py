@@ -1,4 +1,4 @@
-"""Sudoku as a task: boards drawn on the device, digits read at every step."""
+"""The Sudoku task: draw boards on the device, and read digits at each step."""
 
 import functools
 import math
@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from absl import logging
 from flax import nnx
+from jaxtyping import Array, Int
 from matplotlib.figure import Figure
 
 from core import layers
@@ -23,8 +24,11 @@ from rrn.sudoku import (
   builder,
   data,
   generate,
-  inference,
+  measures,
   plots,
+  predict,
+  settings,
+  variants,
 )
 from rrn.sudoku.model import (
   ModelConfig,
@@ -32,15 +36,8 @@ from rrn.sudoku.model import (
   SudokuNetwork,
 )
 
-# Ranges of the guesses of an exact solver, as measures have them.
-GUESSES = {
-  '0_guesses': (0, 0),
-  '1_to_5_guesses': (1, 5),
-  '6_to_20_guesses': (6, 20),
-  '21_to_50_guesses': (21, 50),
-  'over_50_guesses': (51, 2**31 - 1),
-}
-# Each is a function of puzzles [B, N] and num_steps to logits [T, B, N, K].
+_BOARDS_AT_ONCE = 64  # batch size of the evaluations by the rules
+# Each network maps puzzles [B, N] and num_steps to logits [T, B, N, K].
 NETWORKS = {
   'cells': SudokuNetwork,
   'candidates': SudokuCandidates,
@@ -58,60 +55,61 @@ def make_task(config: ml_collections.ConfigDict) -> 'SudokuTask':
 
 
 class SudokuTask:
-  """Palm et al. 2018, section 3.2. Implements `core.task.Task`."""
+  """Implements `core.task.Task` for Sudoku (Palm et al. 2018, section 3.2)."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    settings.check(config)
     self.model_config = ModelConfig(**config.model)
     check_choice('config.model.network', self.model_config.network, NETWORKS)
-    check_choice(
-      *('config.data.symmetries', config.data.symmetries),
-      ('none', 'digits', 'all'),
-    )
-    if config.data.source == 'generated' and config.data.dir:
-      raise UserError(
-        f'generated puzzles use no file of config.data.dir={config.data.dir}:'
-        ' add source=royle17 to the arguments of the config, as in'
-        ' --config=configs/rrn/sudoku.py:cpu,source=royle17'
-      )
     self.box = self.model_config.box_height, self.model_config.box_width
+    self.units = variants.units_of(config.evals.variant, self.box)
     self.data = config.data
     self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
-    """Build the network that the config names."""
+    """Build the network that the config selects."""
     make = NETWORKS[self.model_config.network]
     return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """'puzzle' and 'solution', int8 [bases, N].
+    """Return 'puzzle' and 'solution', int8 [bases, N], of a split.
 
-    Training also has 'hard_puzzle' and 'hard_solution' if it draws from them.
+    If training draws hard puzzles, also 'hard_puzzle' and 'hard_solution'.
     """
     if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
       logging.warning(
-        'training on generated puzzles; for those of the paper get its two'
-        ' files, see rrn/README.md, name their folder by --config.data.dir, and'
-        ' add source=royle17 to the arguments of the config'
+        'training uses generated puzzles; for the puzzles of the paper, get its'
+        ' two files (see rrn/README.md), name their folder with'
+        ' --config.data.dir, and add source=royle17 to the config arguments'
       )
-    columns = builder.load(
+    columns = self._puzzles(split)
+    if split == 'train' and self.data.num_train:
+      columns = {k: v[: self.data.num_train] for k, v in columns.items()}
+    if split == 'train' and self.data.hard_share:
+      hard = self._hard_puzzles(split)
+      is_used = hard[self.data.hard_measure] >= self.data.least_difficulty
+      columns |= {f'hard_{name}': hard[name][is_used] for name in columns}
+    return columns
+
+  def _puzzles(self, split: str, variant: str = 'standard'):
+    return builder.load(
       self.data.source,
       split,
       data_dir=self.data.dir,
       box=self.box,
       num_puzzles=self.data.num_puzzles,
+      variant=variant,
     )
-    if split == 'train' and self.data.num_train:
-      columns = {k: v[: self.data.num_train] for k, v in columns.items()}
-    if split == 'train' and self.data.hard_share:
-      hard = self._hard_puzzles(split)
-      is_used = hard['guesses'] >= self.data.fewest_guesses
-      columns |= {f'hard_{name}': hard[name][is_used] for name in columns}
-    return columns
 
   def _hard_puzzles(self, split: str) -> dict[str, np.ndarray]:
-    """'puzzle', 'solution', and the 'guesses' that an exact solver needs."""
-    return builder.load('hard', split, num_puzzles=self.data.num_hard_puzzles)
+    """Return 'puzzle', 'solution', and the difficulty by each measure."""
+    return builder.load(
+      'hard',
+      split,
+      num_puzzles=self.data.num_hard_puzzles,
+      measure=self.data.hard_measure,
+    )
 
   def batch(
     self,
@@ -121,13 +119,13 @@ class SudokuTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draw bases, symmetries and extra givens; 'puzzle', 'solution' [B, N]."""
+    """Draw 'puzzle' and 'solution', int32 [B, N]; see `generate.draw`."""
     return generate.draw(
       key, arrays, size=size, step=step, box=self.box, config=self.data
     )
 
   def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
-    """Return `size` boards that are done, and so give way to new ones."""
+    """Return `size` finished boards, which the first update replaces."""
     del key
     most, num_cells = self.model_config.max_steps, math.prod(self.box) ** 2
     if not most:
@@ -150,9 +148,9 @@ class SudokuTask:
     key: jax.Array,
     carry: Mapping[str, Any] | None = None,
   ):
-    """Cross-entropy over all cells, averaged over steps, boards and cells.
+    """Return the cross-entropy, averaged over steps, boards, and cells.
 
-    Of carried boards those that are done are replaced by new ones of the batch.
+    Boards of the batch replace carried boards that are finished.
     """
     config = self.model_config
     if carry is None:
@@ -164,7 +162,7 @@ class SudokuTask:
     is_done = carry['num_steps'] >= config.max_steps
     new = batch | {
       'num_steps': jnp.zeros_like(carry['num_steps']),
-      'states': self._init_states(model, batch['puzzle'], key),
+      'states': model.init_states(batch['puzzle']),
     }
     carry = jax.tree.map(
       lambda new, old: jnp.where(
@@ -178,22 +176,17 @@ class SudokuTask:
     loss, metrics = self._loss(logits, carry['solution'])
     is_solved = (logits[-1].argmax(-1) == carry['solution']).all(-1)
     num_steps = carry['num_steps'] + config.num_steps
+    if config.reveal_after:
+      is_due = ~is_solved & (num_steps % config.reveal_after == 0)
+      puzzle = _reveal_cell(
+        key, carry['puzzle'], carry['solution'], logits[-1].argmax(-1)
+      )
+      carry['puzzle'] = jnp.where(is_due[:, None], puzzle, carry['puzzle'])
     carry |= {
       'num_steps': jnp.where(is_solved, config.max_steps, num_steps),
       'states': jax.lax.stop_gradient(states),
     }
     return loss, metrics | {'new_boards': Metric.mean(is_done)}, carry
-
-  def _init_states(self, model, puzzles, key):
-    """Return zeros, or random states for a share of the boards."""
-    states, share = model.init_states(puzzles), self.model_config.random_start
-    if not share:
-      return states
-    states_key, choice_key = jax.random.split(key)
-    is_random = jax.random.bernoulli(
-      choice_key, share, (len(puzzles), *[1] * (states.ndim - 1))
-    )
-    return jnp.where(is_random, model.init_states(puzzles, states_key), states)
 
   def _loss(self, logits, solution) -> tuple[jax.Array, Metrics]:
     losses = layers.cross_entropy(logits, solution)
@@ -207,10 +200,10 @@ class SudokuTask:
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """'validation' while training, 'test' (every split's last word) by eval.
+    """Return 'validation', used in training, and 'test', for `--mode=eval`.
 
-    And, of the paper's network, 'test_zero_positions': the hardest boards
-    without row and column embeddings, which training had.
+    Sets with 'hard' have hard puzzles; '_by_rules' marks `measures.by_rules`.
+    'test_zero_positions' has the hardest boards without position embeddings.
     """
     make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
     evaluators = {
@@ -227,7 +220,7 @@ class SudokuTask:
         model = nnx.clone(model)
         model.zero_positions = True
         metrics = self._measure('test', model, batch)
-        del metrics['solved_by_step']  # of one number of givens: no figure
+        del metrics['solved_by_step']  # a figure needs several givens
         return metrics
 
       evaluators['test_zero_positions'] = make(
@@ -240,21 +233,42 @@ class SudokuTask:
           measure=functools.partial(self._measure, split),
           every=period,
         )
+    if self.evals.within_steps:
+      boards = functools.partial(self._evaluation_set, 'test')
+      if self._is_published('test'):
+        boards = self._hardest_test_set
+      sets = {'test_by_rules': boards}
+      if self.data.hard_share:
+        sets['test_hard_by_rules'] = functools.partial(
+          self._hard_evaluation_set, 'test'
+        )
+      for name, arrays in sets.items():
+        evaluators[name] = Evaluator(
+          arrays=arrays,
+          measure=self._measure_by_rules,
+          batch_size=_BOARDS_AT_ONCE,
+          every=0,
+        )
     return evaluators
 
   def _hard_evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Up to `evals.boards_per_guesses` boards of each range of guesses."""
+    """Return all hard puzzles of the test set, or samples for validation."""
     columns = self._hard_puzzles(split)
-    guesses = columns['guesses']
+    if split == 'test':
+      return columns
+    # Neighbors come from the same chain, and are similar.
+    order = np.random.default_rng(17).permutation(len(columns['puzzle']))
+    difficulty = columns[self.data.hard_measure][order]
+    limit = self.evals.boards_per_difficulty
     rows = [
-      np.flatnonzero((low <= guesses) & (guesses <= high))
-      for low, high in GUESSES.values()
+      order[(low <= difficulty) & (difficulty <= high)][:limit]
+      for low, high in measures.DIFFICULTIES[self.data.hard_measure].values()
     ]
-    rows = np.concatenate([x[: self.evals.boards_per_guesses] for x in rows])
+    rows = np.concatenate(rows)
     return {name: column[rows] for name, column in columns.items()}
 
   def _is_published(self, split: str) -> bool:
-    """Whether a split is the paper's test file."""
+    """Return whether a split is the paper's test file."""
     return split == 'test' and self.data.source == 'royle17'
 
   def _hardest_test_set(self) -> dict[str, np.ndarray]:
@@ -265,12 +279,12 @@ class SudokuTask:
     }
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Boards with each number of givens: the same number of each."""
+    """Return boards, equally many with each number of givens."""
     if self._is_published(split):
       columns = builder.load('hard_test', 'test', data_dir=self.data.dir)
       puzzle, solution = columns['puzzle'], columns['solution']
     else:
-      columns = self.arrays(split)
+      columns = self._puzzles(split, variant=self.evals.variant)
       rng = np.random.default_rng(17)
       low, high = self.evals.givens
       bases = rng.permutation(len(columns['puzzle']))
@@ -287,69 +301,55 @@ class SudokuTask:
     return {'puzzle': puzzle, 'solution': solution}
 
   def _measure(self, split: str, model: Any, batch: Batch) -> Metrics:
-    """Shares of boards, cells, and rule-abiding answers, by steps and kind.
-
-    The kinds are numbers of givens, or of guesses where the batch has them.
-    """
-    puzzle, solution, weight = (
-      batch[name] for name in ('puzzle', 'solution', 'weight')
+    # Other sets contain each puzzle with several numbers of givens.
+    low, high = self.evals.givens
+    return measures.by_steps(
+      self._on_units(model),
+      batch,
+      self._kinds(split, batch),
+      units=self.units,
+      num_steps=self.evals.num_steps,
+      is_independent=self.data.hard_measure in batch
+      or self._is_published(split)
+      or low == high,
     )
-    logits = model(puzzle, num_steps=max(self.evals.num_steps))
-    answers = logits.argmax(-1)  # [T, B, N]
-    right = answers == solution[None]
-    solved = right.all(-1)  # [T, B]
-    kinds, is_kind = self._kinds(split, batch)
-    by_kind = Metric.mean(solved[:, :, None], is_kind * weight[:, None], axis=1)
-    metrics = {'solved_by_step': by_kind}  # [T, kinds]
-    # The other sets have each of their puzzles with each number of givens.
-    is_independent = 'guesses' in batch or self._is_published(split)
-    for steps in self.evals.num_steps:
-      last = steps - 1
-      name = f'steps_{steps}'
-      units = data.units(*self.box)
-      valid = inference.is_valid(answers[last], puzzle, units)
-      for measure, share in (
-        ('solved', solved[last]),
-        ('valid', valid),
-        # Solved at an earlier step, and not at this one.
-        ('lost', solved[:last].any(0) & ~solved[last]),
-      ):
-        metrics[f'{name}/{measure}'] = Metric.mean(
-          share, weight, is_independent=is_independent
-        )
-      metrics[f'{name}/cells'] = Metric.mean(
-        right[last], weight[:, None], is_independent=False
+
+  def _measure_by_rules(self, model: Any, batch: Batch) -> Metrics:
+    return measures.by_rules(
+      self._on_units(model),
+      batch,
+      self._kinds('test', batch),
+      units=self.units,
+      within_steps=self.evals.within_steps,
+      assume_after=self.evals.assume_after,
+    )
+
+  def _on_units(self, model):
+    """Return the model for the units of the evaluated boards."""
+    if self.evals.variant == 'standard':
+      return model
+    if not isinstance(model, SudokuCandidates):
+      raise UserError(
+        f'config.evals.variant={self.evals.variant} needs network=candidates;'
+        ' other networks solve only standard boards'
       )
-      for column, kind in enumerate(kinds):
-        metrics[f'{name}/solved_{kind}'] = jax.tree.map(
-          lambda x, last=last, column=column: x[last, column], by_kind
-        )
-    return metrics
+    return model.for_units(self.units)
 
   def _givens(self, split: str) -> tuple[int, int]:
     """Return the fewest and most givens of a split's boards."""
     is_published = self._is_published(split)
     return builder.TEST_GIVENS if is_published else self.evals.givens
 
-  def _kinds(self, split: str, batch: Batch) -> tuple[list[str], jax.Array]:
-    """Return names of kinds, and the kind of each board: bool [B, kinds]."""
-    if 'guesses' in batch:
-      return list(GUESSES), jnp.stack(
-        [
-          (low <= batch['guesses']) & (batch['guesses'] <= high)
-          for low, high in GUESSES.values()
-        ],
-        axis=-1,
-      )
-    low, high = self._givens(split)
-    givens = jnp.arange(low, high + 1)
-    is_kind = (batch['puzzle'] > 0).sum(-1)[:, None] == givens[None]
-    return [f'{count}_givens' for count in range(low, high + 1)], is_kind
+  def _kinds(self, split: str, batch: Batch) -> measures.Kinds:
+    measure = self.data.hard_measure
+    if measure in batch:
+      return measures.kinds_by_difficulty(measure, batch[measure])
+    return measures.kinds_by_givens(batch['puzzle'], *self._givens(split))
 
   def figures(
     self, values: Mapping[str, Any], model: Any = None
   ) -> dict[str, Figure]:
-    """The paper's Figure 4, and one board's digits step by step."""
+    """Plot the paper's Figure 4, and the digits of one board step by step."""
     trained = self.model_config.num_steps
     figures = {}
     for name, curve in values.items():
@@ -361,7 +361,7 @@ class SudokuTask:
         )
     if model is not None:
       columns = self._evaluation_set('validation')
-      middle = len(columns['puzzle']) // 2  # neither few givens nor many
+      middle = len(columns['puzzle']) // 2  # neither few nor many givens
       puzzle, solution = columns['puzzle'][middle], columns['solution'][middle]
       longest = max(trained, *self.evals.num_steps)
       steps = {1, 2, 4, trained, *self.evals.num_steps}
@@ -379,5 +379,19 @@ class SudokuTask:
   def predict(
     self, model: Any, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Solve the puzzles of a text; see `inference.answer`."""
-    return inference.answer(model, lines, box=self.box, evals=self.evals)
+    """Solve the puzzles of a text; see `predict.answer`."""
+    return predict.answer(model, lines, box=self.box, evals=self.evals)
+
+
+def _reveal_cell(
+  key: jax.Array,
+  puzzles: Int[Array, 'B N'],
+  solutions: Int[Array, 'B N'],
+  answers: Int[Array, 'B N'],
+) -> Int[Array, 'B N']:
+  """Reveal the digit of an empty cell with a wrong answer on each board."""
+  is_wrong = (answers != solutions) & (puzzles == 0)
+  score = jax.random.uniform(key, is_wrong.shape)
+  cell = jnp.where(is_wrong, score, -1.0).argmax(1)
+  is_cell = jax.nn.one_hot(cell, puzzles.shape[1], dtype=bool)
+  return jnp.where(is_cell, solutions, puzzles)

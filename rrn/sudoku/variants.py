@@ -1,9 +1,12 @@
-"""Sudoku under further rules: more units, or other regions than boxes.
+"""Sudoku with other rules: more units, or other regions than boxes.
 
-standard  Rows, columns and boxes, on boards of up to 25 x 25.
-diagonal  Both main diagonals are units.
-windoku   Four windows of 3 x 3 cells are units; 9 x 9 boards only.
-jigsaw    Connected regions of n cells, called A, B, C, ..., replace the boxes.
+Variants:
+  standard: rows, columns, and boxes, on boards up to 25 x 25.
+  diagonal: both main diagonals are also units.
+  windoku: four windows of 3 x 3 cells are also units; only on 9 x 9 boards.
+  jigsaw: connected regions of n cells, named A, B, C, ..., replace the boxes.
+
+Axes: N cells, n cells of a unit, U units.
 """
 
 import math
@@ -12,15 +15,15 @@ import string
 import numpy as np
 from scipy import ndimage
 
-from core.errors import UserError, check_choice
+from core.errors import UserError
 from rrn.sudoku import data
 
 VARIANTS = 'standard', 'diagonal', 'windoku', 'jigsaw'
 
 _RANDOM_FILL_SIDE = 16  # random guesses fill empty boards up to this side
-_PUZZLES_PER_REGIONS = 64  # at most
+_PUZZLES_PER_REGIONS = 64  # largest number of puzzles with the same regions
 _REGION_SWAPS = 1000  # proposals
-_FILL_PASSES = 500  # then new regions are drawn: some have no solution
+_FILL_PASSES = 500  # then new regions are drawn, as some have no solution
 
 
 def units_of(variant: str, box: data.Box) -> np.ndarray:
@@ -32,7 +35,7 @@ def units_of(variant: str, box: data.Box) -> np.ndarray:
     box: height and width of the boxes.
 
   Raises:
-    UserError: no such variant of a board of this size.
+    UserError: boards of this size have no such variant.
   """
   if variant == 'standard':
     return data.units(*box)
@@ -43,14 +46,14 @@ def units_of(variant: str, box: data.Box) -> np.ndarray:
   num_cells = math.prod(box) ** 2
   if len(variant) != num_cells:
     raise UserError(
-      f'config.evals.variant={variant}: standard, diagonal, windoku (9x9 boards'
-      f' only), or the {num_cells} letters of the regions of a jigsaw expected'
+      f'config.evals.variant={variant}: expected standard, diagonal, windoku'
+      f' (only 9x9 boards), or {num_cells} letters for the regions of a jigsaw'
     )
   return jigsaw_units(variant)
 
 
 def diagonal_units(box_height: int, box_width: int) -> np.ndarray:
-  """Return `data.units` and both diagonals: int [3n + 2, n]."""
+  """Return rows, columns, boxes, and both diagonals: int [3n + 2, n]."""
   side = box_height * box_width
   falling = np.arange(side) * (side + 1)
   rising = np.arange(1, side + 1) * (side - 1)
@@ -58,24 +61,27 @@ def diagonal_units(box_height: int, box_width: int) -> np.ndarray:
 
 
 def windoku_units() -> np.ndarray:
-  """Return the units of 9 x 9 boards and four windows: int [31, 9]."""
+  """Return rows, columns, boxes, and four windows: int [31, 9]."""
   cells = np.arange(81).reshape(9, 9)
   windows = [cells[r : r + 3, c : c + 3] for r in (1, 5) for c in (1, 5)]
   return np.vstack([data.units(3, 3), np.reshape(windows, (4, 9))])
 
 
 def jigsaw_units(regions: str) -> np.ndarray:
-  """Return rows, columns, and the regions that N letters name: int [3n, n].
+  """Return rows, columns, and regions: int [3n, n].
+
+  Args:
+    regions: the letter of each cell's region, in reading order.
 
   Raises:
-    UserError: not n * n letters, n of each.
+    UserError: there are not n letters that occur n times each.
   """
   side = math.isqrt(len(regions))
   letters, counts = np.unique(list(regions), return_counts=True)
   if side**2 != len(regions) or letters.size != side or (counts != side).any():
     raise UserError(
-      'the regions of a jigsaw board are n * n letters, n different ones, each'
-      f' n times; {len(regions)} characters given:'
+      f'regions of a jigsaw board with {len(regions)} characters; expected n'
+      ' letters, each of them n times. Found'
       + ', '.join(f' {c} x {a}' for a, c in zip(letters, counts, strict=True))
     )
   cells = np.argsort(list(regions), kind='stable').reshape(side, side)
@@ -85,8 +91,8 @@ def jigsaw_units(regions: str) -> np.ndarray:
 def random_regions(rng: np.random.Generator, side: int) -> str:
   """Draw connected regions for `jigsaw_units`: one letter per cell.
 
-  Starts with rows as regions. A random cell joins the region of a neighbor,
-  which gives a cell in return, if both regions stay connected.
+  At first, the regions are the rows. Then a random cell and a cell of a
+  neighboring region are exchanged repeatedly, if both regions stay connected.
   """
   region = np.arange(side).repeat(side).reshape(side, side)
   steps = np.array([(0, 1), (1, 0), (0, -1), (-1, 0)])
@@ -111,32 +117,38 @@ def generate(
   variant: str = 'standard',
   givens: int | None = None,
 ) -> dict[str, np.ndarray]:
-  """Make puzzles of one of `VARIANTS`, with exactly one solution each.
+  """Generate puzzles with exactly one solution each.
 
   Args:
-    rng: the source of randomness.
+    rng: random generator.
     count: number of puzzles.
-    box: height and width; of jigsaw boards only the side counts.
-    variant: of the rules.
-    givens: number of givens at which to stop; None makes minimal puzzles.
+    box: height and width of the boxes; jigsaw boards use only their product.
+    variant: one of `VARIANTS`, or the regions of a jigsaw board.
+    givens: number of givens at which to stop. None makes minimal puzzles.
 
   Returns:
-    'puzzle' and 'solution', int8 [count, N]. Jigsaw puzzles also have
-    'regions', int8 [count, N], 0 for A; a few neighboring puzzles share them.
+    'puzzle' and 'solution', int8 [count, N]. 'jigsaw' also has 'regions', int8
+    [count, N], where 0 is region A; consecutive puzzles may share them.
 
   Raises:
-    UserError: unknown variant, or a board that the variant does not have.
+    UserError: the variant is unknown, or has no boards of this size.
   """
   side = math.prod(box)
-  check_choice('variant', variant, VARIANTS)
+  if variant not in VARIANTS:
+    units_of(variant, box)  # validates the regions of a jigsaw
   if variant == 'windoku' and box != (3, 3):
-    raise UserError('windoku puzzles have boxes of 3 x 3')
+    raise UserError(
+      f'windoku puzzles with boxes of {box[0]} x {box[1]}; expected 3 x 3'
+    )
   if variant != 'standard' and side > _RANDOM_FILL_SIDE:
     raise UserError(
-      f'{variant} puzzles have sides up to {_RANDOM_FILL_SIDE}; {side} given'
+      f'{variant} puzzles of side {side}; expected at most {_RANDOM_FILL_SIDE}'
     )
   if variant == 'jigsaw':
     return _generate_jigsaw(rng, count, side, givens)
+  if variant not in VARIANTS:
+    columns = _generate_jigsaw(rng, count, side, givens, variant)
+    return {name: columns[name] for name in ('puzzle', 'solution')}
   if side > _RANDOM_FILL_SIDE:
     solutions = _shuffled_patterns(rng, count, box)
     units = data.units(*box)
@@ -150,13 +162,17 @@ def generate(
 
 
 def _generate_jigsaw(
-  rng: np.random.Generator, count: int, side: int, givens: int | None
+  rng: np.random.Generator,
+  count: int,
+  side: int,
+  givens: int | None,
+  layout: str = '',
 ) -> dict[str, np.ndarray]:
   columns = {'puzzle': [], 'solution': [], 'regions': []}
   empty = np.zeros((_PUZZLES_PER_REGIONS, side**2), np.int8)
   total = 0
   while total < count:
-    regions = random_regions(rng, side)
+    regions = layout or random_regions(rng, side)
     units = jigsaw_units(regions)
     masks = data.candidates(empty)
     solutions = data.fill(rng, masks, units, max_passes=_FILL_PASSES)
@@ -174,12 +190,12 @@ def _generate_jigsaw(
 def _shuffled_patterns(
   rng: np.random.Generator, count: int, box: data.Box
 ) -> np.ndarray:
-  """Make solutions of big boards, which random guesses rarely complete.
+  """Generate solutions of large boards, which random guesses rarely complete.
 
-  Starts from a cyclic pattern with random names of the digits. Then it empties
-  the cells of two or three digits, 8 n times, and fills them at random. That
-  makes about as many 2 x 2 Latin squares as random solutions have; the pattern
-  of odd side has none.
+  Start from a cyclic pattern with randomly named digits. Then, 8 n times, empty
+  the cells of two or three digits and fill them at random. The result has about
+  as many 2 x 2 Latin squares as random solutions; the pattern itself has none
+  if its side is odd.
 
   Returns:
     int8 [count, N].

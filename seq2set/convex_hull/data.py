@@ -1,57 +1,30 @@
 """Convex hulls in NumPy and SciPy.
 
-A hull is the indices of its corners in counterclockwise order. It starts at the
-lowest index. In text, the first corner is repeated at the end.
+A hull is an array of the indices of its corners in counterclockwise order, from
+the lowest index. `seq2set.cycles` compares hulls and converts them to text.
 """
 
 import numpy as np
 import scipy.spatial
 
-from core.errors import UserError
-
-_TOLERANCE = 1e-9  # of cross products of points in the unit square, at least
+_TOLERANCE = 1e-9  # smallest one of cross products in the unit square
 
 
-def hull(points: np.ndarray) -> np.ndarray:
-  """Return the hull of points [N, 2] that do not all lie on one line."""
+def convex_hull(points: np.ndarray) -> np.ndarray:
+  """Return the hull [K] of points [N, 2] that do not all lie on one line."""
   corners = scipy.spatial.ConvexHull(points).vertices  # counterclockwise
-  return from_lowest(corners)
+  return np.roll(corners, -corners.argmin())  # from the lowest index
 
 
-def from_lowest(corners: np.ndarray) -> np.ndarray:
-  """Rotate a cycle of corners so that it starts at the lowest index."""
-  return np.roll(corners, -corners.argmin())
-
-
-def read(indices: np.ndarray) -> np.ndarray:
-  """Convert the indices of a line of text to a hull.
-
-  Raises:
-    UserError: the cycle is not closed, or contains a corner twice.
-  """
-  if len(indices) < 4 or indices[0] != indices[-1]:
-    raise UserError(
-      'output: at least 3 corners, then the first corner again, expected'
-    )
-  corners = indices[:-1]
-  if len(set(corners)) < len(corners):
-    raise UserError('output: a corner occurs twice')
-  return from_lowest(corners)
-
-
-def is_same_cycle(corners: np.ndarray, other: np.ndarray) -> bool:
-  """Return whether two cycles agree up to their start and their direction."""
-  other = from_lowest(other)
-  ways = from_lowest(corners), from_lowest(corners[::-1])
-  return any(np.array_equal(way, other) for way in ways)
-
-
-def failure(points: np.ndarray, corners: np.ndarray) -> str:
-  """Return why corners cannot be the hull of a set, or ''.
+def find_failure(points: np.ndarray, corners: np.ndarray) -> str:
+  """Return why corners are not the hull of a set.
 
   Args:
     points: float64 [N, 2], in any unit.
     corners: indices [K], in either direction.
+
+  Returns:
+    A verb phrase; '' if no rule is broken.
   """
   if len(set(corners)) < 3:
     return 'has fewer than 3 corners'
@@ -60,11 +33,11 @@ def failure(points: np.ndarray, corners: np.ndarray) -> str:
   extent = np.ptp(points, 0)
   rounding = 8 * np.finfo(float).eps * np.abs(points).max() / extent.min()
   tolerance = max(_TOLERANCE, rounding)
-  points = (points - points.min(0)) / extent  # keeps hulls
+  points = (points - points.min(0)) / extent  # does not change the hull
   start = points[corners]
   end = np.roll(start, -1, 0)
   if (start[:, 0] * end[:, 1] - start[:, 1] * end[:, 0]).sum() < 0:
-    start, end = end, start  # clockwise
+    start, end = end, start  # make it counterclockwise
   sides = _sides(start, end, start)  # of each corner, seen from each edge
   other_sides = _sides(start, end, end)
   separates = sides * other_sides < -(tolerance**2)

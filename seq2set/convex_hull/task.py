@@ -16,11 +16,9 @@ from core.answers import Answer
 from core.errors import check_choice
 from core.metrics import Metric
 from core.task import Batch, Metrics
-from seq2set import point_sets, point_task
+from seq2set import cycles, point_sets, point_task
 from seq2set.convex_hull import data
 from seq2set.read_process_write import SetToSequence
-
-STARTS = 'lowest', 'leftmost', 'random'  # the first corner
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,17 +26,15 @@ class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
-    start: the first corner of a target. 'lowest' is the corner with the lowest
-      index; 'leftmost' the corner with the smallest x, for encoders that do not
-      see indices. Both continue counterclockwise. 'random' samples the first
-      corner and the direction.
+    start: the first corner of a target, one of `cycles.STARTS`; see
+      `cycles.arrange`.
   """
 
   start: str = 'lowest'
 
   def __post_init__(self):
     super().__post_init__()
-    check_choice('config.model.start', self.start, STARTS)
+    check_choice('config.model.start', self.start, cycles.STARTS)
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
@@ -58,11 +54,12 @@ class ConvexHullTask(point_task.PointTask):
 
   def label(self, points: np.ndarray) -> np.ndarray:
     """Compute the corners [K] of the hull."""
-    return data.hull(points)
+    return data.convex_hull(points)
 
-  def read_answer(self, indices: np.ndarray) -> np.ndarray:
-    """Convert a closed cycle to corners."""
-    return data.read(indices)
+  def read_answer(self, indices: np.ndarray, num_points: int) -> np.ndarray:
+    """Convert a closed cycle [K + 1] to corners [K]."""
+    del num_points
+    return cycles.from_closed_cycle(indices)
 
   def num_outputs(self, num_points: int) -> int:
     """Return the number of points, plus one stop."""
@@ -72,36 +69,25 @@ class ConvexHullTask(point_task.PointTask):
     self, key: jax.Array, points: jax.Array, answer: jax.Array
   ) -> Int[Array, ' T']:
     """Arrange the corners from the first corner that the config selects."""
-    count, num_corners = len(points), (answer < len(points)).sum()
-    turns = False
-    if self.start == 'lowest':
-      shift = answer.argmin()
-    elif self.start == 'leftmost':
-      x = jnp.append(points[:, 0], jnp.inf)  # inf for padding
-      shift = x[answer].argmin()
-    else:
-      shift_key, turn_key = jax.random.split(key)
-      shift = jax.random.randint(shift_key, (), 0, num_corners)
-      turns = jax.random.bernoulli(turn_key)
-    k = jnp.arange(len(answer) + 1)
-    index = (shift + jnp.where(turns, -k, k)) % num_corners
-    return jnp.where(k < num_corners, answer[index], count)
+    return cycles.arrange(key, points, answer, self.start)
 
   def measure(self, model: SetToSequence, batch: Batch) -> Metrics:
-    """Compute the share of exact hulls and of simple polygons, and the area.
+    """Compute the accuracy, the share of simple polygons, and the area.
 
-    A hull counts from any corner and in either direction. 'area' is the share
-    of the true area that the outputs cover, over simple polygons alone.
+    A hull is correct from any corner and in either direction. 'area' is the
+    mean area relative to the true area, over simple polygons only.
     """
     points, answer, weight = batch['points'], batch['answer'], batch['weight']
-    count = points.shape[1]
     outputs = self.decode(model, batch)
+    is_same = cycles.are_same_cycles(outputs, answer, points.shape[1])
     is_simple = is_simple_polygon(points, outputs)
-    written, true = (jnp.abs(area(points, x)) for x in (outputs, answer))
+    predicted, true = (
+      jnp.abs(cycles.signed_area(points, x)) for x in (outputs, answer)
+    )
     return {
-      'accuracy': Metric.mean(same_cycle(outputs, answer, count), weight),
+      'accuracy': Metric.mean(is_same, weight),
       'area': Metric.mean(
-        written / jnp.where(true > 0, true, 1),
+        predicted / jnp.where(true > 0, true, 1),
         weight * is_simple * (true > 0),
         is_independent=False,
       ),
@@ -109,84 +95,34 @@ class ConvexHullTask(point_task.PointTask):
     }
 
   def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
-    """Close the hull and start it at its lowest index."""
-    failure = data.failure(points, outputs)
+    """Start the hull at its lowest index, and close it."""
+    failure = data.find_failure(points, outputs)
     if not len(outputs):
       return Answer('', failure)
-    corners = data.from_lowest(outputs)
-    text = point_sets.format_answer([*corners, corners[0]])
+    text = point_sets.format_answer(cycles.to_closed_cycle(outputs))
     return Answer(text, failure)
 
   def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
-    """Return whether both have the same corners in the same cycle."""
-    return len(outputs) > 0 and data.is_same_cycle(outputs, answer)
-
-
-def _next(
-  outputs: Int[Array, 'B T'], count: int
-) -> tuple[Bool[Array, 'B T'], Int[Array, 'B T']]:
-  """Return which outputs precede the first stop, and the successor of each.
-
-  The successor of the last corner is the first corner.
-  """
-  is_corner = jnp.cumsum(outputs == count, 1) == 0
-  following = jnp.roll(outputs, -1, 1)
-  is_last = is_corner & ~jnp.roll(is_corner, -1, 1).at[:, -1].set(False)
-  return is_corner, jnp.where(is_last, outputs[:, :1], following)
-
-
-def area(
-  points: Float[Array, 'B N 2'], outputs: Int[Array, 'B T']
-) -> Float[Array, ' B']:
-  """Return the signed area of a polygon, positive if counterclockwise."""
-  count = points.shape[1]
-  is_corner, following = _next(outputs, count)
-  a, b = (_gather(points, index) for index in (outputs, following))
-  cross = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-  return (cross * is_corner).sum(1) / 2
-
-
-def _gather(points, index):
-  index = jnp.minimum(index, points.shape[1] - 1)
-  return jnp.take_along_axis(points, index[..., None], 1)
-
-
-def same_cycle(
-  outputs: Int[Array, 'B T'], targets: Int[Array, 'B T2'], count: int
-) -> Bool[Array, ' B']:
-  """Return whether two polygons have the same corners in the same cycle.
-
-  Args:
-    outputs: corners until the first stop.
-    targets: corners until the first stop; the direction does not matter.
-    count: N, the number of points, which is also the stop.
-  """
-
-  def edges(outputs):
-    is_corner, following = _next(outputs, count)
-    one_hot = jax.nn.one_hot(outputs, count + 1) * is_corner[..., None]
-    return jnp.einsum(
-      'bti,btj->bij', one_hot, jax.nn.one_hot(following, count + 1)
-    )
-
-  written, true = edges(outputs), edges(targets)
-  forward = (written == true).all((1, 2))
-  backward = (written == true.swapaxes(1, 2)).all((1, 2))
-  return forward | backward
+    """Return whether the outputs are the corners in the right cycle."""
+    return len(outputs) > 0 and cycles.is_same_cycle(outputs, answer)
 
 
 def is_simple_polygon(
   points: Float[Array, 'B N 2'], outputs: Int[Array, 'B T']
 ) -> Bool[Array, ' B']:
-  """Return whether 3 or more distinct corners have no edges that cross."""
+  """Return whether polygons have 3 or more distinct corners and do not cross.
+
+  Args:
+    points: the points of each set.
+    outputs: corners until the first stop N.
+  """
   count = points.shape[1]
-  is_corner, following = _next(outputs, count)
+  is_corner, a, b = cycles.edge_ends(points, outputs)
   used = (jax.nn.one_hot(outputs, count) * is_corner[..., None]).sum(1)
   is_distinct = (used <= 1).all(1) & (is_corner.sum(1) >= 3)
-  a, b = (_gather(points, index) for index in (outputs, following))
 
   def side(p, q, r):
-    """Return a number whose sign is the side of the line p q that r is on."""
+    """Return a number that is positive if r is on the left of the line p q."""
     (px, py), (qx, qy), (rx, ry) = (jnp.moveaxis(x, -1, 0) for x in (p, q, r))
     return (qx - px) * (ry - py) - (qy - py) * (rx - px)
 

@@ -1,9 +1,9 @@
 """Delaunay triangulations in NumPy and SciPy.
 
 A triangulation is a list of triangles, each a row of three increasing indices.
-The triangles are ordered by the x coordinate of their incenters, and by y where
-x is equal (Vinyals, Fortunato, Jaitly 2015). In text, the triples follow each
-other.
+The triangles are sorted by the x coordinate of their incenters, and by y if the
+x coordinates are equal (Vinyals, Fortunato, Jaitly 2015). In text, the triples
+follow each other.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import scipy.spatial
 from core.errors import UserError
 
 _AREA_TOLERANCE = 1e-6  # relative to the area of the convex hull
-_CIRCLE_TOLERANCE = 1e-9  # of the determinant, at least, for sets of extent 1
+_CIRCLE_TOLERANCE = 1e-9  # smallest one of the determinant, for extent 1
 
 
 def triangulate(points: np.ndarray) -> np.ndarray:
@@ -34,18 +34,22 @@ def incenters(corners: np.ndarray) -> np.ndarray:
 
 
 def max_triangles(num_points: int) -> int:
-  """Return the largest number: 2 N - 2 - h, with h = 3 points on the hull."""
+  """Return the largest number of triangles of N points.
+
+  A triangulation with h points on the hull has 2 N - 2 - h triangles, and h is
+  at least 3.
+  """
   return 2 * num_points - 5
 
 
-def read(indices: np.ndarray) -> np.ndarray:
-  """Convert the indices of a line of text to triangles, in the same order.
+def from_indices(indices: np.ndarray) -> np.ndarray:
+  """Convert the indices [3 K] of a line of text to triangles [K, 3].
 
   Raises:
     UserError: the indices are not distinct triangles.
   """
   if len(indices) % 3:
-    raise UserError(f'output: {len(indices)} indices; 3 per triangle expected')
+    raise UserError(f'output: {len(indices)} indices; expected 3 per triangle')
   triangles = np.sort(indices.reshape(-1, 3), 1)
   if (np.diff(triangles) == 0).any():
     raise UserError('output: a triangle has the same corner twice')
@@ -54,28 +58,32 @@ def read(indices: np.ndarray) -> np.ndarray:
   return triangles
 
 
-def is_same(triangles: np.ndarray, other: np.ndarray) -> bool:
+def is_same_triangulation(triangles: np.ndarray, other: np.ndarray) -> bool:
   """Return whether two lists [K, 3] hold the same triangles, in any order."""
   return set(map(tuple, triangles)) == set(map(tuple, other))
 
 
-def failure(points: np.ndarray, triangles: np.ndarray) -> str:
-  """Return why triangles cannot be the triangulation of a set, or ''.
+def find_failure(points: np.ndarray, triangles: np.ndarray) -> str:
+  """Return why triangles are not the triangulation of a set.
 
   Args:
     points: float64 [N, 2], in any unit.
-    triangles: [K, 3].
+    triangles: point indices [K, 3].
+
+  Returns:
+    A verb phrase; '' if no rule is broken.
   """
   if not len(triangles):
     return 'has no triangles'
   offsets = points - points.mean(0)
   extent = np.abs(offsets).max()
   rounding = 64 * np.finfo(float).eps * np.abs(points).max() / extent
-  offsets /= extent  # keeps circles
+  offsets /= extent  # the same factor for both axes keeps circles
   tolerance = max(_CIRCLE_TOLERANCE, rounding)
-  if _any_circle_holds_a_point(offsets[triangles], offsets, tolerance):
+  if _any_circumcircle_contains_point(offsets[triangles], offsets, tolerance):
     return 'has a triangle whose circumcircle contains another point'
-  square = (points - points.min(0)) / np.ptp(points, 0)  # keeps shares of area
+  # Independent factors for the axes keep ratios of areas.
+  square = (points - points.min(0)) / np.ptp(points, 0)
   covered = np.abs(_double_areas(square[triangles])).sum() / 2
   share = covered / scipy.spatial.ConvexHull(square).volume
   if share < 1 - _AREA_TOLERANCE:
@@ -91,13 +99,18 @@ def _double_areas(corners: np.ndarray) -> np.ndarray:
   return ux * vy - uy * vx
 
 
-def _any_circle_holds_a_point(
+def _any_circumcircle_contains_point(
   corners: np.ndarray, points: np.ndarray, tolerance: float
 ) -> bool:
-  """Return whether any circumcircle of [K, 3, 2] contains any of [N, 2].
+  """Return whether the circumcircle of any triangle contains any point.
 
-  The sign of a determinant decides: rows (x, y, x² + y²) of the three corners,
-  relative to the point.
+  A circumcircle contains a point if a determinant is positive. Its rows are
+  (x, y, x² + y²) of the three corners, relative to the point.
+
+  Args:
+    corners: corners of the triangles [K, 3, 2].
+    points: [N, 2].
+    tolerance: smaller determinants count as 0.
   """
   is_clockwise = _double_areas(corners) < 0
   corners = np.where(is_clockwise[:, None, None], corners[:, ::-1], corners)

@@ -20,7 +20,7 @@ from seq2set import point_sets, point_task
 from seq2set.delaunay import data
 from seq2set.read_process_write import SetToSequence
 
-OUTPUTS = 'incentre', 'random'  # order of the triangles
+OUTPUTS = 'incenter', 'random'  # order of the triangles
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,14 +28,16 @@ class ModelConfig(point_task.ModelConfig):
   """Sizes and orders.
 
   Attributes:
-    outputs: the order of the triangles: 'incentre' sorts them by the x
+    outputs: the order of the triangles: 'incenter' sorts them by the x
       coordinate of their incenters; 'random' samples an order with each set.
   """
 
-  outputs: str = 'incentre'
+  outputs: str = 'incenter'
 
   def __post_init__(self):
     super().__post_init__()
+    if self.outputs == 'incentre':  # in older run folders
+      object.__setattr__(self, 'outputs', 'incenter')
     check_choice('config.model.outputs', self.outputs, OUTPUTS)
 
 
@@ -47,7 +49,7 @@ def make_task(config: ml_collections.ConfigDict) -> 'DelaunayTask':
 class DelaunayTask(point_task.PointTask):
   """Vinyals et al. 2016, section 5.1.3. Implements `core.task.Task`."""
 
-  keep_angles = True  # circles stay circles
+  keep_angles = True  # so that circles stay circles
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)
@@ -58,9 +60,10 @@ class DelaunayTask(point_task.PointTask):
     """Compute the triangles [K, 3]."""
     return data.triangulate(points)
 
-  def read_answer(self, indices: np.ndarray) -> np.ndarray:
-    """Convert the indices of a line to triangles."""
-    return data.read(indices)
+  def read_answer(self, indices: np.ndarray, num_points: int) -> np.ndarray:
+    """Convert the indices of a line to triangles [K, 3]."""
+    del num_points
+    return data.from_indices(indices)
 
   def num_outputs(self, num_points: int) -> int:
     """Return 3 outputs for each possible triangle, plus one stop."""
@@ -101,10 +104,10 @@ class DelaunayTask(point_task.PointTask):
     }
 
   def finish(self, points: np.ndarray, outputs: np.ndarray) -> Answer:
-    """Keep every triangle once, and drop outputs that are not triangles."""
+    """Keep each triangle once, and drop outputs that are not triangles."""
     triangles = _distinct_triangles(outputs)
     text = point_sets.format_answer(triangles.ravel())
-    failures = [data.failure(points, triangles)]
+    failures = [data.find_failure(points, triangles)]
     if num_dropped := len(outputs) - triangles.size:
       failures.append(
         f'leaves out {num_dropped} outputs that are not new triangles'
@@ -114,11 +117,13 @@ class DelaunayTask(point_task.PointTask):
   def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
     """Return whether the outputs are exactly the triangles, in any order."""
     triangles = _distinct_triangles(outputs)
-    return triangles.size == len(outputs) and data.is_same(triangles, answer)
+    return triangles.size == len(outputs) and data.is_same_triangulation(
+      triangles, answer
+    )
 
 
 def _distinct_triangles(outputs: np.ndarray) -> np.ndarray:
-  """Return the triangles [K, 3] among triples of outputs, each once."""
+  """Return the triples of outputs that are triangles [K, 3], each once."""
   triples = np.sort(outputs[: len(outputs) // 3 * 3].reshape(-1, 3), 1)
   triples = triples[(np.diff(triples) > 0).all(1)]
   _, first = np.unique(triples, axis=0, return_index=True)
@@ -139,19 +144,19 @@ def compare(
     Whether each true triangle is among the outputs, and whether the outputs
     consist of all true triangles, each exactly once.
   """
-  is_written = jnp.cumsum(outputs == count, 1) == 0
+  is_corner = jnp.cumsum(outputs == count, 1) == 0
   end = outputs.shape[1] // 3 * 3
   triples = outputs[:, :end].reshape(len(outputs), -1, 3)
-  is_triple = is_written[:, 2:end:3]  # the third corner precedes the stop
+  is_triple = is_corner[:, 2:end:3]  # the third corner precedes the stop
 
   def code(triangles):
-    """Encode each triangle as a number, whatever the order of its corners."""
+    """Encode each triangle as a number that ignores the order of corners."""
     a, b, c = jnp.moveaxis(jnp.sort(triangles.astype(jnp.int32)), -1, 0)
     return (a * (count + 1) + b) * (count + 1) + c
 
-  true, written = code(answer), jnp.where(is_triple, code(triples), -1)
+  true, predicted = code(answer), jnp.where(is_triple, code(triples), -1)
   is_triangle = answer[..., 0] < count
-  found = (true[:, :, None] == written[:, None]).any(2) & is_triangle
+  found = (true[:, :, None] == predicted[:, None]).any(2) & is_triangle
   num_triangles = is_triangle.sum(1)
   is_exact = found.sum(1) == num_triangles
-  return found, is_exact & (is_written.sum(1) == 3 * num_triangles)
+  return found, is_exact & (is_corner.sum(1) == 3 * num_triangles)

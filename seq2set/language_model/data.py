@@ -16,7 +16,12 @@ PAD = '<pad>'
 
 
 def reorder(words: Sequence, order: str, pad=PAD) -> list:
-  """Reorder a sentence according to one of `ORDERS`.
+  """Reorder a sentence.
+
+  Args:
+    words: words or their indices.
+    order: one of `ORDERS`.
+    pad: pads the sentence for 'three_words'.
 
   >>> reorder('This is a sentence .'.split(), 'three_words')
   ['a', 'is', 'This', '<pad>', '.', 'sentence']
@@ -38,15 +43,27 @@ def reorder(words: Sequence, order: str, pad=PAD) -> list:
 def stream(
   sentences: Iterable[Sequence[int]], order: str, *, end: int, pad: int
 ) -> np.ndarray:
-  """Concatenate sentences, each followed by `end`, to int32 [n]."""
+  """Concatenate reordered sentences, each followed by `end`.
+
+  Args:
+    sentences: word indices of each sentence.
+    order: one of `ORDERS`.
+    end: index of the end-of-sentence token.
+    pad: index of the padding of 'three_words'.
+
+  Returns:
+    int32 [n].
+  """
   parts = [[*reorder(words, order, pad), end] for words in sentences]
   return np.concatenate(parts).astype(np.int32)
 
 
-def windows(words: np.ndarray, *, length: int, context: int, end: int):
-  """Cut a stream into windows that score each of its words once.
+def windows(
+  words: np.ndarray, *, length: int, context: int, end: int
+) -> dict[str, np.ndarray]:
+  """Cut a stream into windows such that each word is scored once.
 
-  The first window starts with `end` tokens as its context.
+  The context of the first window consists of `end` tokens.
 
   Args:
     words: int32 [m].

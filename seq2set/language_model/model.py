@@ -1,9 +1,9 @@
 """The regularized LSTM of Zaremba et al. 2014, which the paper uses.
 
-The paper does not specify two details: here biases start at 0, and the forget
-gate adds 1.
+The paper does not specify two details. Here biases are initialized to 0, and
+the forget gate adds 1.
 
-Axes: B batch, T steps, D width, V vocabulary.
+Axes: B batch, T steps, T2 scored steps, D width, V vocabulary.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from seq2set.language_model import data
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the defaults are those of the medium model, as in the paper.
+  """Sizes and the order; the defaults are the medium model of the paper.
 
   Attributes:
     width: width of embeddings and states.
@@ -41,7 +41,13 @@ class ModelConfig:
 
 
 class LanguageModel(nnx.Module):
-  """p(word | previous words), starting from a state of zeros."""
+  """p(word | previous words), from an initial state of zeros.
+
+  Args:
+    num_words: V.
+    config: sizes.
+    rngs: random keys of the parameters.
+  """
 
   def __init__(self, num_words: int, config: ModelConfig, *, rngs: nnx.Rngs):
     width, init = config.width, layers.symmetric_uniform(config.init_scale)
@@ -66,7 +72,7 @@ class LanguageModel(nnx.Module):
     Args:
       words: the input words.
       key: random key for dropout; None disables dropout.
-      num_scored: number of last positions to return; None returns all.
+      num_scored: T2, the number of last positions to return; None returns all.
     """
 
     def drop(x, index):

@@ -1,25 +1,22 @@
-"""The language modeling task: the same words in three orders.
+"""The language modeling task: words in one of three orders.
 
 `predict` reads one sentence per line and prints its perplexity.
 """
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import layers
 from core.answers import Answer, answer_lines
-from core.errors import UserError
+from core.errors import UserError, check_positive
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from seq2set import text
+from seq2set import padding, text
 from seq2set.language_model import data
 from seq2set.language_model.model import LanguageModel, ModelConfig
 
@@ -35,9 +32,18 @@ class LanguageModelTask:
   """Vinyals et al. 2016, section 5.1.1. Implements `core.task.Task`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_layers',
+      'data.length',
+    )
     self.model_config = ModelConfig(**config.model)
     self.order = self.model_config.order
     self.data = config.data
+    self.corpus = text.Corpus(
+      self.data.source, self.data.vocabulary_size, data_dir=self.data.dir
+    )
     self.evals = config.evals
     self.pad = self.data.vocabulary_size  # the index after the last word
 
@@ -46,24 +52,19 @@ class LanguageModelTask:
     num_words = self.data.vocabulary_size + 1
     return LanguageModel(num_words, self.model_config, rngs=rngs)
 
-  @functools.cached_property
-  def _indices(self) -> dict[str, int]:
-    sentences = text.load(self.data.source, 'train', data_dir=self.data.dir)
-    return text.vocabulary(sentences, self.data.vocabulary_size)
-
   def _stream(self, split: str) -> np.ndarray:
-    sentences = text.load(self.data.source, split, data_dir=self.data.dir)
-    encoded = (text.encode(words, self._indices) for words in sentences)
-    return data.stream(encoded, self.order, end=_END, pad=self.pad)
+    sentences = self.corpus.sentences(split)
+    return data.stream(sentences, self.order, end=_END, pad=self.pad)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Return 'words' int32 [n], the text of a split in the model's order."""
+    """Return 'words' int32 [n], the reordered text of a split."""
     words = self._stream(split)
-    fewest = self.data.context + self.data.length + 1
-    if len(words) < fewest:
+    min_words = self.data.context + self.data.length + 1
+    if len(words) < min_words:
       raise UserError(
-        f'{self.data.source!r} has {len(words)} words for the {split} split; at'
-        f' least {fewest} expected: context + length + 1 of config.data'
+        f'{self.data.source!r} has {len(words)} words for the {split} split;'
+        f' expected at least {min_words}, context + length + 1 of config.data;'
+        ' use a longer text'
       )
     return {'words': words}
 
@@ -78,8 +79,8 @@ class LanguageModelTask:
     """Sample windows of the text, 'words' [B, context + length + 1]."""
     del step
     width = self.data.context + self.data.length + 1
-    most = len(arrays['words']) - width
-    start = jax.random.randint(key, (size,), 0, most + 1)
+    num_starts = len(arrays['words']) - width + 1
+    start = jax.random.randint(key, (size,), 0, num_starts)
     words = arrays['words'][start[:, None] + jnp.arange(width)]
     return {'words': words}
 
@@ -112,8 +113,8 @@ class LanguageModelTask:
   def _measure(self, model: LanguageModel, batch: Batch) -> Metrics:
     """Compute the perplexity per word.
 
-    Padding adds to the loss. 'perplexity' does not count it as words;
-    'perplexity_with_pads' does.
+    The losses include the padding of 'three_words'. 'perplexity' does not count
+    padding as words; 'perplexity_with_pads' does.
     """
     losses = self._losses(model, batch['words'])
     is_word = batch['words'][:, -self.data.length :] != self.pad
@@ -123,17 +124,10 @@ class LanguageModelTask:
       'perplexity_with_pads': _perplexity(losses, weight, True),
     }
 
-  def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
-    """Return no figures."""
-    del values, model
-    return {}
-
   def predict(
     self, model: LanguageModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Compute the perplexity of each sentence, including its end."""
+    """Compute the perplexity of each sentence, including its end token."""
     graphdef, params = nnx.split(model)
 
     @jax.jit
@@ -144,9 +138,9 @@ class LanguageModelTask:
       return _perplexity(losses, is_scored, is_word).result()
 
     def answer_line(line: str) -> Answer:
-      encoded = text.encode(line.lower().split(), self._indices)
+      encoded = self.corpus.encode(line.lower().split())
       stream = data.stream([encoded], self.order, end=_END, pad=self.pad)
-      length = 1 << (len(stream) - 1).bit_length()  # few shapes
+      length = padding.padded_length(len(stream))
       padded = np.full(1 + length, _END, np.int32)
       padded[1 : 1 + len(stream)] = stream
       is_scored = np.arange(length) < len(stream)
@@ -156,6 +150,6 @@ class LanguageModelTask:
 
 
 def _perplexity(losses, weight, is_word) -> Perplexity:
-  """Return exp of the summed losses over the number of words."""
+  """Return the perplexity: exp(sum of losses / number of words)."""
   total = Metric.mean(losses, weight).total
   return Perplexity(total, Metric.mean(losses, weight * is_word).weight)

@@ -4,6 +4,7 @@ The position in each token allows any order to be undone. Positions start at 0,
 while those in section 5.2.1 of the paper start at 1.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ BAD = (4, 0, 2, 3, 1)  # the paper's (5, 1, 3, 4, 2)
 
 
 def windows(sentences: Sequence[Sequence[int]]) -> np.ndarray:
-  """Return all runs of five words within sentences, int32 [n, 5]."""
+  """Return all 5-grams within sentences, int32 [n, 5]."""
   rows = [
     np.lib.stride_tricks.sliding_window_view(np.asarray(words, np.int32), N)
     for words in sentences
@@ -30,5 +31,7 @@ def tokens(words: np.ndarray) -> np.ndarray:
 
 def kendall_tau(order: Sequence[int]) -> float:
   """Return the rank correlation with the natural order: -1 if reversed."""
-  pairs = [np.sign(order[j] - order[i]) for j in range(N) for i in range(j)]
-  return float(np.mean(pairs))
+  signs = [
+    np.sign(order[j] - order[i]) for i, j in itertools.combinations(range(N), 2)
+  ]
+  return float(np.mean(signs))

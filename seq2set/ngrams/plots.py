@@ -1,14 +1,14 @@
-"""Figures of the 5-gram task: which orders a model finds, and when."""
+"""Figures of the 5-gram task: the share of each order, and its history."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
-_SHOWN = 12
-_NAMED = 5
+_NUM_BARS = 12
+_NUM_COLORS = 5
 
 
 @plots.style()
@@ -17,9 +17,9 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
 
   Args:
     orders: int [O, 5], positions from 0.
-    shares: [O], the share of 5-grams with the highest probability in each.
+    shares: [O], the share of 5-grams for which each order is the best one.
   """
-  ranked = np.argsort(shares)[::-1][:_SHOWN]
+  ranked = np.argsort(shares)[::-1][:_NUM_BARS]
   names = [_name(orders[row]) for row in ranked]
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
@@ -43,10 +43,10 @@ def share_by_update(
   Args:
     orders: int [O, 5], positions from 0.
     updates: [T], the updates at which the shares were measured.
-    shares: [T, O]. Each of the orders that are most frequent at the end has a
-      color; all others share one.
+    shares: [T, O]. The orders that are most frequent at the end have a color
+      each, and all others share one.
   """
-  others, ranked = np.split(np.argsort(shares[-1]), [-_NAMED])
+  others, ranked = np.split(np.argsort(shares[-1]), [-_NUM_COLORS])
   ranked = ranked[::-1]
   names = [*(_name(orders[row]) for row in ranked), 'all others']
   figure = Figure(figsize=(6.4, 3.6))
@@ -57,7 +57,7 @@ def share_by_update(
     *shares[:, ranked].T,
     shares[:, others].sum(1),
     labels=names,
-    colors=[*plots.PALETTE[:_NAMED], '#DDDDDD'],
+    colors=[*plots.PALETTE[:_NUM_COLORS], '#DDDDDD'],
   )
   axes.set_xlim(updates[0], updates[-1])
   axes.set_ylim(0, 1)

@@ -1,11 +1,10 @@
 """The 5-gram task: which order of the words does a model find?
 
-`predict` reads five words per line. It prints the order with the highest
-probability, and the perplexity of the words in this order.
+`predict` reads five words per line. It prints the perplexity of the words in
+the best order, and this order.
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -17,13 +16,13 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.answers import Answer, answer_lines
-from core.errors import UserError, check_choice
+from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
 from seq2set.ngrams import data, plots
 
-# The rows of the paper's Table 2: orders to search; None: all orders.
+# The rows of Table 2 in the paper: the orders to search; None for all orders.
 ORDERS = {
   'natural': np.array([data.NATURAL]),
   'bad': np.array([data.BAD]),
@@ -40,7 +39,7 @@ class ModelConfig:
     width: width of the LSTM.
     orders: one of `ORDERS`.
     mode: one of `order_search.MODES`; 'given' requires orders='hard'.
-    uniform_steps: number of first updates that use the mode 'uniform'.
+    uniform_steps: number of first updates that use random orders.
     num_draws: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """
@@ -57,7 +56,7 @@ class ModelConfig:
     check_choice('config.model.mode', self.mode, order_search.MODES)
     if self.mode == 'given' and self.orders != 'hard':
       raise UserError(
-        "config.model.mode='given' searches no orders: set"
+        "config.model.mode='given' searches no orders; use it with"
         " config.model.orders='hard', or use another mode"
       )
 
@@ -84,8 +83,17 @@ class NgramsTask:
   """Vinyals et al. 2016, section 5.2.1. Implements `core.task.Task`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_draws',
+      'evals.num_examples',
+    )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
+    self.corpus = text.Corpus(
+      self.data.source, self.data.vocabulary_size, data_dir=self.data.dir
+    )
     self.evals = config.evals
     self.orders = ORDERS[self.model_config.orders]
 
@@ -95,16 +103,9 @@ class NgramsTask:
       data.N * self.data.vocabulary_size, self.model_config.width, rngs=rngs
     )
 
-  @functools.cached_property
-  def _indices(self) -> dict[str, int]:
-    sentences = text.load(self.data.source, 'train', data_dir=self.data.dir)
-    return text.vocabulary(sentences, self.data.vocabulary_size)
-
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Return 'tokens' int32 [n, 5] of all 5-grams within sentences."""
-    sentences = text.load(self.data.source, split, data_dir=self.data.dir)
-    encoded = [text.encode(words, self._indices) for words in sentences]
-    windows = data.windows(encoded)
+    """Return 'tokens' int32 [n, 5] of all 5-grams of a split."""
+    windows = data.windows(self.corpus.sentences(split))
     if not len(windows):
       raise UserError(
         f'{self.data.source!r} has no sentence of {data.N} words for the'
@@ -120,7 +121,7 @@ class NgramsTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Sample 'tokens' [B, 5]; 'is_uniform' [B] is True before the search."""
+    """Sample 'tokens' [B, 5]; 'is_uniform' [B] is True for random orders."""
     row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
     is_uniform = step < self.model_config.uniform_steps
     return {
@@ -149,7 +150,7 @@ class NgramsTask:
     return split_evaluators(self.evals, self._evaluation_set, self._measure)
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Sample 5-grams, since neighbors share most of their words."""
+    """Sample 5-grams, because neighbors share most of their words."""
     tokens = self.arrays(split)['tokens']
     rows = np.random.default_rng(0).permutation(len(tokens))
     tokens = tokens[np.sort(rows[: self.evals.num_examples])]
@@ -158,13 +159,12 @@ class NgramsTask:
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
     """Compute the perplexity per word in three ways.
 
-    They use the order with the highest probability, the sum over all orders,
-    and one order sampled from the exact posterior, while the paper samples
-    token by token.
+    These are the best order, the sum over all orders, and one order sampled
+    from the exact posterior. The paper samples orders token by token.
     """
     tokens, weight = batch['tokens'], batch['weight']
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
-    log_p = order_search.try_orders(model, tokens, self.orders)
+    log_p = order_search.log_p_of_orders(model, tokens, self.orders)
     drawn = jax.random.categorical(key, log_p)
     drawn_log_p = jnp.take_along_axis(log_p, drawn[:, None], 1)[:, 0]
     metrics: Metrics = {
@@ -200,7 +200,7 @@ class NgramsTask:
   def predict(
     self, model: order_search.TokenModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Print the perplexity of five words and the order that gives it."""
+    """Print the perplexity of five words in the best order, and this order."""
     graphdef, params = nnx.split(model)
     if self.orders is None:
       orders = order_search.all_orders(data.N)
@@ -208,16 +208,16 @@ class NgramsTask:
       orders = self.orders
 
     @jax.jit
-    def try_orders(params, tokens):
+    def log_p_of_orders(params, tokens):
       model = nnx.merge(graphdef, params)
-      return order_search.try_orders(model, tokens[None], self.orders)[0]
+      return order_search.log_p_of_orders(model, tokens[None], self.orders)[0]
 
     def answer_line(line: str) -> Answer:
       words = line.lower().split()
       if len(words) != data.N:
-        raise UserError(f'{len(words)} words; {data.N} expected')
-      tokens = data.tokens(np.array(text.encode(words, self._indices)))
-      log_p = np.asarray(try_orders(params, tokens))
+        raise UserError(f'{len(words)} words; expected {data.N}')
+      tokens = data.tokens(np.array(self.corpus.encode(words)))
+      log_p = np.asarray(log_p_of_orders(params, tokens))
       order = ' '.join(str(1 + k) for k in orders[log_p.argmax()])
       perplexity = np.exp(-log_p.max() / data.N)
       return Answer(f'{perplexity:.4g} in the order {order}')

@@ -1,4 +1,4 @@
-"""Compute the F1 of the grammar's own Viterbi parse: a ceiling for parsers.
+"""Print the F1 of the Viterbi parse of the grammar, a ceiling for parsers.
 
 uv run python -m seq2set.parsing.ceiling
 """
@@ -9,7 +9,7 @@ from seq2set.parsing import data, grammar, treebank
 
 
 def main(_):
-  """Print the F1 on the first test trees."""
+  """Parse the first test trees and print the F1."""
   args = flags.FLAGS
   trees = treebank.load(
     'generated',

@@ -1,7 +1,7 @@
-"""Parse trees: brackets, cleaning, and scores.
+"""Parse trees: reading, cleaning, and scores.
 
-A tree is a label with children. A pre-terminal, which is a part of speech, has
-one word in place of children. `seq2set.parsing.linearize` converts trees to
+A tree is a label with children. A pre-terminal is a part of speech with one
+word in place of children. `seq2set.parsing.linearize` converts trees to
 sequences.
 """
 
@@ -62,14 +62,14 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
     name: name of the file, for messages; '' for a single line.
 
   Raises:
-    UserError: brackets do not match or nest too deeply, or there is text
-      outside of brackets; the message gives the line.
+    UserError: brackets do not match or nest too deeply, or text is outside of
+      brackets. The message gives the line.
   """
   stack: list[tuple[str, list, list]] = []  # label, children, words
   number = 0
 
-  def wrong(number: int, what: str) -> UserError:
-    return UserError(f'{name}, line {number}: {what}' if name else what)
+  def error_at(number: int, reason: str) -> UserError:
+    return UserError(f'{name}, line {number}: {reason}' if name else reason)
 
   start = 0  # line on which the current tree starts
   is_label = False  # whether the next word is a label
@@ -82,14 +82,14 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
           start = number
         stack.append(('', [], []))
         if len(stack) > MAX_DEPTH:
-          raise wrong(number, f'more than {MAX_DEPTH} brackets are open')
+          raise error_at(number, f'more than {MAX_DEPTH} brackets are open')
         is_label = True
       elif token == ')':
         if not stack:
-          raise wrong(number, "')' without '('")
+          raise error_at(number, "')' without '('")
         label, children, words = stack.pop()
         if bool(children) == bool(words) or len(words) > 1:
-          raise wrong(
+          raise error_at(
             number, f'({label} ...) must contain either trees or one word'
           )
         tree = Tree(label, tuple(children), *words)
@@ -99,22 +99,22 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
           yield tree
         is_label = False
       elif not stack:
-        raise wrong(number, f'{token[:20]!r} is outside of brackets')
+        raise error_at(number, f'{token[:20]!r} is outside of brackets')
       elif is_label:
         stack[-1] = token, *stack[-1][1:]
         is_label = False
       else:
         stack[-1][2].append(token)
   if stack:
-    raise wrong(start, "'(' is never closed")
+    raise error_at(start, "'(' is never closed")
 
 
 def parse_line(line: str) -> tuple[list[str], Tree | None]:
   """Parse one line: a sentence, or a tree in brackets, which is an answer.
 
   Returns:
-    The words, with brackets as treebanks write them, and the cleaned tree; None
-    for a sentence.
+    The words, with brackets as treebanks write them, and the cleaned tree, or
+    None for a sentence.
 
   Raises:
     UserError: the line starts like a tree but is not a tree with phrases.
@@ -124,17 +124,20 @@ def parse_line(line: str) -> tuple[list[str], Tree | None]:
     return _WORD.findall(sentence), None
   trees = list(read([line], ''))
   if len(trees) != 1:
-    raise UserError(f'{len(trees)} trees; one tree per line expected')
+    raise UserError(f'{len(trees)} trees; expected one tree per line')
   tree = clean(trees[0])
   if tree is None or not tree.children:
-    raise UserError('the tree has no words or no phrase above its words')
+    raise UserError(
+      'the tree has no words or no phrase above its words; expected a tree such'
+      ' as (S (NP (PRP he)) (VP (VBZ sees)))'
+    )
   return tree.words(), tree
 
 
 def clean(tree: Tree) -> Tree | None:
   """Drop traces, function tags, and unlabeled wrappers.
 
-  A wrapper of several trees is kept and labeled ROOT.
+  A wrapper of several trees stays, with the label ROOT.
 
   Returns:
     The cleaned tree; None if no word is left.
@@ -162,9 +165,9 @@ def _bare(label: str) -> str:
 def brackets(tree: Tree) -> collections.Counter[tuple[str, int, int]]:
   """Count the phrases below the root as (label, start, end), as EVALB does.
 
-  `start` and `end` do not count punctuation. ADVP and PRT are the same label.
-  Phrases that hold only punctuation are ignored. The root is always ignored,
-  while EVALB ignores only a root with the label TOP.
+  `start` and `end` do not count punctuation. ADVP and PRT count as the same
+  label. Phrases that contain only punctuation are ignored. The root is always
+  ignored, while EVALB ignores only a root with the label TOP.
   """
   found: collections.Counter[tuple[str, int, int]] = collections.Counter()
 
@@ -186,7 +189,7 @@ def brackets(tree: Tree) -> collections.Counter[tuple[str, int, int]]:
 
 
 class Score(NamedTuple):
-  """Numbers of brackets: matched, in the true trees, in the predicted ones."""
+  """The numbers of matched, true, and predicted brackets."""
 
   matched: int
   true: int
@@ -200,11 +203,11 @@ class Score(NamedTuple):
 
 
 def score(true: Iterable[Tree], predicted: Iterable[Tree | None]) -> Score:
-  """Sum the brackets over pairs of trees; None has no brackets."""
+  """Sum the brackets over pairs of trees; None counts as no brackets."""
   matched = num_true = num_predicted = 0
-  for a, b in zip(true, predicted, strict=True):
-    found = brackets(b) if b else collections.Counter()
-    expected = brackets(a)
+  for tree, other in zip(true, predicted, strict=True):
+    expected = brackets(tree)
+    found = brackets(other) if other else collections.Counter()
     matched += (found & expected).total()
     num_true += expected.total()
     num_predicted += found.total()

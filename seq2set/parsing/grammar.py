@@ -1,9 +1,9 @@
 """Sentences and trees without a treebank: a small, ambiguous English grammar.
 
-As in natural text, a few words are frequent, and many words can be two parts of
+As in natural text, a few words are frequent, and many words have two parts of
 speech. The preposition determines where its phrase attaches, and the verb
-determines what follows it. The words thus determine most trees, but not all.
-The Viterbi parse of the grammar, by CKY, is a ceiling for parsers.
+determines what follows it. The words therefore determine most trees, but not
+all. The Viterbi parse of the grammar, by CKY, is a ceiling for parsers.
 """
 
 import functools
@@ -15,7 +15,7 @@ from seq2set.parsing.data import Tree
 
 MAX_WORDS = 40
 _NUM_WORDS = 3000
-_AMBIGUOUS = 0.2  # share of words that are borrowed from another part of speech
+_AMBIGUOUS = 0.2  # share of words that come from another part of speech
 
 # Phrase -> (probability, parts). A suffix after ^ distinguishes variants of a
 # label and does not appear in the tree. A phrase whose name starts with _ is
@@ -100,7 +100,7 @@ def sample(rng: np.random.Generator) -> Tree:
 
 
 def _sample(symbol, rng, budget) -> list[Tree | None]:
-  """Expand a symbol to trees; [None] if there are too many words."""
+  """Expand a symbol to trees; return [None] if the words exceed the budget."""
   if symbol not in _RULES:
     budget[0] -= 1
     words, p = _lexicon()[symbol]
@@ -120,52 +120,74 @@ def _sample(symbol, rng, budget) -> list[Tree | None]:
 
 
 def parse(words: list[str]) -> Tree | None:
-  """Return the tree with the highest probability; None if there is none."""
-  count, symbols = len(words), [*_RULES, *_TAGS, '.']
-  number = {symbol: k for k, symbol in enumerate(symbols)}
-  best = np.full((count, count + 1, len(symbols)), -np.inf)
+  """Return the most probable tree of a sentence; None if there is none."""
+  count = len(words)
+  number = {symbol: k for k, symbol in enumerate([*_RULES, *_TAGS, '.'])}
+  best = np.full((count, count + 1, len(number)), -np.inf)
   back: dict[tuple[int, int, str], tuple] = {}
   for k, word in enumerate(words):
     for tag, log_p in _tags_of().get(word, {}).items():
       best[k, k + 1, number[tag]] = log_p
-    for symbol, rules in _RULES.items():
-      for p, parts in rules:
-        if len(parts) == 1:
-          log_p = math.log(p) + best[k, k + 1, number[parts[0]]]
-          if log_p > best[k, k + 1, number[symbol]]:
-            best[k, k + 1, number[symbol]] = log_p
-            back[k, k + 1, symbol] = parts
+    _apply_unary_rules(best, back, number, k)
   for width in range(2, count + 1):
     for start in range(count - width + 1):
-      end = start + width
-      middles = np.arange(start + 1, end)
-      for symbol, rules in _RULES.items():
-        for p, parts in rules:
-          if len(parts) == 2:
-            left, right = (number[part] for part in parts)
-            total = best[start, middles, left] + best[middles, end, right]
-            place = total.argmax()
-            log_p = math.log(p) + total[place]
-            if log_p > best[start, end, number[symbol]]:
-              best[start, end, number[symbol]] = log_p
-              back[start, end, symbol] = *parts, middles[place]
-
-  def build(start, end, symbol) -> list[Tree]:
-    if symbol not in _RULES:
-      return [Tree(_bare(symbol), word=words[start])]
-    parts = back[start, end, symbol]
-    if len(parts) == 1:
-      children = build(start, end, parts[0])
-    else:
-      left, right, middle = parts
-      children = build(start, middle, left) + build(middle, end, right)
-    if symbol.startswith('_'):
-      return children
-    return [Tree(_bare(symbol), tuple(children))]
-
+      _apply_binary_rules(best, back, number, start, start + width)
   if best[0, count, number['S^root']] == -np.inf:
     return None
-  return build(0, count, 'S^root')[0]
+  return _build(back, words, 0, count, 'S^root')[0]
+
+
+def _apply_unary_rules(best, back, number, start):
+  """Fill the chart for the word at `start`.
+
+  Args:
+    best: log p of each span and symbol [start, end, symbol].
+    back: the parts of each span and symbol.
+    number: the index of each symbol.
+    start: the index of the word.
+  """
+  cell = best[start, start + 1]
+  for symbol, rules in _RULES.items():
+    for p, parts in rules:
+      if len(parts) == 1:
+        log_p = math.log(p) + cell[number[parts[0]]]
+        if log_p > cell[number[symbol]]:
+          cell[number[symbol]] = log_p
+          back[start, start + 1, symbol] = parts
+
+
+def _apply_binary_rules(best, back, number, start, end):
+  """Fill the chart for a span of words; see `_apply_unary_rules`."""
+  cell = best[start, end]
+  middles = np.arange(start + 1, end)
+  for symbol, rules in _RULES.items():
+    for p, parts in rules:
+      if len(parts) == 2:
+        left, right = (number[part] for part in parts)
+        total = best[start, middles, left] + best[middles, end, right]
+        place = total.argmax()
+        log_p = math.log(p) + total[place]
+        if log_p > cell[number[symbol]]:
+          cell[number[symbol]] = log_p
+          back[start, end, symbol] = *parts, middles[place]
+
+
+def _build(back, words, start, end, symbol) -> list[Tree]:
+  """Return the trees of a symbol over a span of words."""
+  if symbol not in _RULES:
+    return [Tree(_bare(symbol), word=words[start])]
+  parts = back[start, end, symbol]
+  if len(parts) == 1:
+    children = _build(back, words, start, end, parts[0])
+  else:
+    left, right, middle = parts
+    children = [
+      *_build(back, words, start, middle, left),
+      *_build(back, words, middle, end, right),
+    ]
+  if symbol.startswith('_'):
+    return children
+  return [Tree(_bare(symbol), tuple(children))]
 
 
 @functools.cache
@@ -179,4 +201,5 @@ def _tags_of() -> dict[str, dict[str, float]]:
 
 
 def _bare(symbol: str) -> str:
+  """Strip the suffix of a variant: PP^noun becomes PP."""
   return symbol.partition('^')[0]

@@ -1,7 +1,7 @@
 """Convert trees to sequences of labels, depth first or breadth first, and back.
 
-The sequences do not hold the words, which are put back from left to right. The
-sentence 'This is a sentence .' of the paper's Figure 2 becomes:
+The sequences do not contain the words; `rebuild` inserts them from left to
+right. The sentence 'This is a sentence .' in Figure 2 of the paper becomes:
 
   depth first    S NP DT !DT !NP VP VBZ !VBZ NP DT !DT NN !NN !NP !VP . !. !S
   breadth first  S LEV NP VP . LEV DT PAR VBZ NP LEV PAR PAR DT NN DONE
@@ -39,25 +39,26 @@ def rebuild(
   and drops nodes deeper than `MAX_DEPTH`.
 
   Args:
-    labels: as from `linearize`.
+    labels: labels in the format of `linearize`.
     words: words of the sentence.
     order: one of `ORDERS`.
-    repairs: repair labels that are not a tree of this sentence.
+    repairs: repair labels that are not a tree of the sentence.
 
   Returns:
-    The tree; None if there are no words, or if the labels need a repair and
+    The tree. None if there are no words, or if the labels need a repair and
     `repairs` is False.
   """
   check_choice('order', order, ORDERS)
   build = _from_depth if order == 'depth_first' else _from_breadth
-  left = iter(words)
-  tree = _with_words(build(labels), left)
+  remaining = iter(words)
+  tree = _insert_words(build(labels), remaining)
   if tree is None:
     return None
-  rest = tuple(Tree(_UNKNOWN, word=word) for word in left)
-  if rest:
-    children = tree.children or (Tree(tree.label, word=tree.word),)
-    tree = Tree(tree.label if tree.children else 'S', children + rest)
+  rest = tuple(Tree(_UNKNOWN, word=word) for word in remaining)
+  if rest and tree.is_tag:
+    tree = Tree('S', (tree, *rest))
+  elif rest:
+    tree = Tree(tree.label, tree.children + rest)
   if not repairs and linearize(tree, order) != list(labels):
     return None
   return tree
@@ -92,13 +93,18 @@ class _Node:
 
 
 def _from_depth(labels: Iterable[str]) -> _Node:
-  """Build nodes from labels; nodes after the root become its children."""
+  """Build nodes from labels in depth-first order.
+
+  Nodes after the root become its children.
+  """
   root, stack = None, []
   for label in labels:
     if label.startswith(CLOSE) and len(label) > 1:
-      is_open = [node.label == label[1:] for node in stack]
-      if any(is_open):
-        del stack[len(stack) - 1 - is_open[::-1].index(True) :]
+      open_nodes = [
+        k for k, node in enumerate(stack) if node.label == label[1:]
+      ]
+      if open_nodes:
+        del stack[open_nodes[-1] :]
       continue
     if len(stack) == MAX_DEPTH:
       continue
@@ -106,13 +112,17 @@ def _from_depth(labels: Iterable[str]) -> _Node:
     if root is None:
       root = node
     else:
-      (stack[-1] if stack else root).children.append(node)
+      parent = stack[-1] if stack else root
+      parent.children.append(node)
     stack.append(node)
   return root or _Node('S')
 
 
 def _from_breadth(labels: Sequence[str]) -> _Node:
-  """Build nodes from levels; groups without a parent go to the last one."""
+  """Build nodes from labels in breadth-first order.
+
+  Groups without a parent are added to the last one.
+  """
   if not labels or labels[0] in (LEVEL, PARENT, DONE):
     labels = ['S', *labels]
   root = _Node(labels[0])
@@ -132,11 +142,11 @@ def _from_breadth(labels: Sequence[str]) -> _Node:
   return root
 
 
-def _with_words(node: _Node, words: Iterator[str]) -> Tree | None:
-  """Return the tree of a node; None if no words are left for it."""
+def _insert_words(node: _Node, words: Iterator[str]) -> Tree | None:
+  """Convert a node to a tree; return None if no words are left for it."""
   if not node.children:
     word = next(words, None)
     return None if word is None else Tree(node.label, word=word)
-  children = [_with_words(child, words) for child in node.children]
+  children = [_insert_words(child, words) for child in node.children]
   children = tuple(child for child in children if child is not None)
   return Tree(node.label, children) if children else None

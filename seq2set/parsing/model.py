@@ -1,4 +1,4 @@
-"""An encoder and a decoder with attention, from words to labels.
+"""An encoder and decoder with attention that map words to labels.
 
 The network follows Vinyals et al. 2015, Grammar as a Foreign Language, with one
 change: the attention context does not enter the recurrence of the decoder. In
@@ -42,7 +42,13 @@ class ModelConfig:
 
 
 class Parser(nnx.Module):
-  """p(label | previous labels, words)."""
+  """p(label | previous labels, words).
+
+  Args:
+    num_words: size of the vocabulary of words.
+    config: sizes and orders.
+    rngs: random keys of the parameters.
+  """
 
   def __init__(
     self,
@@ -66,7 +72,16 @@ class Parser(nnx.Module):
     self.reverses_input = config.reverses_input
 
   def encode(self, words: Int[Array, 'B L'], key: jax.Array | None = None):
-    """Return the top states [B, L, D], the word mask, and the last states."""
+    """Encode sentences.
+
+    Args:
+      words: word indices, padded with 0.
+      key: random key for dropout; None disables dropout.
+
+    Returns:
+      The states of the top LSTM [B, L, D], the mask of the words [B, L], and
+      the last state of each LSTM.
+    """
     if self.reverses_input:
       words = words[:, ::-1]
     mask = words > 0
@@ -83,7 +98,13 @@ class Parser(nnx.Module):
     labels: Int[Array, 'B T'],
     key: jax.Array | None = None,
   ) -> Float[Array, 'B T K']:
-    """Compute the logits of each label, given the true labels before it."""
+    """Compute the logits of each label, given the true labels before it.
+
+    Args:
+      words: word indices, padded with 0.
+      labels: the true labels, padded with `STOP`.
+      key: random key for dropout; None disables dropout.
+    """
     memories, mask, ends = self.encode(words, key)
     first = jnp.full((len(labels), 1), self.labels.shape[0] - 1)
     x = self.labels[...][jnp.concatenate([first, labels[:, :-1]], 1)]

@@ -1,13 +1,12 @@
-"""The parsing task: sentences in, linearized trees out.
+"""The parsing task: map sentences to linearized trees.
 
-`predict` reads one sentence per line, with spaces around punctuation. It writes
-its tree in brackets. A line may hold a tree in place of a sentence: the network
-parses its words, and the tree scores the answer.
+`predict` reads one sentence per line, with spaces around punctuation, and
+prints its tree in brackets. A line may contain a tree in place of a sentence.
+The network then parses its words, and the tree is the true answer.
 """
 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +14,13 @@ import ml_collections
 import numpy as np
 from absl import logging
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import layers
 from core.answers import Answer, answer_lines
-from core.errors import UserError, check_choice
+from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from seq2set import text
+from seq2set import padding, text
 from seq2set.parsing import data, linearize, treebank
 from seq2set.parsing.model import STOP, ModelConfig, Parser
 
@@ -36,6 +34,13 @@ class ParsingTask:
   """Vinyals et al. 2016, section 5.1.2. Implements `core.task.Task`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_layers',
+      'data.num_generated',
+      'evals.num_trees',
+    )
     self.model_config = ModelConfig(**config.model)
     self.order = self.model_config.order
     check_choice('config.model.order', self.order, linearize.ORDERS)
@@ -54,7 +59,7 @@ class ParsingTask:
 
   @functools.cached_property
   def _indices(self) -> dict[str, int]:
-    """The word indices; 0 is padding."""
+    """The indices of the words; 0 is padding."""
     sentences = [_lower(tree.words()) for tree in self._trees('train')]
     return text.vocabulary(sentences, self.data.vocabulary_size)
 
@@ -66,11 +71,11 @@ class ParsingTask:
       for tree in self._trees('train')
       for label in linearize.linearize(tree, self.order)
     }
-    most = self.model_config.num_labels
-    if len(found) >= most:
+    num_labels = self.model_config.num_labels
+    if len(found) >= num_labels:
       raise UserError(
-        f'config.model.num_labels={most} is too small: the training trees have'
-        f' {len(found)} labels, and one more class stops; set it to'
+        f'config.model.num_labels={num_labels} is too small: the training trees'
+        f' have {len(found)} labels, and the stop is one more; set it to'
         f' {1 + len(found)} or more'
       )
     return ['', *sorted(found)]
@@ -79,21 +84,22 @@ class ParsingTask:
     """Build the network."""
     return Parser(self.data.vocabulary_size, self.model_config, rngs=rngs)
 
-  def _columns(self, split: str) -> dict[str, np.ndarray]:
-    """Encode 'words' [n, L], and 'labels' [n, T] that end with `STOP`."""
+  def arrays(self, split: str) -> dict[str, np.ndarray]:
+    """Return 'words' [n, L], padded with 0, and 'labels' [n, T].
+
+    Each row of labels ends with `STOP`, which also pads it.
+    """
     number = {label: k for k, label in enumerate(self._labels)}
     words, labels = [], []
     for tree in self._trees(split):
       words.append(text.encode(_lower(tree.words()), self._indices))
+      sequence = linearize.linearize(tree, self.order)
       # The network cannot predict a label that is not in the training trees.
-      labels.append(
-        [number.get(x, STOP) for x in linearize.linearize(tree, self.order)]
-      )
-    return {'words': _pad(words, 0), 'labels': _pad(labels, 1)}
-
-  def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Return 'words' [n, L] and 'labels' [n, T], padded with 0."""
-    return self._columns(split)
+      labels.append([number.get(label, STOP) for label in sequence] + [STOP])
+    return {
+      'words': padding.stack(words, 0, np.int32),
+      'labels': padding.stack(labels, STOP, np.int32),
+    }
 
   def batch(
     self,
@@ -103,7 +109,7 @@ class ParsingTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Sample sentences and their trees."""
+    """Sample 'words' [B, L] and 'labels' [B, T]."""
     del step
     row = jax.random.randint(key, (size,), 0, len(arrays['words']))
     return {name: column[row] for name, column in arrays.items()}
@@ -135,7 +141,7 @@ class ParsingTask:
     }
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    columns = self._columns(split)
+    columns = self.arrays(split)
     count = min(self.evals.num_trees, len(columns['words']))
     columns = {name: column[:count] for name, column in columns.items()}
     return columns | {'index': np.arange(count, dtype=np.int32)}
@@ -143,9 +149,9 @@ class ParsingTask:
   def _measure(self, split: str, model: Parser, batch: Batch) -> Metrics:
     """Compute the labeled F1 of EVALB, and the share of outputs that are trees.
 
-    'f1' counts an output that is not a tree as a tree without brackets;
-    'f1_valid' leaves such outputs out; 'f1_repaired' repairs them. The host
-    counts the brackets.
+    'f1' counts an output that is not a tree as a tree without brackets,
+    'f1_valid' excludes it, and 'f1_repaired' repairs it. The host counts the
+    brackets.
     """
     length = batch['labels'].shape[1]
     outputs = model.decode(batch['words'], length=length)
@@ -196,16 +202,20 @@ class ParsingTask:
         self._rebuild(output, true.words(), repairs=repairs)
         for repairs in (False, True)
       )
-      a = data.score([true], [strict])
-      b = data.score([true], [repaired])
+      score = data.score([true], [strict])
+      repaired_score = data.score([true], [repaired])
       row[:] = (
-        *(strict is not None, a.matched, a.predicted),
-        *(b.matched, b.predicted, a.true),
+        strict is not None,
+        score.matched,
+        score.predicted,
+        repaired_score.matched,
+        repaired_score.predicted,
+        score.true,
       )
     return rows
 
   def _rebuild(self, output, words, *, repairs: bool) -> data.Tree | None:
-    """Convert label indices [T] to a tree; None if that needs repair."""
+    """Convert label indices [T] to a tree; return None if it needs repair."""
     end = np.flatnonzero(output == STOP)
     output = output[: end[0] if len(end) else None]
     is_label = output < len(self._labels)  # other classes are unused
@@ -214,19 +224,12 @@ class ParsingTask:
     labels = [self._labels[k] for k in output[is_label]]
     return linearize.rebuild(labels, words, self.order, repairs=repairs)
 
-  def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
-    """Return no figures."""
-    del values, model
-    return {}
-
   def predict(
     self, model: Parser, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
     """Parse the sentence of each line; repair outputs that are not trees.
 
-    For lines that hold a tree, logs the accuracy and the labeled F1 at the end.
+    If lines contain trees, log the accuracy and the labeled F1 at the end.
     """
     decode = self._make_decoder(model)
     pairs = []  # true and predicted trees
@@ -235,13 +238,13 @@ class ParsingTask:
       words, truth = data.parse_line(line)
       if not 1 <= len(words) <= self.data.max_words:
         raise UserError(
-          f'{len(words)} words; 1 to {self.data.max_words} expected'
+          f'{len(words)} words; expected 1 to {self.data.max_words}'
         )
       output = decode(words)
       tree = self._rebuild(output, words, repairs=True)
       failure = ''
       if self._rebuild(output, words, repairs=False) is None:
-        failure = 'was repaired: the network wrote no tree of this sentence'
+        failure = 'was repaired: the output is not a tree of the sentence'
       if truth is None:
         return Answer(str(tree), failure)
       pairs.append((truth, tree))
@@ -254,9 +257,9 @@ class ParsingTask:
       logging.warning('labeled F1 %.1f%% on %d trees', 100 * f1, len(pairs))
 
   def _make_decoder(self, model: Parser) -> Callable[[list[str]], np.ndarray]:
-    """Return a function from words to label indices [T]."""
+    """Return a function that maps words to label indices [T]."""
     graphdef, params = nnx.split(model)
-    length = 1 + self._columns('train')['labels'].shape[1]
+    length = 1 + self.arrays('train')['labels'].shape[1]
 
     @jax.jit
     def decode(params, words):
@@ -272,12 +275,3 @@ class ParsingTask:
 
 def _lower(words: Iterable[str]) -> list[str]:
   return [word.lower() for word in words]
-
-
-def _pad(rows: list[list[int]], extra: int) -> np.ndarray:
-  """Stack rows as int32, padded with 0, with `extra` columns of padding."""
-  width = max(map(len, rows)) + extra
-  padded = np.zeros((len(rows), width), np.int32)
-  for row, values in zip(padded, rows, strict=True):
-    row[: len(values)] = values
-  return padded

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from core import files
 from core.errors import UserError
+from core.io import data_files
 from seq2set.parsing import data, grammar
 
 SPLITS = ('train', 'validation', 'test')
@@ -21,11 +21,11 @@ def load(
   """Load the trees of a split, cleaned, with at most `max_words` words each.
 
   Args:
-    source: NAME of the files NAME.train.ptb, NAME.dev.ptb and NAME.test.ptb in
-      the data folder, trees in brackets, plain or compressed with xz; or
-      'generated' to sample trees from `seq2set.parsing.grammar`.
+    source: 'generated' samples trees from `seq2set.parsing.grammar`. A name
+      selects the files NAME.train.ptb, NAME.dev.ptb and NAME.test.ptb in the
+      data folder. They contain trees in brackets, plain or compressed with xz.
     split: one of `SPLITS`.
-    data_dir: see `files.data_folder`.
+    data_dir: see `data_files.data_folder`.
     max_words: largest number of words in a sentence.
     num_generated: number of sampled training trees; each of the other splits
       has a tenth of it.
@@ -49,13 +49,13 @@ def load(
 
 
 def _read(name: str, data_dir: str) -> list[data.Tree]:
-  path = files.locate([name, f'{name}.xz'], data_dir)
+  path = data_files.locate([name, f'{name}.xz'], data_dir)
   if path is None:
     raise UserError(
-      f'{name} not found in {files.data_folder(data_dir).absolute()} or its'
-      ' sub-folders; see seq2set/README.md for the data, or use generated'
+      f'{name} not found in {data_files.data_folder(data_dir).absolute()} or'
+      ' its sub-folders; see seq2set/README.md for the data, or use generated'
       ' trees: --config=configs/seq2set/parsing.py:source=generated'
     )
-  trees = map(data.clean, data.read(files.read_lines(path), str(path)))
+  trees = map(data.clean, data.read(data_files.read_lines(path), str(path)))
   # A single word has no phrases to predict.
   return [tree for tree in trees if tree is not None and tree.children]

@@ -19,15 +19,19 @@ MAX_NUMBERS = 1000
 def parse_example(
   question: str, answer: str | None
 ) -> tuple[list[str], np.ndarray, np.ndarray | None]:
-  """Parse a set and the answer that its line carries, or None.
+  """Parse a set and the answer that its line carries, if any.
+
+  Args:
+    question: the text of the set.
+    answer: the text of the answer; None if the line carries none.
 
   Returns:
     The numbers as they are written; their values, float64 [N]; and the answer,
     float64 [N], or None if the line carries none.
 
   Raises:
-    UserError: a part is not a set, or the answer does not hold the numbers of
-      the set in ascending order.
+    UserError: a part is not a set, or the answer is not the numbers of the set
+      in ascending order.
   """
   words, values = parse(question)
   if answer is None:
@@ -35,8 +39,8 @@ def parse_example(
   _, expected = parse(answer)
   if not np.array_equal(np.sort(values), np.sort(expected)):
     raise UserError(
-      'the numbers of the answer differ from those of the set; the same numbers'
-      ' in ascending order expected'
+      'the numbers of the answer differ from those of the set; expected the'
+      ' same numbers in ascending order'
     )
   if (np.diff(expected) < 0).any():
     raise UserError('the numbers of the answer are not in ascending order')
@@ -52,9 +56,9 @@ def parse(line: str) -> tuple[list[str], np.ndarray]:
   """
   words = re.findall(r'[^\s,;]+', re.sub(r'^\s*\[|\]\s*$', '', line))
   if not words:
-    raise UserError('no numbers; expected as in 0.3 0.1 0.2')
+    raise UserError('no numbers; expected a line such as 0.3 0.1 0.2')
   if len(words) > MAX_NUMBERS:
-    raise UserError(f'{len(words)} numbers; at most {MAX_NUMBERS} expected')
+    raise UserError(f'{len(words)} numbers; expected at most {MAX_NUMBERS}')
   values = np.zeros(len(words))
   for index, word in enumerate(words):
     try:
@@ -74,7 +78,10 @@ def rescale(values: np.ndarray) -> np.ndarray:
   become equal.
   """
   count = len(values)
-  # Halves keep the difference of two finite numbers finite.
+  # The difference of two finite numbers may overflow; that of halves does not.
   low, width = values.min() / 2, values.max() / 2 - values.min() / 2
-  share = (values / 2 - low) / width if width > 0 else np.full(count, 0.5)
+  if width > 0:
+    share = (values / 2 - low) / width
+  else:
+    share = np.full(count, 0.5)
   return ((1 + (count - 1) * share) / (count + 1)).astype(np.float32)

@@ -1,29 +1,38 @@
-"""The networks of the sorting task."""
+"""The networks of the sorting task.
+
+Axes: B batch, N elements, F features, D width.
+"""
 
 import dataclasses
 from typing import Any
 
 from flax import nnx
+from jaxtyping import Array, Float
 
-from core.errors import check_choice
+from core import layers
+from core.errors import UserError, check_choice
 from seq2set import assignment, read_process_write
-from seq2set.attention import ATTENTIONS
+from seq2set.attention import ATTENTIONS, Mask
 
 DECODERS = 'write', 'assignment'
+OUTPUTS = 'indices', 'pairs', 'random_pairs'
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes; the paper gives only the numbers of steps and glimpses.
+  """Sizes and variants; the paper gives only the numbers of steps and glimpses.
 
   Attributes:
     encoder: one of `read_process_write.ENCODERS`.
     decoder: 'write' as in the paper, or 'assignment', without glimpses.
     width: width of memories and states.
-    num_process_steps: P; ignored by other encoders.
+    num_process_steps: P; ignored unless the encoder is 'read_process_write'.
     num_glimpses: number of glimpses before each output.
     process_attention: one of `attention.ATTENTIONS`.
     pointer_attention: one of `attention.ATTENTIONS`.
+    outputs: 'indices' of the elements in ascending order; or 'pairs' of an
+      index and its rank, which are a set: by rank, or in random order
+      ('random_pairs', section 5.1.3).
   """
 
   encoder: str = 'read_process_write'
@@ -33,6 +42,7 @@ class ModelConfig:
   num_glimpses: int = 1
   process_attention: str = 'dot'
   pointer_attention: str = 'additive'
+  outputs: str = 'indices'
 
   def __post_init__(self):
     known = {
@@ -40,17 +50,68 @@ class ModelConfig:
       'decoder': DECODERS,
       'process_attention': ATTENTIONS,
       'pointer_attention': ATTENTIONS,
+      'outputs': OUTPUTS,
     }
     for name, choices in known.items():
       check_choice(f'config.model.{name}', getattr(self, name), choices)
+    if self.outputs != 'indices' and self.decoder != 'write':
+      raise UserError(
+        f'config.model.outputs={self.outputs} requires'
+        " config.model.decoder='write'"
+      )
+
+
+class SetToPairs(read_process_write.SetToSequence):
+  """Points at pairs of an element and a rank (ours).
+
+  The memory of a pair is the memory of its element plus an embedding of the
+  rank, so one pointer selects both: output i * N + r is the pair (i, r).
+
+  Args:
+    num_ranks: size of the largest set.
+    num_features: F.
+    width: D.
+    options: of `SetToSequence`.
+    rngs: random keys of the parameters.
+  """
+
+  def __init__(
+    self,
+    num_ranks: int,
+    num_features: int,
+    width: int,
+    *,
+    rngs: nnx.Rngs,
+    **options,
+  ):
+    super().__init__(num_features, width, rngs=rngs, **options)
+    self.rank = nnx.Param(layers.glorot(rngs.params(), (num_ranks, width)))
+
+  def encode(
+    self, elements: Float[Array, 'B N F'], mask: Mask | None = None
+  ) -> tuple[Float[Array, 'B N*N D'], layers.State]:
+    """Compute the memories of all pairs, and the initial state of Write.
+
+    Raises:
+      ValueError: there is a mask; all sets of a batch must have one size.
+    """
+    if mask is not None:
+      raise ValueError('sets of different sizes have no common ranks')
+    memories, start = super().encode(elements)
+    batch, count, width = memories.shape
+    ranks = self.rank[...][:count]
+    pairs = memories[:, :, None] + ranks[None, None]
+    return pairs.reshape(batch, count * count, width), start
 
 
 def make_model(
-  config: ModelConfig, *, rngs: nnx.Rngs
+  config: ModelConfig, set_size: int, *, rngs: nnx.Rngs
 ) -> read_process_write.SetToSequence:
   """Build the network, which reads sets of numbers [B, N, 1]."""
   sizes: dict[str, Any] = dataclasses.asdict(config)
-  decoder = sizes.pop('decoder')
+  decoder, outputs = sizes.pop('decoder'), sizes.pop('outputs')
+  if outputs != 'indices':
+    return SetToPairs(set_size, 1, **sizes, rngs=rngs)
   model = read_process_write.SetToSequence(1, **sizes, rngs=rngs)
   if decoder == 'assignment':
     model.write = assignment.Assignment(

@@ -1,4 +1,4 @@
-"""Figures of the sorting task: which sets are hard."""
+"""Figures of the sorting task: accuracy by smallest gap and by set size."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 
 
 @plots.style()
@@ -16,9 +16,9 @@ def accuracy_by_gap(
   """Plot the share of sorted sets against the smallest gap between numbers.
 
   Args:
-    gaps: upper bounds of the bins, in increasing order.
-    accuracy: the share in each bin, and in one more above the last bound; None
-      or NaN for an empty bin.
+    gaps: upper bounds [K] of the bins, in increasing order.
+    accuracy: shares [K + 1]; the last bin has no upper bound. None or NaN marks
+      an empty bin.
   """
   figure = Figure(figsize=(6.4, 3.6))
   axes = figure.subplots()
@@ -27,7 +27,7 @@ def accuracy_by_gap(
   axes.set_ylabel('sorted sets')
   axes.set_xscale('log', base=2)
   plots.show_percent(axes)
-  # Bins span an octave; draw each at its geometric mean.
+  # Each bin spans a factor of two; its point is at the geometric mean.
   middles = np.array([*gaps, 2 * gaps[-1]]) / np.sqrt(2)
   shares = np.asarray(accuracy, float)
   axes.plot(middles, shares, marker='o', color=plots.PALETTE[0])
@@ -44,8 +44,8 @@ def accuracy_by_size(
 
   Args:
     sizes: numbers of elements.
-    accuracy: the share for each size, by suffix of the metric's name; '' is the
-      decoding of the paper.
+    accuracy: the share for each size, by the suffix of the metric's name; '' is
+      the decoding of the paper.
     trained_size: the size in training, marked by a dashed line.
   """
   figure = Figure(figsize=(6.4, 3.6))
@@ -59,6 +59,6 @@ def accuracy_by_size(
     name.strip('_') or 'as in the paper': (sizes, share)
     for name, share in accuracy.items()
   }
-  plots.draw_lines(axes, curves, plots.colours(list(curves)))
+  plots.draw_lines(axes, curves, plots.colors(list(curves)))
   axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   return figure

@@ -1,9 +1,10 @@
 """Star graphical models in NumPy: a head, and leaves that depend only on it.
 
 Each variable takes one of ten symbols. The distribution of the head is
-softmax(beta z) with standard normal z. The leaves have such a distribution for
-each symbol of the head. It is uniform for beta = 0 and nearly deterministic for
-large beta. The paper does not say how it varies the randomness.
+softmax(beta z) with standard normal z. Each leaf has such a distribution for
+each symbol of the head. Distributions are uniform for beta = 0 and nearly
+deterministic for large beta. The paper does not say how it varies the
+randomness.
 
 Axes: T variables, the head first; K symbols.
 """
@@ -26,7 +27,13 @@ class Star(NamedTuple):
 
 
 def make(num_variables: int, beta: float, seed: int) -> Star:
-  """Sample a model."""
+  """Sample a model.
+
+  Args:
+    num_variables: T.
+    beta: inverse temperature of the distributions, at least 0.
+    seed: seed of the model.
+  """
   rng = np.random.default_rng(seed)
   shape = num_variables - 1, NUM_SYMBOLS, NUM_SYMBOLS
   return Star(
@@ -36,7 +43,7 @@ def make(num_variables: int, beta: float, seed: int) -> Star:
 
 
 def sample(star: Star, count: int, rng: np.random.Generator) -> np.ndarray:
-  """Sample the symbols of `count` examples, int32 [count, T], head first."""
+  """Sample the symbols of `count` examples: int32 [count, T], head first."""
   head = _categorical(star.log_head, rng.random((count, 1)))[:, 0]
   uniform = rng.random((count, len(star.log_leaves)))
   leaves = [

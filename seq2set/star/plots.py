@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
-from core import plots
+from core.report import plots
 
 
 @plots.style()
@@ -16,9 +16,9 @@ def head_first_less_head_last(
 ) -> Figure | None:
   """Plot the excess nats of head first minus those of head last.
 
-  Each number of variables has a panel. Rows are numbers of examples, columns
-  are values of beta. A negative number means that head first is better. A cell
-  stays empty if one of its two runs is missing.
+  Each panel shows a number of variables. Rows are numbers of examples, and
+  columns are values of beta. Negative values mean that head first is better. A
+  cell is empty if one of its two runs is missing.
 
   Args:
     points: the config and the metrics of each run; 'test' takes precedence over
@@ -27,24 +27,12 @@ def head_first_less_head_last(
   Returns:
     The figure; None if no cell has both runs.
   """
-  excess = {}
-  for config, values in points:
-    value = values.get('test/excess_nats', values.get('validation/excess_nats'))
-    if value is not None and config.num_seeds == 1:
-      data = config.data
-      cell = data.num_variables, data.num_examples, data.beta
-      excess.setdefault(cell, {})[config.model.order] = value
-  gaps = {
-    cell: by_order['head_first'] - by_order['head_last']
-    for cell, by_order in excess.items()
-    if {'head_first', 'head_last'} <= by_order.keys()
-  }
+  gaps = _gaps(points)
   if not gaps:
     return None
   sizes, counts, betas = (sorted(set(axis)) for axis in zip(*gaps, strict=True))
-  limit = (
-    1.5 * max(map(abs, gaps.values())) or 1.0
-  )  # keeps cells light enough for text
+  # The factor keeps the cells light enough for text.
+  limit = 1.5 * max(map(abs, gaps.values())) or 1.0
   figure = Figure(figsize=(1.2 + 2.6 * len(sizes), 1.4 + 0.5 * len(counts)))
   figure.suptitle('Excess nats, head first minus head last')
   for axes, size in zip(
@@ -66,3 +54,22 @@ def head_first_less_head_last(
     axes.label_outer()
   figure.axes[0].set_ylabel('training examples')
   return figure
+
+
+def _gaps(points) -> dict[tuple[int, int, float], float]:
+  """Return the excess nats of head first minus those of head last.
+
+  The keys are the numbers of variables and examples, and beta.
+  """
+  excess = {}
+  for config, values in points:
+    value = values.get('test/excess_nats', values.get('validation/excess_nats'))
+    if value is not None and config.num_seeds == 1:
+      data = config.data
+      cell = data.num_variables, data.num_examples, data.beta
+      excess.setdefault(cell, {})[config.model.order] = value
+  return {
+    cell: by_order['head_first'] - by_order['head_last']
+    for cell, by_order in excess.items()
+    if {'head_first', 'head_last'} <= by_order.keys()
+  }

@@ -1,8 +1,7 @@
 """The star model task: does it matter whether the head comes first?
 
 An LSTM models the tokens of an example, one per variable. Their order is fixed,
-or the model searches for one, which the paper does not try
-(`seq2set.order_search`).
+or `seq2set.order_search` searches for one. The paper does not try this search.
 
 `predict` reads one digit per variable, head first, and prints log p in nats.
 """
@@ -20,14 +19,17 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from core.answers import Answer, answer_lines
-from core.errors import UserError, check_choice
+from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
 from seq2set.star import data, plots
 
-FIXED = 'head_first', 'head_last'
-ORDERS = (*FIXED, *(mode for mode in order_search.MODES if mode != 'given'))
+FIXED_ORDERS = 'head_first', 'head_last'
+ORDERS = (
+  *FIXED_ORDERS,
+  *(mode for mode in order_search.MODES if mode != 'given'),
+)
 _SEEDS = {'train': 0, 'validation': 1, 'test': 2}
 _mean = functools.partial(Metric.mean, is_independent=False)
 
@@ -40,7 +42,7 @@ class ModelConfig:
     width: width of the LSTM.
     order: 'head_first', 'head_last', or a mode of `order_search.MODES` that
       searches for an order.
-    uniform_steps: number of first updates of a search that use 'uniform'.
+    uniform_steps: number of first updates of a search that use random orders.
     num_draws: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """
@@ -72,17 +74,28 @@ class StarTask:
   """Vinyals et al. 2016, section 5.1.4. Implements `core.task.Task`."""
 
   def __init__(self, config: ml_collections.ConfigDict):
+    check_positive(
+      config,
+      'model.width',
+      'model.num_draws',
+      'data.num_examples',
+      'data.num_variables',
+      'evals.num_draws',
+      'evals.num_examples',
+    )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
-    num = self.data.num_variables
+    num_variables = self.data.num_variables
     order = self.model_config.order
-    self.mode = 'given' if order in FIXED else order
-    enumerates = 'shared', 'posterior', 'marginal'
-    if self.mode in enumerates and num > order_search.MOST_ENUMERATED:
+    self.mode = 'given' if order in FIXED_ORDERS else order
+    most = order_search.MAX_ENUMERATED
+    enumerates_orders = self.mode in ('shared', 'posterior', 'marginal')
+    if enumerates_orders and num_variables > most:
       raise UserError(
-        f'config.data.num_variables={num}: order={self.mode!r} enumerates all'
-        f' orders, so at most {order_search.MOST_ENUMERATED} variables expected'
+        f'config.data.num_variables={num_variables} is too large for'
+        f' order={self.mode!r}, which enumerates all orders; use at most {most}'
+        ' variables'
       )
 
   def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:
@@ -116,7 +129,7 @@ class StarTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Sample 'tokens' [B, T]; 'is_uniform' [B] is True before the search."""
+    """Sample 'tokens' [B, T]; 'is_uniform' [B] is True for random orders."""
     row = jax.random.randint(key, (size,), 0, len(arrays['tokens']))
     is_uniform = step < self.model_config.uniform_steps
     return {
@@ -155,29 +168,22 @@ class StarTask:
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
     """Estimate the KL divergence from the true model, in nats.
 
-    For a search, also compute it for the order with the highest probability,
-    and the position of the head in this order.
+    For a search, also estimate it for the best order alone, and compute the
+    position of the head in the best order.
     """
     tokens, log_p, weight = batch['tokens'], batch['log_p'], batch['weight']
     if self.mode == 'given':
       excess = log_p - model.log_p(tokens).sum(1)
       return {'excess_nats': _mean(excess, weight)}
     key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
-    any_order, best, orders = order_search.log_p_of_sets(
+    total, best, orders = order_search.log_p_of_sets(
       model, tokens, key, num_draws=self.evals.num_draws
     )
     return {
-      'excess_nats': _mean(log_p - any_order, weight),
+      'excess_nats': _mean(log_p - total, weight),
       'excess_nats_of_one_order': _mean(log_p - best, weight),
       'head_position': _head_position(orders, 0, weight),
     }
-
-  def figures(
-    self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
-    """Return no figures."""
-    del values, model
-    return {}
 
   def predict(
     self, model: order_search.TokenModel, lines: Iterable[str]
@@ -201,7 +207,7 @@ class StarTask:
       is_symbol = [w.isascii() and w.isdigit() and len(w) == 1 for w in words]
       if len(words) != count or not all(is_symbol):
         raise UserError(
-          f'{line.strip()[:40]!r}: {count} digits separated by spaces expected'
+          f'{line.strip()[:40]!r}: expected {count} digits separated by spaces'
         )
       tokens = np.array(words, int) + data.NUM_SYMBOLS * np.arange(count)
       if self.model_config.order == 'head_last':

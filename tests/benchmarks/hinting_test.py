@@ -5,6 +5,8 @@ import pytest
 
 from benchmarks import hinting
 
+pytestmark = pytest.mark.slow
+
 
 def make_config():
   config = hinting.make_config(batch_size=16)

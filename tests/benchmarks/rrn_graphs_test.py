@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import rrn_graphs
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize('name', rrn_graphs.CASES)
 def test_contenders_agree_and_run(name):

@@ -4,6 +4,8 @@ import pytest
 
 from benchmarks import seq2set
 
+pytestmark = pytest.mark.slow
+
 
 def make_contenders():
   config = seq2set.make_config(8, set_size=4, num_process_steps=3, width=16)

@@ -49,11 +49,11 @@ def test_values_keep_their_types(arg, changes):
     ('smok', "unknown config argument 'smok'; did you mean 'smoke'"),
     ('stepz=3', "'stepz'; did you mean 'steps'.*rate, source, shuffle"),
     ('cpu=1', "unknown config argument 'cpu=1'; did you mean 'cpu'"),
-    ('steps=1e9', 'steps=1e9: int expected'),
-    ('steps=1.5', 'steps=1.5: int expected, for example steps=32'),
-    ('steps', 'steps=True: int expected'),
-    ('rate=high', 'rate=high: float expected'),
-    ('shuffle=yes', 'shuffle=yes: bool expected'),
+    ('steps=1e9', 'steps=1e9: expected int'),
+    ('steps=1.5', 'steps=1.5: expected int, for example steps=32'),
+    ('steps', 'steps=True: expected int'),
+    ('rate=high', 'rate=high: expected float'),
+    ('shuffle=yes', 'shuffle=yes: expected bool'),
   ],
 )
 def test_mistakes_are_named(arg, message):

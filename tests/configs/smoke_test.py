@@ -9,7 +9,8 @@ import jax.export
 import numpy as np
 import pytest
 
-from core import evaluation, experiment, loop, report, sharding, step
+from core import evaluation, inference, loop, sharding, step
+from core.report import report
 
 ROOT = pathlib.Path(__file__).parents[2]
 MODULES = sorted(
@@ -20,9 +21,26 @@ MODULES = sorted(
 SIZES = ('paper', 'cpu', 'smoke')
 
 
+def slow_except(*names):
+  """Return all modules; only those of the named experiments are not slow."""
+  return [
+    pytest.param(
+      module,
+      marks=[]
+      if module.removeprefix('configs.') in names
+      else pytest.mark.slow,
+    )
+    for module in MODULES
+  ]
+
+
+SYSTEMS = slow_except('hinting.sorting', 'rrn.pretty_clevr', 'seq2set.sorting')
+
+
 def boards(config):
   shape = (4, (config.model.box_height * config.model.box_width) ** 2)
-  return {name: (shape, np.int8) for name in ('puzzle', 'solution')}
+  names = 'puzzle', 'solution', 'hard_puzzle', 'hard_solution'
+  return {name: (shape, np.int8) for name in names}
 
 
 def trees(config):
@@ -54,10 +72,11 @@ def words(config):
 
 def points(config):
   count = config.data.num_points
-  shape = {'convex_hull': (count,), 'delaunay': (2 * count - 5, 3)}
+  is_delaunay = config.task == 'seq2set.delaunay'
+  shape = (2 * count - 5, 3) if is_delaunay else (count,)
   return {
     'points': ((4, count, 2), np.float32),
-    'answer': ((4, *shape[config.task.split('.')[1]]), np.uint8),
+    'answer': ((4, *shape), np.uint8),
   }
 
 
@@ -80,6 +99,7 @@ STAND_INS = {
   'seq2set.ngrams': tokens,
   'seq2set.parsing': sentences,
   'seq2set.star': tokens,
+  'seq2set.tsp': points,
 }
 
 
@@ -100,7 +120,7 @@ def make_program(config):
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
   )
-  program = step.make_program(experiment.make_task(config), config, mesh)
+  program = step.make_program(inference.make_task(config), config, mesh)
   columns = STAND_INS.get(config.task, lambda _: {})(config)
   arrays = {
     name: jax.ShapeDtypeStruct(shape, dtype)
@@ -118,7 +138,9 @@ def test_names_agree(module):
     json.loads(config.to_json())
 
 
-@pytest.mark.parametrize('size', ['paper', 'cpu'])
+@pytest.mark.parametrize(
+  'size', ['paper', pytest.param('cpu', marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize('module', MODULES)
 def test_update_can_be_traced(module, size):
   config = get_config(module, size)
@@ -131,7 +153,7 @@ def test_update_can_be_traced(module, size):
   assert {'loss', 'gradient_norm', 'learning_rate'} < set(metrics)
 
 
-@pytest.mark.parametrize('module', MODULES)
+@pytest.mark.parametrize('module', SYSTEMS)
 def test_update_can_be_lowered_for_accelerators(module):
   program, arrays = make_program(get_config(module, 'smoke'))
   export = jax.export.export(program.update, platforms=('cuda', 'tpu'))
@@ -139,11 +161,11 @@ def test_update_can_be_lowered_for_accelerators(module):
   assert exported.platforms == ('cuda', 'tpu')
 
 
-@pytest.mark.parametrize('module', MODULES)
+@pytest.mark.parametrize('module', SYSTEMS)
 def test_seeds_can_be_traced_at_once(module):
   config = get_config(module, 'smoke')
   config.num_seeds = 2
-  task = experiment.make_task(config)
+  task = inference.make_task(config)
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
   )
@@ -156,11 +178,11 @@ def test_seeds_can_be_traced_at_once(module):
     if evaluator.every:  # the others may need files
       batches = evaluation.make_batches(evaluator, mesh, 2)
       call = evaluation.make_call(evaluator, program.merge, mesh, 2)
-      measured = jax.eval_shape(call, state.evaluated, batches)
+      measured = jax.eval_shape(call, state.eval_params, batches)
       assert all(metric.total.shape[0] == 2 for metric in measured.values())
 
 
-@pytest.mark.parametrize('module', MODULES)
+@pytest.mark.parametrize('module', slow_except('seq2set.sorting'))
 def test_smoke_learns(module, tmp_path):
   config = get_config(module, 'smoke')
   config.total_steps = 3 * config.steps_per_call

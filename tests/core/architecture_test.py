@@ -2,10 +2,13 @@
 
 import ast
 import pathlib
+import re
+import runpy
 import subprocess
 import sys
 
 import pytest
+import safetensors
 
 ROOT = pathlib.Path(__file__).parents[2]
 CODE = [
@@ -26,11 +29,18 @@ SYSTEMS = sorted(
 CORE = {
   'data': {'errors'},
   'model': {'errors', 'layers'},
-  'builder': {'errors', 'files', 'datasets'},
-  'plots': {'plots'},
-  'task': {'errors', 'datasets', 'layers', 'answers', 'metrics', 'task'},
+  'builder': {'errors', 'io.data_files', 'io.datasets'},
+  'plots': {'report.plots'},
+  'task': {'errors', 'io.datasets', 'layers', 'answers', 'metrics', 'task'},
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
+# Settings that core documents for all experiments, the parameters of its own
+# layers, and words that are more than the name of a setting.
+SHARED_NAMES = {
+  *('every', 'batch_size', 'dir', 'source'),
+  *('kernel', 'bias', 'layers', 'embedding', 'scale'),
+  *('length', 'main', 'mode', 'norm', 'paper', 'start', 'update', 'value'),
+}
 PICKLES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'shelve'}
 
 
@@ -74,12 +84,13 @@ def allowed(module, imported):
     return target == 'core'
   if package == 'configs':
     shared = 'configs.common', f'configs.{rest[0]}.common'
-    return imported in (*shared, 'core.errors', 'core.files')
+    shared += f'configs.{rest[0]}.tables.{rest[-1]}', 'core.errors'
+    return imported in (*shared, 'core.io.data_files')
   if target == 'core':
     if 'analysis' in rest:  # A tool for trained models, like a benchmark.
       return True
     uses = CORE.get(rest[-1], set().union(*CORE.values()))
-    return target_rest[0] in uses if len(rest) > 1 else True
+    return '.'.join(target_rest) in uses if len(rest) > 1 else True
   if target != package:
     return False
   is_own = len(target_rest) > 1 and target_rest[0] == rest[0]
@@ -170,6 +181,43 @@ def has_encoding(call):
 def test_calls_without_an_encoding_are_found(code, expected):
   call = ast.parse(code, mode='eval').body
   assert has_encoding(call) == expected
+
+
+def own_names():
+  """The names of all experiments' own settings and layers."""
+  names = set()
+  for path in sorted(ROOT.glob('configs/*/[a-z]*.py')):
+    if path.stem != 'common':
+      config = runpy.run_path(str(path))['get_config']()
+      for section in config.model, config.data, config.evals:
+        names |= set(section)
+  for path in ROOT.glob('pretrained/*/weights.safetensors'):
+    with safetensors.safe_open(path, 'numpy') as file:
+      names |= {part for name in file.keys() for part in name.split('/')}
+  return {name for name in names if not name.isdecimal()} - SHARED_NAMES
+
+
+def strings(path):
+  """The words in the strings of a file, except docstrings and sentences."""
+  tree = ast.parse(path.read_text())
+  docstrings = {
+    id(node.value)
+    for node in ast.walk(tree)
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+  }
+  for node in ast.walk(tree):
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    if is_text and id(node) not in docstrings and ' ' not in node.value:
+      yield from re.findall(r'\w+', node.value)
+
+
+@pytest.mark.parametrize(
+  'path',
+  sorted(ROOT.glob('core/**/*.py')),
+  ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_core_knows_no_experiment(path):
+  assert not own_names() & set(strings(path))
 
 
 def test_rules_refuse():

@@ -63,11 +63,11 @@ def test_carry_goes_from_update_to_update():
   np.testing.assert_allclose(state.carry['x'], x, rtol=1e-5)
 
 
-@pytest.mark.parametrize('microbatch', [0, 1])
+@pytest.mark.parametrize('microbatch_size', [0, 1])
 @pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 2, 2)])
-def test_carry_does_not_depend_on_mesh_and_microbatches(mesh, microbatch):
+def test_carry_does_not_depend_on_mesh_and_microbatches(mesh, microbatch_size):
   _, expected = train()
-  _, state = train(mesh, microbatch=microbatch)
+  _, state = train(mesh, microbatch_size=microbatch_size)
   assert_close((state.carry, state.params), (expected.carry, expected.params))
   assert state.carry['x'].sharding.spec == P(('data', 'fsdp'))
 

@@ -1,6 +1,7 @@
 """Checkpoints: exact, on any mesh, and never silently wrong."""
 
 import gc
+import json
 import os
 import resource
 import shutil
@@ -15,8 +16,9 @@ import pytest
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from core import checkpoints, weights
+from core import checkpoints, step
 from core.errors import UserError
+from core.io import weights
 
 
 def make_state(step, width=6):
@@ -73,6 +75,19 @@ def test_floating_types_are_cast(two_steps):
   assert kernel.dtype == jnp.float16
   saved = make_state(2)['params']['layer']['kernel']
   np.testing.assert_array_equal(kernel, saved.astype(jnp.float16))
+
+
+def test_checkpoints_of_earlier_versions_are_restored(tmp_path):
+  """They name the average of the parameters `average`."""
+  params = {'kernel': jnp.arange(3.0)}
+  state = step.TrainState(params, {'kernel': jnp.ones(3)}, (), jnp.int32(1))
+  old = {'params': params, 'average': state.ema_params, 'step': state.step}
+  with open_at(tmp_path) as checkpointer:
+    checkpointer.save(1, state)
+  metadata = tmp_path / 'checkpoints' / '1' / '_CHECKPOINT_METADATA'
+  saved = json.loads(metadata.read_bytes())['custom_metadata']['leaves']
+  assert saved.keys() == weights.flatten(old, '.').keys()
+  assert is_same(checkpoints.restore(tmp_path, abstract(state)), state)
 
 
 @pytest.fixture(scope='module')
@@ -211,7 +226,7 @@ def test_what_may_not_be_read_is_not_damaged(two_steps, monkeypatch):
     raise PermissionError(13, 'Permission denied')
 
   monkeypatch.setattr(checkpoints.ocp, 'load', fail)
-  with pytest.raises(UserError, match='2 may not be read .Permission denied'):
+  with pytest.raises(UserError, match='2 cannot be read .Permission denied'):
     checkpoints.restore(two_steps, abstract(make_state(2)))
   assert steps(two_steps) == ['1', '2']
 

@@ -52,7 +52,7 @@ def test_recurrence_has_the_gradient_of_a_plain_loop():
     return gates[:, :4] * hidden, count + gates[:, 4:].sum(1, keepdims=True)
 
   def ours(kernel, gates, hidden, count, inputs, given):
-    return layers.recur(step, kernel, gates, (hidden, count), inputs, given)
+    return layers.lstm_scan(step, kernel, gates, (hidden, count), inputs, given)
 
   def plain(kernel, gates, hidden, count, inputs, given):
     state, hiddens = (hidden, count), []

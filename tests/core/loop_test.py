@@ -3,30 +3,25 @@
 import itertools
 import json
 import os
-import pathlib
-import random
 import resource
 import signal
-import subprocess
-import sys
 import time
 
 import jax
 import numpy as np
 import pytest
 
-from configs.rrn import sudoku
-from core import checkpoints, experiment, loop, runtime, sharding, step
+from core import checkpoints, inference, loop, sharding, step
 from core.errors import UserError
+from core.run import signals
 from tests.core import toy_task
 
-ROOT = pathlib.Path(__file__).parents[2]
+CLOCK = ('seconds', 'perf/examples_per_second')
+WEIGHTS = 'weights.safetensors'
 
 
 def make_mesh():
-  return sharding.make_mesh(
-    {'data': 2, 'fsdp': 1, 'tensor': 1}, jax.devices()[:2]
-  )
+  return sharding.make_mesh(dict(data=2, fsdp=1, tensor=1), jax.devices()[:2])
 
 
 def train(folder, task=None, **changes):
@@ -39,14 +34,11 @@ def train(folder, task=None, **changes):
 
 def read_lines(folder):
   """metrics.jsonl without what the clock says."""
-  text = (folder / 'metrics.jsonl').read_text()
+  lines = (folder / 'metrics.jsonl').read_text().splitlines()
   return [
     {k: v for k, v in json.loads(line).items() if k not in CLOCK}
-    for line in text.splitlines()
+    for line in lines
   ]
-
-
-CLOCK = ('seconds', 'perf/examples_per_second')
 
 
 def read_state(folder, **changes):
@@ -64,8 +56,7 @@ def steps(folder):
 def assert_same_runs(folder, other):
   assert read_lines(folder) == read_lines(other)
   assert read_state(folder) == read_state(other)
-  name = 'weights.safetensors'
-  assert (folder / name).read_bytes() == (other / name).read_bytes()
+  assert (folder / WEIGHTS).read_bytes() == (other / WEIGHTS).read_bytes()
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +69,7 @@ def unbroken(tmp_path_factory):
 @pytest.fixture
 def stop_after(monkeypatch):
   """Makes the process get a real SIGTERM after some calls; 0: never."""
-  original = runtime.StopSignal
+  original = signals.StopSignal
 
   def stop_after(calls):
     class StopSignal(original):
@@ -88,7 +79,7 @@ def stop_after(monkeypatch):
           os.kill(os.getpid(), signal.SIGTERM)
         return super().__call__()
 
-    monkeypatch.setattr(runtime, 'StopSignal', StopSignal)
+    monkeypatch.setattr(signals, 'StopSignal', StopSignal)
 
   return stop_after
 
@@ -229,8 +220,7 @@ def test_starts_from_weights(unbroken, tmp_path):
     **{'seed': 5, 'init_weights': str(unbroken), 'optim.learning_rate': 0.0},
     **{'optim.ema_decay': 0.0},
   )
-  name = 'weights.safetensors'
-  assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+  assert (tmp_path / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
 
 
 def test_starts_the_average_from_weights(unbroken, tmp_path):
@@ -250,17 +240,23 @@ def test_weights_of_another_model(unbroken, tmp_path):
     train(tmp_path, task, init_weights=str(unbroken))
 
 
+def test_a_run_without_updates_can_be_repeated(tmp_path):
+  assert train(tmp_path, total_steps=0)
+  first = (tmp_path / WEIGHTS).read_bytes()
+  assert train(tmp_path, total_steps=0)
+  assert (tmp_path / WEIGHTS).read_bytes() == first
+
+
 def test_the_last_call_makes_fewer_updates(unbroken, tmp_path):
   assert train(tmp_path, steps_per_call=4)
   assert read_state(tmp_path) == read_state(unbroken)
-  name = 'weights.safetensors'
-  assert (tmp_path / name).read_bytes() == (unbroken / name).read_bytes()
+  assert (tmp_path / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
 
 
 @pytest.fixture
 def run(monkeypatch):
   """`loop.run` of the toy task."""
-  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
   return lambda folder, **changes: loop.run(
     toy_task.make_config(**changes), str(folder)
   )
@@ -299,102 +295,4 @@ def test_full_disk(tmp_path):
   assert train(folder, task)
   assert train(whole, task)
   assert read_lines(folder) == read_lines(whole)
-  name = 'weights.safetensors'
-  assert (folder / name).read_bytes() == (whole / name).read_bytes()
-
-
-CHANGES = {
-  'model.num_steps': 2,
-  'steps_per_call': 5,
-  'checkpoint.every': 20,
-  'evals.every': 50,
-  'evals.boards_per_givens': 8,
-}
-
-
-def start_child(folder, total_steps):
-  """A real run of some seconds that often saves."""
-  return subprocess.Popen(
-    [
-      *(sys.executable, 'main.py', f'--workdir={folder}'),
-      '--config=configs/rrn/sudoku.py:smoke',
-      *(f'--config.{name}={value}' for name, value in CHANGES.items()),
-      f'--config.total_steps={total_steps}',
-    ],
-    cwd=ROOT,
-    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'JAX_NUM_CPU_DEVICES': '8'},
-    stdout=subprocess.DEVNULL,
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-
-
-def half_saves(folder):
-  return list(folder.glob('checkpoints/*.orbax-checkpoint-tmp'))
-
-
-def newest(folder):
-  """The step of the newest whole checkpoint, 0 if there is none."""
-  names = (path.name for path in folder.glob('checkpoints/*'))
-  return max((int(name) for name in names if name.isdigit()), default=0)
-
-
-def kept_lines(folder):
-  """The lines of metrics.jsonl that no resume may write again."""
-  *lines, _ = (folder / 'metrics.jsonl').read_text().split('\n')  # _: half
-  return [line for line in lines if json.loads(line)['step'] <= newest(folder)]
-
-
-def kill(child, folder, moment, rng):
-  """Kills a run at once, soon after its next save, or in the one after."""
-  before, deadline = newest(folder), time.monotonic() + 600
-
-  def wait_until(condition):
-    while not condition():
-      assert child.poll() is None and time.monotonic() < deadline
-      time.sleep(0.001)
-
-  if moment == 'at once':
-    time.sleep(rng.uniform(0, 10))
-  else:
-    wait_until(lambda: newest(folder) > before)
-    with pytest.raises(UserError, match='in use by another run'):
-      with runtime.open_run_folder(folder, sudoku.get_config('smoke')):
-        pass
-    if moment == 'in a save':
-      wait_until(lambda: half_saves(folder))
-    else:
-      time.sleep(rng.uniform(0, 0.5))
-  child.kill()
-  child.communicate()
-  assert child.returncode == -signal.SIGKILL
-
-
-@pytest.mark.parametrize(
-  'kills', [1, pytest.param(20, marks=pytest.mark.campaign)]
-)
-def test_killed_process_resumes_exactly(tmp_path, kills):
-  killed, whole = tmp_path / 'killed', tmp_path / 'whole'
-  total_steps, rng, num_half = 100 * kills, random.Random(0), 0
-  moments = itertools.cycle(['in a save', 'after a save', 'at once'])
-  kept = []
-  for moment in itertools.islice(moments, kills):
-    with start_child(killed, total_steps) as child:
-      kill(child, killed, moment, rng)
-    assert not (killed / 'weights.safetensors').exists()
-    num_half += bool(half_saves(killed))
-    # What was measured up to the last save, clock included, is never redone.
-    now = kept_lines(killed)
-    assert now[: len(kept)] == kept
-    kept = now
-  assert num_half > 0 or kills == 1  # a save may be faster than a kill
-  with start_child(killed, total_steps) as child:
-    _, errors = child.communicate(timeout=600)
-  assert child.returncode == 0, errors
-  assert kept_lines(killed)[: len(kept)] == kept
-  config = sudoku.get_config('smoke')
-  config.update_from_flattened_dict(CHANGES | {'total_steps': total_steps})
-  assert loop.run(config, str(whole))
-  assert read_lines(killed) == read_lines(whole)
-  name = 'weights.safetensors'
-  assert (killed / name).read_bytes() == (whole / name).read_bytes()
+  assert (folder / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()

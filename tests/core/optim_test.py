@@ -1,4 +1,4 @@
-"""The optimiser does what its config says."""
+"""The optimizer does what its config says."""
 
 import jax
 import jax.numpy as jnp
@@ -143,7 +143,8 @@ def test_sgd_is_the_gradient():
 
 
 @pytest.mark.parametrize(
-  'name, message', [('name', "'sgd', 'adam'"), ('schedule', "'constant'")]
+  'name, message',
+  [('name', 'expected sgd, adam'), ('schedule', 'expected constant')],
 )
 def test_unknown_names(name, message):
   with pytest.raises(UserError, match=f"optim.{name}='lion': {message}"):

@@ -13,18 +13,12 @@ from jax.sharding import PartitionSpec as P
 from configs.hinting import sorting as list_sorting
 from configs.rrn import pretty_clevr
 from configs.seq2set import sorting as set_sorting
-from core import (
-  evaluation,
-  experiment,
-  loop,
-  report,
-  runtime,
-  sharding,
-  step,
-  weights,
-)
+from core import evaluation, inference, loop, sharding, step
 from core.errors import UserError
+from core.io import weights
 from core.metrics import Metric
+from core.report import report
+from core.run import signals
 from core.task import Evaluator
 from tests.core import loop_test, toy_task
 
@@ -91,7 +85,7 @@ def test_each_seed_is_what_it_is_alone(mesh, num_seeds, is_muon):
     seed = jax.tree.map(lambda x, index=index: x[index], first)
     jax.tree.map(np.testing.assert_array_equal, seed, expected[0])
     np.testing.assert_allclose(losses[:, index], expected[1], rtol=1e-5)
-    for name in ('params', 'average', 'opt_state'):
+    for name in ('params', 'ema_params', 'opt_state'):
       assert_close(
         jax.tree.map(lambda x, index=index: x[index], getattr(state, name)),
         getattr(expected[3], name),
@@ -109,7 +103,7 @@ def test_each_seed_of_each_system_is_what_it_is_alone(configs):
     # Adam makes large differences of small ones where a gradient is near 0.
     config.optim.name, config.optim.warmup_steps = 'sgd', 0
     config.steps_per_call, config.seed, config.num_seeds = 2, seed, num_seeds
-    mesh, task = make_mesh(2, 1, 1), experiment.make_task(config)
+    mesh, task = make_mesh(2, 1, 1), inference.make_task(config)
     program = step.make_program(task, config, mesh)
     state, _, its_losses = program.update(program.init(), {})
     losses.append(np.asarray(its_losses))
@@ -117,7 +111,7 @@ def test_each_seed_of_each_system_is_what_it_is_alone(configs):
     evaluate = evaluation.make_evaluation(
       evaluator, program.merge, mesh, num_seeds
     )
-    totals = {k: m.total for k, m in evaluate(state.evaluated).items()}
+    totals = {k: m.total for k, m in evaluate(state.eval_params).items()}
     measured.append(jax.device_get(totals))
   both, *alone = losses
   np.testing.assert_allclose(both, np.stack(alone, axis=1), rtol=1e-4)
@@ -129,7 +123,7 @@ def test_each_seed_of_each_system_is_what_it_is_alone(configs):
 def test_microbatches_change_nothing(mesh, num_seeds):
   _, losses, _, state = train(mesh, num_seeds=num_seeds)
   _, micro_losses, _, micro_state = train(
-    mesh, num_seeds=num_seeds, microbatch=1
+    mesh, num_seeds=num_seeds, microbatch_size=1
   )
   np.testing.assert_allclose(micro_losses, losses, rtol=1e-5)
   assert_close(micro_state.params, state.params)
@@ -173,7 +167,7 @@ def test_what_is_split(mesh, num_seeds, kernel, bias):
 
 
 def test_number_of_seeds():
-  with pytest.raises(UserError, match='num_seeds=0: 1 or more'):
+  with pytest.raises(UserError, match='num_seeds=0: expected at least 1'):
     train(num_seeds=0)
 
 
@@ -217,7 +211,7 @@ def test_values_are_medians_and_how_far_seeds_are_apart():
 @pytest.fixture
 def run(monkeypatch):
   """`loop.run` of the toy task with three seeds."""
-  monkeypatch.setattr(experiment, 'make_task', lambda _: toy_task.ToyTask())
+  monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
 
   def run(folder, **changes):
     config = toy_task.make_config(**{'num_seeds': 3, 'mesh.data': 8, **changes})
@@ -256,7 +250,7 @@ def test_stopped_run_resumes_exactly(tmp_path, run, monkeypatch, num_seeds):
   changes = {'num_seeds': num_seeds, **MUON}
   assert run(tmp_path / 'whole', **changes)
   with monkeypatch.context() as patch:
-    patch.setattr(runtime.StopSignal, '__call__', lambda self: True)
+    patch.setattr(signals.StopSignal, '__call__', lambda self: True)
     assert not run(tmp_path / 'stopped', **changes)
   assert run(tmp_path / 'stopped', **changes)
   assert loop_test.read_lines(tmp_path / 'whole') == loop_test.read_lines(
@@ -278,7 +272,7 @@ def test_run_of_before_there_were_several_goes_on(tmp_path, run):
   config = json.loads((tmp_path / 'config.json').read_text())
   del config['num_seeds']
   (tmp_path / 'config.json').write_text(json.dumps(config))
-  assert experiment.load(str(tmp_path), {}).config.num_seeds == 1
+  assert inference.load(str(tmp_path), {}).config.num_seeds == 1
   assert 'seed 0;' in report.report(tmp_path)
   assert run(tmp_path, num_seeds=1)
 
@@ -292,7 +286,7 @@ def test_seed_whose_loss_is_not_finite_is_named(tmp_path, monkeypatch, run):
       return jnp.where(is_second, jnp.nan, loss), metrics
 
   second = train(seed=1)[0]['kernel']
-  monkeypatch.setattr(experiment, 'make_task', lambda _: Task())
+  monkeypatch.setattr(inference, 'make_task', lambda _: Task())
   changes = {'seed': 0, 'optim.learning_rate': 0.0}
   with pytest.raises(FloatingPointError, match='update 1 of seed 1 is not fin'):
     run(tmp_path, **changes)
@@ -302,8 +296,8 @@ def test_all_seeds_start_from_weights(tmp_path, run):
   still = {'optim.learning_rate': 0.0, 'init_weights': str(tmp_path / 'one')}
   assert run(tmp_path / 'one', seed=7, num_seeds=1)
   assert run(tmp_path / 'all', **still)
-  one = experiment.load(str(tmp_path / 'one'), {}).params
-  many = experiment.load(str(tmp_path / 'all'), {}).params
+  one = inference.load(str(tmp_path / 'one'), {}).params
+  many = inference.load(str(tmp_path / 'all'), {}).params
   assert_close(many, jax.tree.map(lambda x: np.stack([x] * 3), one))
   still['init_weights'] = str(tmp_path / 'all')
   with pytest.raises(UserError, match=r'float32\[3, 1\] in the file'):
@@ -315,9 +309,9 @@ def test_starts_from_weights_that_lack_what_is_new(tmp_path, run):
   weights.save_weights(tmp_path, old, step=1)
   still = {'optim.learning_rate': 0.0, 'init_weights': str(tmp_path)}
   with pytest.raises(UserError, match='bias is missing in the file'):
-    run(tmp_path / 'new', **still, init_new='kernel')
-  assert run(tmp_path / 'new', **still, init_new='bi.*')
-  params = experiment.load(str(tmp_path / 'new'), {}).params
+    run(tmp_path / 'new', **still, init_missing_regex='kernel')
+  assert run(tmp_path / 'new', **still, init_missing_regex='bi.*')
+  params = inference.load(str(tmp_path / 'new'), {}).params
   assert_close(
     params, {'kernel': np.stack([old['kernel']] * 3), 'bias': np.zeros((3, 1))}
   )
@@ -325,8 +319,8 @@ def test_starts_from_weights_that_lack_what_is_new(tmp_path, run):
 
 def test_eval_measures_all_seeds(tmp_path, run):
   assert run(tmp_path)
-  trained = experiment.load(str(tmp_path), {})
-  values = experiment.evaluate(trained, str(tmp_path))
+  trained = inference.load(str(tmp_path), {})
+  values = inference.evaluate(trained, str(tmp_path))
   results = json.loads((tmp_path / 'results.json').read_text())['metrics']
   by_seed = results['test/error_by_seed']['value']
   assert len(set(by_seed)) == 3
@@ -344,21 +338,21 @@ def test_eval_measures_all_seeds(tmp_path, run):
 def test_one_seed_becomes_weights_of_its_own(tmp_path, run):
   many, one = tmp_path / 'many', tmp_path / 'one'
   assert run(many, seed=4)
-  picked = experiment.load(str(many), {'num_seeds': 1, 'seed': 6})
-  experiment.evaluate(picked, str(one))
+  picked = inference.load(str(many), {'num_seeds': 1, 'seed': 6})
+  inference.evaluate(picked, str(one))
   values = json.loads((one / 'results.json').read_text())['metrics']
   last = loop_test.read_lines(many)[-1]['eval/test/error_by_seed']
   assert values['test/error']['value'] == pytest.approx(last[2])
   assert set(values) == {'test/error'}
-  loaded = experiment.load(str(one), {})
+  loaded = inference.load(str(one), {})
   assert loaded.config.seed == 6 and loaded.config.num_seeds == 1
-  stacked = experiment.load(str(many), {}).params
+  stacked = inference.load(str(many), {}).params
   jax.tree.map(
     lambda a, b: np.testing.assert_array_equal(a, b[2]), loaded.params, stacked
   )
   for taken in (many, one):
-    with pytest.raises(UserError, match='in use.*new folder by --workdir'):
-      experiment.evaluate(picked, str(taken))
+    with pytest.raises(UserError, match='in use.*new folder.*with --workdir'):
+      inference.evaluate(picked, str(taken))
 
 
 @pytest.mark.parametrize(
@@ -372,13 +366,13 @@ def test_one_seed_becomes_weights_of_its_own(tmp_path, run):
 )
 def test_seeds_that_are_not_there(tmp_path, run, overrides):
   assert run(tmp_path)
-  with pytest.raises(UserError, match='holds seeds 0 to 2: leave'):
-    experiment.load(str(tmp_path), overrides)
+  with pytest.raises(UserError, match='holds seeds 0 to 2; keep'):
+    inference.load(str(tmp_path), overrides)
 
 
 def test_seed_of_an_unfinished_run(tmp_path, run, monkeypatch):
-  monkeypatch.setattr(runtime.StopSignal, '__call__', lambda self: True)
+  monkeypatch.setattr(signals.StopSignal, '__call__', lambda self: True)
   assert not run(tmp_path / 'many')
-  picked = experiment.load(str(tmp_path / 'many'), {'num_seeds': 1, 'seed': 2})
+  picked = inference.load(str(tmp_path / 'many'), {'num_seeds': 1, 'seed': 2})
   with pytest.raises(UserError, match='1 of 6 updates are done'):
-    experiment.evaluate(picked, str(tmp_path / 'one'))
+    inference.evaluate(picked, str(tmp_path / 'one'))

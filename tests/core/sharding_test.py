@@ -7,6 +7,7 @@ from jax.sharding import PartitionSpec as P
 
 from core import sharding
 from core.errors import UserError
+from hinting import transformer
 
 
 def make_mesh(data, fsdp, tensor):
@@ -18,7 +19,9 @@ def spec(name, shape, mesh):
   tree = jax.ShapeDtypeStruct(shape, np.float32)
   for part in reversed(name.split('/')):
     tree = {part: tree}
-  return jax.tree.leaves(sharding.state_shardings(tree, mesh))[0].spec
+  rules = *sharding.MLP_RULES, *transformer.TENSOR_RULES
+  placed = sharding.state_shardings(tree, mesh, rules=rules)
+  return jax.tree.leaves(placed)[0].spec
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ from jax.sharding import PartitionSpec as P
 from configs.hinting import sorting as list_sorting
 from configs.rrn import sudoku
 from configs.seq2set import sorting as set_sorting
-from core import checkpoints, experiment, sharding, step
+from core import checkpoints, inference, sharding, step
 from core.errors import UserError
 from rrn.sudoku import data
 from rrn.sudoku import task as sudoku_task
 from tests.core import toy_task
 
-MESHES = [(1, 1, 1), (8, 1, 1), (2, 4, 1), (2, 2, 2)]
+ALONE = (1, 1, 1)
 
 
 def make_mesh(data=1, fsdp=1, tensor=1):
@@ -62,18 +62,20 @@ def train(task, config, mesh, num_calls=4):
 
 
 @functools.cache
-def sudoku_on(mesh, steps_per_call=1, microbatch=0):
+def sudoku_on(mesh, steps_per_call=1, microbatch_size=0):
   """Four updates."""
   task, config = make_sudoku()
-  config.steps_per_call, config.microbatch = steps_per_call, microbatch
+  config.steps_per_call = steps_per_call
+  config.microbatch_size = microbatch_size
   return train(task, config, make_mesh(*mesh), 4 // steps_per_call)
 
 
 @functools.cache
-def toy_on(mesh, steps_per_call=1, microbatch=0):
+def toy_on(mesh, steps_per_call=1, microbatch_size=0):
   """Four updates."""
   task, config = make_toy()
-  config.steps_per_call, config.microbatch = steps_per_call, microbatch
+  config.steps_per_call = steps_per_call
+  config.microbatch_size = microbatch_size
   return train(task, config, make_mesh(*mesh), 4 // steps_per_call)
 
 
@@ -84,28 +86,29 @@ def is_same(tree, other):
   return jax.tree.all(equal)
 
 
-@pytest.mark.parametrize('mesh', MESHES[1:])
+@pytest.mark.parametrize(
+  'mesh',
+  [
+    pytest.param((8, 1, 1), marks=pytest.mark.slow),
+    pytest.param((2, 4, 1), marks=pytest.mark.slow),
+    (2, 2, 2),
+  ],
+)
 def test_losses_do_not_depend_on_the_mesh(mesh):
-  expected, expected_values, expected_state = sudoku_on(MESHES[0])
+  expected, expected_values, expected_state = sudoku_on(ALONE)
   losses, values, state = sudoku_on(mesh)
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
   assert values == pytest.approx(expected_values, rel=1e-4)
   assert int(state.step) == 4
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4),
-    state.average,
-    expected_state.average,
+    state.ema_params,
+    expected_state.ema_params,
   )
 
 
-@pytest.mark.parametrize(
-  'mesh',
-  [
-    (2, 2, 2),
-    pytest.param((1, 8, 1), marks=pytest.mark.campaign),
-    pytest.param((1, 1, 8), marks=pytest.mark.campaign),
-  ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('mesh', [(2, 2, 2), (1, 8, 1), (1, 1, 8)])
 @pytest.mark.parametrize('configs', [set_sorting, list_sorting])
 def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
   """And what is saved on one mesh is restored on another."""
@@ -114,7 +117,7 @@ def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
   config.optim.name, config.optim.warmup_steps = 'sgd', 0
   config.optim.learning_rate = 0.1
   config.steps_per_call = 1
-  task = experiment.make_task(config)
+  task = inference.make_task(config)
   expected, _, expected_state = train(task, config, make_mesh())
   losses, _, state = train(task, config, make_mesh(*mesh))
   np.testing.assert_allclose(losses, expected, rtol=1e-5)
@@ -144,8 +147,10 @@ def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
 @pytest.mark.parametrize(
   'mesh, lstm, first, second',
   [
-    ((8, 1, 1), P(), P(), P()),
-    ((2, 4, 1), P(None, 'fsdp'), P(), P()),
+    pytest.param(*((8, 1, 1), P(), P(), P()), marks=pytest.mark.slow),
+    pytest.param(
+      *((2, 4, 1), P(None, 'fsdp'), P(), P()), marks=pytest.mark.slow
+    ),
     ((2, 2, 2), P(None, 'fsdp'), P(None, 'tensor'), P('tensor')),
   ],
 )
@@ -154,7 +159,7 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
   muon = state.opt_state[-1].inner_states['muon'].inner_state[0].mu
   # Muon knows nothing of the embeddings: Adam has them.
   muon = muon | {'digit_embedding': state.params['digit_embedding']}
-  for tree in (state.params, state.average, muon):
+  for tree in (state.params, state.ema_params, muon):
     layers = tree['pre']['layers']
     for leaf, spec in [
       (tree['network']['lstm']['kernel'], lstm),
@@ -169,13 +174,17 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
 
 
 @pytest.mark.parametrize(
-  'train_on, mesh, microbatch',
-  [(toy_on, MESHES[0], 4), (toy_on, (2, 1, 1), 2), (sudoku_on, MESHES[1], 2)],
+  'train_on, mesh, microbatch_size',
+  [
+    (toy_on, ALONE, 4),
+    (toy_on, (2, 1, 1), 2),
+    pytest.param(*(sudoku_on, (2, 2, 2), 2), marks=pytest.mark.slow),
+  ],
 )
-def test_microbatches_change_nothing(train_on, mesh, microbatch):
+def test_microbatches_change_nothing(train_on, mesh, microbatch_size):
   losses, values, state = train_on(mesh)
   micro_losses, micro_values, micro_state = train_on(
-    mesh, microbatch=microbatch
+    mesh, microbatch_size=microbatch_size
   )
   np.testing.assert_allclose(micro_losses, losses, rtol=1e-5)
   assert micro_values == pytest.approx(values, rel=1e-4)
@@ -188,8 +197,8 @@ def test_microbatches_change_nothing(train_on, mesh, microbatch):
 
 @pytest.mark.parametrize('train_on', [toy_on, sudoku_on])
 def test_one_call_of_many_is_many_calls_of_one(train_on):
-  losses, _, state = train_on(MESHES[0])
-  more_losses, _, more_state = train_on(MESHES[0], steps_per_call=4)
+  losses, _, state = train_on(ALONE)
+  more_losses, _, more_state = train_on(ALONE, steps_per_call=4)
   np.testing.assert_array_equal(more_losses, losses)
   if train_on is toy_on:
     assert is_same(more_state, state)
@@ -202,7 +211,7 @@ def test_one_call_of_many_is_many_calls_of_one(train_on):
 
 
 def test_metrics_are_means_over_the_updates_of_a_call():
-  losses, values, _ = toy_on(MESHES[0], steps_per_call=4)
+  losses, values, _ = toy_on(ALONE, steps_per_call=4)
   assert losses.shape == (4,)
   assert values['loss'] == pytest.approx(losses.mean())
   assert values['learning_rate'] == pytest.approx(0.1)
@@ -213,7 +222,7 @@ def test_seeds_differ():
   task, config = make_toy()
   config.seed = 1
   losses, _, _ = train(task, config, make_mesh())
-  assert (losses != toy_on(MESHES[0])[0]).all()
+  assert (losses != toy_on(ALONE)[0]).all()
 
 
 def test_each_update_has_its_own_batch():
@@ -239,17 +248,17 @@ def test_average_of_the_parameters():
     )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
-    state.average,
+    state.ema_params,
     average,
   )
-  assert state.evaluated is state.average
+  assert state.eval_params is state.ema_params
 
 
 def test_no_average():
   task, config = make_toy()
   config.optim.ema_decay = 0.0
   state = train(task, config, make_mesh(), num_calls=1)[-1]
-  assert state.average is None and state.evaluated is state.params
+  assert state.ema_params is None and state.eval_params is state.params
 
 
 def test_state_is_donated():
@@ -265,7 +274,10 @@ def test_state_is_donated():
   'changes, message',
   [
     ({'batch_size': 12}, 'batch_size=12 is not divisible by 8 devices'),
-    ({'microbatch': 3, 'batch_size': 32}, 'microbatch=3 .* the 4 examples'),
+    (
+      {'microbatch_size': 3, 'batch_size': 32},
+      'microbatch_size=3 .* the 4 examples',
+    ),
   ],
 )
 def test_what_does_not_divide(changes, message):

@@ -4,8 +4,9 @@ import pathlib
 
 import pytest
 
-from core import runtime, sweep
+from core import sweep
 from core.errors import UserError
+from core.run import run_folder
 from tests.core import toy_task
 
 NAMES = 'abc'
@@ -29,7 +30,7 @@ class Trainer:
       raise outcome
     if outcome:
       pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
-      runtime.record_start(pathlib.Path(folder), config)
+      run_folder.record_start(pathlib.Path(folder), config)
       for name in ('weights.safetensors', 'results.json'):
         (pathlib.Path(folder) / name).touch()
     return outcome

@@ -72,9 +72,6 @@ class ToyTask:
       'y': (x @ np.linspace(-1, 1, self.width)).astype(np.float32),
     }
 
-  def figures(self, values, model=None):
-    return {}
-
   def predict(self, model, lines):
     return iter(())
 

@@ -9,13 +9,13 @@ import pytest
 from absl import flags
 
 import main
-from core import command_line
 from core.errors import UserError
+from core.run import command_line
 
 ROOT = pathlib.Path(__file__).parents[2]
 DOCUMENTS = sorted(
   path
-  for pattern in ('*.md', 'docs/**/*.md', '*/README.md')
+  for pattern in ('*.md', 'docs/**/*.md', '*/README.md', '*/*/README.md')
   for path in ROOT.glob(pattern)
 )
 # A document builds this config itself.
@@ -37,7 +37,7 @@ def complaint(arguments):
     if argument == '...':
       continue
     if not argument.startswith('--'):
-      return f'{argument!r} is no flag'
+      return f'{argument!r} is not a flag'
     if name.startswith('config.'):
       overrides.append(argument)
     elif name not in flags.FLAGS:

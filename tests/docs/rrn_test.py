@@ -3,9 +3,12 @@
 import pathlib
 import re
 
+import pytest
+
 DOCUMENT = pathlib.Path(__file__).parents[2] / 'docs' / 'rrn.md'
 
 
+@pytest.mark.slow
 def test_the_example_learns_shortest_paths():
   (code,) = re.findall(r'```python\n(.*?)```', DOCUMENT.read_text(), re.DOTALL)
   names = {}

@@ -85,20 +85,24 @@ def test_packed_rows_are_independent(variant):
     segments=jnp.array([[0] * 5 + [1] * 6] * 2),
     positions=jnp.broadcast_to(index, (2, 11)),
   )
-  if model.config.positions == 'randomized':
-    # Each packed row draws its own positions: compare with other neighbors.
-    others = draw(2, 11, seed=2)
-    packed = (
-      run(model, others.at[:, :5].set(first), **row)[:, :5],
-      run(model, others.at[:, 5:].set(second), **row)[:, 5:],
-    )
-  else:
-    packed = run(model, first), run(model, second)
-  apart = jnp.concatenate(packed, 1)
-  close(run(model, tokens, **row), apart)
   at = jnp.array([[10, 0, 4], [3, 3, 7]])
-  some = jnp.take_along_axis(apart, at[..., None], 1)
-  close(run(model, tokens, at=at, **row), some)
+
+  def run_all(model):
+    if model.config.positions == 'randomized':
+      # Each packed row draws its own positions: compare with other neighbors.
+      others = draw(2, 11, seed=2)
+      packed = (
+        model(others.at[:, :5].set(first), **row)[:, :5],
+        model(others.at[:, 5:].set(second), **row)[:, 5:],
+      )
+    else:
+      packed = model(first), model(second)
+    apart = jnp.concatenate(packed, 1)
+    return apart, model(tokens, **row), model(tokens, at=at, **row)
+
+  apart, together, some = learning.compiled(run_all, model)
+  close(together, apart)
+  close(some, jnp.take_along_axis(apart, at[..., None], 1))
 
 
 def test_later_tokens_are_masked():
@@ -182,7 +186,7 @@ def test_temperatures():
 
 def test_hooks_see_and_edit():
   model, tokens, seen = make(), draw(2, 6), {}
-  hooks = Hook(), Hook(see=seen.__setitem__)
+  hooks = Hook(), Hook(observe=seen.__setitem__)
   logits = model(tokens, hooks=hooks)
   np.testing.assert_array_equal(logits, model(tokens))
   shapes = {name: x.shape for name, x in seen.items()}
@@ -206,7 +210,7 @@ def test_hooks_scale_whole_logits(kind):
   model, plain, scaled = make(positions=kind), {}, {}
   scale = jnp.array([0.0, 3.0])[:, None, None]
   for seen, hook_scale in (plain, 1.0), (scaled, scale):
-    hook = Hook(scale=hook_scale, see=seen.__setitem__)
+    hook = Hook(scale=hook_scale, observe=seen.__setitem__)
     model(draw(2, 6), hooks=(hook, Hook()))
   weights = jax.nn.softmax(scale * plain['logits'])[:, 1]
   close(scaled['weights'][:, 1], weights)

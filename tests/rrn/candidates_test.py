@@ -60,7 +60,9 @@ def step_by_pairs(params, states, given, groups):
     sizes = is_member.sum(1)[:, None, None]
     part = slice(4 * kind, 4 * kind + 4)
     sent = jax.nn.relu(affine(params['send'], states))[..., part]
-    received.append(jnp.einsum('grs,bsd->brd', pairs / (sizes - 1), sent))
+    received.append(
+      jnp.einsum('grs,bsd->brd', pairs / jnp.sqrt(sizes - 1), sent)
+    )
   hidden = affine(params['hidden'], jnp.concatenate(received, -1))
   hidden += params['inputs'][given]
   x = states + affine(params['update'], jax.nn.relu(hidden))

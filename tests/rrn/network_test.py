@@ -46,23 +46,32 @@ def edges_of(graph, shape):
   return shapes[shape] and jax.random.normal(key, shapes[shape])
 
 
+# Edge features and masks of each kind, and each option of the network.
+CASES = [
+  (sudoku_graph, 'slot', False, {'message_layers': 1}),
+  (sudoku_graph, 'each', False, {'message_layers': 3, 'remat': True}),
+  (ragged_graph, 'each', True, {'message_layers': 1}),
+  (ragged_graph, 'none', True, {'message_layers': 3}),
+  (complete_graph, 'each', False, {'message_layers': 1, 'lstm': False}),
+  (complete_graph, 'example', True, {'message_layers': 1}),
+  (complete_graph, 'example', 'senders', {'message_layers': 1}),
+  (pairs_graph, 'example', False, {'message_layers': 1}),
+]
+MORE_CASES = [
+  (sudoku_graph, 'none', False, {'message_layers': 1}),
+  (ragged_graph, 'none', False, {'message_layers': 1, 'remat': True}),
+  (complete_graph, 'example', True, {'message_layers': 2}),
+  (complete_graph, 'slot', 'senders', {'message_layers': 1}),
+  (pairs_graph, 'none', False, {'message_layers': 1}),
+  (pairs_graph, 'slot', False, {'message_layers': 1}),
+]
+
+
 @pytest.mark.parametrize(
   'make_graph, edges, masked, options',
   [
-    (sudoku_graph, 'none', False, {'message_layers': 1}),
-    (sudoku_graph, 'slot', False, {'message_layers': 1}),
-    (sudoku_graph, 'each', False, {'message_layers': 3, 'remat': True}),
-    (ragged_graph, 'none', False, {'message_layers': 1, 'remat': True}),
-    (ragged_graph, 'each', True, {'message_layers': 1}),
-    (ragged_graph, 'none', True, {'message_layers': 3}),
-    (complete_graph, 'each', False, {'message_layers': 1, 'lstm': False}),
-    (complete_graph, 'example', True, {'message_layers': 2}),
-    (complete_graph, 'example', True, {'message_layers': 1}),
-    (complete_graph, 'example', 'senders', {'message_layers': 1}),
-    (complete_graph, 'slot', 'senders', {'message_layers': 1}),
-    (pairs_graph, 'none', False, {'message_layers': 1}),
-    (pairs_graph, 'example', False, {'message_layers': 1}),
-    (pairs_graph, 'slot', False, {'message_layers': 1}),
+    *CASES,
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in MORE_CASES),
   ],
 )
 def test_fast_form_equals_the_equations(make_graph, edges, masked, options):

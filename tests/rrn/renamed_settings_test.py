@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from core import run_config
+from core.run import run_config
 
 PRETRAINED = pathlib.Path(__file__).parents[2] / 'pretrained'
 

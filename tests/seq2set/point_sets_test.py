@@ -9,7 +9,7 @@ from seq2set import point_sets
 LINE = '0.1 0.2 0.9 0.1 0.5 0.8 0.5 0.3 output 1 2 3 1'
 
 
-def load(path, read_answer=lambda indices: indices, inputs='random'):
+def load(path, read_answer=lambda indices, count: indices, inputs='random'):
   return point_sets.load(
     str(path), read_answer, inputs, distribution='uniform', keep_angles=False
   )
@@ -72,9 +72,9 @@ def test_text_format_round_trips():
     ('0 0 1 1 x 1', "'x' is not a number"),
     ('0 0 1 1 nan 1', 'not finite'),
     ('0 0 1e300 1 0 1', 'too large'),
-    ('0 0 1 0 0 1 output 1 2 4 1', 'from 1 to 3 expected'),
-    ('0 0 1 0 0 1 output 0 1 2', 'from 1 to 3 expected'),
-    ('0 0 1 0 0 1 output', 'from 1 to 3 expected'),
+    ('0 0 1 0 0 1 output 1 2 4 1', 'indices from 1 to 3'),
+    ('0 0 1 0 0 1 output 0 1 2', 'indices from 1 to 3'),
+    ('0 0 1 0 0 1 output', 'indices from 1 to 3'),
   ],
 )
 def test_bad_lines(line, why):
@@ -86,7 +86,7 @@ def test_bad_lines(line, why):
 def test_files_hold_sets_of_any_sizes(tmp_path, inputs):
   path = tmp_path / 'sets.txt'
   path.write_text(f'{LINE}\n0 1 0 0 1 0 output 2 3 1 2\n')
-  columns = load(path, lambda indices: indices[:-1], inputs)
+  columns = load(path, lambda indices, count: indices[:-1], inputs)
   points, mask, answer = (columns[x] for x in ('points', 'mask', 'answer'))
   assert points.shape == (2, 4, 2) and answer.dtype == np.uint8
   np.testing.assert_array_equal(mask.sum(1), [4, 3])

@@ -43,7 +43,7 @@ def test_bad_text(tmp_path):
 
 
 def test_a_vocabulary_without_words_is_refused():
-  with pytest.raises(UserError, match='vocabulary_size=2: at least 3'):
+  with pytest.raises(UserError, match='vocabulary_size=2 is too small'):
     text.vocabulary([['a']], 2)
 
 

@@ -1,13 +1,13 @@
-"""Analyze a model that sorts, or compare two of them.
+"""Analyze a model that sorts, or compare two models.
 
   uv run python -m hinting.sorting.analysis --weights=pretrained/hinting_sorting
   uv run python -m hinting.sorting.analysis --weights=A --against=B
 
-The output folder receives analysis.json and the figures. A run takes minutes on
-a CPU core.
+The command writes analysis.json and the figures to the output folder. A run
+takes minutes on a CPU core.
 
-The paper (Awasthi & Gupta 2023) probes and visualizes its models; the
-procedures here are ours. `analyze` lists them.
+The paper (Awasthi & Gupta 2023) probes and visualizes its models. The
+procedures here are ours; `hinting.sorting.analysis.analyze` lists them.
 """
 
 import json
@@ -16,8 +16,9 @@ import sys
 
 from absl import app, flags, logging
 
-from core import plots, storage
 from core.errors import UserError
+from core.io import atomic_files
+from core.report import plots
 from hinting.sorting.analysis import analyze
 from hinting.sorting.analysis import plots as analysis_plots
 
@@ -26,7 +27,8 @@ def run():
   """Analyze the models that the flags name, and write the results.
 
   Raises:
-    UserError: A folder cannot be read or written, or holds another task.
+    UserError: A folder cannot be read or written, or its model cannot be
+      analyzed.
   """
   values = flags.FLAGS
   if not values.weights:
@@ -36,14 +38,14 @@ def run():
   if len(set(names)) < len(folders):
     names = folders
   output = pathlib.Path(values.output).expanduser()
-  # A folder that cannot be written is an error before minutes of work.
-  with storage.reported_writes(output):
+  # Fail before minutes of work if the folder cannot be written.
+  with atomic_files.reported_writes(output):
     output.mkdir(parents=True, exist_ok=True)
   results, subject = {}, None
   for name, folder in zip(names, folders, strict=True):
     subject = analyze.load(folder, values.num_lists, subject)
     results[name] = analyze.analyze(subject)
-  with storage.reported_writes(output):
+  with atomic_files.reported_writes(output):
     text = json.dumps(analyze.to_json(results), allow_nan=False)
     (output / 'analysis.json').write_text(text, encoding='utf-8')
     plots.save(analysis_plots.figures(results), output)

@@ -2,18 +2,17 @@
 
 The parts of an analysis:
 
-lens          what each layer would answer, through the last norm and the output
-              layer
-probes        what ridge regression reads from each layer; fitted on short lists
-attention     which keys each head attends to, by value; how much, by length
-circuits      attention logits of pairs of embeddings
-temperatures  the learned parameters of the softmax, by layer and head
-errors        the first error of decoded answers, and on which lists
-causes        heads ablated and sharpened, lists patched, temperatures matched
-shared        whether hints and sorting need the same heads
+  lens          the output layer applied after each layer (logit lens)
+  probes        ridge regression from each layer, fitted on short lists
+  attention     the attention of each head to each key, by value and by length
+  circuits      attention logits of pairs of embeddings
+  temperatures  the learned parameters of the softmax, by layer and head
+  errors        the first error of decoded answers, by group of lists
+  causes        heads ablated and sharpened, lists changed, temperatures matched
+  shared        whether hints and sorting need the same heads
 
-The lists are fixed and uniform, or distinct if the training lists are. None of
-them is used in evaluation.
+The lists are fixed and uniform, or distinct if the training lists are distinct.
+The evaluation uses other lists.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from core import experiment, step
+from core import inference, step
 from core.errors import UserError
 from hinting import vocabulary
 from hinting.sorting import error_types, hints
@@ -32,26 +31,26 @@ from hinting.sorting.analysis.causes import Subject
 from hinting.vocabulary import Token
 
 LENGTHS = 20, 30, 50, 70, 100
-SHOWN = 20, 50, 100  # For patches; ablations use the first and the last.
+SHOWN = 20, 50, 100  # For changed lists; ablations use the first and the last.
 _MAPS = 'maps', 'circuits'  # Used in figures only.
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
-  """Load a run folder or weights, the first seed if there are several.
+  """Load a run folder or weights. With several seeds, load the first one.
 
   Args:
     folder: The folder.
     num_lists: The number of lists per length.
-    other: A subject whose compiled programs are reused if its model is the
-      same.
+    other: A subject whose compiled programs are reused if its model has the
+      same form.
 
   Raises:
     UserError: The folder cannot be loaded, or its model cannot be analyzed.
   """
-  trained = experiment.load(folder, {'num_seeds': 1})
+  trained = inference.load(folder, {'num_seeds': 1})
   if trained.config.task != 'hinting.sorting':
     raise UserError(
-      f'{folder} holds a model of {trained.config.task}; expected one of'
+      f'{folder} holds a model of {trained.config.task}; expected a model of'
       ' hinting.sorting'
     )
   data = trained.config.data
@@ -92,7 +91,7 @@ def _is_alike(task, other) -> bool:
 
 
 def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
-  """Return logit lens, probes, and attention at each length."""
+  """Return the logit lens, the probes, and the attention by length."""
   longest = subject.task.data.max_length
   short = [subject.lists(n, causes.PROBE_SEED) for n in (longest // 2, longest)]
   streams = [
@@ -112,7 +111,7 @@ def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
 
 
 def circuits(subject: Subject) -> np.ndarray:
-  """Return attention logits of BOS, SORT, and values, [K, H, 2 + V, 2 + V]."""
+  """Return attention logits of BOS, SORT, and values: [K, H, 2 + V, 2 + V]."""
   values = vocabulary.value_token(
     np.arange(1, subject.task.data.num_values + 1)
   )
@@ -128,7 +127,7 @@ def temperatures(subject: Subject) -> list[dict[str, np.ndarray]]:
 
 
 def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
-  """Return first errors by length, and accuracies by group of lists."""
+  """Return the shares of first errors and accuracies by group, by length."""
   results = {}
   for length in lengths:
     values = subject.lists(length)
@@ -158,7 +157,7 @@ def analyze(
   Args:
     subject: The model.
     lengths: The list lengths of most parts.
-    shown: The list lengths of the patches; ablations use the first and the
+    shown: The lengths of the changed lists; ablations use the first and the
       last.
 
   Returns:
@@ -168,7 +167,7 @@ def analyze(
   observed = observe(subject, lengths)
   ablation = {
     length: causes.ablate(
-      subject, causes.rows_of(subject, 'sort', length), length
+      subject, causes.make_rows(subject, 'sort', length), length
     )
     for length in (short, long)
   }
@@ -181,15 +180,17 @@ def analyze(
     'ablation': ablation,
     'sharpening': causes.sharpen(subject, long),
     'patches': {n: causes.patch(subject, n) for n in shown},
-    'temperature': {n: causes.temper(subject, n, wanted) for n in shown[1:]},
-    'shared': causes.share_circuit(subject, ablation[short], short),
+    'temperature': {
+      n: causes.scale_softmax(subject, n, wanted) for n in shown[1:]
+    },
+    'shared': causes.ablate_hints(subject, ablation[short], short),
   }
 
 
 def to_json(value: Any) -> Any:
-  """Convert results to JSON types: floats with five digits, and no maps.
+  """Convert results to JSON types, with five digits and without maps.
 
-  A value that is not finite, such as a share of no lists, becomes None.
+  A value that is not finite, such as a mean over no lists, becomes None.
   """
   if isinstance(value, dict):
     return {str(k): to_json(v) for k, v in value.items() if k not in _MAPS}

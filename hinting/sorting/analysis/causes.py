@@ -1,4 +1,4 @@
-"""Causal tests: ablate and sharpen heads, patch lists, scale the softmax.
+"""Causal tests: ablate and sharpen heads, change lists, scale the softmax.
 
 Axes: B lists, K layers, H heads.
 """
@@ -19,12 +19,12 @@ FACTORS = 0.5, 1.5, 2.0, 3.0  # Scale the logits of single heads.
 SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # Scale all heads at once.
 # config.seed must differ from all of these seeds.
 LIST_SEED, PROBE_SEED, _HINT_SEED = 231_100, 231_101, 231_102
-_MATCHED_LISTS = 100  # Their logits are kept in memory.
+_MATCHED_LISTS = 100  # Few, because their logits are kept in memory.
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """A trained model and the lists it is tested on.
+  """A trained model and its test lists.
 
   Attributes:
     task: A `hinting.sorting.task.SortingTask`.
@@ -45,12 +45,18 @@ class Subject:
   def score(
     self, rows: tuple[jax.Array, jax.Array], edit, length: int
   ) -> dict[str, float]:
-    """Return the loss and the accuracy of rows and 'is in the answer'."""
+    """Return the loss and the accuracy.
+
+    Args:
+      rows: Tokens, and whether each is in the answer, both [B, L].
+      edit: A `passes.Edit`.
+      length: The list length N.
+    """
     made = passes.score(self.merge, self.params, *rows, edit, length=length)
     return {name: float(value) for name, value in made.items()}
 
 
-def rows_of(
+def make_rows(
   subject: Subject, kind: str, length: int
 ) -> tuple[jax.Array, jax.Array]:
   """Return rows of a kind, and whether each token is in the answer: [B, L]."""
@@ -63,7 +69,16 @@ def rows_of(
 
 
 def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
-  """Return the scores of rows, and those with each head ablated, [K, H]."""
+  """Return the scores of rows without an edit, and with each head ablated.
+
+  Args:
+    subject: The model.
+    rows: The result of `make_rows`.
+    length: The list length N.
+
+  Returns:
+    The scores without an edit ('whole'), and 'loss' and 'accuracy' [K, H].
+  """
   unedited = passes.no_edit(subject.task.model_config)
   means = passes.head_means(
     subject.merge, subject.params, rows[0][:, :-1], length=length
@@ -71,7 +86,7 @@ def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
   edit = dataclasses.replace(unedited, means=means)
   return {
     'whole': subject.score(rows, unedited, length),
-    **_each_head(
+    **_score_each_head(
       lambda mask: subject.score(
         rows, dataclasses.replace(edit, is_ablated=mask), length
       ),
@@ -80,7 +95,7 @@ def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
   }
 
 
-def _each_head(score, shape) -> dict[str, np.ndarray]:
+def _score_each_head(score, shape) -> dict[str, np.ndarray]:
   """Return 'loss' and 'accuracy' [K, H] of `score` for each head's mask."""
   scores = [score(mask.reshape(shape)) for mask in jnp.eye(np.prod(shape)) > 0]
   return {
@@ -90,12 +105,12 @@ def _each_head(score, shape) -> dict[str, np.ndarray]:
 
 
 def sharpen(subject: Subject, length: int) -> dict[float, Any]:
-  """Return, by factor, the scores if it multiplies the logits of each head."""
-  rows = rows_of(subject, 'sort', length)
+  """Return the scores with the logits of each head scaled, by factor."""
+  rows = make_rows(subject, 'sort', length)
   unedited = passes.no_edit(subject.task.model_config)
 
   def scores(factor):
-    return _each_head(
+    return _score_each_head(
       lambda mask: subject.score(
         rows,
         dataclasses.replace(unedited, scales=jnp.where(mask, factor, 1.0)),
@@ -108,14 +123,15 @@ def sharpen(subject: Subject, length: int) -> dict[float, Any]:
 
 
 def patch(subject: Subject, length: int) -> dict[str, float]:
-  """Test whether the next token follows a change of the list.
+  """Test whether a change of the list changes the next token as it should.
 
-  The test picks a random step that moves from value a to its successor b, of
-  which there is one copy, and from b to c. With one more copy of a in the list,
-  a should follow. Without b, c should follow.
+  The test selects a random step from value a to its successor b, where b occurs
+  once and its successor is c. With one more copy of a in the list, the next
+  token should be a. Without b, it should be c.
 
   Returns:
-    The number of lists with such a step ('count'), and shares of these lists.
+    The number of lists with such a step ('count'), and the share of these lists
+    for each prediction.
   """
   rng = np.random.default_rng(0)
   values = np.asarray(subject.lists(length))
@@ -135,8 +151,8 @@ def patch(subject: Subject, length: int) -> dict[str, float]:
   )
 
   def predict(lists):
-    # The answer so far, that of the unchanged list, follows the list. Padding
-    # gives all rows the same size, which saves compilations.
+    # The answer is that of the unchanged list. Padding gives all rows the same
+    # size, which saves compilations.
     size = lists.shape[1]
     tokens = np.full((len(lists), 2 * length + 3), Token.PAD)
     tokens[:, 0], tokens[:, size + 1] = Token.BOS, Token.SORT
@@ -158,14 +174,16 @@ def patch(subject: Subject, length: int) -> dict[str, float]:
   }
 
 
-def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
-  """Return the accuracies if the logits of all heads are scaled at inference.
+def scale_softmax(
+  subject: Subject, length: int, wanted: np.ndarray
+) -> dict[str, Any]:
+  """Return the accuracies with the logits of all heads scaled at inference.
 
-  'matched' gives each head the mean entropy `wanted` [K, H], which needs no
-  accuracy on long lists. 'oracle' is the best of `SHARED_FACTORS`, chosen on
-  the same lists.
+  'matched' gives each head the mean entropy `wanted` [K, H]; it does not use
+  the accuracy on long lists. 'oracle' is the best of `SHARED_FACTORS`, selected
+  on the same lists.
   """
-  rows = rows_of(subject, 'sort', length)
+  rows = make_rows(subject, 'sort', length)
   unedited = passes.no_edit(subject.task.model_config)
 
   def accuracy(scales):
@@ -176,35 +194,35 @@ def temper(subject: Subject, length: int, wanted: np.ndarray) -> dict[str, Any]:
   scales = passes.match_entropies(
     subject.merge, subject.params, lists, jnp.asarray(wanted)
   )
-  shared = {c: accuracy(unedited.scales * c) for c in SHARED_FACTORS}
-  best = max(shared, key=lambda c: shared[c])
+  by_factor = {c: accuracy(unedited.scales * c) for c in SHARED_FACTORS}
+  best = max(by_factor, key=lambda c: by_factor[c])
   return {
-    'unscaled': shared[1.0],
+    'unscaled': by_factor[1.0],
     'matched': accuracy(scales),
-    'oracle': shared[best],
+    'oracle': by_factor[best],
     'oracle_factor': best,
     'scales': np.asarray(scales),
-    'by_factor': shared,
+    'by_factor': by_factor,
   }
 
 
-def share_circuit(
+def ablate_hints(
   subject: Subject, sorting: dict[str, Any], length: int
 ) -> dict[str, Any]:
-  """Return, by hint, how much the ablation of each head hurts it.
+  """Ablate each head for each hint, and compare the losses with sorting.
 
   Args:
-    subject: The model. The hints are those of its training.
+    subject: The model, with the hints of its training.
     sorting: The result of `ablate` for rows of sorting.
-    length: The length of their lists.
+    length: The list length of `sorting`.
 
   Returns:
-    The result of `ablate` for the hint, and the correlations of its losses with
-    those of sorting.
+    The result of `ablate` for each hint, and the correlations of the loss
+    increases of the hint and of sorting.
   """
   results = {}
   for hint in subject.task.hints:
-    hurt = ablate(subject, rows_of(subject, hint, length), length)
-    damages = [x['loss'] - x['whole']['loss'] for x in (sorting, hurt)]
-    results[hint] = hurt | measures.correlations(*damages)
+    ablated = ablate(subject, make_rows(subject, hint, length), length)
+    increases = [x['loss'] - x['whole']['loss'] for x in (sorting, ablated)]
+    results[hint] = ablated | measures.correlations(*increases)
   return results

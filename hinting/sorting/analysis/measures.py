@@ -1,9 +1,9 @@
-"""Measures of a model that sorts: arrays in, arrays out.
+"""Measures of a model that sorts, as functions of arrays.
 
-An answer step is SORT or a token of the right answer so far, at which the next
-token is predicted. Reviews name procedures of the paper (Awasthi & Gupta 2023):
-probing, identity, and successor; their details here are ours. Attention logits
-are as `transformer.Hook` observes them.
+An answer step is a position at which a token of the answer is predicted: SORT
+or a token of the right answer. Reviews name the procedures probing, identity,
+and successor of the paper (Awasthi & Gupta 2023); their details here are ours.
+`transformer.Hook` observes the attention logits.
 
 Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
 vocabulary, T tokens.
@@ -32,19 +32,20 @@ class Steps:
   """The state at each answer step; all are int [B, A].
 
   Attributes:
-    current: SORT, or the value written last, as a token.
+    current: SORT, or the last value before the step, as a token.
     successor: The next larger value of the list, -1 if there is none. SORT is
       below all values, as in the construction.
     minimum: The smallest value of the list.
     target: The right next token.
-    left: The number of copies of the current value that are not written yet.
+    copies_left: The number of copies of the current value that the answer still
+      lacks.
   """
 
   current: jax.Array
   successor: jax.Array
   minimum: jax.Array
   target: jax.Array
-  left: jax.Array
+  copies_left: jax.Array
 
   @property
   def is_repeat(self) -> Bool[Array, 'B A']:
@@ -53,7 +54,7 @@ class Steps:
 
 
 def answer_steps(values: Int[Array, 'B N']) -> Steps:
-  """Return the state at each step of each list's answer."""
+  """Return the state at each answer step of each list."""
   rows = hints.sort_rows(values)
   length = values.shape[1]
   current, target = rows[:, length + 1 : -1], rows[:, length + 2 :]
@@ -62,37 +63,39 @@ def answer_steps(values: Int[Array, 'B N']) -> Steps:
   big = jnp.iinfo(jnp.int32).max
   successor = jnp.where(above, answer, big).min(-1)
   is_ahead = jnp.arange(length) >= jnp.arange(length + 1)[:, None]
-  left = ((answer == current[..., None]) & is_ahead).sum(-1)
+  copies_left = ((answer == current[..., None]) & is_ahead).sum(-1)
   return Steps(
     current=current,
     successor=jnp.where(successor == big, _NONE, successor),
     minimum=jnp.broadcast_to(target[:, :1], current.shape),
     target=target,
-    left=left,
+    copies_left=copies_left,
   )
 
 
 def bucket_shares(
   logits: Float[Array, 'B A V'], steps: Steps
 ) -> Float[Array, 'B A 2 5']:
-  """Return the shares of `BUCKETS` in probability and in the top token.
+  """Return the shares of `BUCKETS` in the probability and in the top token.
 
-  A token in several buckets counts for the first.
+  A token in several buckets counts for the first one.
   """
-  vocabulary_ = jnp.arange(logits.shape[-1])
+  token_ids = jnp.arange(logits.shape[-1])
   bucket = jnp.full(logits.shape, len(BUCKETS) - 1)
   end = jnp.full_like(steps.current, Token.EOS)
   tokens = [steps.current, steps.successor, steps.minimum, end]
   for index, token in reversed(list(enumerate(tokens))):
-    bucket = jnp.where(vocabulary_ == token[..., None], index, bucket)
+    bucket = jnp.where(token_ids == token[..., None], index, bucket)
   is_in = bucket[..., None] == jnp.arange(len(BUCKETS))
-  chances = jnp.einsum('bav,bavg->bag', jax.nn.softmax(logits), is_in)
+  probability = jnp.einsum('bav,bavg->bag', jax.nn.softmax(logits), is_in)
   top = logits.argmax(-1)[..., None, None]
-  return jnp.stack([chances, jnp.take_along_axis(is_in, top, 2)[:, :, 0]], 2)
+  return jnp.stack(
+    [probability, jnp.take_along_axis(is_in, top, 2)[:, :, 0]], 2
+  )
 
 
 def _group_keys(tokens, steps: Steps) -> Bool[Array, 'B A L 3']:
-  """Return whether each key is in each of `GROUPS`, the first if in several."""
+  """Return whether each key is in each of `GROUPS`."""
   key = tokens[:, None]
   is_delimiter = jnp.broadcast_to(
     key == Token.SORT, (*steps.current.shape, tokens.shape[1])
@@ -105,7 +108,7 @@ def _group_keys(tokens, steps: Steps) -> Bool[Array, 'B A L 3']:
 def group_mass(
   weights: Float[Array, 'B H A L'], tokens: Int[Array, 'B L'], steps: Steps
 ) -> Float[Array, 'B H 3']:
-  """Return the attention on each of `GROUPS`, the mean over steps.
+  """Return the mean attention to each of `GROUPS` over the answer steps.
 
   'current' includes all copies of the current value, in the list and the
   answer.
@@ -119,9 +122,9 @@ def logit_gap(
   tokens: Int[Array, 'B L'],
   steps: Steps,
 ) -> Float[Array, 'B H']:
-  """Return the largest logit in `GROUPS` minus the largest outside.
+  """Return the largest logit in `GROUPS` minus the largest other logit.
 
-  The result is the mean over steps.
+  The result is the mean over the answer steps.
   """
   is_in = _group_keys(tokens, steps).any(-1)[:, None]
   inside = jnp.where(is_in, logits, -jnp.inf).max(-1)
@@ -132,7 +135,7 @@ def logit_gap(
 def order_by_value(
   weights: Float[Array, 'B H A L'], values: Int[Array, 'B N']
 ) -> Float[Array, 'B H A L']:
-  """Sort the keys of the list by value; the other keys stay in place."""
+  """Sort the keys of the list by value; keep the other keys in place."""
   length = values.shape[1]
   order = jnp.arange(2 * length + 2)[None].repeat(len(values), 0)
   order = order.at[:, 1 : length + 1].set(1 + values.argsort(1))
@@ -150,9 +153,14 @@ def entropy(
 def match_entropy(
   logits: Float[Array, 'B H A L'], wanted: Float[Array, ' H']
 ) -> Float[Array, ' H']:
-  """Return the factor of each head's logits, 0.1 to 10, for a mean entropy.
+  """Return the factor of the logits of each head that gives a mean entropy.
 
-  Bisection finds it, because the entropy falls as the logits grow.
+  The search is a bisection between 0.1 and 10, because the entropy decreases as
+  the factor increases.
+
+  Args:
+    logits: The attention logits.
+    wanted: The mean entropy, in nats.
   """
 
   def halve(_, bounds):
@@ -174,7 +182,8 @@ def qk_circuit(
 ) -> Float[Array, 'layers H T T']:
   """Return attention logits of embeddings without temperature, queries x keys.
 
-  They are exact for the first layer, and the direct path only for later ones.
+  They are exact for the first layer. For later layers, they are only the direct
+  path from the embeddings.
   """
   positions = jnp.zeros((1, len(tokens)), jnp.int32)
   x = model.embed(tokens[None], positions)

@@ -1,6 +1,6 @@
 """Forward passes that observe and edit a model.
 
-All are jitted, and process lists in chunks to bound the memory.
+The passes are jitted, and process lists in chunks to bound the memory.
 
 Axes: B lists, N values, L tokens, A answer steps, H heads, D width, D2 = D / H,
 K layers, R roles.
@@ -68,7 +68,7 @@ def run(
   edit: Edit,
   *,
   length: int,
-  is_whole: bool = False,
+  all_tokens: bool = False,
 ) -> tuple[Float[Array, 'B A V'], list[dict[str, jax.Array]]]:
   """Run an edited model on rows with lists of `length` values.
 
@@ -77,38 +77,39 @@ def run(
     tokens: The rows.
     edit: The edits of heads.
     length: N.
-    is_whole: Whether the last layer is computed for all tokens.
+    all_tokens: Compute the last layer for all tokens.
 
   Returns:
-    The logits at the delimiter and at each later token, and what hooks observe
-    in each layer. Unless `is_whole`, the last layer has only these tokens.
+    The logits at the delimiter and at each later token, and the arrays that
+    hooks observe in each layer. Unless `all_tokens` is True, the arrays of the
+    last layer have only these tokens.
   """
   role = roles(length, tokens.shape[1])
   at = jnp.arange(length + 1, tokens.shape[1])
   seen = [{} for _ in model.blocks]
 
   def hook(layer):
-    is_cut = not is_whole and layer + 1 == len(seen)
+    is_cut = not all_tokens and layer + 1 == len(seen)
     means = edit.means[layer, role[at] if is_cut else role]
     is_ablated = edit.is_ablated[layer][:, None]
     return Hook(
-      see=seen[layer].__setitem__,
+      observe=seen[layer].__setitem__,
       scale=edit.scales[layer][:, None, None],
       edit=lambda heads: jnp.where(is_ablated, means, heads),
     )
 
   logits = model(
     tokens,
-    at=None if is_whole else jnp.broadcast_to(at, (len(tokens), len(at))),
+    at=None if all_tokens else jnp.broadcast_to(at, (len(tokens), len(at))),
     hooks=tuple(map(hook, range(len(seen)))),
   )
-  return (logits[:, length + 1 :] if is_whole else logits), seen
+  return (logits[:, length + 1 :] if all_tokens else logits), seen
 
 
 def _sum_chunks(function, *columns):
   """Sum the first result of a function over chunks of columns [B, ...].
 
-  Its second result, with B entries, is concatenated.
+  The second result, with one entry per list, is concatenated.
   """
   count = len(columns[0])
   size = math.gcd(count, _CHUNK)
@@ -126,20 +127,21 @@ def _sum_chunks(function, *columns):
 
 @functools.partial(jax.jit, static_argnums=0)
 def residuals(merge: Merge, params, values: Int[Array, 'B N']):
-  """Return the residual stream around all layers: [B, K + 1, L, D]."""
+  """Return the residual stream around each layer: [B, K + 1, L, D]."""
   model, tokens = merge(params), hints.sort_rows(values)[:, :-1]
   edit = no_edit(model.config)
 
   def measure(tokens):
-    _, seen = run(model, tokens, edit, length=values.shape[1], is_whole=True)
+    _, seen = run(model, tokens, edit, length=values.shape[1], all_tokens=True)
     return (), _stream(model, tokens, seen)
 
   return _sum_chunks(measure, tokens)[1]
 
 
 def _stream(model, tokens, seen):
-  places = jnp.arange(tokens.shape[1])[None]
-  stream = [model.embed(tokens, places), *(x['residual'] for x in seen)]
+  """Return the residual stream before and after each layer."""
+  positions = jnp.arange(tokens.shape[1])[None]
+  stream = [model.embed(tokens, positions), *(x['residual'] for x in seen)]
   return jnp.stack(stream, 1)
 
 
@@ -150,9 +152,10 @@ def observe(
   """Return attention and logit lens at answer steps.
 
   Returns:
-    Means over lists and steps, and the residual stream. 'lens' [K + 1, 2, 5]
-    uses the last norm and 'lens_without_norm' does not. 'mass' [K, H, 3]; 'gap'
-    [K, H]; 'entropy' [K, H]; 'maps' [K, H, A, L], keys in order of value.
+    Means over lists and steps, and the residual stream. The means are 'lens'
+    [K + 1, 2, 5], with the last norm, and 'lens_without_norm'; 'mass' [K, H,
+    3]; 'gap' and 'entropy' [K, H]; and 'maps' [K, H, A, L], with keys in order
+    of value.
   """
   model, length = merge(params), values.shape[1]
   edit = no_edit(model.config)
@@ -168,7 +171,7 @@ def observe(
   def measure(values):
     tokens = hints.sort_rows(values)[:, :-1]
     steps = measures.answer_steps(values)
-    _, seen = run(model, tokens, edit, length=length, is_whole=True)
+    _, seen = run(model, tokens, edit, length=length, all_tokens=True)
     stream = _stream(model, tokens, seen)
     answers = stream[:, :, length + 1 :]
 
@@ -199,13 +202,13 @@ def observe(
 def head_means(
   merge: Merge, params, tokens: Int[Array, 'B L'], *, length: int
 ) -> Float[Array, 'K R H D2']:
-  """Return the mean output of each head by role, without padding."""
+  """Return the mean output of each head by role, excluding padding."""
   model = merge(params)
   edit = no_edit(model.config)
   role = jax.nn.one_hot(roles(length, tokens.shape[1]), ROLES)
 
   def measure(tokens):
-    _, seen = run(model, tokens, edit, length=length, is_whole=True)
+    _, seen = run(model, tokens, edit, length=length, all_tokens=True)
     weights = role * (tokens != Token.PAD)[..., None]
     sums = [jnp.einsum('blhd,blr->rhd', x['heads'], weights) for x in seen]
     return (jnp.stack(sums), weights.sum((0, 1))), ()
@@ -224,7 +227,7 @@ def score(
   *,
   length: int,
 ) -> dict[str, jax.Array]:
-  """Return loss and accuracy of edited rows.
+  """Return the loss and the accuracy of an edited model.
 
   Args:
     merge: Maps parameters to the model.
@@ -235,7 +238,7 @@ def score(
     length: N.
 
   Returns:
-    'loss', in nats per token, and 'accuracy', on whole answers.
+    'loss', in nats per answer token, and 'accuracy' of whole answers.
   """
   model = merge(params)
 
@@ -289,7 +292,7 @@ def match_entropies(
 ) -> Float[Array, 'K H']:
   """Return the scales that give each head a mean entropy at answer steps.
 
-  They are found layer by layer, because a layer depends on the scales of
+  The search goes layer by layer, because a layer depends on the scales of
   earlier ones.
   """
   config = merge(params).config

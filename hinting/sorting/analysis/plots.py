@@ -1,7 +1,7 @@
-"""Figures of an analysis; rows of panels belong to one model each.
+"""Figures of an analysis. Each row of panels belongs to one model.
 
-`results` maps names of models to results of `analyze.analyze`. Heads are named
-'layer.head', from 1.1.
+`results` maps names of models to results of `analyze.analyze`. Head 1.1 is the
+first head of the first layer.
 """
 
 import itertools
@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib import colors
 from matplotlib.figure import Figure
 
-from core import plots
+from core.report import plots
 from hinting.sorting import error_types
 from hinting.sorting.analysis import measures, probes
 
@@ -40,12 +40,12 @@ def figures(results: Results) -> dict[str, Figure]:
 
 
 def _lengths(results: Results, part: str) -> list[int]:
-  """Return the lengths of a part of the analysis, the same for all models."""
+  """Return the lengths of a part of the analysis; all models share them."""
   return list(next(iter(results.values()))[part])
 
 
 def head_names(table: np.ndarray) -> list[str]:
-  """Return the names of the heads of an array [K, H, ...]."""
+  """Return the names 'layer.head', from 1.1, of an array [K, H, ...]."""
   layers, heads = table.shape[:2]
   return [f'{k + 1}.{h + 1}' for k in range(layers) for h in range(heads)]
 
@@ -115,7 +115,7 @@ def read_by_probes(results: Results) -> Figure:
   for axes_row, result in zip(grid, results.values(), strict=True):
     observed = result['observed']
     num_layers = len(next(iter(observed.values()))['probes'][probes.PROBES[0]])
-    palette = plots.colours([str(layer) for layer in range(num_layers)])
+    palette = plots.colors([str(layer) for layer in range(num_layers)])
     for axes, name in zip(axes_row, probes.PROBES, strict=True):
       for layer in range(num_layers):
         scores = [seen['probes'][name][layer] for seen in observed.values()]
@@ -124,7 +124,7 @@ def read_by_probes(results: Results) -> Figure:
           list(observed),
           scores,
           color=palette[str(layer)],
-          # Lines may coincide: wider ones lie below narrower ones.
+          # Lines may coincide, so earlier layers have wider lines below.
           lw=1.5 * (num_layers - layer),
           label=label,
         )
@@ -201,7 +201,7 @@ def _maps(results, tables, options, title, marks) -> Figure:
 
 @plots.style()
 def dilution(results: Results) -> Figure:
-  """Plot the attention on relevant keys against length, one panel per head."""
+  """Plot the attention to relevant keys against length, one panel per head."""
   observed = next(iter(results.values()))['observed']
   num_layers, num_heads, _ = next(iter(observed.values()))['mass'].shape
   figure, grid = _grid(len(results) * num_layers, num_heads, sharey=True)
@@ -323,7 +323,7 @@ def _sharpening(axes, result):
     axes.plot(
       factors,
       lines[layer, head],
-      # The color is the head's, and the dashes are the layer's.
+      # Colors distinguish heads, and dashes distinguish layers.
       color=plots.PALETTE[head % len(plots.PALETTE)],
       ls=('-', '--', ':', '-.')[layer % 4],
       label=f'{layer + 1}.{head + 1}',

@@ -1,7 +1,7 @@
-"""Linear probes: what ridge regression reads from each layer.
+"""Linear probes of each layer by ridge regression, in NumPy.
 
 Probes are fitted on short lists and scored on longer ones. The scores show
-which variables stay readable as lists grow. NumPy.
+which variables can still be read as lists get longer.
 
 Axes: B lists, N values, A answer steps, L = 2 N + 2 tokens, D width, K layers,
 V values, M examples, C outputs.
@@ -22,7 +22,7 @@ def fit_ridge(
   outputs: Float[np.ndarray, 'M C'],
   strength: float = 1e-4,
 ) -> Float[np.ndarray, 'D+1 C']:
-  """Fit ridge regression with a free offset.
+  """Fit ridge regression with an offset that is not regularized.
 
   Args:
     inputs: Features.
@@ -68,13 +68,13 @@ def r_squared(predicted: np.ndarray, true: np.ndarray) -> float:
 
 
 def probe_targets(steps: measures.Steps) -> dict[str, np.ndarray]:
-  """Return the probes' targets at answer steps, [B, A]; 0 for no value."""
+  """Return the target of each probe at answer steps, [B, A]; 0 for no value."""
   value = np.asarray(steps.current) - vocabulary.value_token(0)
   successor = np.asarray(steps.successor) - vocabulary.value_token(0)
   return {
     'value': value.clip(0),
     'successor': successor.clip(0),
-    'copies left': np.asarray(steps.left),
+    'copies left': np.asarray(steps.copies_left),
     'is repeat': np.asarray(steps.is_repeat),
   }
 
@@ -105,7 +105,7 @@ def fit(
 
   Args:
     streams: Residual streams [B, K + 1, L, D], one per list length.
-    lists: Their values [B, N].
+    lists: The values [B, N] of the lists of each stream.
     num_values: V.
 
   Returns:
@@ -133,9 +133,14 @@ def fit(
 
 
 def score(fitted, stream, values) -> dict[str, list[float]]:
-  """Return the score of each probe at each layer.
+  """Return the scores of each probe at each layer.
 
   The score is accuracy for values, ROC AUC for 'is ...', and R² for copies.
+
+  Args:
+    fitted: The result of `fit`.
+    stream: The residual stream [B, K + 1, L, D].
+    values: The values of the lists [B, N].
   """
   scores = {name: [] for name in PROBES}
   for layer, weights in enumerate(fitted):

@@ -187,6 +187,7 @@ def test_invalid_settings_are_errors():
     make(**{'data.max_length': 21})
 
 
+@pytest.mark.slow
 def test_learns_one_batch():
   made = make('smoke,hint=tail,order=reversed')
   has_none, loss, metrics = learning.learn(

@@ -9,7 +9,7 @@ import numpy as np
 from flax import nnx
 
 from configs.hinting import sorting
-from core import experiment
+from core import inference
 from core.errors import UserError
 from hinting import vocabulary
 from hinting.sorting import task
@@ -57,12 +57,12 @@ def test_predict_writes_one_line_per_line(tmp_path, capsys):
   text = '\ufeff3 1 2\r\n\n# comment\n7 5\n\n'
   path = tmp_path / 'lists.txt'
   path.write_bytes(text.encode())
-  assert experiment.predict(trained, str(path))
+  assert inference.predict(trained, str(path))
   output = capsys.readouterr()
   assert output.out == '1 2 3\n\n\n5 7\n\n' and output.err == ''
   # A separator that Unicode takes for a line break is part of its line.
   path.write_bytes('3 1\x852 4\n5\r6\n2 1\n'.encode())
-  assert not experiment.predict(trained, str(path))
+  assert not inference.predict(trained, str(path))
   output = capsys.readouterr()
   assert output.out == '\n\n1 2\n'
   first, second = output.err.splitlines()

@@ -83,7 +83,9 @@ def test_rows_that_do_not_divide_into_micro_batches():
   made = task.make_task(config)
   mesh = sharding.make_mesh(config.mesh, jax.devices()[:1])
   program = step.make_program(made, config, mesh)
-  with pytest.raises(UserError, match="rows of 'successor.* 2 micro"):
+  with pytest.raises(
+    UserError, match="rows of 'successor.* by 2, the number of micro"
+  ):
     jax.eval_shape(program.update, program.abstract_state, {})
 
 
@@ -217,7 +219,9 @@ def test_fixed_lists_are_uniform_and_apart():
   assert all(len(set(x)) == 32 for x in distinct.tolist())
 
 
-@pytest.mark.parametrize('temperature', ['none', 'affine_log'])
+@pytest.mark.parametrize(
+  'temperature', ['none', pytest.param('affine_log', marks=pytest.mark.slow)]
+)
 def test_exact_match_is_that_of_decoding(temperature):
   """Exact match agrees with decoding for a model that is sometimes right."""
   made = make(
@@ -296,8 +300,13 @@ def test_invalid_settings_are_errors():
     make('smoke,lists=distinct', **{'data.num_values': 20})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-  'arg', ['hint=none', 'hint=successors,temperature=affine_log']
+  'arg',
+  [
+    'hint=none',
+    'hint=successors,temperature=affine_log',
+  ],
 )
 def test_learns_one_batch(arg):
   made = make(f'smoke,{arg}')

@@ -149,7 +149,9 @@ def test_report_names_what_is_measured():
   batch = jax.tree.map(
     lambda x: jnp.asarray(x[:2]), make().evaluators()['validation'].arrays()
   ) | {'weight': jnp.ones(2)}
-  for config in ages.sweep('cpu').values():
+  points = ages.sweep('cpu')
+  stages = points.pop('recurrent_relational_network')
+  for config in *points.values(), *stages.values():
     made = task.make_task(config)
     merge = step.make_merge(made)
     model = nnx.eval_shape(lambda made=made: made.make_model(nnx.Rngs(0)))
@@ -159,6 +161,19 @@ def test_report_names_what_is_measured():
       lambda params, f=measure, m=merge: f(m(params), batch), abstract
     )
     assert set(config.report) <= {f'test/{name}' for name in measured}
+
+
+def test_stages_end_with_the_answers_after_four_steps():
+  stages = ages.stages('cpu')
+  assert list(stages) == ['stage_1', 'stage_2', 'stage_3', 'stage_4']
+  assert [c.model.num_steps for c in stages.values()] == [1, 2, 4, 4]
+  assert sum(c.total_steps for c in stages.values()) == 15_500
+  assert stages['stage_4'] == ages.get_config('cpu')
+  for arg in None, 'smoke', 'cpu,stage=2', 'cpu,network=mlp':
+    assert ages.stages(arg) == {}
+  for arg in 'cpu,stage=5', 'cpu,steps=2', 'stage=1':
+    with pytest.raises(UserError, match='stage=1|has no stages|1 to 4'):
+      ages.get_config(arg)
 
 
 def test_predict_answers_in_order():
@@ -197,6 +212,7 @@ def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
   assert accuracy.startswith('accuracy 50.0%')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp'])
 def test_a_small_batch_can_be_learned(arg):
   made = make(arg)

@@ -9,8 +9,8 @@ import tarfile
 import numpy as np
 import pytest
 
-from core import files
 from core.errors import UserError
+from core.io import data_files
 from rrn.babi import builder, data
 
 FOLDER = 'tasks_1-20_v1-2/en-valid-10k'
@@ -192,9 +192,9 @@ def real(tmp_path_factory):
   folder = os.environ.get('LEARNED_ALGORITHMS_DATA')
   if not folder:
     pytest.skip('LEARNED_ALGORITHMS_DATA does not name the folder of real data')
-  if files.locate(builder._OFFICIAL, folder):
+  if data_files.locate(builder._OFFICIAL, folder):
     source = 'official'
-  elif files.locate(builder._PARTIAL, folder):
+  elif data_files.locate(builder._PARTIAL, folder):
     source = 'partial'
   else:
     pytest.skip('the bAbI data set is not in LEARNED_ALGORITHMS_DATA')

@@ -12,6 +12,7 @@ from core.errors import UserError
 from rrn import network, reference
 from rrn.babi import data
 from rrn.babi.model import BabiNetwork, ModelConfig
+from tests import learning
 from tests.rrn import perturbed
 
 SMALL = ModelConfig(
@@ -44,7 +45,8 @@ def batch(num_nodes=6, num_words=7):
 
 
 def apply(model, facts, question, offset, **options):
-  return model(*map(jnp.asarray, (facts, question, offset)), **options)
+  inputs = map(jnp.asarray, (facts, question, offset))
+  return learning.compiled(BabiNetwork.__call__, model, *inputs, **options)
 
 
 @pytest.mark.parametrize(

@@ -85,23 +85,25 @@ def test_weights_of_other_tasks_are_refused(weights):
 
 def test_micro_batches_hold_stories_of_like_size():
   groups = 4
-  batch = draw(groups * 8 * jax.device_count(), microbatch=8)
+  batch = draw(groups * 8 * jax.device_count(), microbatch_size=8)
   num_facts = (batch['facts'][..., 0] > 0).sum(1)
   # `core.step` gives each of the four micro-batches every fourth example.
   by_group = num_facts.reshape(-1, groups).T
   assert (by_group.min(1)[1:] >= by_group.max(1)[:-1]).all()
-  assert len(draw(12, microbatch=8)['answer']) == 12
+  assert len(draw(12, microbatch_size=8)['answer']) == 12
 
 
 def test_any_number_of_micro_batches_gets_the_same_examples():
   options = babi.get_config().data.to_dict() | {'augmentation': True}
 
-  def examples(microbatch):
-    batch = draw(128, microbatch=microbatch, data=options)
+  def examples(microbatch_size):
+    batch = draw(128, microbatch_size=microbatch_size, data=options)
     return sorted(zip(batch['answer'], batch['offset'], strict=True))
 
   # One micro-batch, which is not sorted, then two, four, and sixteen.
-  whole, *others = (examples(microbatch) for microbatch in (0, 8, 4, 1))
+  whole, *others = (
+    examples(microbatch_size) for microbatch_size in (0, 8, 4, 1)
+  )
   assert len(set(whole)) > 100
   assert all(other == whole for other in others)
 
@@ -283,6 +285,7 @@ def test_predict_reports_no_accuracy_without_given_answers(smoke, caplog):
   assert not caplog.records
 
 
+@pytest.mark.slow
 def test_one_small_batch_can_be_learned():
   config = babi.get_config('smoke,no_dropout')
   small = task.make_task(config)
@@ -303,32 +306,35 @@ def test_sweep_is_the_papers_ablations():
   assert points['linear_pre'].model.pre_layers == 0
   assert not points['no_question_in_facts'].model.question_in_facts
   assert points['no_dropout'].model.dropout == 0
-  assert points['baseline'].model == babi.get_config('cpu').model
+  assert points['baseline'].model == babi.get_config('cpu,stage=1').model
   assert {c.total_steps for c in points.values()} == {babi.SWEEP_STEPS}
   for name, config in points.items():
     assert any(config.report.values()) == (name == 'baseline')
 
 
-def test_parts_of_the_recipe_ask_all_tasks():
-  parts = [babi.get_config(f'cpu,part={number}') for number in babi.PARTS]
-  for config in parts:
+def test_stages_ask_all_tasks():
+  stages = list(babi.stages('cpu').values())
+  assert babi.get_config('cpu') == stages[-1]
+  for config in stages:
     task.make_task(config)  # a weight of each task
     assert min(config.data.task_weights) > 0
-    assert config.model.to_dict() == parts[0].model.to_dict() | {
+    assert config.model.to_dict() == stages[0].model.to_dict() | {
       'support_loss': config.model.support_loss
     }
     assert config.total_steps % config.steps_per_call == 0
-  assert babi.SWEEP_STEPS % parts[0].steps_per_call == 0
-  losses = [config.model.support_loss for config in parts]
-  # The first part with a support loss adds the parameters of its output.
-  assert [bool(config.init_new) for config in parts] == [
+  assert babi.SWEEP_STEPS % stages[0].steps_per_call == 0
+  losses = [config.model.support_loss for config in stages]
+  # The first stage with a support loss adds the parameters of its output.
+  assert [bool(config.init_missing_regex) for config in stages] == [
     now > before == 0 for before, now in itertools.pairwise([0, *losses])
   ]
-  for arg in 'cpu,part=7', 'part=2', 'smoke,part=0':
-    with pytest.raises(UserError, match='expected 1 to 6, together with cpu'):
+  for arg in 'cpu,stage=7', 'stage=2', 'smoke,stage=1':
+    with pytest.raises(UserError, match='expected 1 to 6|has no stages'):
       babi.get_config(arg)
-  with pytest.raises(UserError, match='a sweep runs part 1 only'):
-    babi.sweep('cpu,part=2')
+  for arg in 'smoke', None, 'cpu,stage=2':
+    assert babi.stages(arg) == {}
+  with pytest.raises(UserError, match='a sweep runs stage 1 only'):
+    babi.sweep('cpu,stage=2')
 
 
 def test_short_stories_come_first():

@@ -142,6 +142,18 @@ def test_report_names_what_is_measured():
   assert not any(pretty_clevr.get_config('steps=8').report.values())
 
 
+def test_stages_share_their_parameters():
+  for arg, lengths in (('cpu', [4, 4, 4, 4]), ('cpu,steps=8', [4, 4, 8])):
+    stages = pretty_clevr.stages(arg)
+    assert [c.model.num_steps for c in stages.values()] == lengths
+    *_, last = stages.values()
+    assert last == pretty_clevr.get_config(arg)
+    points = pretty_clevr.sweep('cpu')
+    assert points[f'rrn_{lengths[-1]}_steps'].keys() == stages.keys()
+  for arg in None, 'smoke', 'cpu,stage=2', 'cpu,pixels', 'cpu,network=mlp':
+    assert pretty_clevr.stages(arg) == {}
+
+
 def test_the_figure_has_the_papers_curves():
   points = pretty_clevr.sweep()
   points['whole'] = pretty_clevr.get_config()
@@ -205,6 +217,7 @@ def test_predict_names_wrong_answers_and_reports_the_accuracy(caplog):
   assert accuracy.startswith('accuracy 66.7%')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('arg', ['smoke', 'smoke,network=mlp', 'smoke,pixels'])
 def test_a_small_batch_can_be_learned(arg):
   changes = {'model.width': 32}

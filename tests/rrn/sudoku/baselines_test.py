@@ -35,7 +35,7 @@ def boards(count=6):
   'network, count',
   [
     ('cells', 201_098),
-    ('candidates', 18_784),
+    ('candidates', 29_120),
     ('relation_network', 201_098),
     ('graph_relation_network', 944_874),
     ('deep_messages', 448 + 32_640 + 2_030 + 3 * 110),
@@ -63,12 +63,22 @@ def test_every_parameter_has_a_gradient_and_none_a_scatter(network):
     assert logits.shape == (2, 6, 16, 5)
     return jnp.square(logits).mean()
 
-  for path, leaf in jax.tree.leaves_with_path(jax.grad(loss)(params)):
+  gradient = jax.jit(jax.grad(loss))(params)
+  for path, leaf in jax.tree.leaves_with_path(gradient):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
   assert 'scatter' not in str(jax.make_jaxpr(jax.grad(loss))(params))
 
 
-@pytest.mark.parametrize('network', sorted({*task.NETWORKS} - {'cells'}))
+@pytest.mark.parametrize(
+  'network',
+  [
+    'candidates',
+    *(
+      pytest.param(network, marks=pytest.mark.slow)
+      for network in sorted({*task.NETWORKS} - {'cells', 'candidates'})
+    ),
+  ],
+)
 def test_smoke_size_learns(network):
   config = sudoku.get_config(f'smoke,network={network}')
   experiment = task.make_task(config)
@@ -187,7 +197,8 @@ def test_givens_do_not_count_for_the_convolutions():
   puzzles, solutions = boards()
   model = experiment.make_model(nnx.Rngs(0))
   full = {'puzzle': solutions, 'solution': solutions}
-  assert experiment.loss(model, full, jax.random.key(0))[0] < 1e-6
+  loss = jax.jit(experiment.loss)
+  assert loss(model, full, jax.random.key(0))[0] < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -195,11 +206,17 @@ def test_givens_do_not_count_for_the_convolutions():
   [
     ({'network': 'gpt'}, 'one of cells'),
     ({'network': 'relation_network'}, 'network=relation_network'),
-    ({'network': 'mlp', 'burn_in': 3}, 'burn_in=0'),
-    ({'network': 'mlp', 'max_steps': 64}, 'max_steps=0'),
+    ({'network': 'mlp', 'burn_in': 3}, 'burn_in=3: mlp has no burn-in'),
+    ({'network': 'mlp', 'max_steps': 64}, 'max_steps=64: mlp has no'),
     ({'burn_in': 8, 'max_steps': 64}, 'set one of them to 0'),
+    ({'reveal_after': 32}, 'reveal_after=32 needs config.model.max_steps'),
+    (
+      {'num_steps': 8, 'max_steps': 64, 'reveal_after': 20, 'burn_in': 0},
+      'a multiple of config.model.num_steps=8',
+    ),
+    ({'reveal_after': -8}, 'reveal_after=-8: expected a number'),
     ({'groups': 'some'}, 'groups'),
-    ({'loss_steps': 'first'}, "'all' or 'last'"),
+    ({'loss_steps': 'first'}, 'expected one of all, last'),
   ],
 )
 def test_mistakes_name_what_to_change(overrides, message):
@@ -217,7 +234,8 @@ def test_loss_at_the_last_step_is_that_alone():
   model = task.make_task(config).make_model(nnx.Rngs(0))
   for steps in ('all', 'last'):
     config.model.loss_steps = steps
-    values[steps], logged = task.make_task(config).loss(model, batch, key)
+    loss = jax.jit(task.make_task(config).loss)
+    values[steps], logged = loss(model, batch, key)
     difference = values[steps] - logged['last_loss'].result()
     assert (abs(difference) < 1e-5) == (steps == 'last')
 
@@ -254,19 +272,23 @@ def test_sweep_has_every_row_of_the_table(size):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [None, 'cpu'])
 def test_sweep_can_be_traced(size):
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
   )
-  columns = jax.ShapeDtypeStruct((4, 81), np.int8)
+  columns = dict.fromkeys(
+    ('puzzle', 'solution', 'hard_puzzle', 'hard_solution'),
+    jax.ShapeDtypeStruct((4, 81), np.int8),
+  )
   for name, config in sudoku.sweep(size).items():
     experiment = task.make_task(config)
     program = step.make_program(experiment, config, mesh)
     _, metrics, losses = jax.eval_shape(
       program.update,
       program.abstract_state,
-      {'puzzle': columns, 'solution': columns},
+      columns,
     )
     assert losses.shape == (config.steps_per_call,), name
     cells = jax.ShapeDtypeStruct((2, 81), np.int8)

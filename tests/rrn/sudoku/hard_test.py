@@ -64,7 +64,7 @@ def reference(puzzle):
 
 @pytest.fixture(scope='module')
 def puzzles():
-  return hard.climb(np.random.default_rng(0), 12, 60)
+  return hard.climb(np.random.default_rng(0), 12, 60, measure='guesses')
 
 
 def test_easy_puzzles_need_no_guess_and_hard_ones_many():
@@ -87,6 +87,41 @@ def test_guesses_do_not_depend_on_the_batch_or_on_digit_names(puzzles):
     assert hard.count_guesses(boards[row : row + 1]) == guesses[row]
   names = np.array([0, 5, 3, 1, 2, 4, 6, 9, 8, 7], np.int8)
   np.testing.assert_array_equal(hard.count_guesses(names[boards]), guesses)
+
+
+def unrefuted(puzzle, solution):
+  """Counts wrong candidates whose assumption leads to no clash."""
+  cells = propagate([{int(d)} if d else set(range(1, 10)) for d in puzzle])
+  return sum(
+    propagate([*cells[:place], {digit}, *cells[place + 1 :]]) is not None
+    for place in range(81)
+    for digit in cells[place] - {int(solution[place])}
+  )
+
+
+def test_unrefuted_candidates_are_those_of_the_definition(puzzles):
+  boards, solutions = puzzles['puzzle'], puzzles['solution']
+  for row in np.random.default_rng(0).permutation(len(boards))[:4]:
+    count = unrefuted(boards[row], solutions[row])
+    assert puzzles['unrefuted'][row] == count
+  hardest = np.array([[*HARD]], np.int8)
+  assert hard.count_unrefuted(hardest) == unrefuted(
+    hardest[0], data.solve(hardest)[0][0]
+  )
+  assert hard.count_unrefuted(hardest) == 192
+  transposed = boards.reshape(-1, 9, 9).swapaxes(1, 2).reshape(-1, 81)
+  np.testing.assert_array_equal(
+    hard.count_unrefuted(transposed), puzzles['unrefuted']
+  )
+
+
+def test_chains_climb_the_measure_that_is_asked_for():
+  found = hard.climb(np.random.default_rng(0), 8, 80, measure='unrefuted')
+  chain = np.unique(found['solution'], axis=0, return_inverse=True)[1]
+  starts = np.flatnonzero(np.diff(chain, prepend=-1))
+  ends = np.append(starts[1:], len(chain)) - 1
+  counts = found['unrefuted']
+  assert counts[ends].mean() > counts[starts].mean() + 10
 
 
 def test_guesses_need_exactly_one_solution(puzzles):
@@ -129,7 +164,7 @@ def test_generate_is_a_function_of_the_seed():
     hard.generate(np.random.default_rng(seed), 5, num_chains=3, num_steps=8)
     for seed in (0, 0, 1)
   )
-  for name in ('puzzle', 'solution', 'guesses'):
+  for name in ('puzzle', 'solution', 'guesses', 'unrefuted'):
     assert len(first[name]) == 5
     np.testing.assert_array_equal(first[name], again[name])
   assert (first['puzzle'] != other['puzzle']).any()

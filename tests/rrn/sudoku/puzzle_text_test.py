@@ -173,7 +173,7 @@ ERRORS = [
   (f'{GRID[:30]}{GRID[31:]}\n{GRID}', ['4: row 4 has length 8; the other', 10]),
   (f'{GRID[1:]}\n{GRID}', ['1: row 1 has length 8; the other rows have 9', 10]),
   # The number of rows is wrong.
-  (TRUNCATED, ['1: 8 rows of length 9 found; 9 rows expected']),
+  (TRUNCATED, ['1: 8 rows of length 9; expected 9 rows']),
   (f'{TRUNCATED}\n\n{GRID}', ['1: 8 rows of length 9', None, 10]),
   (f'{TRUNCATED}\n{LINE}', ['1: 8 rows of length 9', 9]),
   (f'{TRUNCATED}\n# next\n{GRID}', ['1: 8 rows of length 9', None, 10]),
@@ -187,8 +187,8 @@ ERRORS = [
   (f'{IN_BANDS}\n\n\n{BANDED}', ['1: 5 rows', None, '8: 3', None, None, 13]),
   (f'{PAIR}\n\n{PAIR}'.replace('.', '-'), ['1: 2 rows', None, '4: 2 rows']),
   # Several boards in a line.
-  (f'{LINE} {LINE}', ['1: several puzzles found']),
-  (f'{LINE},{SOLUTION},{SOLUTION}', ['1: several puzzles found']),
+  (f'{LINE} {LINE}', ['1: several puzzles on a line']),
+  (f'{LINE},{SOLUTION},{SOLUTION}', ['1: several puzzles on a line']),
   (f'{ZEROS[1:]},{SOLUTION}', ['1: fields of length 81 and 80 found']),
   (f'{LINE},{SOLUTION[::-1]}', ['1: the solution breaks the rules']),
   (f'{LINE},{SOLUTION[:2]}1{SOLUTION[3:]}', ['1: the solution breaks the']),

@@ -10,6 +10,7 @@ from configs.rrn import sudoku
 from core import layers
 from core.errors import UserError
 from rrn.sudoku import data, generate, puzzle_text, task
+from tests.rrn.sudoku.solver_test import Slow
 
 
 @pytest.fixture(scope='module')
@@ -27,6 +28,7 @@ def bases():
 def draw(bases, symmetries, givens, size=64):
   config = sudoku.get_config('cpu,source=generated')
   config.data.symmetries = symmetries
+  config.data.hard_share = 0.0
   config.data.givens = config.data.start_givens = givens
   batch = jax.jit(task.make_task(config).batch, static_argnames='size')
   arrays = {name: jnp.asarray(column) for name, column in bases.items()}
@@ -53,7 +55,8 @@ def test_digit_symmetry_keeps_the_places_of_the_base(bases):
 
 @pytest.mark.parametrize(('step', 'share'), [(0, 0), (50, 0.25), (100, 0.5)])
 def test_the_curriculum_mixes_in_hard_puzzles(bases, step, share):
-  config = sudoku.get_config('cpu,source=generated,puzzles=hard')
+  config = sudoku.get_config('cpu,source=generated')
+  config.data.hard_share = 0.5
   config.data.curriculum_steps = 100
   arrays = {k: x[:10] for k, x in bases.items()}
   arrays |= {f'hard_{k}': x[10:] for k, x in bases.items()}
@@ -66,19 +69,26 @@ def test_the_curriculum_mixes_in_hard_puzzles(bases, step, share):
   assert abs(num_hard / 1000 - share) < 0.05
 
 
-def test_a_share_of_boards_starts_from_random_states(bases):
+def test_boards_that_stay_unsolved_get_more_givens(bases):
+  """One right digit in a cell that was wrong, every `reveal_after` steps."""
   config = sudoku.get_config('smoke,box=3x3')
-  config.model.random_start = 0.5
+  config.model.num_steps, config.model.reveal_after = 2, 4
   experiment = task.make_task(config)
   model = experiment.make_model(nnx.Rngs(0))
-  batch = {name: jnp.asarray(x[:1], int) for name, x in bases.items()}
-  batch = {name: jnp.tile(x, (64, 1)) for name, x in batch.items()}
-  carry = experiment.init_carry(jax.random.key(0), 64)
-  *_, carry = experiment.loss(model, batch, jax.random.key(1), carry)
-  states = np.asarray(carry['states'])
-  num_each = np.unique(states, axis=0, return_counts=True)[1]
-  assert 20 < num_each.max() < 44  # from zeros: equal states
-  assert (num_each == 1).sum() == 64 - num_each.max()  # all others differ
+  batch = {name: jnp.asarray(x[:8], int) for name, x in bases.items()}
+  carry = experiment.init_carry(jax.random.key(0), 8)
+  step = jax.jit(lambda *args: experiment.loss(model, *args)[2])
+  num_added = []
+  for update in range(5):
+    carry = step(batch, jax.random.key(update), carry)
+    added = (carry['puzzle'] > 0) & (batch['puzzle'] == 0)
+    num_added.append(added.sum(1))
+    given = carry['puzzle'] > 0
+    np.testing.assert_array_equal(
+      carry['puzzle'], np.where(given, batch['solution'], 0)
+    )
+  expected = np.tile([[0], [1], [1], [2], [2]], 8)
+  np.testing.assert_array_equal(num_added, expected)
 
 
 def test_boards_stay_until_they_are_solved_or_too_old(bases):
@@ -138,8 +148,8 @@ def move(boards, box, count):
   keys = jax.random.split(jax.random.key(0), count)
   moved = jax.vmap(
     lambda key: generate.transform(key, boards, box, digits_only=False)
-  )(keys)
-  return np.asarray(moved)
+  )
+  return np.asarray(jax.jit(moved)(keys))
 
 
 @pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 2), (3, 3)])
@@ -237,6 +247,26 @@ def test_boards_that_were_solved_before_are_lost(smoke):
   measured = smoke._measure('test', model, columns | {'weight': jnp.ones(8)})
   assert measured['steps_8/lost'].result() == 0
   assert measured['steps_16/lost'].result() == 2 / 8
+
+
+def test_answers_by_the_rules_count_within_their_steps():
+  """Boards of weight 0, the padding, do not count."""
+  config = sudoku.get_config('smoke')
+  config.evals.within_steps = (16, 64)
+  evaluator = task.make_task(config).evaluators()['test_by_rules']
+  puzzles, solutions = data.generate(np.random.default_rng(2), 6, 2, 2)
+  steps = np.array([1, 16, 17, 64, 65, 1])
+  metrics = evaluator.measure(
+    Slow(puzzles, solutions, steps),
+    {
+      'puzzle': jnp.asarray(puzzles),
+      'solution': jnp.asarray(solutions),
+      'weight': jnp.array([1.0, 1, 1, 1, 1, 0]),
+    },
+  )
+  assert metrics['within_16_steps/solved'].interval()['count'] == 5
+  shares = [metrics[f'within_{n}_steps/solved'].result() for n in (16, 64)]
+  np.testing.assert_allclose(shares, [2 / 5, 4 / 5])
 
 
 def test_evaluation_sets_hold_each_number_of_givens(smoke):

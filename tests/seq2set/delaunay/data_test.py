@@ -49,7 +49,7 @@ def test_triangles_are_in_the_order_of_their_incenters():
 
 
 def test_triangles_are_read_in_the_order_of_the_text():
-  triangles = data.read(np.array([3, 1, 2, 0, 1, 3]))
+  triangles = data.from_indices(np.array([3, 1, 2, 0, 1, 3]))
   np.testing.assert_array_equal(triangles, [[1, 2, 3], [0, 1, 3]])
   for text, why in [
     ([0, 1, 2, 0], '4 indices'),
@@ -57,7 +57,7 @@ def test_triangles_are_read_in_the_order_of_the_text():
     ([0, 1, 2, 2, 1, 0], 'same triangle occurs twice'),
   ]:
     with pytest.raises(UserError, match=why):
-      data.read(np.array(text))
+      data.from_indices(np.array(text))
 
 
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]])
@@ -77,19 +77,21 @@ TRIANGLES = [[0, 1, 4], [1, 2, 4], [2, 3, 4], [0, 3, 4]]
 )
 def test_triangulations_that_break_a_rule(scale, triangles, why):
   triangles = np.array(triangles, int).reshape(-1, 3)
-  failure = data.failure(scale * SQUARE + 5 * scale, triangles)
+  failure = data.find_failure(scale * SQUARE + 5 * scale, triangles)
   assert failure.endswith(why) and bool(failure) == bool(why)
 
 
 def test_both_diagonals_of_a_square_overlap():
   triangles = np.array(list(itertools.combinations(range(4), 3)))
-  assert data.failure(SQUARE[:4], triangles) == 'has triangles that overlap'
-  assert not data.failure(SQUARE[:4], triangles[[0, 2]])
+  assert (
+    data.find_failure(SQUARE[:4], triangles) == 'has triangles that overlap'
+  )
+  assert not data.find_failure(SQUARE[:4], triangles[[0, 2]])
 
 
 def test_computed_triangulations_break_no_rule():
   for points in np.random.default_rng(0).random((30, 20, 2)):
     triangles = data.triangulate(points)
-    assert not data.failure(points, triangles)
-    assert not data.failure(1e-6 * points + 3, triangles)
-    assert data.is_same(triangles[::-1], triangles)
+    assert not data.find_failure(points, triangles)
+    assert not data.find_failure(1e-6 * points + 3, triangles)
+    assert data.is_same_triangulation(triangles[::-1], triangles)

@@ -180,11 +180,20 @@ def test_predict_scores_lines_with_answers(caplog):
 def test_refusals():
   with pytest.raises(UserError, match='config.model.outputs'):
     make(**{'model.outputs': 'sorted'})
-  with pytest.raises(UserError, match='num_points=2: at least 3'):
+  with pytest.raises(
+    UserError, match='num_points=2 is too small; use at least 3'
+  ):
     make('smoke,num_points=2')
 
 
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'encoder',
+  [
+    'pointer_network',
+    'read_process_write',
+  ],
+)
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
   has_none, _, metrics = learning.learn(made, learning.draw(made))

@@ -110,6 +110,7 @@ def test_refusals_and_predict(tmp_path):
   assert empty == ['', '']
 
 
+@pytest.mark.slow
 def test_learns_one_batch():
   made = make()
   has_none, loss, _ = learning.learn(made, learning.draw(made, 2), rate=2e-2)

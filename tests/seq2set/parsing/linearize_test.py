@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core import files
+from core.io import data_files
 from seq2set.parsing import data, linearize
 from seq2set.parsing.data import Tree
 
@@ -106,7 +106,7 @@ def test_round_trip_of_real_trees(order):
     pytest.skip('LEARNED_ALGORITHMS_DATA names no folder with craft.*.ptb.xz')
   count = 0
   for path in paths:
-    lines = files.read_lines(path)
+    lines = data_files.read_lines(path)
     for tree in map(data.clean, data.read(lines, path.name)):
       if tree is not None:
         labels = linearize.linearize(tree, order)

@@ -121,7 +121,14 @@ def test_predict_scores_trees_and_names_repairs(caplog):
   assert 'line 1: the answer was repaired' in caplog.records[0].message
 
 
-@pytest.mark.parametrize('arg', ['smoke', 'smoke,order=breadth_first,forward'])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'arg',
+  [
+    'smoke',
+    'smoke,order=breadth_first,forward',
+  ],
+)
 def test_learns_one_batch(arg):
   made = make(arg)
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))

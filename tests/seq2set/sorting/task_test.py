@@ -49,11 +49,85 @@ class OracleWrite(nnx.Module):
 def test_batches_are_sorted_by_their_order():
   batch = make().batch(jax.random.key(0), {}, size=64, step=0)
   numbers = np.take_along_axis(
-    np.asarray(batch['elements'][..., 0]), np.asarray(batch['order']), 1
+    np.asarray(batch['elements'][..., 0]), np.asarray(batch['targets']), 1
   )
   assert numbers.shape == (64, 5)
   assert (np.diff(numbers, axis=1) >= 0).all()
   assert 0 <= numbers.min() < 0.05 and 0.95 < numbers.max() < 1
+
+
+@pytest.mark.parametrize('outputs', ['pairs', 'random_pairs'])
+def test_pairs_are_the_indices_and_their_ranks(outputs):
+  made = make(f'smoke,outputs={outputs}')
+  batch = made.batch(jax.random.key(0), {}, size=64, step=0)
+  numbers = np.asarray(batch['elements'][..., 0])
+  index, rank = np.divmod(np.asarray(batch['targets']), 5)
+  np.testing.assert_array_equal(
+    rank, np.take_along_axis(numbers.argsort(1).argsort(1), index, 1)
+  )
+  np.testing.assert_array_equal(np.sort(index), np.tile(np.arange(5), (64, 1)))
+  is_by_rank = (rank == np.arange(5)).all(1)
+  assert is_by_rank.all() if outputs == 'pairs' else is_by_rank.mean() < 0.1
+  np.testing.assert_array_equal(
+    made._order(batch['targets']), numbers.argsort(1)
+  )
+
+
+class PairOracle(Oracle):
+  """Writes the true pairs from the highest rank to the lowest."""
+
+  def __init__(self, errs=False):
+    self.errs, self.write = errs, self
+
+  def decode(self, elements, start=None, **_):
+    count = elements.shape[1]
+    order = jax.numpy.argsort(elements[..., 0], 1)
+    pairs = (order * count + jax.numpy.arange(count))[:, ::-1]
+    return jax.numpy.where(self.errs, pairs.at[:, 0].add(1), pairs), None
+
+  def __call__(self, elements, start, targets):
+    return 100.0 * jax.nn.one_hot(targets, elements.shape[1] ** 2)
+
+
+@pytest.mark.parametrize('errs', [False, True])
+def test_pairs_count_in_any_order(errs):
+  made = make('smoke,outputs=random_pairs', **{'evals.num_sets': 200})
+  values = measure(made, 'validation', PairOracle(errs))
+  assert values['accuracy'] == (not errs)
+  assert values['positions'] == pytest.approx(0.8 if errs else 1)
+  assert values['nats'] < 1e-3
+  assert list(made.predict(PairOracle(), ['3 1 2', '4 1'])) == ['1 2 3', '1 4']
+  (error,) = made.predict(PairOracle(), ['1 2 3 4 5 6'])
+  assert 'ranks up to 5' in str(error)
+
+
+class RepeatedPairs(PairOracle):
+  """Gives the first element every rank."""
+
+  def decode(self, elements, start=None, **_):
+    return jax.numpy.arange(elements.shape[1])[None], None
+
+
+def test_pairs_that_leave_out_an_element_are_named(caplog):
+  made = make('smoke,outputs=pairs')
+  assert list(made.predict(RepeatedPairs(), ['3 1 2'])) == ['3 3 3']
+  assert caplog.messages[0] == (
+    'line 1: the answer leaves out a number of the set'
+  )
+
+
+def test_networks_that_write_pairs():
+  made = make('smoke,outputs=pairs')
+  model = made.make_model(nnx.Rngs(0))
+  elements = jax.random.uniform(jax.random.key(1), (2, 5, 1))
+  targets = made._targets(jax.numpy.argsort(elements[..., 0]))
+  logits = model(elements, targets)
+  assert logits.shape == (2, 5, 25)
+  order = jax.numpy.array([3, 0, 4, 1, 2])  # logits move with the elements
+  targets = made._targets(jax.numpy.argsort(elements[:, order, 0]))
+  moved = model(elements[:, order], targets).reshape(2, 5, 5, 5)
+  expected = logits.reshape(2, 5, 5, 5)[:, :, order]
+  np.testing.assert_allclose(moved, expected, atol=1e-4)
 
 
 def measure(made, name, model):
@@ -128,12 +202,27 @@ def test_predict_names_and_scores_wrong_answers(caplog):
 
 
 def test_unknown_choices_are_refused():
+  with pytest.raises(UserError, match='config.model.outputs'):
+    make('smoke,outputs=triples')
+  with pytest.raises(UserError, match='ranks up to'):
+    make('smoke,outputs=pairs', **{'evals.set_sizes': (2, 3)})
+  with pytest.raises(UserError, match="decoder='write'"):
+    make('smoke,outputs=pairs,decoder=assignment')
   with pytest.raises(UserError, match='pointer_attention'):
     make(**{'model.pointer_attention': 'dots'})
   with pytest.raises(UserError, match='pointer_network'):
     make('smoke,encoder=pointer_networks')
   with pytest.raises(UserError, match='at least 2'):
     make('smoke,set_size=1')
+
+
+def test_a_table_compares_the_orders_of_pairs():
+  points = sorting.sweep('cpu,table=pairs')
+  assert list(points) == [
+    f'size_{size}_{outputs}'
+    for size in (5, 10)
+    for outputs in ('pairs', 'random_pairs')
+  ]
 
 
 def test_paper_values():
@@ -146,12 +235,18 @@ def test_paper_values():
     assert sorting.get_config(arg).report['test/accuracy'] == ''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'arg',
   [
-    *('smoke', 'smoke,encoder=pointer_network', 'smoke,process=0,glimpses=0'),
-    *('smoke,encoder=deep_sets', 'smoke,encoder=set_transformer'),
-    'smoke,encoder=set_transformer,decoder=assignment',
+    *('smoke', 'smoke,process=0,glimpses=0', 'smoke,outputs=pairs'),
+    *(
+      f'smoke,encoder={encoder}'
+      for encoder in (
+        *('pointer_network', 'deep_sets', 'set_transformer'),
+        'set_transformer,decoder=assignment',
+      )
+    ),
   ],
 )
 def test_learns_one_batch(arg):

@@ -113,6 +113,7 @@ def test_predict():
   assert all(isinstance(answer, UserError) for answer in bad)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('order', ['head_first', 'sample'])
 def test_learns_one_batch(order):
   made = make(f'smoke,order={order}')

@@ -13,8 +13,10 @@ import pytest
 from flax import nnx
 
 from configs.hinting import sorting
-from core import experiment, plots, sharding, step, storage, weights
+from core import inference, sharding, step
 from core.errors import UserError
+from core.io import atomic_files, weights
+from core.report import plots
 from hinting.sorting import construction, hints
 from hinting.sorting.analysis import analyze, causes, measures, passes
 from hinting.sorting.analysis import plots as analysis_plots
@@ -33,7 +35,7 @@ def make_config():
 
 
 def init(config):
-  task = experiment.make_task(config)
+  task = inference.make_task(config)
   state = step.make_init(task, config, sharding.make_mesh(config.mesh))()
   return task, jax.device_get(state.params)
 
@@ -55,7 +57,7 @@ def construct(**options):
   """Return a subject with weights set by hand; it does not use head 2.2."""
   config = make_config()
   config.data.num_values = 12
-  task = experiment.make_task(config)
+  task = inference.make_task(config)
   model = construction.build(12, max_copies=30, margin=1, **options)
   task.model_config = model.config
   graphdef, params = nnx.split(model)
@@ -72,12 +74,13 @@ def test_roles():
   np.testing.assert_array_equal(passes.roles(3, 9), [0, 1, 1, 1, 2, 3, 3, 3, 3])
 
 
-@pytest.mark.parametrize('is_whole', [False, True])
-def test_no_edit_changes_nothing(subject, is_whole):
+@pytest.mark.slow
+@pytest.mark.parametrize('all_tokens', [False, True])
+def test_no_edit_changes_nothing(subject, all_tokens):
   model = subject.merge(subject.params)
   tokens = hints.sort_rows(subject.lists(LENGTH))[:, :-1]
   logits, seen = passes.run(
-    model, tokens, no_edit(subject), length=LENGTH, is_whole=is_whole
+    model, tokens, no_edit(subject), length=LENGTH, all_tokens=all_tokens
   )
   np.testing.assert_allclose(
     logits, model(tokens)[:, LENGTH + 1 :], rtol=1e-4, atol=1e-4
@@ -86,7 +89,7 @@ def test_no_edit_changes_nothing(subject, is_whole):
 
 
 def test_rows_of_sorting(subject):
-  tokens, is_answer = causes.rows_of(subject, 'sort', LENGTH)
+  tokens, is_answer = causes.make_rows(subject, 'sort', LENGTH)
   expected = hints.sort_rows(subject.lists(LENGTH))
   np.testing.assert_array_equal(tokens, expected)
   expected = np.broadcast_to(np.arange(13) > LENGTH + 1, is_answer.shape)
@@ -94,7 +97,7 @@ def test_rows_of_sorting(subject):
 
 
 def test_ablation_of_an_unused_head_does_nothing(subject):
-  rows = causes.rows_of(subject, 'sort', LENGTH)
+  rows = causes.make_rows(subject, 'sort', LENGTH)
   result = causes.ablate(subject, rows, LENGTH)
   damage = result['loss'] - result['whole']['loss']
   np.testing.assert_allclose(damage[0, 1], 0, atol=1e-5)
@@ -102,6 +105,7 @@ def test_ablation_of_an_unused_head_does_nothing(subject):
   assert (abs(others) > 3e-5).all()
 
 
+@pytest.mark.slow
 def test_needed_heads_of_known_weights():
   """Ablation and scaled logits have the effects that the theory predicts.
 
@@ -110,7 +114,7 @@ def test_needed_heads_of_known_weights():
   are few copies.
   """
   subject, length = construct(), 20
-  rows = causes.rows_of(subject, 'sort', length)
+  rows = causes.make_rows(subject, 'sort', length)
   ablated = causes.ablate(subject, rows, length)
   assert ablated['whole']['accuracy'] == 1
   is_right = ablated['accuracy'] == 1
@@ -121,27 +125,30 @@ def test_needed_heads_of_known_weights():
     np.testing.assert_array_equal(is_right, expected, str(factor))
 
 
+@pytest.mark.slow
 def test_temperatures_fix_frozen_weights():
   """Temperatures for 20 values fail on 60 values; sharper ones do not."""
   subject = construct(frozen_length=20)
   short, _ = passes.observe(subject.merge, subject.params, subject.lists(20))
-  result = causes.temper(subject, 60, short['entropy'])
+  result = causes.scale_softmax(subject, 60, short['entropy'])
   assert result['unscaled'] == 0
   assert result['oracle'] == result['matched'] == 1
   assert result['oracle_factor'] > 1
 
 
+@pytest.mark.slow
 def test_hints_and_sorting_share_heads(subject):
   """The correlation of a hint with itself is 1."""
   hint = causes.ablate(
-    subject, causes.rows_of(subject, 'successor', LENGTH), LENGTH
+    subject, causes.make_rows(subject, 'successor', LENGTH), LENGTH
   )
-  result = causes.share_circuit(subject, hint, LENGTH)
+  result = causes.ablate_hints(subject, hint, LENGTH)
   assert result['successor']['pearson'] == pytest.approx(1)
   assert result['count']['pearson'] < 0.99
   np.testing.assert_array_equal(result['successor']['loss'], hint['loss'])
 
 
+@pytest.mark.slow
 def test_head_means(subject):
   """The means of two equal rows are the outputs of their tokens by role."""
   rows = hints.sort_rows(subject.lists(LENGTH))[:1].repeat(2, 0)[:, :-1]
@@ -151,7 +158,7 @@ def test_head_means(subject):
     rows,
     no_edit(subject),
     length=LENGTH,
-    is_whole=True,
+    all_tokens=True,
   )
   for layer in (0, 1):
     heads = seen[layer]['heads'][0]
@@ -162,7 +169,7 @@ def test_head_means(subject):
 
 def test_scores_agree_with_decoding(subject):
   """Exact match agrees with decoding."""
-  rows = causes.rows_of(subject, 'sort', 1)  # Some answers are right.
+  rows = causes.make_rows(subject, 'sort', 1)  # Some answers are right.
   answers = passes.decode(subject.merge, subject.params, subject.lists(1))
   is_right = (answers == rows[0][:, 3:]).all(1).mean()
   assert subject.score(rows, no_edit(subject), 1)['accuracy'] == is_right
@@ -184,6 +191,7 @@ def test_entropies_are_matched(subject):
   np.testing.assert_allclose(found, known, rtol=0.02)
 
 
+@pytest.mark.slow
 def test_observed_means(subject):
   """Means over chunks equal the means over single lists."""
   values = subject.lists(LENGTH)[:4]
@@ -248,6 +256,7 @@ def run(*args):
   )
 
 
+@pytest.mark.slow
 def test_everything_is_written(subject, tmp_path):
   """The analysis of two models, one without a hint, gives all results."""
   result = analyze.analyze(subject, lengths=(3, 6), shown=(3, 6))
@@ -272,7 +281,7 @@ def test_everything_is_written(subject, tmp_path):
 def test_the_first_seed_is_used(subject, tmp_path):
   config = make_config()
   config.num_seeds = 2
-  storage.write_json(tmp_path / 'config.json', config.to_dict())
+  atomic_files.write_json(tmp_path / 'config.json', config.to_dict())
   two = jax.tree.map(lambda x: np.stack([x, 0 * x]), subject.params)
   weights.save_weights(tmp_path, two, step=7)
   loaded = analyze.load(str(tmp_path), 50)
@@ -293,12 +302,13 @@ def test_the_first_seed_is_used(subject, tmp_path):
 def test_models_that_cannot_be_analyzed(subject, tmp_path, changes, words):
   config = make_config()
   config.update_from_flattened_dict(changes)
-  storage.write_json(tmp_path / 'config.json', config.to_dict())
+  atomic_files.write_json(tmp_path / 'config.json', config.to_dict())
   weights.save_weights(tmp_path, init(config)[1], step=7)
   with pytest.raises(UserError, match=words):
     analyze.load(str(tmp_path), 50, subject)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_clear_line(tmp_path):
   for args, word in [
     ((), '--weights'),

@@ -29,8 +29,8 @@ def test_rows_and_steps():
   )
   np.testing.assert_array_equal(steps.target[0], tokens(1, 3, 7, 7, Token.EOS))
   np.testing.assert_array_equal(steps.successor[0], [*tokens(1, 3, 7), -1, -1])
-  np.testing.assert_array_equal(steps.left[0], [0, 0, 0, 1, 0])
-  np.testing.assert_array_equal(steps.left[1], [0, 3, 2, 1, 0])
+  np.testing.assert_array_equal(steps.copies_left[0], [0, 0, 0, 1, 0])
+  np.testing.assert_array_equal(steps.copies_left[1], [0, 3, 2, 1, 0])
   np.testing.assert_array_equal(steps.is_repeat[0], [0, 0, 0, 1, 0])
 
 
@@ -119,7 +119,7 @@ def test_circuit_is_attention_of_two_tokens():
   maps = measures.qk_circuit(model, row)
   assert maps.shape == (2, 2, 4, 4)
   seen = {}
-  model(row[None], hooks=(Hook(see=seen.__setitem__), Hook()))
+  model(row[None], hooks=(Hook(observe=seen.__setitem__), Hook()))
   np.testing.assert_allclose(
     np.tril(maps[0]), np.tril(seen['logits'][0]), rtol=1e-4, atol=1e-6
   )

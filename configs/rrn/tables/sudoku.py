@@ -1,0 +1,260 @@
+"""The baselines, runs, and paper's numbers of configs/rrn/sudoku.py."""
+
+from collections.abc import Callable, Sequence
+
+import ml_collections
+
+Config = ml_collections.ConfigDict
+
+# Share of the boards of the paper's test file that each network solves in the
+# paper, by number of givens.
+PAPER = {
+  'cells': {17: '96.6 %'},
+  'candidates': {17: '96.6 %'},
+  'relation_network': {17: '0 %'},
+  'graph_relation_network': {17: '0 %'},
+  'mlp': {},
+  'deep_messages': {17: '0 %'},
+  'convolutional': dict.fromkeys(range(24, 37), '70 % (24 to 36 givens)'),
+}
+SWEEP_STEPS = 500  # updates of each row of `:cpu`
+WITHIN_STEPS = 64, 256, 1024  # steps of the evaluations by the rules
+# Without carried states, each update starts from new boards.
+_NEW_BOARDS = {'model.max_steps': 0, 'model.reveal_after': 0}
+# Row -> number of updates, changes to the network on candidates. All rows take
+# about the same number of minutes.
+LEVERS = {
+  'base': (950, {}),
+  'width_32': (2000, {'model.width': 32, 'model.hidden_width': 64}),
+  'width_48': (1500, {'model.width': 48, 'model.hidden_width': 96}),
+  'messages_32': (800, {'model.message_width': 32}),
+  'no_hard_puzzles': (950, {'data.hard_share': 0.0}),
+  'no_intersections': (1200, {'model.intersections': False}),
+  'separate_weights': (830, {'model.groups': 'separate'}),
+  'shared_weights': (950, {'model.groups': 'shared'}),
+  'segments_of_4': (1900, {'model.num_steps': 4}),
+  'segments_of_16': (475, {'model.num_steps': 16}),
+  'boards_64': (475, {'batch_size': 64}),
+  'adamw': (950, {'optim.name': 'adamw'}),
+  'learning_rate_2e-3': (950, {'optim.learning_rate': 2e-3}),
+  'learning_rate_8e-3': (950, {'optim.learning_rate': 8e-3}),
+  'nothing_revealed': (950, {'model.reveal_after': 0}),
+  'new_boards': (475, {**_NEW_BOARDS, 'model.num_steps': 16}),
+  'burn_in_48': (475, {**_NEW_BOARDS, 'model.burn_in': 48}),
+}
+# The regions of a jigsaw board, row by row.
+JIGSAW = (
+  'BAAAAAAAABBBBBBBCADBDCCCCCC'
+  'DDDDDDDCCFEEEEEEEEFEFFFFGGG'
+  'FFFGGGGGGHHHHHHHHIHIIIIIIII'
+)
+# Kinds of boards that training did not include: height and width of a box,
+# givens (0: minimal puzzles), rules, and number of boards.
+UNSEEN_BOARDS = {
+  '4x4': (2, 2, 0, 'standard', 500),
+  '6x6': (2, 3, 0, 'standard', 500),
+  '8x8': (2, 4, 0, 'standard', 500),
+  '12x12': (3, 4, 0, 'standard', 100),
+  '12x12_80_givens': (3, 4, 80, 'standard', 100),
+  '16x16_128_givens': (4, 4, 128, 'standard', 50),
+  '16x16_160_givens': (4, 4, 160, 'standard', 50),
+  '16x16_192_givens': (4, 4, 192, 'standard', 50),
+  '25x25_375_givens': (5, 5, 375, 'standard', 20),
+  '25x25_437_givens': (5, 5, 437, 'standard', 20),
+  '25x25_500_givens': (5, 5, 500, 'standard', 20),
+  'diagonal': (3, 3, 0, 'diagonal', 200),
+  'windoku': (3, 3, 0, 'windoku', 200),
+  'jigsaw': (3, 3, 0, JIGSAW, 200),
+}
+
+
+def report(config: Config, size: str) -> dict[str, str]:
+  """Return the metrics of a report, and the paper's value of each.
+
+  The metrics are the boards solved by number of givens, after 64 steps (as in
+  the paper) or after the last step that is evaluated.
+
+  Args:
+    config: the finished config, except for its report.
+    size: 'paper', 'cpu', or 'smoke'.
+
+  Returns:
+    Metric name -> the paper's value as text, '' if the paper has none.
+  """
+  network, steps = config.model.network, config.evals.num_steps
+  last = f'steps_{64 if 64 in steps else steps[-1]}'
+  if size == 'smoke':
+    names = 'solved', 'cells', 'valid'
+    return {f'validation/{last}/{name}': '' for name in names}
+  is_published = config.data.source == 'royle17'
+  low, high = (17, 34) if is_published else config.evals.givens
+  paper = PAPER[network] if is_published else {}
+  rows = {
+    f'test/{last}/solved_{count}_givens': paper.get(count, '')
+    for count in range(low, high + 1)
+  }
+  rows |= {f'test/{last}/solved': '', f'test/{last}/valid': ''}
+  if is_published and network in ('cells', 'candidates'):
+    rows['test/steps_32/solved_17_givens'] = '94.1 %'
+  if is_published and network == 'cells':
+    rows['test_zero_positions/steps_64/solved_17_givens'] = '96.7 %'
+  return rows
+
+
+def networks(
+  get_config: Callable[[str], Config],
+  arg: str | None,
+  names: Sequence[str],
+  *,
+  is_staged: bool,
+) -> dict[str, Config]:
+  """Return the paper's networks, and the network on candidates (ours).
+
+  `:cpu` trains each row for the same few minutes, which is too short for any
+  row to come close to the paper. `python -m rrn.sudoku.belief_propagation`
+  prints the paper's baselines that are not trained.
+
+  Args:
+    get_config: builds the config of the experiment.
+    arg: its argument.
+    names: names of the networks.
+    is_staged: whether the network on cells trains in stages; the table has its
+      first stage.
+  """
+  choices = {name: f'network={name}' for name in names}
+  if is_staged:
+    choices['cells'] += ',stage=1'
+  choices['loss_at_last_step'] = choices['cells']
+  points = {
+    name: get_config(f'{arg or ""},{choice}')
+    for name, choice in choices.items()
+  }
+  last = points['loss_at_last_step']
+  last.model.loss_steps = 'last'  # worse in the paper, without a number
+  last.report = dict.fromkeys(last.report, '')
+  return points
+
+
+def levers(
+  get_config: Callable[[str], Config], arg: str | None
+) -> dict[str, Config]:
+  """Return the network on candidates, with one change per row of `LEVERS`."""
+  points = {}
+  for name, (updates, changes) in LEVERS.items():
+    config = points[name] = get_config(f'{arg or ""},network=candidates')
+    config.update_from_flattened_dict(changes)
+    config.total_steps = config.evals.every = updates
+    config.evals.within_steps = ()
+    config.evals.givens = (config.evals.givens[0],) * 2  # the hardest boards
+    config.report = dict.fromkeys(config.report, '')
+  return points
+
+
+def boards(get_config: Callable[[str], Config]) -> dict[str, Config]:
+  """Return evaluations of the shipped weights on `UNSEEN_BOARDS`.
+
+  The last two rows have much harder 9x9 puzzles than training, solved with and
+  without assumed digits.
+  """
+  points = {}
+  for name, board in UNSEEN_BOARDS.items():
+    height, width, givens, variant, num_boards = board
+    config = get_config('cpu,network=candidates,source=generated')
+    config.init_weights = 'pretrained/rrn_sudoku'
+    config.total_steps = 0
+    config.model.box_height, config.model.box_width = height, width
+    config.data.hard_share = 0.0
+    config.data.num_puzzles = 10 * num_boards
+    config.evals.givens = (max(1, givens),) * 2
+    config.evals.variant = variant
+    config.evals.boards_per_givens = num_boards
+    config.evals.within_steps = WITHIN_STEPS
+    config.report = {
+      **{f'test/steps_{steps}/solved': '' for steps in (32, 64, 128)},
+      **{f'test_by_rules/within_{n}_steps/solved': '' for n in WITHIN_STEPS},
+    }
+    points[name] = config
+  points['hard_9x9'] = _hard_puzzles(get_config, (*WITHIN_STEPS, 4096))
+  alone = _hard_puzzles(get_config, WITHIN_STEPS)
+  alone.evals.assume_after = 0
+  points['hard_9x9_without_assumptions'] = alone
+  return points
+
+
+def _hard_puzzles(get_config, within_steps):
+  config = get_config('cpu,network=candidates,source=generated')
+  config.init_weights = 'pretrained/rrn_sudoku'
+  config.total_steps = 0
+  config.evals.boards_per_givens = 8  # the table shows hard puzzles only
+  config.evals.within_steps = within_steps
+  config.report = {
+    f'test_hard_by_rules/within_{steps}_steps/solved': ''
+    for steps in config.evals.within_steps
+  }
+  return config
+
+
+def _relation_network(config, size: str):
+  """Set the paper's node-centric relation network: its network, one step."""
+  _one_step(config)
+
+
+def _graph_relation_network(config, size: str):
+  """Set the paper's graph-centric relation network: 944,874 parameters."""
+  _one_step(config)
+  config.model.width = 64 if size == 'smoke' else 256
+  config.model.edge_width = 1
+
+
+def _mlp(config, size: str):
+  """Set an MLP, a baseline without a graph (ours)."""
+  _one_step(config)
+  _adamw(config, size)
+  config.model.width = 256
+  config.optim.l2_paths = 'mlp/.*kernel'
+
+
+def _deep_messages(config, size: str):
+  """Set deeply learned messages, a baseline of the paper."""
+  if size != 'smoke':
+    config.model.num_steps = 32
+  config.model.message_layers = 3
+  config.model.loss_steps = 'last'
+  # The authors clip each number of the gradient to 10, not its norm.
+  config.optim.clip_norm = 10.0
+
+
+def _convolutional(config, size: str):
+  """Set the width, learning rate, and batch size of Park 2016."""
+  _one_step(config)
+  _adamw(config, size)
+  config.model.width = {'paper': 512, 'cpu': 32, 'smoke': 16}[size]
+  side = config.model.box_height * config.model.box_width
+  config.evals.num_steps = (1, side**2 - config.evals.givens[0])
+  if size == 'paper':
+    config.optim.learning_rate = 1e-4
+    config.optim.l2 = 0.0
+    config.batch_size = 64
+
+
+def _one_step(config):
+  config.model.num_steps = 1
+  config.model.remat = False
+  config.evals.num_steps = (1,)
+
+
+def _adamw(config, size: str):
+  """Replace Muon, whose `muon_paths` fit networks on graphs only."""
+  if size != 'paper':
+    config.microbatch_size = 0
+    config.optim.name = 'adamw'
+    config.optim.learning_rate = 1e-3
+
+
+BASELINES = {
+  'relation_network': _relation_network,
+  'graph_relation_network': _graph_relation_network,
+  'mlp': _mlp,
+  'deep_messages': _deep_messages,
+  'convolutional': _convolutional,
+}

@@ -1,0 +1,198 @@
+"""Count the costs of a compiled program from the text of its HLO.
+
+XLA's own `cost_analysis` counts the body of a loop once, but a training call
+consists of nested loops. This module counts each instruction as often as it is
+executed, and all branches of a conditional. A loop whose length depends on the
+data counts as often as its condition allows, or once.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Iterator
+
+_COMPUTATION = re.compile(r'(ENTRY )?%([\w.-]+) \(.*\{$')
+_INSTRUCTION = re.compile(
+  r'\s+(ROOT )?%([\w.-]+) = (.*?) ([a-z][a-z0-9-]*)\((.*?)\)(.*)'
+)
+_ARRAY = re.compile(r'\b([a-z]\w*)\[([\d,]*)\](\{[^}]*\})?')
+_CALLED = re.compile(r'\w+_computations?=\{?([^}, ]+(?:, %[^}, ]+)*)')
+_COLLECTIVE = re.compile(
+  '(all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(-start)?'
+)
+# Instructions without memory traffic of their own.
+_FREE = re.compile(
+  'parameter|constant|tuple|get-tuple-element|bitcast|while|conditional|call'
+  '|partition-id|after-all|.*-done'
+)
+_BUFFER = '"AllocateBuffer"'  # target of a call that only allocates
+
+
+@dataclasses.dataclass(frozen=True)
+class Costs:
+  """The costs of one execution of a program on one device.
+
+  Attributes:
+    collectives: kind -> (executions, bytes), where bytes are the larger one of
+      what a device sends and receives.
+    memory_traffic: bytes read from and written to the main memory of a device.
+    cycles: sum of the compiler's estimates, without communication; 0 if it has
+      none.
+  """
+
+  collectives: dict[str, tuple[int, int]]
+  memory_traffic: int
+  cycles: int
+
+
+def costs(text: str) -> Costs:
+  """Count the costs of a program from the text of its compiled module."""
+  program = _Program(text)
+  collectives = {}
+  traffic = cycles = 0
+  for where, instruction, times, is_fused in program.executed():
+    if kind := _COLLECTIVE.fullmatch(instruction.opcode):
+      count, size = collectives.get(kind[1], (0, 0))
+      size += times * program.payload(where, instruction)
+      collectives[kind[1]] = count + times, size
+    if not is_fused:
+      traffic += times * program.traffic(where, instruction)
+      if found := re.search(r'"estimated_cycles":"(\d+)"', instruction.rest):
+        cycles += times * int(found[1])
+  return Costs(collectives, traffic, cycles)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Instruction:
+  is_root: bool
+  shape: str
+  opcode: str
+  inside: str  # the parentheses: operands, or a value
+  rest: str
+
+  @property
+  def operands(self) -> list[str]:
+    return re.findall(r'%([\w.-]+)', self.inside)
+
+  def callee(self, role: str) -> str:
+    found = re.search(rf'\b{role}=%([\w.-]+)', self.rest)
+    return found[1] if found else ''
+
+
+class _Program:
+  """The instructions of a module, by computation and name."""
+
+  def __init__(self, text: str):
+    self.computations: dict[str, dict[str, _Instruction]] = {}
+    self.entry, current = '', {}
+    for line in text.splitlines():
+      if header := _COMPUTATION.match(line):
+        current = self.computations[header[2]] = {}
+        self.entry = header[2] if header[1] else self.entry
+      elif found := _INSTRUCTION.match(line):
+        root, name, *parts = found.groups()
+        current[name] = _Instruction(bool(root), *parts)
+
+  def executed(self, where='', times=1, is_fused=False) -> Iterator[tuple]:
+    """Yield (computation, instruction, executions, whether in a fusion)."""
+    where = where or self.entry
+    for each in self.computations[where].values():
+      yield where, each, times, is_fused
+      if each.opcode == 'while':
+        trips = self._trip_count(each.callee('condition'))
+        yield from self.executed(each.callee('body'), times * trips, is_fused)
+      elif each.opcode == 'conditional':
+        for names in _CALLED.findall(each.rest):
+          for name in names.split(', '):
+            yield from self.executed(name[1:], times, is_fused)
+      elif called := each.callee('calls') or (
+        each.opcode == 'call' and each.callee('to_apply')
+      ):
+        inside = is_fused or each.opcode != 'call'
+        yield from self.executed(called, times, inside)
+
+  def _trip_count(self, condition: str) -> int:
+    """Return the bound of `i < bound`; loops of JAX count from 0 by 1."""
+    bounds = [
+      int(each.inside)
+      for _, each, _, _ in self.executed(condition)
+      if each.opcode == 'constant' and each.inside.isdigit()
+    ]
+    return max(bounds, default=1)
+
+  def payload(self, where: str, instruction: _Instruction) -> int:
+    """Return the bytes that a device sends or receives, the larger one."""
+    given = sum(
+      _num_bytes(self.computations[where][name].shape)
+      for name in instruction.operands
+    )
+    shown = _num_bytes(instruction.shape)
+    if instruction.opcode.endswith('-start'):  # its result includes operands
+      shown -= given
+    return max(given, shown)
+
+  def traffic(self, where: str, instruction: _Instruction) -> int:
+    """Return the bytes of main memory that an unfused instruction moves."""
+    if _FREE.fullmatch(instruction.opcode) or _BUFFER in instruction.rest:
+      return 0
+    if instruction.opcode.endswith('-start'):  # a copy: both of its sides
+      return _num_bytes(instruction.shape, main_only=True)
+    return self._written(where, instruction) + sum(
+      self._read(where, instruction, position)
+      for position, name in enumerate(instruction.operands)
+      if _num_bytes(self.computations[where][name].shape, main_only=True)
+    )
+
+  def _read(self, where: str, instruction: _Instruction, position: int) -> int:
+    """Return the bytes read from an operand, which may be a slice of it."""
+    operand = self.computations[where][instruction.operands[position]]
+    size = _num_bytes(operand.shape)
+    if position == 0:
+      if instruction.opcode in ('dynamic-slice', 'gather'):
+        return min(size, _num_bytes(instruction.shape))
+      if instruction.opcode == 'dynamic-update-slice':  # in place
+        return 0
+    if instruction.opcode != 'fusion':
+      return size
+    fused = instruction.callee('calls')
+    total = 0
+    for name, parameter in self.computations[fused].items():
+      if (parameter.opcode, parameter.inside) == ('parameter', str(position)):
+        total = sum(
+          self._read(fused, user, user.operands.index(name))
+          for user in self.computations[fused].values()
+          if name in user.operands
+        )
+    return min(size, total)
+
+  def _written(self, where: str, instruction: _Instruction) -> int:
+    """Return the bytes written to main memory; updates count new bytes only."""
+    size = _num_bytes(instruction.shape, main_only=True)
+    if not size:
+      return 0
+    here = self.computations[where]
+    if instruction.opcode == 'fusion':
+      fused = instruction.callee('calls')
+      (root,) = [x for x in self.computations[fused].values() if x.is_root]
+      return min(size, self._written(fused, root))
+    if instruction.opcode == 'tuple':
+      return sum(self._written(where, here[x]) for x in instruction.operands)
+    if instruction.opcode == 'dynamic-update-slice':
+      return min(size, _num_bytes(here[instruction.operands[1]].shape))
+    return size
+
+
+def _num_bytes(shape: str, *, main_only: bool = False) -> int:
+  """Return the size of an array or a tuple in bytes.
+
+  The compiler for TPUs also places arrays in faster memories, such as S(1);
+  `main_only` excludes them.
+  """
+  total = 0
+  for dtype, sizes, layout in _ARRAY.findall(shape):
+    if main_only and 'S(' in layout:
+      continue
+    digits = re.search(r'\d+', dtype)  # f32, s8, f8e4m3fn; pred has none
+    bits = int(digits[0]) if digits else 8
+    total += bits * math.prod(int(n) for n in sizes.split(',') if n) // 8
+  return total

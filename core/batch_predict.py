@@ -1,0 +1,113 @@
+"""Answer lines of text, with many lines in one call of the device.
+
+A thread reads ahead, and a call takes all lines that have arrived. No answer
+waits for a later line: a program may write a line to a pipe, and read its
+answer before it writes the next line.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from core.errors import UserError
+
+_AT_ONCE = 64  # questions per call
+_PAUSE = 0.05  # seconds to wait for another line before a call
+
+Columns = Mapping[str, np.ndarray]
+
+
+def answer_in_batches(
+  items: Iterable[Any],
+  *,
+  parse: Callable[[Any], Columns],
+  solve: Callable[[Columns], jax.Array | np.ndarray],
+) -> Iterator[tuple[Any, Any]]:
+  """Answer items such as lines or puzzles, in order, as they arrive.
+
+  Args:
+    items: items, which a thread reads. None stands for an item without a
+      question, and a UserError for an item that could not be read; both are
+      yielded as their own answers.
+    parse: returns the columns of one item; may raise UserError.
+    solve: maps columns with a leading axis B to answers [B, ...]. One call gets
+      questions whose columns have the same shapes. B is 64, or 1 for a single
+      question, so each shape is compiled at most twice.
+
+  Yields:
+    Each item, with its answer (a NumPy number or row), None, or a UserError
+    that says what is wrong with the item.
+  """
+  for chunk in _chunks(items):
+    answers = [_parse(parse, item) for item in chunk]
+    places = collections.defaultdict(list)
+    for place, columns in enumerate(answers):
+      if isinstance(columns, Mapping):
+        shapes = tuple((name, x.shape) for name, x in columns.items())
+        places[shapes].append(place)
+    for same in places.values():
+      asked = [answers[place] for place in same]
+      asked += [asked[0]] * (_AT_ONCE - len(asked) if len(asked) > 1 else 0)
+      columns = {name: np.stack([x[name] for x in asked]) for name in asked[0]}
+      for place, answer in zip(same, np.asarray(solve(columns)), strict=False):
+        answers[place] = answer
+    yield from zip(chunk, answers, strict=True)
+
+
+def _parse(parse, item):
+  if isinstance(item, UserError | None):
+    return item
+  try:
+    return parse(item)
+  except UserError as error:
+    return error
+
+
+@dataclasses.dataclass(frozen=True)
+class _End:
+  error: BaseException | None = None
+
+
+def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
+  """Yield lists of up to 64 items, without waiting long for further items.
+
+  The reading thread is a daemon, so that the program can end while standard
+  input is open and silent.
+  """
+  arrived = queue.Queue(_AT_ONCE)
+  is_wanted = True
+
+  def read():
+    end = _End()
+    try:
+      for item in items:
+        arrived.put(item)
+        if not is_wanted:
+          return
+    except BaseException as error:
+      end = _End(error)
+    arrived.put(end)
+
+  threading.Thread(target=read, daemon=True).start()
+  last = None
+  try:
+    while not isinstance(last, _End):
+      chunk = [last := arrived.get()]
+      with contextlib.suppress(queue.Empty):
+        while not isinstance(last, _End) and len(chunk) < _AT_ONCE:
+          chunk.append(last := arrived.get(timeout=_PAUSE))
+      yield [item for item in chunk if not isinstance(item, _End)]
+    if last.error:
+      raise last.error
+  finally:
+    is_wanted = False
+    with contextlib.suppress(queue.Empty):
+      while True:  # a reader that waits for space in the queue can end
+        arrived.get_nowait()

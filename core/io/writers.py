@@ -1,0 +1,127 @@
+"""Write measurements to metrics.jsonl, TensorBoard, and the console.
+
+metrics.jsonl is the record; the other two are views of it. Only process 0
+writes.
+"""
+
+import contextlib
+import json
+import pathlib
+import re
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import tqdm
+from tensorboardX import event_file_writer, summary
+from tensorboardX.proto import event_pb2
+
+from core import metrics
+from core.errors import UserError
+from core.io import atomic_files
+
+Value = float | list
+
+
+class Writer(contextlib.AbstractContextManager):
+  """Writes the measurements of a run; a context manager."""
+
+  def __init__(self, folder, *, start: int, total_steps: int):
+    """Open the files of a run, and drop the lines of later steps than `start`.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    self._folder = pathlib.Path(folder)
+    self._start, self._total_steps = start, total_steps
+    self._is_active = jax.process_index() == 0
+    if not self._is_active:
+      return
+    path, events = self._folder / 'metrics.jsonl', self._folder / 'tensorboard'
+    with atomic_files.reported_writes(folder):
+      events.mkdir(parents=True, exist_ok=True)
+      seconds = _drop_after(path, start)
+      self._lines = path.open('a', encoding='utf-8')
+      # SummaryWriter would block the run forever when the disk is full: its
+      # thread dies, and its queue fills.
+      self._events = event_file_writer.EventsWriter(str(events / 'events'))
+    self._opened = time.monotonic()
+    self._origin = self._opened - seconds
+    # disable=None shows no bar if standard error is not a terminal.
+    bar = {'unit': 'step', 'dynamic_ncols': True, 'disable': None}
+    self._bar = tqdm.tqdm(initial=start, total=total_steps, **bar)
+
+  def __exit__(self, *_):
+    self.close()
+
+  def write(self, step: int, values: Mapping[str, Value]):
+    """Record measurements.
+
+    Args:
+      step: number of updates, more than at the start.
+      values: tag, such as 'train/loss' -> value. Only metrics.jsonl has lists.
+
+    Raises:
+      UserError: the disk is full.
+    """
+    if not self._is_active:
+      return
+    now = time.monotonic()
+    line = {'step': step, 'seconds': round(now - self._origin, 3), **values}
+    numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
+    with atomic_files.reported_writes(self._folder):
+      self._lines.write(json.dumps(without_nan(line)) + '\n')
+      self._lines.flush()
+      for tag, value in numbers.items():
+        scalar = summary.scalar(tag, value)
+        self._events.write_event(
+          event_pb2.Event(step=step, wall_time=time.time(), summary=scalar)
+        )
+      self._events.flush()
+    pace = (now - self._opened) / (step - self._start)
+    remaining = tqdm.tqdm.format_interval(pace * (self._total_steps - step))
+    progress = f'{step:{len(str(self._total_steps))}}/{self._total_steps}'
+    self._bar.update(step - self._bar.n)
+    tqdm.tqdm.write(
+      f'{progress}  {_summarize(numbers)}  ETA {remaining}', file=sys.stderr
+    )
+
+  def close(self):
+    """Close the files, which already contain all measurements."""
+    if self._is_active:
+      self._bar.close()
+      with atomic_files.reported_writes(self._folder):
+        self._lines.close()
+        self._events.close()
+
+
+def _summarize(numbers: Mapping[str, float]) -> str:
+  """Return 'loss 0.4123  accuracy 0.871', aligned across calls."""
+  parts = (
+    f'{re.sub("^(train|perf|eval)/", "", tag)} {f"{numbers[tag]:.4g}":<8}'
+    for tag in metrics.headline(numbers)
+  )
+  return ' '.join(parts).rstrip()
+
+
+def without_nan(value: Any) -> Any:
+  """Replace numbers that JSON lacks, such as NaN, by None."""
+  return json.loads(json.dumps(value), parse_constant=lambda _: None)
+
+
+def _drop_after(path: pathlib.Path, step: int) -> float:
+  """Drop incomplete lines and later steps; return the last 'seconds', or 0."""
+  kept, seconds = b'', 0.0
+  for text in path.read_bytes().splitlines() if path.exists() else ():
+    try:
+      line = atomic_files.parse_json(text, path)
+      is_kept, its_seconds = line['step'] <= step, line['seconds']
+    except (UserError, KeyError, TypeError):
+      continue
+    if is_kept:
+      kept += text + b'\n'
+      seconds = its_seconds
+  atomic_files.replace_file(path, kept)
+  return seconds

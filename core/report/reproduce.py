@@ -1,0 +1,127 @@
+"""Write docs/reproduce.md: command, time, and revision of committed numbers.
+
+`uv run python -m core.report.tables` writes it from the result files, from
+`pretrained/`, and from `docs/figures/commands.json`.
+"""
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from core.errors import UserError
+from core.io import atomic_files
+from core.report import results
+
+PATH = 'docs/reproduce.md'
+_MISSING = '–'
+_HEADER = 'updates', 'minutes', 'device', 'date', 'revision', 'command'
+_TEXT = """\
+# Reproduce
+
+`uv run python -m core.report.tables` generates this page; do not edit it. One
+command makes each table, each set of weights, and each figure. To run all of
+them, with one CPU core per process:
+
+```
+uv run python -m core.run.queue results/queue.txt --processes=2
+```
+
+`--mode=report --workdir=FOLDER --results=results` turns a finished run or sweep
+into a result file.
+
+## Tables
+
+Updates and minutes of training are summed over the rows of a table.
+
+{tables}
+
+## Weights
+
+A dash means that the files of these weights do not record it.
+
+{weights}
+
+## Figures
+
+{figures}
+"""
+
+
+def render(root: pathlib.Path) -> str:
+  """Return the text of docs/reproduce.md for a copy of the repository.
+
+  Raises:
+    UserError: a result file is damaged, or a figure has no command.
+  """
+  tables = sorted((root / 'results').rglob('*.json'))
+  folders = sorted(
+    path.parent for path in root.glob('pretrained/*/config.json')
+  )
+  return _TEXT.format(
+    tables=_table('result file', (_of_table(root, path) for path in tables)),
+    weights=_table('weights', (_of_weights(root, path) for path in folders)),
+    figures=_figures(root),
+  )
+
+
+def _table(corner: str, rows: Iterable[Sequence[str]]) -> str:
+  rows = list(rows)
+  if not rows:
+    return 'None yet.'
+  lines = [(corner, *_HEADER), ['---'] * (1 + len(_HEADER)), *rows]
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def _of_table(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+  table = results.read(path)
+  return [_link(root, path), *_cells(table['rows'].values(), table['command'])]
+
+
+def _of_weights(root: pathlib.Path, folder: pathlib.Path) -> list[str]:
+  if (folder / results.NAME).is_file():
+    _, *cells = _of_table(root, folder / results.NAME)
+  else:
+    evaluated = atomic_files.read_json(folder / 'results.json')
+    run = evaluated.get('run', {})
+    row = {'updates': evaluated.get('step'), 'date': run.get('date')}
+    row |= {'minutes': None, 'revision': run.get('git'), 'device': None}
+    cells = _cells([row], '')
+  return [_link(root, folder), *cells]
+
+
+def _cells(rows: Iterable[Mapping[str, Any]], command: str) -> list[str]:
+  rows = list(rows)
+
+  def total(name: str) -> str:
+    values = [row[name] for row in rows if row.get(name) is not None]
+    return f'{round(sum(values)):,}' if values else _MISSING
+
+  def each(name: str) -> str:
+    values = sorted({row[name] for row in rows if row.get(name)})
+    return ', '.join(values) or _MISSING
+
+  return [
+    *(total(name) for name in ('updates', 'minutes')),
+    *(each(name) for name in ('device', 'date', 'revision')),
+    f'`{command}`' if command else _MISSING,
+  ]
+
+
+def _figures(root: pathlib.Path) -> str:
+  """Return a table of docs/figures and the commands that draw them."""
+  commands = atomic_files.read_json(root / 'docs/figures/commands.json')
+  lines = ['| figure | command |', '| --- | --- |']
+  for path in sorted((root / 'docs/figures').glob('*')):
+    if path.suffix not in ('.png', '.gif'):
+      continue
+    if path.name not in commands:
+      raise UserError(
+        f'docs/figures/commands.json has no command for {path.name}; add one'
+      )
+    lines.append(f'| {_link(root, path)} | {commands[path.name]} |')
+  return '\n'.join(lines)
+
+
+def _link(root: pathlib.Path, path: pathlib.Path) -> str:
+  name = path.relative_to(root).as_posix()
+  return f'[{name}](../{name})'

@@ -1,0 +1,193 @@
+"""Fill the tables of Markdown files with the numbers of committed results.
+
+  uv run python -m core.report.tables
+
+A block starts with a comment that holds its specification, and everything up to
+`<!-- end of table -->` is generated:
+
+  <!-- table
+  {"rows": {"Paper": {"17 givens": "96.6"},
+            "Ours": ["pretrained/rrn_sudoku/results.json", "test/steps_64/"]},
+   "columns": {"17 givens": "solved_17_givens"},
+   "corner": "boards solved, in %"}
+  -->
+
+A row is a result file and the prefix of its metrics, and a column is the rest
+of the name of the metric. A file of `core.report.results` also needs the name
+of a row: `results/rrn/sudoku/levers.json#width_32`. ["FILE", "PREFIX"] in place
+of the rows selects all rows of such a file. For these files, a column may also
+be "/minutes", "/updates", "/examples", "/seeds" (their number), or
+"/paper/METRIC".
+
+Alternatively, a row is an object of cells. A cell is a text, such as a number
+from the paper, or a list: a result file, a metric, and optionally the unit "%".
+Paths start at the root of the repository. A share with an interval is shown in
+%, and with "percent": true, all numbers are. With several seeds, a cell shows
+the median, the lowest, and the highest value.
+
+The command also writes docs/reproduce.md; see `core.report.reproduce`.
+"""
+
+import json
+import pathlib
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from core.errors import UserError
+from core.io import atomic_files
+from core.report import reproduce, results
+
+ROOT = pathlib.Path(__file__).parents[2]
+END = '<!-- end of table -->'
+_BLOCK = re.compile(r'<!-- table\n(.*?)-->\n(.*?)' + re.escape(END), re.DOTALL)
+_MISSING = '–'
+
+
+def documents() -> list[pathlib.Path]:
+  """Return the Markdown files of the repository."""
+  folders = 'docs', 'rrn', 'seq2set', 'hinting', 'benchmarks', 'pretrained'
+  nested = (p for name in folders for p in (ROOT / name).rglob('*.md'))
+  return [*ROOT.glob('*.md'), *sorted(nested)]
+
+
+def fill(text: str, name: str = 'the text') -> str:
+  """Return a Markdown text with all its table blocks generated again.
+
+  Args:
+    text: text of a document.
+    name: name of the document, for errors.
+
+  Raises:
+    UserError: the specification of a block is invalid, or a result is missing.
+  """
+
+  def replace(match: re.Match) -> str:
+    try:
+      table = render(json.loads(match[1]))
+    except (ValueError, UserError) as error:
+      raise UserError(f'{name}: table block: {error}') from error
+    return f'<!-- table\n{match[1]}-->\n\n{table}\n\n{END}'
+
+  return _BLOCK.sub(replace, text)
+
+
+def render(spec: Mapping[str, Any]) -> str:
+  """Return the Markdown table of a specification.
+
+  Args:
+    spec: 'rows' and 'columns' by label (columns may be a list if all rows are
+      objects), 'corner' (the first header), and optionally 'percent'; see the
+      module.
+
+  Raises:
+    UserError: a key is unknown or missing, or a row names no committed result.
+  """
+  if unknown := (spec.keys() - {'percent'}) ^ {'rows', 'columns', 'corner'}:
+    raise UserError(f'keys that are unknown or missing: {sorted(unknown)}')
+  rows = spec['rows']
+  if not isinstance(rows, Mapping):
+    path, prefix = rows
+    names = results.read(ROOT / path)['rows']
+    rows = {name: [f'{path}#{name}', prefix] for name in names}
+  lines = [[spec['corner'], *spec['columns']]]
+  lines.append(['---'] * len(lines[0]))
+  for label, row in rows.items():
+    if not isinstance(row, Mapping):
+      path, prefix = row
+      row = {
+        # A name that starts with a slash needs no prefix.
+        column: [path, name[1:] if name[0] == '/' else prefix + name]
+        for column, name in spec['columns'].items()
+      }
+    cells = [row.get(column, _MISSING) for column in spec['columns']]
+    unit = ['x100'] if spec.get('percent') else []
+    cells = [x if isinstance(x, str) else _cell(*(x + unit)[:3]) for x in cells]
+    lines.append([label, *cells])
+  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+
+
+def typed_numbers(text: str) -> list[str]:
+  """Return the table rows of a document with numbers that have no result file.
+
+  Numbers of the paper are typed, in rows and columns labeled 'paper'.
+  """
+  outside = _BLOCK.sub('', text).splitlines()
+  found = [x for x in outside if x.startswith('|') and re.search(r'\d', x)]
+  for block in _BLOCK.finditer(text):
+    rows = json.loads(block[1])['rows']
+    cells = [
+      (f'{label}, {column}', cell)
+      for label, row in (rows.items() if isinstance(rows, Mapping) else ())
+      for column, cell in (row.items() if isinstance(row, Mapping) else ())
+    ]
+    found += [
+      f'{place}: {cell}'
+      for place, cell in cells
+      if isinstance(cell, str)
+      and re.search(r'\d', cell)
+      and 'paper' not in place.lower()
+    ]
+  return found
+
+
+def _cell(path: str, name: str, unit: str = '') -> str:
+  """Return a number of a result file as text, with its unit."""
+  file, _, label = path.partition('#')
+  if label:
+    rows = results.read(ROOT / file)['rows']
+    if label not in rows:
+      raise UserError(f'{file} has no row {label!r}, only {", ".join(rows)}')
+    row = rows[label]
+  elif not (ROOT / file).is_file():
+    raise UserError(f'{file} does not exist')
+  else:
+    row = atomic_files.read_json(ROOT / file, metrics=dict)
+  if name.startswith('paper/'):
+    return row.get('paper', {}).get(name.removeprefix('paper/'), _MISSING)
+  if '/' not in name and name in row:
+    value = row[name]
+    return f'{len(value) if name == "seeds" else value:,}'
+  if name not in row['metrics']:
+    raise UserError(f'{path} has no metric {name!r}')
+  return _number(row['metrics'][name], unit)
+
+
+def _number(entry: Mapping[str, Any], unit: str) -> str:
+  value, ends = entry['value'], [entry.get('low'), entry.get('high')]
+  is_share = None not in ends
+  if by_seed := entry.get('by_seed'):
+    ends = min(by_seed), max(by_seed)
+  suffix = f' {unit}' if unit not in ('', 'x100') else ''
+  if is_share or unit == 'x100' or by_seed and unit == '%':
+    value, *ends = (100 * x for x in (value, *ends) if x is not None)
+    texts = [f'{x:.1f}' for x in (value, *ends)]
+  elif unit == '%':
+    return f'{100 * value:.3g} %'
+  else:
+    texts = [f'{x:.4g}' for x in (value, *ends) if x is not None]
+  low_to_high = f' ({" to ".join(texts[1:])})' if texts[1:] else ''
+  return f'{texts[0]}{suffix}{low_to_high}'
+
+
+def main() -> int:
+  """Generate all tables of the repository, and return the exit status."""
+  for path in documents():
+    old = path.read_text(encoding='utf-8')
+    try:
+      if path == ROOT / reproduce.PATH:
+        new = reproduce.render(ROOT)
+      else:
+        new = fill(old, str(path.relative_to(ROOT)))
+    except UserError as error:
+      print(f'error: {error}', file=sys.stderr)
+      return 2
+    if new != old:
+      path.write_text(new, encoding='utf-8')
+      print(f'wrote {path.relative_to(ROOT)}')
+  return 0
+
+
+if __name__ == '__main__':
+  sys.exit(main())

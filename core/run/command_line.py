@@ -1,0 +1,282 @@
+"""Parse the arguments of `main.py`, and print its errors as one line."""
+
+import ast
+import os
+import pathlib
+import re
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from core.errors import UserError, nearest, one_line
+from core.io import data_files
+from core.run import console, distributed, run_config
+
+# The modes that use each flag; other modes would ignore it.
+_MODES = {
+  'weights': ('eval', 'predict'),
+  'input': ('predict',),
+  'topology': ('compile',),
+  'index': ('sweep',),
+  'results': ('sweep', 'report'),
+  'workdir': ('train', 'eval', 'predict', 'sweep', 'report'),
+}
+_PATHS = 'workdir', 'weights', 'input', 'results'
+_HELP = '--help', '-help', '-h', '--helpshort', '--helpfull'
+_USAGE = """\
+usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
+               [--workdir=FOLDER] [--weights=FOLDER] [--input=FILE] [FLAG]...
+
+  main.py                                      train the default in a minute
+  main.py --config=configs/rrn/sudoku.py:cpu   train an experiment
+  main.py --mode=eval --workdir=runs/...       evaluate a run
+  main.py --mode=config --config=...           show settings, and the paper's
+  main.py --mode=predict --weights=pretrained/rrn_sudoku --input=puzzles.txt
+"""
+
+
+def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
+  """Run `main`, print errors of the user as one line, return the exit status.
+
+  The status is 0 for success, 2 for a mistake of the user, and 1 for anything
+  else, such as a failed standard stream or Ctrl-C.
+  """
+  if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see main.py
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+  with console.checked_streams() as errors:
+    try:
+      with distributed.ended_with_others():
+        status = main(argv)
+        sys.stdout.flush()
+    except console.OutputClosed:  # `| head` has read enough
+      status = 0
+    except (UserError, FloatingPointError, console.StreamError) as error:
+      status = distributed.exit_process(complain(error))
+    except KeyboardInterrupt:
+      signal.signal(signal.SIGINT, signal.SIG_DFL)
+      print(
+        'error: interrupted; the same command resumes a training from its last'
+        ' checkpoint',
+        file=sys.stderr,
+      )
+      status = 1
+    errors.flush()
+    return 1 if errors.is_lost and not status else status
+
+
+def parse(argv: list[str], overrides: list[str]) -> list[str]:
+  """Parse the flags of `main.py`; a mistake prints one line and exits with 2.
+
+  Args:
+    argv: the name of the program and its arguments.
+    overrides: replaces sys.argv in the definition of --config. This function
+      adds the arguments `--config.name=value` when the config is known, because
+      its keys become flags only then.
+  """
+  is_override = re.compile(r'--?(no)?config\.').match
+  values = flags.FLAGS
+  try:
+    others = [_with_path(x) for x in argv if not is_override(x)]
+    is_help = not set(_HELP).isdisjoint(others)
+    if rest := values([x for x in others if x not in _HELP])[1:]:
+      raise UserError(f'{rest[0]!r} is not a flag; write --name=value')
+    path = _choose_config(values)
+    values([argv[0], f'--config={path}'])
+    if not isinstance(values.config, ConfigDict):
+      raise UserError(f'{path}: get_config() does not return a ConfigDict')
+    if is_help:
+      sys.exit(run(_show_help, argv))
+    given = [x for x in argv if is_override(x)]
+    check_overrides(values.config, given)
+    overrides[:] = [_convert(x, values.config) for x in given]
+    rest = values([argv[0], f'--config={path}', *overrides])
+    _expand_leaves(values.config)
+    return rest
+  except (UserError, flags.Error) as error:
+    sys.exit(complain(error))
+  except Exception as error:  # the code of a config can raise any error
+    sys.exit(complain(_in_config(error)))
+
+
+def _with_path(argument: str) -> str:
+  """Resolve the path of an argument --config=PATH."""
+  name, has_value, path = argument.partition('=')
+  if name.lstrip('-') != 'config' or not has_value:
+    return argument
+  return f'{name}={find_config(path)}'
+
+
+def find_config(text: str) -> str:
+  """Return the file of `FILE[:ARGUMENTS]`, with its arguments.
+
+  A relative path is looked up in the working folder, then in the repository.
+
+  Raises:
+    UserError: there is no such file, or it defines no `get_config`.
+  """
+  path, colon, argument = text.partition(':')
+  path = data_files.expand(path)
+  if not os.path.exists(path):
+    if not (run_config.ROOT / path).is_file():
+      known = [
+        str(pathlib.Path(x).relative_to(run_config.ROOT))
+        for x in _config_files()
+      ]
+      raise UserError(
+        f'--config={path}: no such file; did you mean'
+        f' {nearest(path, known)!r}? (known: {", ".join(known)})'
+      )
+    path = str(run_config.ROOT / path)
+  check_file(path)
+  return f'{path}{colon}{argument}'
+
+
+def _config_files() -> list[str]:
+  return list(run_config.tasks().values())
+
+
+def _choose_config(values: flags.FlagValues) -> str:
+  """Check the flags, expand their paths, and return the config to load."""
+  for name, modes in _MODES.items():
+    if values[name].present and values.mode not in modes:
+      raise UserError(
+        f'--{name} has no use in --mode={values.mode}, only in'
+        f' {", ".join(modes)}'
+      )
+  for name in _PATHS:
+    if values[name].value:
+      values[name].value = data_files.expand(str(values[name].value))
+  if weights := values['weights'].value:
+    values['weights'].value = run_config.find_folder(weights)
+  path = config_flags.get_config_filename(values['config'])
+  check_file(path.partition(':')[0])
+  if values.mode in ('eval', 'predict') and not values['config'].present:
+    path = run_config.file_of(values.weights or values.workdir, path)
+  return path
+
+
+def _convert(override: str, config: ConfigDict) -> str:
+  """Convert an override to the syntax of ml_collections.
+
+  Convert a whole number such as 1e3 to 1000 if the setting is an int. Expand
+  `~` and environment variables in texts.
+  """
+  name, has_value, text = override.partition('=')
+  old = _leaves(config).get(name.partition('.')[2])
+  if type(old) is int:
+    if re.fullmatch(r'[-+]?[\d_]+', text) is None:
+      try:
+        number = float(text)
+      except ValueError:
+        return override
+      if number.is_integer():
+        return f'{name}={int(number)}'
+  elif isinstance(old, str) and data_files.is_expandable(text):
+    return f'{name}={data_files.expand(text)}'
+  return f'{name}{has_value}{text}'
+
+
+def _expand_leaves(config: ConfigDict):
+  """Expand `~` and variables in the texts of a config, such as its paths."""
+  for name, value in _leaves(config).items():
+    if isinstance(value, str) and data_files.is_expandable(value):
+      config.update_from_flattened_dict({name: data_files.expand(value)})
+
+
+def _in_config(error: Exception) -> UserError:
+  """Return a UserError that names the line of the config that failed."""
+  frames = traceback.extract_tb(error.__traceback__)
+  folder = run_config.ROOT / 'core'
+  inside = [
+    frame
+    for frame in frames
+    if folder not in pathlib.Path(frame.filename).parents
+    and 'site-packages' not in frame.filename
+  ]
+  place = ''
+  if isinstance(error, SyntaxError):
+    place = ''  # its text names the line
+  elif inside:
+    place = f'{inside[-1].filename}, line {inside[-1].lineno}: '
+  return UserError(
+    f'the config cannot be loaded: {place}{type(error).__name__}:'
+    f' {one_line(error)}'
+  )
+
+
+def complain(error: Exception) -> int:
+  """Print an error as one line; return 2 for a mistake of the user, else 1."""
+  print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+  return 2 if isinstance(error, UserError | flags.Error) else 1
+
+
+def _show_help(argv: list[str]) -> int:
+  del argv
+  print(describe(flags.FLAGS))
+  return 0
+
+
+def describe(values: flags.FlagValues) -> str:
+  """Return the text of --help: all flags, configs, and keys of the config."""
+  module = values.find_module_defining_flag('mode')
+  lines = [_USAGE, 'Flags:', values.module_help(module), '', 'Configs:']
+  for path in _config_files():
+    code = pathlib.Path(path).read_text(encoding='utf-8')
+    title = (ast.get_docstring(ast.parse(code)) or '').partition('\n')[0]
+    lines.append(
+      f'  {pathlib.Path(path).relative_to(run_config.ROOT)}: {title}'
+    )
+  path = config_flags.get_config_filename(values['config'])
+  lines += ['', f'Keys of {path}, with their values:']
+  for name, value in _leaves(values.config).items():
+    if not isinstance(value, ConfigDict):
+      lines.append(f'  --config.{name}={value!r}')
+  return '\n'.join(lines)
+
+
+def check_file(path: str):
+  """Check that a Python file, if it exists, defines `get_config`.
+
+  Otherwise, ml_collections would call the `get_config` of the previous file.
+
+  Raises:
+    UserError: the file does not define it.
+  """
+  if not (file := pathlib.Path(path)).exists():
+    return
+  try:
+    nodes = ast.walk(ast.parse(file.read_bytes(), filename=path))
+  except (OSError, SyntaxError, ValueError) as error:
+    raise UserError(f'{path} is not a config: {one_line(error)}') from error
+  names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
+  if not any('get_config' in pair for pair in names):
+    raise UserError(f'{path} is not a config: it defines no get_config(arg)')
+
+
+def check_overrides(config: ConfigDict, overrides: list[str]):
+  """Check that a config has the keys of the arguments `--config.name=value`.
+
+  Raises:
+    UserError: a key is unknown; the message suggests the nearest key.
+  """
+  known = _leaves(config)
+  for override in overrides:
+    name = override.partition('=')[0].partition('.')[2]
+    if name not in known:
+      raise UserError(
+        f'unknown config key {name!r}; did you mean {nearest(name, known)!r}?'
+      )
+
+
+def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, object]:
+  """Return all values by dotted name; a section precedes its keys."""
+  leaves = {}
+  for key, value in config.items():
+    leaves[prefix + key] = value
+    if isinstance(value, ConfigDict):
+      leaves |= _leaves(value, f'{prefix}{key}.')
+  return leaves

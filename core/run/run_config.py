@@ -1,0 +1,273 @@
+"""The config of a run or of weights, from `config.json` in its folder."""
+
+import json
+import os
+import pathlib
+import runpy
+from collections.abc import Mapping
+from typing import Any
+
+from flax import traverse_util
+from ml_collections import ConfigDict
+
+from core.errors import UserError, check_choice, nearest, one_line
+from core.io import atomic_files, data_files
+
+ROOT = pathlib.Path(__file__).parents[2]
+NAME = 'config.json'
+_NO_TASKS = '__init__', 'common'  # files of configs
+# Settings of all experiments that earlier versions saved under other names.
+_RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
+# Settings that may differ between a run and its resumption.
+_FREE_KEYS = (
+  *('total_steps', 'steps_per_call', 'microbatch_size'),
+  *('mesh', 'evals', 'log', 'checkpoint', 'report'),
+)
+
+
+def tasks() -> dict[str, str]:
+  """Return the name of each task, such as 'rrn.sudoku' -> its config file."""
+  return {
+    f'{path.parent.name}.{path.stem}': str(path)
+    for path in sorted(ROOT.glob('configs/*/*.py'))
+    if path.stem not in _NO_TASKS
+  }
+
+
+def find_folder(path: str) -> str:
+  """Return the path of a folder, which may be relative to the repository."""
+  path = data_files.expand(path)
+  in_repository = ROOT / path
+  if not os.path.exists(path) and in_repository.is_dir():
+    return str(in_repository)
+  return path
+
+
+def file_of(folder: str | None, default: str) -> str:
+  """Return the config file that a folder was trained with, or the default."""
+  if not folder:
+    return default
+  saved = atomic_files.read_json(pathlib.Path(folder) / NAME)
+  return tasks().get(str(saved.get('task')), default)
+
+
+def read(folder: pathlib.Path) -> ConfigDict:
+  """Read the config of a run or of weights.
+
+  Keys that are newer than the folder get the defaults of `get_config()`, which
+  keep the behavior from before the key existed. Keys that an experiment removed
+  are dropped if they have the value in `RETIRED` of its config file.
+
+  Raises:
+    UserError: there is no config, the task is unknown, or a value has another
+      type.
+  """
+  path = folder / NAME
+  if not path.is_file():
+    raise UserError(_not_a_run(folder))
+  saved = atomic_files.read_json(path, task=str)
+  check_choice('config.task', saved['task'], tasks())
+  _rename_settings(saved)
+  config = _bare(saved['task'])
+  config.report = ConfigDict()  # no defaults
+  saved = _without_retired(saved)
+  if names := _unknown(saved, config):
+    raise UserError(
+      f'{path} has settings that this version does not know:'
+      f' {", ".join(names)}; use the version that wrote it'
+    )
+  try:
+    config.update(saved)
+    leaves = traverse_util.flatten_dict(saved, sep='.')
+    if nulls := [name for name, value in leaves.items() if value is None]:
+      raise TypeError(f'{", ".join(nulls)} is null')
+    if not all(isinstance(text, str) for text in config.report.values()):
+      raise TypeError('config.report holds more than text')
+  except (AttributeError, TypeError, ValueError) as error:
+    raise UserError(
+      f'{path} holds a setting of another type than the default'
+      f' ({one_line(error)}); correct it'
+    ) from error
+  return config
+
+
+def call(
+  function: str, config_flag: str, overrides: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """Call a function of a config file, and override leaves of the results.
+
+  Args:
+    function: 'sweep' or 'stages'. It returns configs by name; a sweep may also
+      return dicts of stages by name.
+    config_flag: `FILE[:ARGUMENTS]`.
+    overrides: dotted names of leaves -> new values, for every config.
+
+  Returns:
+    None if the file does not define the function.
+
+  Raises:
+    UserError: the function fails, or does not return configs by name.
+  """
+  path, _, arg = config_flag.partition(':')
+  names = runpy.run_path(path)
+  if function not in names:
+    return None
+  try:
+    configs = names[function](arg or None)
+    for entry in configs.values():
+      parts = [entry] if isinstance(entry, ConfigDict) else entry.values()
+      for config in parts:
+        config.update_from_flattened_dict(overrides)
+  except UserError:
+    raise
+  except Exception as error:  # the code of a config can raise any error
+    raise UserError(
+      f'{function}({arg!r}) of {path} fails: {type(error).__name__}:'
+      f' {one_line(error)}; it returns a dict from names to configs'
+    ) from error
+  return configs
+
+
+def check_known(config: ConfigDict):
+  """Check the keys and types of a config against the config file of its task.
+
+  Without this check, `read` could not distinguish an unknown key from a key of
+  a later version.
+
+  Raises:
+    UserError: a key is unknown or missing, or its value has another type.
+  """
+  task = str(config.get('task', ''))
+  check_choice('config.task', task, tasks())
+  file = f'configs/{task.replace(".", "/")}.py'
+  bare = _bare(task)
+  if names := _unknown(config.to_dict(), bare):
+    raise UserError(
+      f'the config has {", ".join(names)}, which {file} does not define; remove'
+      ' it, or define it there with a default'
+    )
+  there, here = (_leaves(c) for c in (bare, config))
+  if names := sorted(there.keys() - here.keys()):
+    raise UserError(
+      f'the config lacks {", ".join(names)}, which {file} defines; start from'
+      ' its get_config()'
+    )
+  for name, value in there.items():
+    kinds = (int, float) if isinstance(value, float) else type(value)
+    is_bool = isinstance(here[name], bool) and not isinstance(value, bool)
+    if not isinstance(here[name], kinds) or is_bool:
+      raise UserError(
+        f'config.{name}={here[name]!r}: expected a value of type'
+        f' {type(value).__name__}, as in {file}'
+      )
+
+
+def _leaves(config: ConfigDict) -> dict[str, Any]:
+  """Return the leaves by dotted name, except those of the report."""
+  leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
+  return {k: v for k, v in leaves.items() if not k.startswith('report')}
+
+
+def check_same(folder: pathlib.Path, config: ConfigDict):
+  """Raise UserError if a folder holds a run with a different config."""
+  if not (folder / NAME).is_file():
+    return
+  old, new = (
+    traverse_util.flatten_dict(json.loads(c.to_json()), sep='.')
+    for c in (read(folder), config)
+  )
+  differing = [
+    f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
+    for key in sorted({*old, *new})
+    if key.split('.')[0] not in _FREE_KEYS
+    and key != 'data.dir'
+    and old.get(key) != new.get(key)
+  ]
+  if differing:
+    raise UserError(
+      f'{folder} holds a run of another config: {", ".join(differing)}; give'
+      ' the same config to resume it, or another --workdir'
+    )
+
+
+def describe(config: ConfigDict, config_flag: str) -> str:
+  """Return one line per setting, with the paper's value if that differs.
+
+  Args:
+    config: the resolved config.
+    config_flag: `FILE[:ARGUMENTS]`. The paper's config has the same arguments
+      except the size.
+  """
+  path, _, arguments = config_flag.partition(':')
+  kept = [x for x in arguments.split(',') if x not in ('', 'cpu', 'smoke')]
+  paper = runpy.run_path(path)['get_config'](','.join(kept) or None)
+  ours, theirs = _leaves(config), _leaves(paper)
+  lines = []
+  for name in sorted(ours | theirs):
+    here, there = (repr(c[name]) if name in c else '-' for c in (ours, theirs))
+    line = f'config.{name} = {here}'
+    lines.append(line if here == there else f'{line}  # paper: {there}')
+  return '\n'.join(lines)
+
+
+def _rename_settings(saved: dict[str, Any]):
+  """Replace old names of settings by their current names.
+
+  A config file may define RENAMED, which maps a section to old -> new names.
+  """
+  renamed = runpy.run_path(tasks()[saved['task']]).get('RENAMED', {})
+  sections = [(saved, _RENAMED)]
+  sections += [(saved.get(name), names) for name, names in renamed.items()]
+  for settings, names in sections:
+    for old, new in names.items():
+      if isinstance(settings, dict) and old in settings:
+        settings[new] = settings.pop(old)
+
+
+def _not_a_run(folder: pathlib.Path) -> str:
+  """Return the error for a folder that holds neither a run nor weights."""
+  text = (
+    f'{folder} holds no {NAME}; name a run with --workdir or weights with'
+    ' --weights'
+  )
+  shipped = ROOT / 'pretrained'
+  places = dict.fromkeys([folder.absolute().parent, shipped])
+  names = {}
+  for place in places:
+    for path in sorted(place.glob(f'*/{NAME}')):
+      names[path.parent.name] = f'{place.name}/{path.parent.name}'
+  if not names:
+    return text
+  near, known = names[nearest(folder.name, names)], ', '.join(names.values())
+  return f'{text}; did you mean {near}? (known: {known})'
+
+
+def _bare(task: str) -> ConfigDict:
+  return runpy.run_path(tasks()[task])['get_config']()
+
+
+def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
+  """Drop keys that the experiment removed, if they have the accepted value.
+
+  A config file may define RETIRED, which maps a dotted key to this value.
+  """
+  retired = runpy.run_path(tasks()[saved['task']]).get('RETIRED', {})
+  for name, value in retired.items():
+    section, _, leaf = name.rpartition('.')
+    group = saved.get(section)
+    if isinstance(group, Mapping) and group.get(leaf) == value:
+      saved = saved | {section: {k: v for k, v in group.items() if k != leaf}}
+  return saved
+
+
+def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:
+  """Return the leaves that the default config of the same task lacks."""
+  known, there = (
+    traverse_util.flatten_dict(c, sep='.') for c in (bare.to_dict(), config)
+  )
+  return [
+    name
+    for name in there
+    if not name.startswith('report')
+    and not any(key == name or key.startswith(f'{name}.') for key in known)
+  ]

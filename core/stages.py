@@ -1,0 +1,133 @@
+"""Train stages: runs that each start from the weights of the previous run.
+
+A config file with `stages(arg)`, which returns name -> config, trains in
+stages. `folder`/<name> is an ordinary run folder. At the end, `folder` holds
+the weights of the last stage and the record of all stages, like a single run.
+"""
+
+import json
+import math
+import pathlib
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from core.errors import UserError
+from core.io import atomic_files, weights
+from core.run import devices, distributed, run_config
+
+Stages = Mapping[str, ConfigDict]
+
+
+def load(config_flag: str, overrides: Mapping[str, Any]) -> Stages:
+  """Call `stages(arg)` of `configs/<system>/<experiment>.py[:arg]`.
+
+  Args:
+    config_flag: path of the config, and its arguments.
+    overrides: dotted names of leaves -> new values, for every stage.
+
+  Returns:
+    Name -> config; {} if there are no stages with these arguments.
+
+  Raises:
+    UserError: `stages` fails.
+  """
+  return run_config.call('stages', config_flag, overrides) or {}
+
+
+def run(
+  stages: Stages, folder, train: Callable[[ConfigDict, str, str], bool]
+) -> bool:
+  """Train the stages that are not finished, in order.
+
+  Args:
+    stages: name -> config.
+    folder: folder of the whole run.
+    train: trains a stage, like `loop.run`. Its arguments are the config, the
+      folder, and the folder with the initial weights ('' for the first stage).
+
+  Returns:
+    Whether all stages are finished; False after a signal.
+
+  Raises:
+    UserError: see `check` and `train`.
+    FloatingPointError: a loss was not finite.
+  """
+  folder = pathlib.Path(folder)
+  check(stages, folder)
+  # A resumed run has the devices of an unbroken one, whatever stage is next.
+  devices.use_cpu_cores(math.gcd(*(c.batch_size for c in stages.values())))
+  previous = ''
+  for number, (name, config) in enumerate(stages.items(), start=1):
+    stage = folder / name
+    if weights.saved_step(stage) != config.total_steps:
+      print(f'stage {number}/{len(stages)}: {name}', file=sys.stderr)
+      if not train(config, str(stage), previous):
+        return False
+    previous = str(stage)
+  with distributed.fail_together(), atomic_files.reported_writes(folder):
+    if jax.process_index() == 0:
+      _finish(stages, folder)
+  return True
+
+
+def total_steps(run: ConfigDict | Stages) -> int:
+  """Return the number of updates of a run of one or several stages."""
+  parts = [run] if isinstance(run, ConfigDict) else run.values()
+  return sum(config.total_steps for config in parts)
+
+
+def check(stages: Stages, folder: pathlib.Path):
+  """Validate all stages before training, which may take hours per stage.
+
+  Raises:
+    UserError: a config is invalid, or a folder holds a run of another config.
+  """
+  is_followed = False
+  for number, name in reversed(list(enumerate(stages))):
+    config, stage = stages[name], folder / name
+    if number:
+      config.init_weights = ''  # it starts from those of the previous stage
+    run_config.check_known(config)
+    run_config.check_same(stage, config)
+    saved = atomic_files.read_json(stage / run_config.NAME)
+    total = saved.get('total_steps', config.total_steps)
+    if is_followed and total != config.total_steps:
+      raise UserError(
+        f'{stage} was trained for {total} updates, and the next stage started'
+        f' from it; set config.total_steps={total}, or give another --workdir'
+      )
+    is_followed |= bool(saved)
+
+
+def _finish(stages: Stages, folder: pathlib.Path):
+  """Make `folder` a run with all updates, and write its weights last."""
+  *_, last = stages
+  total = total_steps(stages)
+  if weights.saved_step(folder) == total:
+    return
+  weights.remove(folder)
+  config = stages[last].copy_and_resolve_references()
+  config.total_steps = total
+  atomic_files.write_json(folder / run_config.NAME, config.to_dict())
+  shutil.copyfile(folder / last / 'run.json', folder / 'run.json')
+  lines = ''.join(_joined_lines(folder / name for name in stages))
+  atomic_files.replace_file(folder / 'metrics.jsonl', lines.encode())
+  weights.copy(folder / last, folder, step=total)
+
+
+def _joined_lines(folders):
+  """Yield the lines of all metrics.jsonl, with summed steps and seconds."""
+  step, seconds = 0, 0.0
+  for folder in folders:
+    path, line = folder / 'metrics.jsonl', {'step': step, 'seconds': seconds}
+    for text in path.read_bytes().splitlines():
+      line = atomic_files.parse_json(text, path, step=int, seconds=int | float)
+      line['step'] += step
+      line['seconds'] = round(line['seconds'] + seconds, 3)
+      yield json.dumps(line) + '\n'
+    step, seconds = line['step'], line['seconds']

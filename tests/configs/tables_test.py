@@ -1,0 +1,63 @@
+"""Each table of each config has runs, and the queue names all tables."""
+
+import pathlib
+import re
+import runpy
+import shlex
+
+import pytest
+
+from core.run import run_config
+
+ROOT = pathlib.Path(__file__).parents[2]
+SWEPT = {
+  path: names
+  for path in run_config.tasks().values()
+  if 'sweep' in (names := runpy.run_path(path))
+}
+TABLES = [
+  (str(pathlib.Path(path).relative_to(ROOT)), table)
+  for path, names in SWEPT.items()
+  for table in names['TABLES']
+]
+
+
+@pytest.mark.parametrize('path, table', TABLES)
+def test_a_table_has_runs_at_each_size(path, table):
+  names = SWEPT[str(ROOT / path)]
+  for size in 'paper', 'cpu', 'smoke':
+    arg = f'{size},table={table}'
+    assert names['get_config'](arg).task
+    assert len(names['sweep'](arg)) > 1
+
+
+def queue():
+  """Yield the flags of each command in the queue, with 'mode' and 'config'."""
+  text = (ROOT / 'results/queue.txt').read_text()
+  for line in text.splitlines():
+    if 'main.py' in line:
+      pairs = (x[2:].partition('=') for x in shlex.split(line)[3:])
+      yield {'mode': 'train'} | {name: value for name, _, value in pairs}
+
+
+def test_the_queue_makes_all_tables():
+  made = []
+  for flags in queue():
+    if flags['mode'] == 'sweep':
+      path, _, arg = flags['config'].partition(':')
+      given = re.search('table=([a-z_]+)', arg)
+      made.append(
+        (path, given[1] if given else SWEPT[str(ROOT / path)]['TABLES'][0])
+      )
+  assert sorted(made) == sorted(TABLES)
+
+
+def test_the_queue_evaluates_and_copies_what_it_trains():
+  folders = {mode: [] for mode in ('train', 'sweep', 'eval', 'report')}
+  for flags in queue():
+    folders[flags['mode']].append(flags['workdir'])
+  assert folders['eval'] == folders['train']
+  assert folders['report'] == folders['train'] + folders['sweep']
+  assert len(set(folders['report'])) == len(folders['report'])
+  shipped = sorted(path.name for path in (ROOT / 'pretrained').iterdir())
+  assert sorted(folders['train']) == [f'runs/{name}' for name in shipped]

@@ -1,0 +1,187 @@
+"""Compiling for chips that are not here."""
+
+import functools
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs.seq2set import sorting
+from core import inference
+from core.aot import compile
+from core.errors import UserError
+from tests.configs import smoke_test
+from tests.core import toy_task
+
+TPU = (
+  pytest.mark.tpu,
+  pytest.mark.skipif(
+    importlib.util.find_spec('libtpu') is None, reason='needs --extra tpu'
+  ),
+)
+
+
+def on_tpu(test):
+  """Marks a test that needs libtpu, and no TPU."""
+  for mark in TPU:
+    test = mark(test)
+  return test
+
+
+@pytest.fixture(autouse=True)
+def settings():
+  """The compiler optimizes, as it does outside of tests."""
+  jax.config.update('jax_disable_most_optimizations', False)
+  yield
+  jax.config.update('jax_disable_most_optimizations', True)
+  jax.config.update('jax_enable_compilation_cache', True)
+
+
+def test_flops_of_loops_and_branches():
+  def products(x):  # [8, 16]
+    def body(x, _):
+      return jnp.tanh(x @ jnp.ones((16, 16))), None
+
+    x, _ = jax.lax.scan(body, x, length=5)
+    return jax.jit(lambda x: x.T @ x)(x)
+
+  traced = jax.jit(products).trace(jnp.zeros((8, 16)))
+  expected = 5 * 2 * 8 * 16 * 16 + 2 * 16 * 8 * 16
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == expected
+
+
+def test_flops_of_a_convolution_and_its_gradient():
+  convolve = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(2, 2),
+    padding='SAME',
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  image, kernel = jnp.zeros((4, 8, 8, 3)), jnp.zeros((3, 3, 3, 10))
+  forward = 2 * (4 * 4 * 4 * 10) * (3 * 3 * 3)
+  traced = jax.jit(convolve).trace(image, kernel)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == forward
+  gradient = jax.grad(lambda *args: convolve(*args).sum(), argnums=(0, 1))
+  traced = jax.jit(gradient).trace(image, kernel)
+  total = compile.matmul_flops(traced.jaxpr.jaxpr)
+  assert 2 * forward <= total <= 4 * forward  # its padding is counted
+
+
+def test_flops_are_those_of_the_platform():
+  def layer(x):
+    return jax.lax.platform_dependent(
+      x, cpu=lambda x: x @ x @ x, default=lambda x: x @ x
+    )
+
+  x = jnp.zeros((4, 4))
+  traced = jax.jit(layer).trace(x)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == 2 * 4**3
+  traced = jax.jit(jax.grad(lambda x: layer(x).sum())).trace(x)
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == 3 * 2 * 4**3
+
+
+@pytest.mark.parametrize('name', ['v5e:3x3', 'v4:2x2x1', 'v5e', '', 'v5p:4x4'])
+def test_unknown_topology_lists_the_known(name):
+  with pytest.raises(UserError, match=r'--topology=.*v5e:4x4, .*v5p:2x2x1'):
+    compile.report(toy_task.make_config(), [name])
+
+
+def test_missing_libtpu_names_the_extra(monkeypatch):
+  monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
+  with pytest.raises(UserError, match='uv run --extra tpu main.py'):
+    compile.report(toy_task.make_config(), ['v5e:4x4'])
+
+
+def compiled(config, task, names, monkeypatch):
+  """The cells of the table, by row; of the training call where several have."""
+  monkeypatch.setattr(inference, 'make_task', lambda config: task)
+  lines = compile.report(config, names).splitlines()
+  rows = [line.strip('| ').split(' | ') for line in lines]
+  assert rows[0] == names
+  return {row[0]: row[1:] for row in reversed(rows)}
+
+
+@on_tpu
+def test_costs_of_a_config(monkeypatch):
+  config = sorting.get_config('smoke')
+  task = inference.make_task(config)
+  test = task.evaluators()['test']
+  monkeypatch.setattr(task, 'evaluators', lambda: {'test': test})
+  costs = compiled(config, task, ['v5e:2x2'], monkeypatch)
+  assert costs['chips'] == ['4'] and costs['batch'] == ['128']
+  assert '**training, an update**' in costs
+  assert '**evaluation `test`, at most 64 batches**' in costs
+  assert 'MB of 16 GB' in costs['memory a chip'][0]
+  assert costs['matrix products a chip'][0].endswith('FLOP')
+  assert costs['memory traffic a chip'][0].endswith('B')
+  assert costs['time'][0].endswith('s')
+  assert costs['all-reduce'][0].endswith('kB')
+  assert '%' in costs['share of the peak'][0]
+
+
+@on_tpu
+def test_batch_grows_with_the_chips(monkeypatch):
+  costs = compiled(
+    toy_task.make_config(steps_per_call=2),
+    toy_task.ToyTask(),
+    ['v5e:1x1', 'v5e:2x2'],
+    monkeypatch,
+  )
+  assert costs['chips'] == ['1', '4'] and costs['batch'] == ['16', '64']
+  # A chip does the same, and one alone has nobody to talk to.
+  one, four = costs['matrix products a chip']
+  assert one == four
+  one, four = costs['all-reduce']
+  assert one == '–' and ' x, ' in four
+
+
+@on_tpu
+@pytest.mark.parametrize(
+  'name, memory', [('v5p:2x2x1', '95 GB'), ('v6e:2x2', '32 GB')]
+)
+def test_other_chips(monkeypatch, name, memory):
+  config, task = toy_task.make_config(), toy_task.ToyTask()
+  costs = compiled(config, task, [name], monkeypatch)
+  assert costs['chips'] == ['4']
+  assert costs['memory a chip'][0].endswith(f'of {memory}')
+
+
+@on_tpu
+@pytest.mark.campaign
+@pytest.mark.parametrize('module', smoke_test.MODULES)
+def test_bare_configs_fit(monkeypatch, module):
+  """The training call, with a few rows that stand in for the data."""
+  config = smoke_test.get_config(module, 'paper')
+  if config.batch_size % 16:  # 20 texts, the paper's
+    config.mesh.data, config.mesh.tensor = 4, 4
+  task = inference.make_task(config)
+  columns = smoke_test.STAND_INS.get(config.task, lambda _: {})(config)
+  arrays = {name: np.zeros(*column) for name, column in columns.items()}
+  monkeypatch.setattr(task, 'arrays', lambda split: arrays)
+  monkeypatch.setattr(task, 'evaluators', dict)
+  costs = compiled(config, task, ['v5e:4x4'], monkeypatch)
+  assert costs['chips'] == ['16']
+  assert costs['batch'] == [f'{config.batch_size:,}']
+  assert costs['memory a chip'][0].endswith('B of 16 GB')
+
+
+@on_tpu
+def test_batch_that_does_not_divide():
+  config = sorting.get_config('smoke')
+  config.batch_size = 6
+  with pytest.raises(UserError, match='batch_size=6 is not divisible by 4'):
+    compile.report(config, ['v5e:2x2'])
+
+
+@on_tpu
+def test_too_large_names_what_is_large(monkeypatch):
+  task = toy_task.ToyTask(width=2**17)
+  monkeypatch.setattr(inference, 'make_task', lambda config: task)
+  config = toy_task.make_config(batch_size=2**17)
+  with pytest.raises(UserError) as error:
+    compile.report(config, ['v5e:2x2'])
+  message = str(error.value)
+  assert 'training does not fit' in message and '\n' not in message
+  assert 'float32[131072, 131072] (68.7 GB)' in message

@@ -1,0 +1,84 @@
+"""Writers: one line a write, none twice after a resume, no lost errors."""
+
+import io
+import json
+import resource
+import sys
+
+import pytest
+
+from core.errors import UserError
+from core.io import writers
+
+
+def read(folder):
+  text = (folder / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_lines_hold_step_seconds_and_values(tmp_path, capsys):
+  with writers.Writer(tmp_path, start=0, total_steps=1000) as writer:
+    writer.write(5, {'train/loss': 0.5, 'perf/examples_per_second': 12345.6})
+    writer.write(10, {'eval/test/curve': [1.0, float('nan')], 'a': -1e999})
+  first, second = read(tmp_path)
+  assert first['step'] == 5 and first['train/loss'] == 0.5
+  assert 0 <= first['seconds'] <= second['seconds'] < 60
+  assert second['eval/test/curve'] == [1.0, None] and second['a'] is None
+  console = capsys.readouterr().err.splitlines()
+  assert console[0].startswith('   5/1000  loss 0.5 ')
+  assert 'examples_per_second 1.235e+04' in console[0]
+  assert 'ETA' in console[0] and 'curve' not in console[1]
+
+
+def test_tensorboard_gets_the_scalars(tmp_path):
+  with writers.Writer(tmp_path, start=0, total_steps=10) as writer:
+    writer.write(5, {'train/loss': 0.5, 'curve': [1.0]})
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  assert b'train/loss' in events.read_bytes()
+  assert b'curve' not in events.read_bytes()
+
+
+def test_resuming_drops_what_will_be_written_again(tmp_path):
+  path = tmp_path / 'metrics.jsonl'
+  kept = [{'step': s, 'seconds': 100.0 * s, 'train/loss': 1.0} for s in (1, 2)]
+  later = {'step': 3, 'seconds': 300.0}
+  lines = [json.dumps(line) + '\n' for line in [*kept, later]]
+  half = b'{"step": 2, "sec'
+  damaged = bytes(9) + b'\n\xff\n3\n{}\n{"step": null}\n'
+  path.write_bytes(damaged + ''.join(lines).encode() + half)
+  with writers.Writer(tmp_path, start=2, total_steps=4) as writer:
+    assert read(tmp_path) == kept
+    writer.write(3, {'train/loss': 0.5})
+  *before, last = read(tmp_path)
+  assert before == kept
+  assert last['step'] == 3 and 200 <= last['seconds'] < 260
+
+
+def test_a_terminal_gets_a_bar(tmp_path, monkeypatch):
+  terminal = io.StringIO()
+  terminal.isatty = lambda: True
+  monkeypatch.setattr(sys, 'stderr', terminal)
+  with writers.Writer(tmp_path, start=0, total_steps=10) as writer:
+    writer.write(5, {'train/loss': 0.25})
+    writer.write(5, {'eval/test/accuracy': 0.75})
+  text = terminal.getvalue()
+  assert '5/10' in text and 'loss 0.25' in text
+  assert ' test/accuracy 0.75' in text
+
+
+def test_full_disk_is_an_error_of_one_line(tmp_path):
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  writer = writers.Writer(tmp_path, start=0, total_steps=10)
+  try:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+    with pytest.raises(UserError, match='cannot write to .*: File too large'):
+      writer.write(1, {'train/loss': 0.5, 'curve': [0.5] * 100})
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  writer.close()
+
+
+def test_unwritable_folder(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='choose another --workdir'):
+    writers.Writer(tmp_path / 'file', start=0, total_steps=1)

@@ -1,0 +1,73 @@
+"""The Python interface: `core.load`, and what an import costs."""
+
+import pathlib
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+import core
+from core.errors import UserError
+
+ROOT = pathlib.Path(__file__).parents[2]
+PUZZLE = (
+  '4.....8.5.3..........7......2.....6.....8.4......1.......6.3.7.5..2.....1.'
+  '4......'
+)
+
+
+def run_python(code, cwd):
+  return subprocess.run(
+    [sys.executable, '-c', code],
+    cwd=cwd,
+    env={'PYTHONPATH': str(ROOT), 'JAX_PLATFORMS': 'cpu', 'HOME': str(cwd)},
+    capture_output=True,
+    text=True,
+    timeout=300,
+  )
+
+
+def test_trained_model_answers_lines(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)  # shipped weights are found from any folder
+  trained = core.load('pretrained/rrn_sudoku')
+  answer, error = trained.predict([PUZZLE, '12'])
+  assert len(answer) == 81 and answer.startswith('4')
+  assert all(a in ('.', b) for a, b in zip(PUZZLE, answer, strict=True))
+  assert isinstance(error, UserError)
+  assert trained.model is trained.model
+  assert trained.task.make_model
+
+
+def test_a_folder_without_weights_is_an_error(tmp_path):
+  with pytest.raises(UserError, match='did you mean pretrained/rrn_sudoku'):
+    core.load('pretrained/rrn_sudokus')
+
+
+def test_imports_leave_large_libraries_out(tmp_path):
+  code = """
+import sys
+import core, rrn, seq2set, hinting
+import core.layers, rrn.network, seq2set.attention, hinting.transformer
+large = {'tensorflow_datasets', 'orbax', 'matplotlib', 'tensorboardX'}
+sys.exit(f'loaded: {found}' if (found := large & set(sys.modules)) else 0)
+"""
+  result = run_python(code, tmp_path)
+  assert result.returncode == 0, result.stderr
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+  readme = (ROOT / 'README.md').read_text()
+  code = readme.split('```python\n')[1].split('```')[0]
+  assert len(code.splitlines()) <= 10
+  result = run_python(code, tmp_path)
+  assert result.returncode == 0, result.stderr
+  answer, names = result.stdout.splitlines()
+  assert len(answer) == 81 and names == 'SudokuTask SudokuCandidates'
+
+
+def test_the_wheel_holds_all_packages():
+  project = tomllib.loads((ROOT / 'pyproject.toml').read_text())
+  wheel = project['tool']['hatch']['build']['targets']['wheel']
+  packages = {path.parent.name for path in ROOT.glob('*/__init__.py')}
+  assert set(wheel['only-include']) == packages | {'main.py'}
