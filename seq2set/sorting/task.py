@@ -263,7 +263,7 @@ class SortingTask:
 def _pairs(order: Int[Array, 'B N']) -> Int[Array, 'B N']:
   """Return i * N + r for the index i at each rank r; see `SetToPairs`."""
   count = order.shape[1]
-  return order * count + jnp.arange(count)
+  return order * count + jnp.arange(count)[None]
 
 
 def draw(key: jax.Array, shape: tuple[int, int]) -> Batch:
