@@ -47,7 +47,7 @@ RENAMED = {
 # Settings of earlier versions, and the only values that are still accepted.
 RETIRED = {'evals.restart_steps': 0, 'model.random_start': 0.0}
 TABLES = 'networks', 'levers', 'boards'
-NUM_STAGES = 2  # of `:cpu,network=cells` and `:cpu,puzzles=hard`
+NUM_STAGES = 2  # of `:cpu,network=cells`
 BOARDS = {
   '2x2': Board(2, 2, givens=(4, 10), start_givens=(4, 10)),
   '2x3': Board(2, 3, givens=(8, 18), start_givens=(18, 26)),
@@ -163,7 +163,7 @@ def _select_size(config, args, board: Board):
     _smoke(config)
   if network == 'candidates':
     _candidates(config, args.size, board)
-    if args.puzzles and (args.stage or NUM_STAGES) == NUM_STAGES:
+    if args.puzzles:
       _hard(config, args.size)
   elif network == 'cells':
     if (args.stage or _num_stages(args)) == NUM_STAGES:
@@ -207,7 +207,7 @@ def _parse(arg: str | None):
 
 
 def _num_stages(args) -> int:
-  is_staged = args.size == 'cpu' and (args.network == 'cells' or args.puzzles)
+  is_staged = args.size == 'cpu' and args.network == 'cells'
   return NUM_STAGES if is_staged and args.box in ('', '3x3') else 0
 
 
@@ -345,6 +345,7 @@ def _hard(config, size: str):
   config.data.hard_share = 0.8
   config.data.start_givens = config.data.givens
   config.data.curriculum_steps = 0
+  config.init_weights = 'pretrained/rrn_sudoku'
   config.evals.within_steps = (64, 256, 1024, 4096)
   config.evals.max_steps = 4096
   if size == 'cpu':
