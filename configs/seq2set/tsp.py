@@ -60,14 +60,11 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the number of points, the encoder, and the order of the outputs."""
-  points = {}
-  for num_points in PAPER:
-    for encoder in shared.ENCODERS:
-      for outputs in 'fixed', 'random':
-        name = f'{encoder}_outputs_{outputs}_{num_points}_points'
-        settings = f'encoder={encoder},outputs={outputs}'
-        points[name] = get_config(
-          f'{arg or ""},num_points={num_points},{settings}'
-        )
-  return points
+  """Vary the number of points and the order of the outputs."""
+  return {
+    f'{num_points}_points_outputs_{outputs}': get_config(
+      f'{arg or ""},num_points={num_points},outputs={outputs}'
+    )
+    for num_points in PAPER
+    for outputs in ('fixed', 'random')
+  }
