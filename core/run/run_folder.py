@@ -1,7 +1,6 @@
 """The folder of a run: its lock, its config, and its provenance."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -25,6 +24,11 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 from core.io import atomic_files
 from core.run import console, distributed, run_config
+
+try:
+  import fcntl
+except ImportError:  # Windows, where folders are not locked
+  fcntl = None
 
 
 @contextlib.contextmanager
@@ -51,7 +55,8 @@ def open_folder(
         folder.mkdir(parents=True, exist_ok=True)
         lock = stack.enter_context(open(folder / 'lock', 'ab'))
         try:
-          fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+          if fcntl:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
           raise UserError(
             f'{folder} is in use by another run; wait until that run ends, or'

@@ -1,6 +1,7 @@
 """Run folders: what they hold, when they are refused, and their lock."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -65,6 +66,15 @@ def test_second_run_in_a_folder_is_refused(tmp_path):
         pass
   with run_folder.open_folder(tmp_path, make_config()):
     pass  # the lock is free again
+
+
+def test_systems_without_file_locks(tmp_path, monkeypatch):
+  monkeypatch.setitem(sys.modules, 'fcntl', None)  # the import fails
+  spec = importlib.util.find_spec('core.run.run_folder')
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  with module.open_folder(tmp_path, make_config()) as folder:
+    assert [path.name for path in folder.iterdir()] == ['lock']
 
 
 def test_bad_folders(tmp_path):
