@@ -161,14 +161,16 @@ class Beliefs:
     """
     side = self.units.shape[1]
     kind, cells = units[:, None] // side, self.units[units]
-    told = self.prior[cells]  # [U, C, D, B]
+    incoming = self.prior[cells]  # [U, C, D, B]
     for other in (1, 2):
-      told = told * self.messages[(kind + other) % 3, cells]
-    told = np.moveaxis(_normalize(told, 2), 0, 2).reshape(side, side, -1)
-    cuts = range(_COLUMNS, told.shape[2], _COLUMNS)
+      incoming = incoming * self.messages[(kind + other) % 3, cells]
+    incoming = np.moveaxis(_normalize(incoming, 2), 0, 2).reshape(
+      side, side, -1
+    )
+    cuts = range(_COLUMNS, incoming.shape[2], _COLUMNS)
     answers = [
       all_different(balance(part) if is_balanced else part)
-      for part in np.split(told, cuts, axis=2)
+      for part in np.split(incoming, cuts, axis=2)
     ]
     answer = _normalize(np.concatenate(answers, axis=2), 1)
     answer = answer.reshape(side, side, len(units), -1)
