@@ -180,8 +180,8 @@ def _update_average(state: TrainState, params, decay: float):
   if state.ema_params is None:
     return None
   # A smaller decay at the start forgets the initialization faster.
-  decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-  return optax.incremental_update(params, state.ema_params, 1 - decay)
+  decay_now = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+  return optax.incremental_update(params, state.ema_params, 1 - decay_now)
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):

@@ -51,7 +51,7 @@ PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
 _LEAST = 1e-30  # smallest message; its eighth power still fits in float64
 _BALANCING_ROUNDS = 10
-_COLUMNS = 256  # of one call of `all_different`, which fit in a core's cache
+_COLUMNS = 256  # columns per call of `all_different`, which fit in the cache
 
 Array = np.ndarray
 
