@@ -249,10 +249,11 @@ def _initial_state(
     source, expected, missing_regex=config.init_missing_regex
   )
 
-  def place(value, like, initial):
+  def place(value, abstract, initial):
     if value is None:
       return initial
-    return sharding.put(np.broadcast_to(value, like.shape), like.sharding)
+    value = np.broadcast_to(value, abstract.shape)
+    return sharding.put(value, abstract.sharding)
 
   params = jax.tree.map(
     place, loaded, like, state.params, is_leaf=lambda x: x is None
