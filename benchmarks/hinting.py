@@ -4,15 +4,15 @@
   uv run --with torch==2.13.0 --with transformers==5.24.0 \
     python benchmarks/hinting.py --output=out.json
 
-An update is forward, backward, and AdamW on rows of lists of 2 to 20 values
-without a hint. The contenders are ours (`hinting/transformer.py`: two lists in
-a packed row, the last layer only where answers are predicted), its plain form
-(a padded row per list, both layers and logits everywhere), that form in eager
-PyTorch with fused attention, and a GPT-2 of Hugging Face of the same size. Ours
-and `generate` of GPT-2 decode lists of 100 greedily, with a cache.
+An update is a forward pass, a backward pass, and AdamW, on lists of 2 to 20
+values without a hint. The contenders are ours (`hinting/transformer.py`: two
+lists per packed row, and the last layer only where answers are predicted), its
+plain form (one padded row per list, and logits at all tokens), the plain form
+in eager PyTorch with fused attention, and GPT-2 of Hugging Face with the same
+sizes. Ours and GPT-2 also decode lists of 100 values greedily, with a cache.
 
-Ours, the plain form, and PyTorch share weights; we compare their logits first.
-Each decoded token must be the best one without a cache. GPT-2 is only timed.
+First, the script checks that all but GPT-2 have the same logits for the same
+weights, and that decoded tokens are the most probable ones without a cache.
 
 Axes: B batch, L tokens of a row, A answer tokens, D width, V vocabulary.
 """
@@ -30,7 +30,7 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-# A script's own folder, not the one it was started in, is where Python looks.
+# Python adds the folder of the script to sys.path, not the root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
@@ -52,18 +52,18 @@ try:
 except ImportError:
   transformers = None
 
-TOLERANCE = 1e-4  # of outputs: other orders of the same float32 sums
-REPEATS = 5  # updates in a turn, as training makes many at once
-IGNORED = -100  # target that PyTorch's loss leaves out
+TOLERANCE = 1e-4  # of outputs, because float32 sums depend on their order
+REPEATS = 5  # updates in a turn, because training makes many at once
+IGNORED = -100  # target that PyTorch's loss ignores
 
 Calls = dict[str, Callable[[], None]]
 
 
 class PlainTask(task.SortingTask):
-  """A padded row a list, and logits everywhere."""
+  """The task with one padded row per list, and logits at all tokens."""
 
   def batch(self, key, arrays, *, size, step):
-    """Draws 'tokens', 'targets' and 'weights' [B, L]."""
+    """Draw 'tokens', 'targets' and 'weights' [B, L]."""
     del arrays, step
     kind, longest = self.kinds[self.main], self.data.max_length
 
@@ -83,7 +83,7 @@ class PlainTask(task.SortingTask):
     }
 
   def loss(self, model, batch, key):
-    """Cross-entropy of the answers' tokens."""
+    """Return the mean cross-entropy of the answer tokens."""
     del key
     losses = layers.cross_entropy(model(batch['tokens']), batch['targets'])
     weights = batch['weights']
@@ -94,7 +94,7 @@ class TorchTwin:
   """The plain form in eager PyTorch.
 
   Args:
-    params: of the network, as nested dicts of arrays.
+    params: parameters of the network, as nested dicts of arrays.
     num_heads: H.
   """
 
@@ -102,21 +102,21 @@ class TorchTwin:
     params = jax.tree.map(np.asarray, params)
     self.num_heads = num_heads
     for block in params['blocks'].values():
-      # One product for queries, keys and values.
+      # One product computes queries, keys, and values.
       parts = [block.pop(name) for name in ('query', 'key', 'value')]
       block['attention'] = {
         name: np.concatenate([part[name] for part in parts], -1)
         for name in ('kernel', 'bias')
       }
     params = jax.tree.map(torch.tensor, params)
-    # As `torch.nn.Linear` keeps them: [outputs, inputs].
+    # The layout of `torch.nn.Linear` is [outputs, inputs].
     self.params = jax.tree_util.tree_map_with_path(
       lambda path, x: x.T.contiguous() if path[-1].key == 'kernel' else x,
       params,
     )
 
   def logits(self, tokens):
-    """Returns the logits [B, L, V] of the token behind each token."""
+    """Return the logits [B, L, V] of the token that follows each token."""
     x = self.params['embedding'][tokens]
     for index in sorted(self.params['blocks']):
       block = self.params['blocks'][index]
@@ -142,9 +142,9 @@ class TorchTwin:
 
 
 def make_torch_update(logits, targets, leaves, optim):
-  """Returns a call that makes `REPEATS` updates of the parameters `leaves`.
+  """Return a function that makes `REPEATS` updates of the parameters `leaves`.
 
-  `logits` () -> [B, L, V]; `targets` [B, L] are `IGNORED` where none is.
+  `logits` is a function () -> [B, L, V]; `targets` [B, L] may be `IGNORED`.
   """
   for leaf in leaves:
     leaf.requires_grad = True
@@ -167,7 +167,7 @@ def make_torch_update(logits, targets, leaves, optim):
 
 
 def make_gpt2(config, num_positions: int):
-  """Builds GPT-2 of the same sizes, with random weights and no dropout."""
+  """Build GPT-2 with the same sizes, random weights, and no dropout."""
   sizes = config.model
   return transformers.GPT2LMHeadModel(
     transformers.GPT2Config(
@@ -181,13 +181,13 @@ def make_gpt2(config, num_positions: int):
       embd_pdrop=0.0,
       attn_pdrop=0.0,
       bos_token_id=None,
-      eos_token_id=None,  # it generates all tokens
+      eos_token_id=None,  # so that it always generates all tokens
     )
   )
 
 
 def make_params(program: step.Program):
-  """Parameters with noise, for biases start at 0, as nested dicts."""
+  """Make perturbed parameters, because initial biases are 0."""
   leaves, structure = jax.tree.flatten(program.init().params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   return structure.unflatten(
@@ -197,11 +197,11 @@ def make_params(program: step.Program):
 
 
 def unpack(batch: Mapping, num_tokens: int):
-  """Gives each row of packed ones a row of its own, of `num_tokens`.
+  """Convert packed rows to one row of `num_tokens` tokens per list.
 
   Returns:
-    Tokens and targets [2 B, L], `IGNORED` where there is none, and the row and
-    the column of each target, in the order of the packed rows.
+    Tokens and targets [2 B, L], `IGNORED` at tokens without a target; and the
+    row and the column of each target, in the order of the packed rows.
   """
   batch = {name: np.asarray(x) for name, x in batch.items()}
 
@@ -221,13 +221,13 @@ def unpack(batch: Mapping, num_tokens: int):
 
 
 def make_updates(config) -> tuple[Calls, Callable, Mapping]:
-  """Builds all updates, `REPEATS` in a call, after their comparison.
+  """Build all updates, `REPEATS` per call, and check that their logits agree.
 
   Returns:
-    The calls; parameters -> our model; and the parameters that were compared.
+    The calls, the function parameters -> our model, and these parameters.
 
   Raises:
-    ArithmeticError: the logits of one differ from ours.
+    ArithmeticError: the logits of a contender differ from ours.
   """
   mesh = sharding.make_mesh(config.mesh)
   config.steps_per_call = REPEATS
@@ -274,10 +274,10 @@ def make_updates(config) -> tuple[Calls, Callable, Mapping]:
 def make_decoders(
   config, merge: Callable, params: Mapping, num_lists: int, length: int
 ) -> Calls:
-  """Builds all that decode lists of `length`, after a look at our tokens.
+  """Build the calls that decode lists of `length`, and check our tokens.
 
   Raises:
-    ArithmeticError: one of our tokens is not the best without a cache.
+    ArithmeticError: a token is not the most probable one without a cache.
   """
   mesh = sharding.make_mesh(config.mesh)
   rng = np.random.default_rng(0)
@@ -317,12 +317,12 @@ def make_decoders(
 
 
 def has_torch() -> bool:
-  """Whether PyTorch takes part: where it is installed, on a CPU."""
+  """Return whether PyTorch is installed and the device is a CPU."""
   return torch is not None and jax.default_backend() == 'cpu'
 
 
 def check_equal(logits: Mapping):
-  """Raises ArithmeticError where logits differ from ours."""
+  """Raise ArithmeticError if logits differ from ours."""
   ours = np.asarray(logits['ours'])
   for name, others in logits.items():
     difference = np.abs(np.asarray(others) - ours).max() / np.abs(ours).max()
@@ -341,7 +341,7 @@ def _update(program: step.Program):
 
 
 def make_config(batch_size: int):
-  """The recipe of sorting on CPUs, without a hint, with AdamW."""
+  """Return the config of sorting on CPUs, without a hint, with AdamW."""
   config = sorting.get_config('cpu,hint=none')
   config.optim.name = 'adamw'
   config.batch_size = batch_size
@@ -349,14 +349,14 @@ def make_config(batch_size: int):
 
 
 def main(_):
-  """Measures, prints a table, and writes JSON where --output says so."""
+  """Measure, print a table, and write JSON if --output is set."""
   args = flags.FLAGS
   lists = args.decoded_lists
   path = timing.start(args.output, math.gcd(args.batch_size, lists))
   names = 'batch_size', 'decoded_lists', 'decoded_length'
   sizes = {name: args[name].value for name in names}
   if not has_torch() or not transformers:
-    print('PyTorch or GPT-2 is left out: not installed, or this is no CPU')
+    print('skipping PyTorch or GPT-2: not installed, or not on a CPU')
   config = make_config(args.batch_size)
   updates, *model = make_updates(config)
   decoders = make_decoders(config, *model, lists, args.decoded_length)
@@ -391,10 +391,10 @@ def main(_):
 
 
 if __name__ == '__main__':
-  # Here, so that a test may import several benchmarks with flags alike.
-  flags.DEFINE_integer('batch_size', 128, 'Lists an update.', 2)
+  # Defined here, so that a test can import benchmarks with equal flag names.
+  flags.DEFINE_integer('batch_size', 128, 'Lists per update.', 2)
   flags.DEFINE_integer('decoded_lists', 100, 'Lists decoded at once.', 1)
-  flags.DEFINE_integer('decoded_length', 100, 'Values in each of them.', 1)
+  flags.DEFINE_integer('decoded_length', 100, 'Values in each decoded list.', 1)
   flags.DEFINE_integer('rounds', 8, 'Turns of each contender.', 1)
-  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  flags.DEFINE_string('output', None, 'JSON file to write.')
   app.run(timing.guarded(main))

@@ -6,7 +6,8 @@
 Each contender makes the forward and the backward pass of the paper's network of
 one experiment, from the inputs of the nodes to the states after all steps, in
 float32: ours (`rrn/network.py`), the plain form (`rrn/reference.py`), and the
-plain form in eager PyTorch. All take turns. First, their states are compared.
+plain form in eager PyTorch. All take turns. First, the script checks that their
+states are equal.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ import rich.table
 from absl import app, flags
 from flax import nnx
 
-# A script's own folder, not the one it was started in, is where Python looks.
+# Python adds the folder of the script to sys.path, not the root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
@@ -38,14 +39,15 @@ try:
 except ImportError:
   torch = None
 
-TOLERANCE = 1e-4  # of states: other orders of the same float32 sums
+TOLERANCE = 1e-4  # of states, because float32 sums depend on their order
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """The paper's sizes of an experiment; E is `edge_width`.
+  """The paper's sizes of an experiment.
 
-  `one_edge`: all edges of an example have the same features, as a question.
+  `edge_width` is E. With `one_edge`, all edges of an example have the same
+  features, such as those of a question.
   """
 
   num_nodes: int
@@ -60,7 +62,7 @@ class Case:
 
   @property
   def graph(self) -> network.Graph:
-    """All pairs of nodes."""
+    """The graph of all pairs of nodes."""
     return network.Graph.complete(self.num_nodes, self_edges=self.self_edges)
 
 
@@ -74,7 +76,7 @@ CASES = {
 
 
 def make_network(case: Case) -> network.RecurrentRelationalNetwork:
-  """The network of a case, with biases that are not 0."""
+  """Build the network of a case, with biases that are not 0."""
   model = network.RecurrentRelationalNetwork(
     case.width,
     message_layers=case.message_layers,
@@ -91,7 +93,7 @@ def make_network(case: Case) -> network.RecurrentRelationalNetwork:
 def make_contenders(
   case: Case, batch_size: int
 ) -> dict[str, Callable[[], None]]:
-  """Builds all contenders, after a comparison of their states with ours."""
+  """Build all contenders, and check that their states are equal to ours."""
   mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
   graphdef, params = nnx.split(make_network(case))
   keys = jax.random.split(jax.random.key(0), 2)
@@ -151,14 +153,14 @@ class TorchTwin:
     self.senders = torch.tensor(case.graph.senders, dtype=torch.int64)
 
   def update(self):
-    """Makes one forward and backward pass."""
+    """Make one forward and backward pass."""
     for leaf in jax.tree.leaves(self.params):
       leaf.grad = None
     self.inputs.grad = None
     self.states().square().mean().backward()
 
   def states(self):
-    """Returns the states [T, B, N, D] after each step."""
+    """Return the states [T, B, N, D] after each step."""
     state, hidden, cell = self.inputs, *torch.zeros(2, *self.inputs.shape)
     outputs = []
     for _ in range(self.case.num_steps):
@@ -190,7 +192,7 @@ class TorchTwin:
 
 
 def main(_):
-  """Measures, prints a table, and writes JSON where --output says so."""
+  """Measure, print a table, and write JSON if --output is set."""
   args = flags.FLAGS
   path = timing.start(args.output, args.batch_size)
   results = {}
@@ -220,5 +222,5 @@ def main(_):
 if __name__ == '__main__':
   flags.DEFINE_integer('batch_size', 32, 'Graphs at once.', 1)
   flags.DEFINE_integer('rounds', 20, 'Turns of each contender.', 1)
-  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  flags.DEFINE_string('output', None, 'JSON file to write.')
   app.run(timing.guarded(main))

@@ -1,14 +1,14 @@
-"""How fast the two Sudoku networks train on a CPU: ours, plain form, PyTorch.
+"""Compare training speed on Sudoku: our networks, plain forms, and PyTorch.
 
   uv run python benchmarks/rrn_sudoku.py
   uv run --with torch==2.13.0 python benchmarks/rrn_sudoku.py --output=out.json
 
 Each contender makes whole updates (forward, backward, optimizer) of the same
-model in float32: the paper's network, whose nodes are cells, and ours, whose
-nodes are candidates. All contenders for a network take turns, so that whatever
-else the machine does affects each of them. Matrix products in the same turns
-show what the machine can do. First, the script checks that the logits of all
-contenders are equal on the same weights.
+model in float32: the paper's network, whose nodes are cells, or ours, whose
+nodes are candidates. All contenders for a network take turns, so that other
+load on the machine affects all of them. Matrix products, timed in the same
+turns, show the peak speed of the machine. First, the script checks that all
+contenders have the same logits for the same weights.
 """
 
 import functools
@@ -23,7 +23,7 @@ import rich.console
 import rich.table
 from absl import app, flags
 
-# A script's own folder, not the one it was started in, is where Python looks.
+# Python adds the folder of the script to sys.path, not the root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import sudoku_plain, timing
@@ -40,11 +40,11 @@ try:
 except ModuleNotFoundError:
   torch = None
 
-TOLERANCE = 1e-4  # of logits: other orders of the same float32 sums
+TOLERANCE = 1e-4  # of logits, because float32 sums depend on their order
 SQUARE = 2048  # side of the large product
-SKINNY_REPEATS = 16  # a single one is too short to be timed
-# By network: name, whether it is the plain form, whether it runs in
-# micro-batches, and the layers of the message function (of cells).
+SKINNY_REPEATS = 16  # a single small product is too short to be timed
+# Network -> for each contender: its name, whether it is the plain form, whether
+# it uses micro-batches, and the number of message layers (cells only).
 PROGRAMS = {
   'cells': (
     ('plain form', True, False, 3),
@@ -60,14 +60,15 @@ PROGRAMS = {
 }
 MICROBATCH = {'cells': 1, 'candidates': 2}  # the fastest on CPUs
 
-Contender = tuple[Callable[[], Any], float]  # a call, and its operations
+Contender = tuple[Callable[[], Any], float]  # a call, and its operation count
 
 
 def make_contenders(config, boards) -> dict[str, Contender]:
-  """Build all contenders, after a comparison of their logits with ours.
+  """Build all contenders, and check that their logits are equal to ours.
 
   Args:
-    config: of the recipe, with the micro-batch of those that have one.
+    config: the config of training, with the micro-batch size of the contenders
+      that use micro-batches.
     boards: 'puzzle' and 'solution', int [B, N].
   """
   mesh = sharding.make_mesh(config.mesh)
@@ -81,7 +82,7 @@ def make_contenders(config, boards) -> dict[str, Contender]:
     flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
     update = make_update(programs[name], boards)
     contenders[name] = update, config.batch_size * flops
-  params = _with_biases(programs['ours'].init().params)
+  params = _perturb(programs['ours'].init().params)
   logits = {
     name: programs[name].merge(params)(
       boards['puzzle'], num_steps=config.model.num_steps
@@ -89,7 +90,7 @@ def make_contenders(config, boards) -> dict[str, Contender]:
     for name in ('ours', 'plain form')
   }
   if torch is None or jax.default_backend() != 'cpu':
-    print('PyTorch is left out: it is not installed, or this is no CPU')
+    print('skipping PyTorch: it is not installed, or the device is not a CPU')
   else:
     twins, their_logits = make_twins(config, params, boards)
     is_plain = config.model.network == 'cells'
@@ -101,16 +102,16 @@ def make_contenders(config, boards) -> dict[str, Contender]:
 
 
 def make_twins(config, params, boards, *, compiler=None):
-  """Build the contenders of PyTorch.
+  """Build the PyTorch contenders.
 
   Args:
-    config, boards: as of `make_contenders`.
-    params: of the network, as nested dicts of arrays.
-    compiler: of the twin of the candidates; None: `torch.compile`
-      for fixed shapes.
+    config, boards: see `make_contenders`.
+    params: parameters of the network, as nested dicts of arrays.
+    compiler: compiles a step of the network on candidates. None selects
+      `torch.compile` for fixed shapes.
 
   Returns:
-    By name, the twins and their logits of the boards that each takes at once.
+    Name -> twin, and name -> its logits for the boards that it takes at once.
   """
   on_devices = config.microbatch_size * jax.device_count() or config.batch_size
   sizes = {'': config.batch_size}
@@ -133,17 +134,17 @@ def make_twins(config, params, boards, *, compiler=None):
       twin = make(params, boards, at_once=at_once, **options, **choice)
       try:
         values = twin.logits(twin.puzzles[:at_once]).detach().numpy()
-      except Exception as error:  # of any part of a compiler
+      except Exception as error:  # a compiler can raise any error
         if not choice:
           raise
-        print(f'{kind} is left out: {errors.one_line(error)}')
+        print(f'skipping {kind}: {errors.one_line(error)}')
         break
       twins[kind + suffix], logits[kind + suffix] = twin, values
   return twins, logits
 
 
 def make_update(program: step.Program, boards) -> Callable[[], None]:
-  """Return a call that makes one update and waits for it."""
+  """Return a function that makes one update and waits for it."""
   state = program.init()
 
   def update():
@@ -153,8 +154,8 @@ def make_update(program: step.Program, boards) -> Callable[[], None]:
   return update
 
 
-def _with_biases(params):
-  """Add noise: biases start at 0, which would hide what becomes of them."""
+def _perturb(params):
+  """Add noise, because initial biases are 0, which would hide errors."""
   leaves, structure = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(1), len(leaves))
   return structure.unflatten(
@@ -164,19 +165,21 @@ def _with_biases(params):
 
 
 def _check_equal(logits):
+  """Raise ArithmeticError if any logits differ from ours."""
   ours = logits.pop('ours')
   for name, others in logits.items():
     difference = np.abs(others - ours[:, : others.shape[1]]).max()
     if not difference < TOLERANCE:
       raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
-    print(f'{name}: logits as ours, to {difference:.0e}')
+    print(f'{name}: logits are equal to ours within {difference:.0e}')
 
 
 def make_products(config, at_once: int) -> dict[str, Contender]:
-  """Return products of float32 matrices, the rows split over all devices.
+  """Return products of float32 matrices, with rows split over all devices.
 
-  The second is as large as the largest layer of the network on the boards that
-  are in work at once: a row for each edge between cells, or for each candidate.
+  The first is a large square product. The second has the size of the largest
+  layer of the network for `at_once` boards: a row for each edge between cells,
+  or for each candidate.
   """
   mesh = sharding.make_mesh(config.mesh)
   side = SQUARE - SQUARE % mesh.size
@@ -191,7 +194,7 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
     left = jax.random.normal(jax.random.key(0), (rows, columns))
     left = jax.device_put(left, sharding.batch_sharding(mesh))
     right = jax.random.normal(jax.random.key(1), (columns, columns))
-    # Scaled, so that repeated products stay of one size.
+    # The scale keeps repeated products from growing.
     right = jax.device_put(right / columns**0.5, sharding.replicated(mesh))
 
     @jax.jit
@@ -218,20 +221,20 @@ def benchmark(
 
   Args:
     network: a key of `PROGRAMS`.
-    batch_size: boards an update.
-    num_steps: message passing steps; None: those of `:cpu`.
-    microbatch_size: boards at once on a device, 0: all of them; None: what is
-      best on CPUs, else 0.
-    rounds: turns of each contender.
+    batch_size: number of boards in an update.
+    num_steps: number of message passing steps. None selects that of `:cpu`.
+    microbatch_size: number of boards that a device takes at once, 0 for all.
+      None selects the fastest on CPUs, and 0 on other devices.
+    rounds: number of turns of each contender.
 
   Returns:
-    The sizes, and results by name: 'seconds' of every call, their 'median' and
-    'best', its counted 'gflop'; and by the median 'gflop_per_second', the
-    'share' that this is of the fastest product's, and
-    'board_steps_per_second' (not of products).
+    The sizes, and name -> result: the 'seconds' of every call, their 'median'
+    and 'best', and the counted 'gflop'; from the median, 'gflop_per_second',
+    its 'share' of the fastest product's, and for contenders,
+    'board_steps_per_second'.
 
   Raises:
-    UserError: sizes that do not divide.
+    UserError: the sizes do not divide each other.
   """
   config = sudoku.get_config(f'cpu,source=generated,network={network}')
   if microbatch_size is None:
@@ -241,26 +244,13 @@ def benchmark(
   config.model.num_steps = num_steps = num_steps or config.model.num_steps
   config.model.burn_in, config.steps_per_call = 0, 1
   rng = np.random.default_rng(0)
-  solutions = rng.integers(1, 10, (batch_size, 81))  # any digits cost the same
+  solutions = rng.integers(1, 10, (batch_size, 81))  # timing needs no real ones
   puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
   boards = {'puzzle': puzzles, 'solution': solutions}
   at_once = min(microbatch_size * jax.device_count() or batch_size, batch_size)
   contenders = make_contenders(config, boards)
   products = make_products(config, at_once)
-  calls, results = contenders | products, {}
-  timed = {name: call for name, (call, _) in calls.items()}
-  for name, seconds in timing.measure(timed, rounds).items():
-    gflop, median = calls[name][1] / 1e9, timing.median(seconds)
-    results[name] = {
-      'seconds': seconds,
-      'median': median,
-      'best': min(seconds),
-      'gflop': gflop,
-      'gflop_per_second': gflop / median,
-    }
-  fastest = max(results[name]['gflop_per_second'] for name in products)
-  for result in results.values():
-    result['share'] = result['gflop_per_second'] / fastest
+  results = _time(contenders, products, rounds)
   for name in contenders:
     rate = batch_size * num_steps / results[name]['median']
     results[name]['board_steps_per_second'] = rate
@@ -273,8 +263,32 @@ def benchmark(
   return sizes, results
 
 
+def _time(
+  contenders: Mapping[str, Contender],
+  products: Mapping[str, Contender],
+  rounds: int,
+) -> dict[str, dict]:
+  """Time contenders and products in turns; see `benchmark` for the results."""
+  calls, flops, results = {}, {}, {}
+  for name, (call, count) in {**contenders, **products}.items():
+    calls[name], flops[name] = call, count
+  for name, seconds in timing.measure(calls, rounds).items():
+    gflop, median = flops[name] / 1e9, timing.median(seconds)
+    results[name] = {
+      'seconds': seconds,
+      'median': median,
+      'best': min(seconds),
+      'gflop': gflop,
+      'gflop_per_second': gflop / median,
+    }
+  fastest = max(results[name]['gflop_per_second'] for name in products)
+  for result in results.values():
+    result['share'] = result['gflop_per_second'] / fastest
+  return results
+
+
 def print_table(title: str, results: Mapping[str, Mapping]):
-  """Print a row for each result, whose first is the plain form."""
+  """Print a row for each result; 'plain form' must be among them."""
   options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
   table = rich.table.Table('', title=title, **options)  # 80 columns wide
   columns = 'steps/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
@@ -313,21 +327,19 @@ def main(_):
 
 
 if __name__ == '__main__':
-  # Here, so that a test may import several benchmarks with flags alike.
-  flags.DEFINE_enum(
-    'network', 'all', ['all', *PROGRAMS], 'The network that is measured.'
-  )
-  flags.DEFINE_integer('batch_size', 32, 'Boards an update.', 1)
+  # Defined here, so that a test can import benchmarks with equal flag names.
+  flags.DEFINE_enum('network', 'all', ['all', *PROGRAMS], 'Network to measure.')
+  flags.DEFINE_integer('batch_size', 32, 'Boards per update.', 1)
   flags.DEFINE_integer(
-    'num_steps', None, 'Message passing steps. Default: those of :cpu.', 1
+    'num_steps', None, 'Message passing steps. Default: as in :cpu.', 1
   )
   flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
   flags.DEFINE_integer(
     'microbatch_size',
     None,
-    'Boards at once on a device; 0: all. Default: 1 (cells) or 2 (candidates)'
+    'Boards per device at once; 0: all. Default: 1 (cells) or 2 (candidates)'
     ' on CPUs, else 0.',
     lower_bound=0,
   )
-  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  flags.DEFINE_string('output', None, 'JSON file to write.')
   app.run(timing.guarded(main))

@@ -4,12 +4,11 @@
   uv run --with torch==2.13.0 --with torch_geometric==2.8.1 \
     python benchmarks/seq2set.py --output=out.json
 
-The Process block is measured forward and backward, from memories to q*; an
-update of sorting includes the optimizer. The contenders are ours
-(`seq2set/read_process_write.py`), its plain form, which attends step by step,
-the plain form in eager PyTorch, and for the block `Set2Set` of PyTorch
-Geometric. All have the same weights, work in float32, and take turns. First,
-their outputs are compared, and for the block the gradients of the memories.
+The script times the Process block, forward and backward, and whole updates. The
+contenders are ours (`seq2set/read_process_write.py`), its plain form, which
+attends step by step, the plain form in eager PyTorch, and for the block,
+`Set2Set` of PyTorch Geometric. All use the same weights and take turns. First,
+the script checks that their outputs and the gradients of the memories agree.
 """
 
 import functools
@@ -25,7 +24,7 @@ import rich.table
 from absl import app, flags
 from flax import nnx
 
-# A script's own folder, not the one it was started in, is where Python looks.
+# Python adds the folder of the script to sys.path, not the root.
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from benchmarks import timing
@@ -48,18 +47,18 @@ try:
 except ImportError:
   torch_geometric = None
 
-TOLERANCE = 1e-4  # of outputs: other orders of the same float32 sums
-REPEATS = 10  # of a call in a turn, as training makes many updates at once
+TOLERANCE = 1e-4  # of outputs, because float32 sums depend on their order
+REPEATS = 10  # calls in a turn, because training makes many updates at once
 
 Calls = dict[str, Callable[[], None]]
 
 
 class PlainNetwork(rpw.SetToSequence):
-  """The same parameters, in the form of the paper's equations."""
+  """The network with the same parameters, as the paper writes its equations."""
 
   def __call__(self, elements, targets, mask=None):
-    """Returns the logits [B, T, N] of each output, one after the other."""
-    assert mask is None  # the plain form has none
+    """Return the logits [B, T, N] of each output, computed one by one."""
+    assert mask is None
     memories = self.read(elements)
     summary = plain_process(self.process, memories, self.num_process_steps)
     start = jnp.split(jnp.tanh(self.start(summary)), 2, -1)
@@ -83,9 +82,9 @@ class PlainNetwork(rpw.SetToSequence):
 
 
 def plain_process(process: rpw.Process, memories, num_steps: int):
-  """Returns q* [B, 2 D] of memories [B, N, D] by eqs. 3-7."""
+  """Return q* [B, 2 D] of memories [B, N, D] by eqs. 3-7."""
 
-  def turn(carry, _):
+  def step(carry, _):
     summary, cell = carry
     gates = summary @ process.lstm.kernel[...] + process.lstm.bias[...]
     state, cell = process.lstm.update(gates, cell)
@@ -95,11 +94,11 @@ def plain_process(process: rpw.Process, memories, num_steps: int):
 
   cell = jnp.zeros_like(memories[:, 0])
   start = jnp.concatenate([cell, cell], -1), cell
-  return jax.lax.scan(turn, start, length=num_steps)[0][0]
+  return jax.lax.scan(step, start, length=num_steps)[0][0]
 
 
 def lstm_step(lstm, x, hidden, cell):
-  """One step of an LSTM with one product; all are [B, D]."""
+  """Return the state after one LSTM step; all arrays are [B, D]."""
   gates = jnp.concatenate([x, hidden], -1) @ lstm.kernel[...] + lstm.bias[...]
   return lstm.update(gates, cell)
 
@@ -108,19 +107,20 @@ class PlainTask(task.SortingTask):
   """The task with the plain network."""
 
   def make_model(self, rngs):
-    """Builds the network."""
+    """Build the network."""
     sizes = dict(vars(self.model_config))
-    assert sizes.pop('decoder') == 'write'
+    decoder, outputs = sizes.pop('decoder'), sizes.pop('outputs')
+    assert decoder == 'write' and outputs == 'indices'
     return PlainNetwork(1, **sizes, rngs=rngs)
 
 
 class TorchTwin:
-  """The plain form in eager PyTorch, with an optimizer of its own.
+  """The plain form in eager PyTorch, with its own optimizer.
 
   Args:
-    params: of the network, as nested dicts of arrays.
-    batch: of every update, 'elements' [B, N, 1] and 'order', int [B, N].
-    config: of the recipe.
+    params: parameters of the network, as nested dicts of arrays.
+    batch: 'elements' [B, N, 1] and 'order', int [B, N], of every update.
+    config: the config of training.
   """
 
   def __init__(self, params, batch, config):
@@ -135,7 +135,7 @@ class TorchTwin:
     self.order = torch.tensor(np.asarray(batch['order']), dtype=torch.int64)
 
   def update(self):
-    """Makes one update."""
+    """Make one update."""
     self.optimizer.zero_grad()
     losses = F.cross_entropy(
       self.logits().flatten(0, 1), self.order.flatten(), reduction='sum'
@@ -145,7 +145,7 @@ class TorchTwin:
     self.optimizer.step()
 
   def logits(self):
-    """Returns the logits [B, T, N] of each output, one after the other."""
+    """Return the logits [B, T, N] of each output, computed one by one."""
     layers, write = self.params['read']['layers'], self.params['write']
     memories = F.relu(self._linear(layers[0], self.elements))
     memories = self._linear(layers[1], memories)
@@ -169,7 +169,7 @@ class TorchTwin:
     return torch.stack(outputs, 1)
 
   def process(self, memories):
-    """Returns q* [B, 2 D] of memories [B, N, D]."""
+    """Return q* [B, 2 D] of memories [B, N, D]."""
     cell = torch.zeros_like(memories[:, 0])
     summary = torch.cat([cell, cell], -1)
     for _ in range(self.num_process_steps):
@@ -198,11 +198,10 @@ class TorchTwin:
 
 
 def make_params(config, program: step.Program):
-  """Parameters with noise, for biases start at 0; and the Set2Set they have.
+  """Make perturbed parameters, because initial biases are 0.
 
   Returns:
-    Nested dicts of arrays, and the layer of PyTorch Geometric whose weights
-    Process has, or None.
+    Nested dicts of arrays, and a `Set2Set` with Process's weights, or None.
   """
   params = program.init().params
   leaves, structure = jax.tree.flatten(params)
@@ -223,10 +222,10 @@ def make_params(config, program: step.Program):
 
 
 def make_contenders(config) -> tuple[Calls, Calls]:
-  """Builds all of the Process block, and all updates; each makes `REPEATS`.
+  """Build the calls of the Process block and the updates, `REPEATS` per call.
 
   Raises:
-    ArithmeticError: the outputs of one differ from ours.
+    ArithmeticError: the outputs of a contender differ from ours.
   """
   mesh = sharding.make_mesh(config.mesh)
   config.steps_per_call = REPEATS
@@ -243,11 +242,11 @@ def make_contenders(config) -> tuple[Calls, Calls]:
   )
   twin = None
   if torch is None or jax.default_backend() != 'cpu':
-    print('PyTorch is left out: it is not installed, or this is no CPU')
+    print('skipping PyTorch: it is not installed, or the device is not a CPU')
   else:
     twin = TorchTwin(params, batch, config)
     if set2set is None:
-      print('PyTorch Geometric is left out: it is not installed')
+      print('skipping PyTorch Geometric: it is not installed')
   network = programs['ours'].merge(params)
   memories = network.read(batch['elements'])
   blocks = make_blocks(network, memories, mesh, twin, set2set)
@@ -264,9 +263,10 @@ def make_contenders(config) -> tuple[Calls, Calls]:
 
 
 def make_blocks(network, memories, mesh, twin, set2set) -> Calls:
-  """Builds all contenders of the Process block, after their comparison.
+  """Build the calls of the Process block, and check that their results agree.
 
-  They differentiate the mean square of q* by memories [B, N, D] and weights.
+  A call computes the gradient of the mean square of q* with respect to the
+  memories [B, N, D] and the weights.
   """
   num_steps = network.num_process_steps
   graphdef, params = nnx.split(network.process)
@@ -318,7 +318,7 @@ def make_blocks(network, memories, mesh, twin, set2set) -> Calls:
 
 
 def check_equal(what: str, outputs: Mapping):
-  """Raises ArithmeticError where outputs differ from ours."""
+  """Raise ArithmeticError if outputs differ from ours."""
   ours = np.asarray(outputs['ours'])
   for name, others in outputs.items():
     difference = np.abs(np.asarray(others) - ours).max() / np.abs(ours).max()
@@ -347,7 +347,7 @@ def _repeat_update(program: step.Program):
 def make_config(
   batch_size: int, set_size: int, num_process_steps: int, width: int
 ):
-  """The recipe of sorting at these sizes, with one glimpse."""
+  """Return the config of sorting with these sizes and one glimpse."""
   config = sorting.get_config(
     f'set_size={set_size},process={num_process_steps}'
   )
@@ -356,14 +356,14 @@ def make_config(
 
 
 def main(_):
-  """Measures, prints a table, and writes JSON where --output says so."""
+  """Measure, print a table, and write JSON if --output is set."""
   args = flags.FLAGS
   path = timing.start(args.output, args.batch_size)
   names = 'batch_size', 'set_size', 'num_process_steps', 'width'
   sizes = {name: args[name].value for name in names}
   blocks, updates = make_contenders(make_config(**sizes))
   title = ', '.join(f'{name} {size}' for name, size in sizes.items())
-  columns = ['', 'a second', 'x plain', 'median ms', 'best ms']
+  columns = ['', 'per second', 'x plain', 'median ms', 'best ms']
   table = rich.table.Table(*columns, title=title)
   results = {}
   for what, calls in ('Process', blocks), ('update', updates):
@@ -390,11 +390,11 @@ def main(_):
 
 
 if __name__ == '__main__':
-  # Here, so that a test may import several benchmarks with flags alike.
-  flags.DEFINE_integer('batch_size', 128, 'Sets an update.', 1)
+  # Defined here, so that a test can import benchmarks with equal flag names.
+  flags.DEFINE_integer('batch_size', 128, 'Sets per update.', 1)
   flags.DEFINE_integer('set_size', 10, 'Numbers in a set.', 2)
   flags.DEFINE_integer('num_process_steps', 10, 'Steps of Process.', 1)
-  flags.DEFINE_integer('width', 128, 'Of memories and states.', 1)
+  flags.DEFINE_integer('width', 128, 'Width of memories and states.', 1)
   flags.DEFINE_integer('rounds', 10, 'Turns of each contender.', 1)
-  flags.DEFINE_string('output', None, 'The JSON file to write.')
+  flags.DEFINE_string('output', None, 'JSON file to write.')
   app.run(timing.guarded(main))

@@ -1,8 +1,8 @@
-"""Plain forms of the two networks on Sudoku, and counts of their operations.
+"""Plain forms of the two Sudoku networks, and counts of their operations.
 
-The plain forms have the parameters and the values of ours, as one would write
-the equations with messages for single edges. `rrn_sudoku.py` measures what the
-rearrangements of ours save.
+A plain form has the same parameters and results as our network, but computes
+one message per edge, as the equations are written. `rrn_sudoku.py` measures how
+much time our rearrangements save.
 """
 
 import jax
@@ -14,11 +14,11 @@ from rrn.sudoku import data, model, task
 
 
 class PlainCells(model.SudokuNetwork):
-  """The same parameters, in the form of the paper's equations."""
+  """The network on cells, as the paper writes its equations."""
 
   def __call__(self, puzzles, *, num_steps, burn_in=0):
     """Return the logits of every step."""
-    assert not burn_in  # the plain form has none
+    assert not burn_in
     row, column = np.divmod(np.arange(puzzles.shape[1]), 9)
     position = jnp.concatenate(
       [self.row_embedding[row], self.column_embedding[column]], -1
@@ -33,7 +33,7 @@ class PlainCells(model.SudokuNetwork):
 
 
 class PlainCandidates(model.SudokuCandidates):
-  """The same parameters; each member of each group sends and gets a message."""
+  """The network on candidates, with a message for each pair in a group."""
 
   def advance(self, puzzles, states, *, num_steps):
     """Return the states after `num_steps` more steps, and their logits."""
@@ -63,7 +63,7 @@ class PlainCandidates(model.SudokuCandidates):
     flat = states.reshape(len(puzzles), -1, shape[-1])
     states, logits = jax.lax.scan(update, flat, length=num_steps)
     logits = logits.reshape(num_steps, *shape[:-1])
-    # 0 is no digit.
+    # Class 0, an empty cell, is never the answer.
     logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
     return states.reshape(shape), logits
 
@@ -92,12 +92,13 @@ class PlainTask(task.SudokuTask):
 
 
 def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
-  """Count operations of the matrix products in forward and backward on a board.
+  """Count the operations of the matrix products for one board.
 
-  A multiplication with its addition counts as two. The backward pass has two
-  products for each of the forward's: one for the inputs' gradient, one for the
-  kernel's. Left out: what is not a matrix product; the digits' embedding; the
-  products of two kernels, which are shared by all boards.
+  A multiplication and an addition count as two operations. The backward pass
+  has two products for each product of the forward pass: one for the gradient of
+  the inputs, and one for that of the kernel. The count excludes the embedding
+  of the digits, the products of two kernels, which all boards share, and
+  everything that is not a matrix product.
   """
   if config.network == 'candidates':
     return _count_candidates(config, is_plain=is_plain)
@@ -110,7 +111,7 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
     messages = degree * (config.message_layers + 2) * square
     node = (config.node_layers + 2) * square
   else:
-    before += square  # the part of the node function that is the same each step
+    before += square  # the part of the node function that all steps share
     messages = (2 + degree * (config.message_layers - 1)) * square
     node = config.node_layers * square
   each_step = messages + node + 8 * square + width * (side + 1)
@@ -118,7 +119,10 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
 
 
 def _count_candidates(config, *, is_plain: bool) -> int:
-  """As `count_flops`; sums over groups are products with constants in ours."""
+  """Count the operations of the network on candidates; see `count_flops`.
+
+  In our form, sums over groups are products with constant matrices.
+  """
   groups = make_groups(config)
   lists = list_members(groups)
   num_symbols = lists[0].shape[1]

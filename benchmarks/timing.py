@@ -1,4 +1,4 @@
-"""What all benchmarks do alike: start, take turns, complain in one line."""
+"""Shared code of the benchmarks: setup, timing in turns, and errors."""
 
 import pathlib
 import statistics
@@ -15,10 +15,11 @@ median = statistics.median
 
 
 def start(output: str | None, batch_size: int) -> pathlib.Path:
-  """Sets JAX up for a batch, and returns the path of the JSON file.
+  """Set up JAX for a batch size, and return the path of the JSON file.
 
   Raises:
-    UserError: no such folder; told before the measurement, not after it.
+    UserError: the folder of the file does not exist. This is checked before the
+      measurement, not after it.
   """
   logging.set_verbosity(logging.WARNING)
   path = pathlib.Path(output or '')
@@ -31,7 +32,7 @@ def start(output: str | None, batch_size: int) -> pathlib.Path:
 def measure(
   calls: Mapping[str, Callable[[], None]], rounds: int
 ) -> dict[str, list[float]]:
-  """The seconds of each call, made once a round, after a round to warm up."""
+  """Return the seconds of each call in each round, after a warm-up round."""
   seconds = {name: [] for name in calls}
   for number in range(1 + rounds):
     for name, call in calls.items():
@@ -43,7 +44,7 @@ def measure(
 
 
 def guarded(main: Callable) -> Callable[[list[str]], int]:
-  """Wraps main: a mistake of the user's ends with one line and status 2."""
+  """Wrap `main` so that a UserError ends with one line and status 2."""
 
   def run(argv) -> int:
     try:

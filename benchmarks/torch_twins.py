@@ -1,7 +1,7 @@
-"""PyTorch twins of the two networks on Sudoku, which train with their weights.
+"""PyTorch twins of the two Sudoku networks.
 
-A twin takes the parameters of ours and computes the same logits. Importing this
-module needs PyTorch.
+A twin starts from the parameters of our network and computes the same logits.
+Importing this module requires PyTorch.
 """
 
 import math
@@ -21,10 +21,10 @@ class Twin:
   """Makes whole updates on one fixed batch: forward, backward, AdamW.
 
   Args:
-    params: of the network, as nested dicts of arrays.
+    params: parameters of our network, as nested dicts of arrays.
     boards: the batch of every update, 'puzzle' and 'solution', int [B, N].
-    num_steps: message passing steps.
-    at_once: boards in one forward and backward pass.
+    num_steps: number of message passing steps.
+    at_once: number of boards in one forward and backward pass.
   """
 
   def __init__(
@@ -93,12 +93,12 @@ class CellsTwin(Twin):
 
 
 class CandidatesTwin(Twin):
-  """The equations of `rrn.candidates`; sums over groups are products, as ours.
+  """The network of `rrn.candidates`, also with group sums as matrix products.
 
   Args:
-    params, boards, **options: as of `Twin`.
+    params, boards, **options: see `Twin`.
     groups: the graph.
-    compiler: of the function that makes one step, such as `torch.compile`.
+    compiler: compiles the function of one step, such as `torch.compile`.
   """
 
   def __init__(
@@ -127,23 +127,23 @@ class CandidatesTwin(Twin):
       states = self.step(states, given)
       outputs.append((states @ params['output']['kernel'])[..., 0])
     logits = torch.stack(outputs).transpose(1, 2)
-    return F.pad(logits, (1, 0), value=-1e9)  # 0 is no digit
+    return F.pad(logits, (1, 0), value=-1e9)  # class 0 is never the answer
 
   def _step(self, states, given):
     """Return the states [N, B, K, D] after one more step."""
     params = self.params['network']
     sent = F.relu(_linear(params['send'], states))
-    of_position, *of_kinds = sent.chunk(len(self.members) + 1, -1)
-    others = of_position.sum(2, keepdim=True) - of_position
+    at_position, *by_kind = sent.chunk(len(self.members) + 1, -1)
+    others = at_position.sum(2, keepdim=True) - at_position
     received = [states, others / (states.shape[2] - 1) ** 0.5]
-    for messages, members in zip(of_kinds, self.members, strict=True):
+    for messages, members in zip(by_kind, self.members, strict=True):
       weights = members / (members.sum(1, keepdim=True) - 1) ** 0.5
-      means = torch.tensordot(weights, messages, 1)
-      means = torch.tensordot(members.T, means, 1)
-      received.append(means - weights.sum(0)[:, None, None, None] * messages)
+      sums = torch.tensordot(weights, messages, 1)
+      sums = torch.tensordot(members.T, sums, 1)
+      received.append(sums - weights.sum(0)[:, None, None, None] * messages)
     hidden = _linear(params['hidden'], torch.cat(received, -1))
-    empty, known = params['inputs']
-    hidden = hidden + torch.where(given[..., None], known, empty)
+    if_open, if_given = params['inputs']
+    hidden = hidden + torch.where(given[..., None], if_given, if_open)
     states = states + _linear(params['update'], F.relu(hidden))
     return F.rms_norm(states, states.shape[-1:], eps=1e-6)
 

@@ -147,5 +147,9 @@ def report(
     logging.warning(
       'accuracy %.1f%% (95 %% confidence interval %.1f%% to %.1f%%): %d of %d'
       ' answers match the known answer',
-      *(100 * correct / count, 100 * low, 100 * high, correct, count),
+      100 * correct / count,
+      100 * low,
+      100 * high,
+      correct,
+      count,
     )

@@ -18,7 +18,7 @@ import numpy as np
 
 from core.errors import UserError
 
-_AT_ONCE = 64  # questions per call
+_QUESTIONS_PER_CALL = 64
 _PAUSE = 0.05  # seconds to wait for another line before a call
 
 Columns = Mapping[str, np.ndarray]
@@ -47,17 +47,19 @@ def answer_in_batches(
   """
   for chunk in _chunks(items):
     answers = [_parse(parse, item) for item in chunk]
-    places = collections.defaultdict(list)
-    for place, columns in enumerate(answers):
+    by_shape = collections.defaultdict(list)
+    for index, columns in enumerate(answers):
       if isinstance(columns, Mapping):
         shapes = tuple((name, x.shape) for name, x in columns.items())
-        places[shapes].append(place)
-    for same in places.values():
-      asked = [answers[place] for place in same]
-      asked += [asked[0]] * (_AT_ONCE - len(asked) if len(asked) > 1 else 0)
-      columns = {name: np.stack([x[name] for x in asked]) for name in asked[0]}
-      for place, answer in zip(same, np.asarray(solve(columns)), strict=False):
-        answers[place] = answer
+        by_shape[shapes].append(index)
+    for indices in by_shape.values():
+      rows = [answers[index] for index in indices]
+      if len(rows) > 1:  # pad to one batch size, which is compiled once
+        rows += [rows[0]] * (_QUESTIONS_PER_CALL - len(rows))
+      columns = {name: np.stack([x[name] for x in rows]) for name in rows[0]}
+      solved = np.asarray(solve(columns))
+      for index, answer in zip(indices, solved, strict=False):
+        answers[index] = answer
     yield from zip(chunk, answers, strict=True)
 
 
@@ -81,7 +83,7 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
   The reading thread is a daemon, so that the program can end while standard
   input is open and silent.
   """
-  arrived = queue.Queue(_AT_ONCE)
+  arrived = queue.Queue(_QUESTIONS_PER_CALL)
   is_wanted = True
 
   def read():
@@ -101,7 +103,7 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
     while not isinstance(last, _End):
       chunk = [last := arrived.get()]
       with contextlib.suppress(queue.Empty):
-        while not isinstance(last, _End) and len(chunk) < _AT_ONCE:
+        while not isinstance(last, _End) and len(chunk) < _QUESTIONS_PER_CALL:
           chunk.append(last := arrived.get(timeout=_PAUSE))
       yield [item for item in chunk if not isinstance(item, _End)]
     if last.error:
@@ -109,5 +111,5 @@ def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
   finally:
     is_wanted = False
     with contextlib.suppress(queue.Empty):
-      while True:  # a reader that waits for space in the queue can end
+      while True:  # make space, so that a waiting reader can end
         arrived.get_nowait()

@@ -153,7 +153,10 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
       for bad, why in damaged.items():
         logging.warning(
           'checkpoint %d in %s is damaged (%s); using step %d instead',
-          *(bad, folder, why, step),
+          bad,
+          folder,
+          why,
+          step,
         )
       return state, damaged
     damaged[step] = damage

@@ -11,7 +11,8 @@ from jax.sharding import Mesh
 from core import metrics, sharding
 from core.task import Batch, Evaluator, Metrics
 
-# With several CPU devices, XLA keeps the buffers of all batches of a call.
+# With several CPU devices, XLA keeps the buffers of all batches of a call, so
+# the number of batches bounds the memory.
 _BATCHES_PER_CALL = 64
 
 
@@ -76,7 +77,7 @@ def make_batches(
 ) -> dict[str, np.ndarray]:
   """Load the set as N batches of the same size B, [N, B, ...].
 
-  The mesh divides B. Padding has 'weight' 0.
+  B is divisible by the number of batch shards. Padding has 'weight' 0.
   """
   shards = sharding.num_batch_shards(mesh, num_seeds)
   batch_size = -(-evaluator.batch_size // shards) * shards
@@ -128,7 +129,7 @@ def values(
     }
     if num_seeds > 1:
       means = _over_seeds(means)
-  # Six digits are more precise than any confidence interval.
+  # Six digits are more precise than any confidence interval here.
   return jax.tree.map(
     lambda value: float(f'{value:.6g}'),
     {name: mean.tolist() for name, mean in means.items()},
@@ -141,6 +142,6 @@ def _over_seeds(means: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     summary[name] = np.median(by_seed, axis=0)
     if by_seed.ndim == 1:
       spread = by_seed.min(), by_seed.max(), by_seed
-      for end, value in zip(metrics.SPREAD, spread, strict=True):
-        summary[f'{name}_{end}'] = value
+      for suffix, value in zip(metrics.SPREAD, spread, strict=True):
+        summary[f'{name}_{suffix}'] = value
   return summary

@@ -99,7 +99,7 @@ class TrainedModel:
     mesh: the mesh of evaluations.
     step: number of updates.
     params: nested dict of NumPy arrays; every process has the whole arrays.
-    is_picked: whether this is one seed of a run with several seeds.
+    is_picked: whether this is one selected seed of a run with several seeds.
   """
 
   folder: pathlib.Path
@@ -147,7 +147,8 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
   done = config.total_steps
   seeds = range(config.seed, config.seed + config.num_seeds)
   config.update_from_flattened_dict(overrides)
-  is_alone = config.num_seeds == len(seeds) == 1  # then any number is valid
+  # Weights of a single seed may be loaded with any `config.seed`.
+  is_alone = config.num_seeds == len(seeds) == 1
   allowed = {1: seeds, len(seeds): seeds[:1]}.get(config.num_seeds, ())
   if config.seed not in allowed and not is_alone:
     raise UserError(
@@ -173,8 +174,8 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
     done, params = int(state.step), sharding.fetch(state.eval_params, mesh)
   is_picked = config.num_seeds < len(seeds)
   if is_picked:
-    place = seeds.index(config.seed)
-    params = jax.tree.map(lambda x: x[place], params)
+    index = seeds.index(config.seed)
+    params = jax.tree.map(lambda x: x[index], params)
   return TrainedModel(path, config, task, mesh, done, params, is_picked)
 
 
@@ -198,7 +199,7 @@ def predict(trained: TrainedModel, path: str) -> bool:
     StreamError: standard input cannot be read.
   """
   unreadable: dict[int, UserError] = {}
-  good = True
+  is_good = True
   with console.open_input(path) as file:
     lines = console.decode_lines(file, unreadable)
     answers = trained.task.predict(trained.model, lines)
@@ -209,12 +210,12 @@ def predict(trained: TrainedModel, path: str) -> bool:
       answer = unreadable.pop(number, answer)
       if isinstance(answer, UserError):
         _print_error(number, answer)
-        answer, good = '', False
+        answer, is_good = '', False
       print(answer or '', flush=True)
   for number, error in unreadable.items():  # lines inside larger problems
     _print_error(number, error)
-    good = False
-  return good
+    is_good = False
+  return is_good
 
 
 def _print_error(number: int, error: UserError):
@@ -231,8 +232,8 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
     {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
 
   Raises:
-    UserError: `folder` belongs to another run, or a selected seed has no new
-      folder or is not trained to the end.
+    UserError: `folder` belongs to another run; or one seed is selected, and
+      `folder` is not new or the training is not finished.
   """
   path = pathlib.Path(folder)
   with distributed.fail_together(), atomic_files.reported_writes(path):
@@ -263,7 +264,7 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
 
 
 def _say(text: str):
-  """Print to standard error, on the first process."""
+  """Print to standard error, on the first process only."""
   if jax.process_index() == 0:
     print(text, file=sys.stderr)
 

@@ -1,6 +1,6 @@
 """The training loop: the host only dispatches, logs, evaluates, and saves.
 
-Each turn dispatches the next call, fetches and writes the metrics of the
+Each iteration dispatches the next call, fetches and writes the metrics of the
 previous one, runs the evaluations that are due, and then saves the state. A
 killed run therefore repeats exactly the updates that it lost.
 """
@@ -70,8 +70,8 @@ def train(
     config: the config of the run.
     folder: the run folder.
     mesh: the mesh.
-    start_from: folder with the initial weights, of as many seeds. With '', a
-      new run starts from `config.init_weights`, if set.
+    start_from: folder with the initial weights, for the same number of seeds.
+      With '', a new run starts from `config.init_weights`, if set.
 
   Returns:
     True if training finished and no stop signal arrived.
@@ -97,8 +97,14 @@ def train(
     if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
     state, is_stopped = _make_updates(
-      *(state, program, arrays, evaluations),
-      *(config, folder, checkpointer, stop),
+      state,
+      program,
+      arrays,
+      evaluations,
+      config,
+      folder,
+      checkpointer,
+      stop,
     )
     done = int(state.step)
     if done < config.total_steps:
@@ -110,7 +116,7 @@ def train(
       return False
     params = sharding.fetch(state.eval_params, mesh)
     if done > start:
-      weights.remove(folder)  # remove results of an evaluation in training
+      weights.remove(folder)  # results of an evaluation during training
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())
 
@@ -159,9 +165,9 @@ def _make_updates(
 def _check_folder(folder: str, state: step.TrainState | None, total: int):
   """Raise UserError if a folder cannot be trained up to `total` updates.
 
-  `state` is the state in its newest checkpoint.
+  `state` is the state in its newest checkpoint, or None if it has none.
   """
-  # Initial weights can be made again.
+  # Weights after 0 updates are not lost: the next run makes them again.
   is_initial = total == 0 and weights.saved_step(folder) == 0
   if state is None and weights.outcome(folder) and not is_initial:
     raise UserError(
@@ -179,7 +185,7 @@ def _check_folder(folder: str, state: step.TrainState | None, total: int):
 def _make_evaluations(
   task: Task, program: step.Program, config: ConfigDict, mesh: Mesh
 ) -> list[tuple[int, Callable[[Any], dict[str, float | list]]]]:
-  """Return (period, params -> values by tag) of each evaluation in training."""
+  """Return the period and the function params -> values of each evaluation."""
 
   def make(name, evaluator):
     measure = evaluation.make_evaluation(
@@ -192,23 +198,25 @@ def _make_evaluations(
 
     return evaluator.every, evaluate
 
-  evaluators = task.evaluators().items()
-  return [make(name, each) for name, each in evaluators if each.every]
+  return [
+    make(name, evaluator)
+    for name, evaluator in task.evaluators().items()
+    if evaluator.every
+  ]
 
 
 @contextlib.contextmanager
 def _profile(folder: str | None, done: int) -> Iterator[Callable]:
-  """Name a call in profiles, and with a folder, write a profile there.
+  """Annotate a call for profilers; with a folder, also write a profile there.
 
   Yields:
-    A function that returns its argument, and with a folder, first waits until
-    it is computed.
+    A function that returns its argument; with a folder, it first waits for it.
   """
   with contextlib.ExitStack() as stack:
     if folder:
       path = pathlib.Path(folder) / 'profile'
       with atomic_files.reported_writes(folder):
-        path.mkdir(exist_ok=True)  # JAX would not report the error
+        path.mkdir(exist_ok=True)  # JAX would not report a failure
       stack.enter_context(jax.profiler.trace(str(path)))
     stack.enter_context(
       jax.profiler.StepTraceAnnotation('train', step_num=done)
@@ -217,7 +225,7 @@ def _profile(folder: str | None, done: int) -> Iterator[Callable]:
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
-  """Return whether the last updates met a multiple of `every`, or the end."""
+  """Return whether the last call reached a multiple of `every`, or the end."""
   return done == total or every > 0 and done // every > previous // every
 
 
@@ -233,7 +241,7 @@ def _initial_state(
   if not source:
     return state
   like = expected = program.abstract_state.params
-  if config.num_seeds > 1 and not start_from:  # all start from one seed
+  if config.num_seeds > 1 and not start_from:  # all seeds start from one
     expected = jax.eval_shape(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
@@ -241,10 +249,11 @@ def _initial_state(
     source, expected, missing_regex=config.init_missing_regex
   )
 
-  def place(value, to, new):
+  def place(value, abstract, initial):
     if value is None:
-      return new
-    return sharding.put(np.broadcast_to(value, to.shape), to.sharding)
+      return initial
+    value = np.broadcast_to(value, abstract.shape)
+    return sharding.put(value, abstract.sharding)
 
   params = jax.tree.map(
     place, loaded, like, state.params, is_leaf=lambda x: x is None

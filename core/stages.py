@@ -59,7 +59,7 @@ def run(
   """
   folder = pathlib.Path(folder)
   check(stages, folder)
-  # A resumed run has the devices of an unbroken one, whatever stage is next.
+  # The CPU devices must not depend on the stage at which a run resumes.
   devices.use_cpu_cores(math.gcd(*(c.batch_size for c in stages.values())))
   previous = ''
   for number, (name, config) in enumerate(stages.items(), start=1):
@@ -87,11 +87,11 @@ def check(stages: Stages, folder: pathlib.Path):
   Raises:
     UserError: a config is invalid, or a folder holds a run of another config.
   """
-  is_followed = False
+  is_followed = False  # whether the next stage has started
   for number, name in reversed(list(enumerate(stages))):
     config, stage = stages[name], folder / name
     if number:
-      config.init_weights = ''  # it starts from those of the previous stage
+      config.init_weights = ''  # the previous stage has them
     run_config.check_known(config)
     run_config.check_same(stage, config)
     saved = atomic_files.read_json(stage / run_config.NAME)

@@ -35,7 +35,7 @@ class TrainState:
   ema_params: Any  # their exponential moving average, or None
   opt_state: Any  # of the optax chain
   step: jax.Array  # number of completed updates, int32
-  carry: Any = ()  # the task's, examples on the first axis; () for none
+  carry: Any = ()  # of the task, with examples on the first axis; () for none
 
   @property
   def eval_params(self):
@@ -43,7 +43,7 @@ class TrainState:
     return self.params if self.ema_params is None else self.ema_params
 
 
-_NO_STEP = 2**31 - 1  # folded into the key of the carry; no update has it
+_NO_STEP = 2**31 - 1  # folded into the key of the first carry; never a step
 # The axis of the seeds in each field.
 # pyrefly: ignore[bad-argument-type]
 _SEED_AXES = TrainState(params=0, ema_params=0, opt_state=0, step=None, carry=0)
@@ -59,8 +59,8 @@ class Program:
     init: () -> the initial state.
     update: (state, arrays) -> (state, metrics, losses). It makes K =
       `steps_per_call` updates and donates the state. The metrics are merged
-      over updates and seeds. The losses are [K], or [K, S] for S > 1 seeds.
-      They are also NaN if the gradient or the new parameters are not finite.
+      over updates and seeds. The losses are [K], or [K, S] for S > 1 seeds. A
+      loss is also NaN if the gradient or the new parameters are not finite.
     make_update: number of updates -> an `update` with that many updates.
   """
 
@@ -165,6 +165,7 @@ def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
 
 
 def _check_rows(batch: Batch, batch_size: int, num_parts: int):
+  """Raise UserError if a column cannot be split into `num_parts` parts."""
   for name, x in batch.items():
     if len(x) % num_parts:
       raise UserError(
@@ -178,10 +179,9 @@ def _update_average(state: TrainState, params, decay: float):
   """Return the average of the parameters, or None if the state has none."""
   if state.ema_params is None:
     return None
-  # At first, the average forgets the initialization faster.
-  young = (1 + state.step) / (10 + state.step)
-  current = jnp.minimum(decay, young)
-  return optax.incremental_update(params, state.ema_params, 1 - current)
+  # A smaller decay at the start forgets the initialization faster.
+  decay_now = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+  return optax.incremental_update(params, state.ema_params, 1 - decay_now)
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):

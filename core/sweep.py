@@ -57,7 +57,7 @@ def run(
   Raises:
     UserError: there is no such index, or the folder of a point holds a run of
       another config; see also `train`.
-    FloatingPointError: a loss was not finite; the other points are trained.
+    FloatingPointError: a loss was not finite; the other points were trained.
   """
   names = list(points)
   if index is not None:

@@ -25,12 +25,12 @@ class Evaluator:
   """A finite set of examples and its measurement.
 
   Attributes:
-    arrays: loads the columns; their leading axis is the examples.
-    measure: a pure function of the model and a batch, to metrics. The batch has
-      the columns, and 'weight' [B], which is 0 for padding.
+    arrays: loads the columns, with examples on their first axis.
+    measure: a pure function that maps the model and a batch to metrics. The
+      batch has the columns, and 'weight' [B], which is 0 for padding.
     batch_size: number of examples at once.
-    every: number of updates between evaluations in training, which include one
-      after the last update. 0: only `--mode=eval` uses it.
+    every: number of updates between evaluations in training; the last update is
+      always followed by one. 0: only `--mode=eval` evaluates.
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]

@@ -97,7 +97,7 @@ class CandidateNetwork(nnx.Module):
     self.width = width
     self.send = linear(width, messages_width)
     self.hidden = linear(width + messages_width, hidden_width, use_bias=False)
-    # One row for candidates that are not given, and one for given candidates.
+    # Row 0 is added for candidates that are not given, row 1 for given ones.
     self.inputs = nnx.Param(layers.glorot(rngs.params(), (2, hidden_width)))
     self.update = linear(hidden_width, width)
 
@@ -127,10 +127,10 @@ class CandidateNetwork(nnx.Module):
       sums = _combine(members.T, _combine(weights, messages))
       own = weights.sum(0)[None, :, None, None].astype(sums.dtype)
       received.append(sums - own * messages)
-    known = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)
-    hidden = self.hidden(known)
-    unknown, is_given = self.inputs[...][:, None, None, None]
-    hidden += jnp.where(given[..., None], is_given, unknown)
+    features = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)
+    hidden = self.hidden(features)
+    if_open, if_given = self.inputs[...][:, None, None, None]
+    hidden += jnp.where(given[..., None], if_given, if_open)
     return _normalize(states + self.update(jax.nn.relu(hidden)))
 
 

@@ -112,7 +112,7 @@ class GraphReadoutNetwork(nnx.Module):
   def read_out(
     self, states: Float[Array, 'T B N D'], key: jax.Array | None = None
   ) -> Float[Array, 'T B C']:
-    """Return the logits that belong to the states of each step."""
+    """Return the logits for the states of each step."""
     return self.output(states.sum(2), key).astype(jnp.float32)
 
 
@@ -146,7 +146,7 @@ def measure(
     weight: weight of each question, 0 for padding.
     max_jumps: largest number of jumps, G - 1.
     steps: steps that get metrics of their own.
-    is_independent: whether each question refers to an example of its own.
+    is_independent: whether no two questions are about the same example.
 
   Returns:
     'accuracy_by_step', an array [T, G], and for each t of `steps`

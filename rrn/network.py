@@ -137,8 +137,8 @@ class RecurrentRelationalNetwork(nnx.Module):
       inputs: node inputs x. They are also the first states.
       graph: the edges.
       num_steps: number of steps T, at least 1.
-      burn_in: number of steps that run before these without being returned and
-        without a gradient (ours).
+      burn_in: number of additional steps before these, which are not returned
+        and have no gradient (ours).
       edges: edge features, broadcast to 'B N K E'. None stands for zeros.
       mask: which edges of the graph each example has. None stands for all.
     """
@@ -158,7 +158,7 @@ class RecurrentRelationalNetwork(nnx.Module):
     )[1]
 
   def init_carry(self, inputs: Float[Array, 'B N D']) -> Carry:
-    """Return the carry of the first step: the inputs and a zero LSTM state."""
+    """Return the first carry: the inputs and zero LSTM states."""
     zeros = jnp.zeros(inputs.shape, jnp.float32)
     start = inputs.astype(jnp.float32)
     return start, ((zeros, zeros) if self.lstm else ())

@@ -1,4 +1,4 @@
-"""The prefixes that decoding keeps: one, or a beam of the best.
+"""Greedy decoding, sampling, and beam search over prefixes of the output.
 
 Axes: B batch, K prefixes of a beam, M memories, T outputs, D width.
 """

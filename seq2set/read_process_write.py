@@ -36,8 +36,12 @@ from seq2set.attention import (
 )
 
 ENCODERS = (
-  *('read_process_write', 'pointer_network'),  # as in the paper
-  *('deep_sets', 'set_transformer'),  # later work, see set_encoders.py
+  # The paper's.
+  'read_process_write',
+  'pointer_network',
+  # Later work, see set_encoders.py.
+  'deep_sets',
+  'set_transformer',
 )
 
 

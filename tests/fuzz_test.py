@@ -43,7 +43,7 @@ bounded = settings(
 
 
 def attempt(read, *args):
-  """Calls `read`; returns whether it was content."""
+  """Call `read`, and return whether it accepted the input."""
   try:
     read(*args)
   except UserError as error:
@@ -53,7 +53,7 @@ def attempt(read, *args):
 
 
 def mixed(pieces, max_size=40):
-  """Text of a format's own pieces, and of others."""
+  """Make text from pieces of the format, and from other pieces."""
   odd = st.text(max_size=3) | st.sampled_from(['9' * 5000, '-1', '1e999', '\0'])
   item = st.one_of(*[st.sampled_from(pieces)] * 4, odd)
   return st.lists(item, max_size=max_size).map(''.join)
@@ -162,7 +162,7 @@ def test_trees_of_any_depth():
 
 
 def known_arguments(get_config):
-  """The names of a config's arguments, as its own complaint lists them."""
+  """Return the arguments of a config, as its error message lists them."""
   with pytest.raises(UserError) as caught:
     get_config('?')
   return re.search(r'known: (.*)\)', str(caught.value))[1].split(', ')
@@ -232,7 +232,7 @@ def with_header(header, body=b'', size=None):
   'module', ['rrn.sudoku', 'seq2set.sorting', 'hinting.sorting']
 )
 def test_settings_of_models(module):
-  """A number that is 0, a name that is none, an empty tuple."""
+  """Try the number 0, an unknown name, and an empty tuple."""
   get_config = importlib.import_module(f'configs.{module}').get_config
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
@@ -254,11 +254,11 @@ TUPLES = (), (0,), (2**40,), (1.5,), ('a',), ((1, 2),), (3, 2), (1, 2, 3)
 
 @pytest.mark.parametrize(
   'module',
-  [*('rrn.ages', 'rrn.babi', 'rrn.pretty_clevr', 'rrn.sudoku')]
+  ['rrn.ages', 'rrn.babi', 'rrn.pretty_clevr', 'rrn.sudoku']
   + ['seq2set.sorting', 'hinting.sorting', 'hinting.increment'],
 )
 def test_settings_that_are_tuples(module, monkeypatch):
-  """As they are found when a task is made, and its validation."""
+  """Errors are raised when the task or its validation set is made."""
   monkeypatch.delenv('LEARNED_ALGORITHMS_DATA', raising=False)
   get_config = importlib.import_module(f'configs.{module}').get_config
   leaves = traverse_util.flatten_dict(get_config('smoke').to_dict(), sep='.')

@@ -1,4 +1,4 @@
-"""Training on one small batch: what gets a gradient, and what is learned."""
+"""Train on one small batch, and find parameters that get no gradient."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from core import step
 
 
 def compiled(function, model, *args, **kwargs):
-  """`function(model, ...)` in one compiled piece: much faster than op by op."""
+  """Return `function(model, ...)`, compiled, which is much faster."""
   graphdef, params = nnx.split(model)
 
   @jax.jit
@@ -20,21 +20,21 @@ def compiled(function, model, *args, **kwargs):
 
 
 def draw(made, size=8):
-  """A batch of a task's training data, long after the start."""
+  """Draw a batch of a task's training data at a late step."""
   arrays = jax.tree.map(jnp.asarray, dict(made.arrays('train')))
   key = jax.random.key(0)
   return made.batch(key, arrays, size=size, step=jnp.asarray(10**6))
 
 
 def train(made, batch, *, num_updates=400, rate=1e-2):
-  """Trains a new model of a task by Adam, its rate falling to zero.
+  """Train a new model of a task with Adam and a cosine schedule.
 
-  Steps that are clipped, and end small, come to the same end however a
-  machine rounds.
+  With clipped gradients and a decaying learning rate, the result hardly depends
+  on how a machine rounds.
 
   Returns:
     Whether each parameter has a gradient at the start, the trained model, and
-    (loss, metrics) of it.
+    its (loss, metrics).
   """
   merge = step.make_merge(made)
   model = made.make_model(nnx.Rngs(0))
@@ -64,7 +64,7 @@ def train(made, batch, *, num_updates=400, rate=1e-2):
 
 
 def learn(made, batch, **settings):
-  """Trains as `train`.
+  """Train with `train`, and summarize the result.
 
   Returns:
     The paths of the parameters without a gradient at the start, and the loss

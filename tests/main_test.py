@@ -20,7 +20,7 @@ SORTING = '--config=configs/seq2set/sorting.py:smoke', '--config.total_steps=20'
 
 
 def run(*args):
-  """Calls main.py in this process; returns the exit status.
+  """Call main.py in this process, and return the exit status.
 
   array_record defines flags when it is imported, at the top of this file: here
   flagsaver would delete them.
@@ -36,7 +36,7 @@ def run(*args):
 
 @pytest.fixture
 def call(capsys):
-  """Returns the exit status, standard output and standard error."""
+  """Return a function that returns exit status, output, and errors."""
 
   def call(*args):
     capsys.readouterr()
@@ -115,8 +115,11 @@ def sweep(arg=None):
 def test_a_sweep_of_stages_becomes_a_result_file(call, tmp_path, monkeypatch):
   (tmp_path / 'mine.py').write_text(STAGED)
   args = (
-    *('--mode=sweep', f'--config={tmp_path}/mine.py', '--config.log.every=10'),
-    *(f'--workdir={tmp_path}/sweep', f'--results={tmp_path}/results'),
+    '--mode=sweep',
+    f'--config={tmp_path}/mine.py',
+    '--config.log.every=10',
+    f'--workdir={tmp_path}/sweep',
+    f'--results={tmp_path}/results',
   )
   monkeypatch.setattr(sys, 'argv', ['main.py', *args])
   status, _, errors = call(*args)
@@ -137,8 +140,11 @@ def test_a_sweep_of_stages_becomes_a_result_file(call, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_eval_takes_overrides(call, trained, tmp_path):
   status, output, errors = call(
-    *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
-    *(SMOKE, '--config.evals.num_steps=(4,)'),
+    '--mode=eval',
+    f'--weights={trained}',
+    f'--workdir={tmp_path}',
+    SMOKE,
+    '--config.evals.num_steps=(4,)',
   )
   assert status == 0, errors
   values = json.loads(output.splitlines()[-1])
@@ -149,8 +155,11 @@ def test_eval_takes_overrides(call, trained, tmp_path):
 @pytest.mark.slow
 def test_eval_takes_the_positions_away(call, trained, tmp_path):
   status, output, errors = call(
-    *('--mode=eval', f'--weights={trained}', f'--workdir={tmp_path}'),
-    *(SMOKE, '--config.model.zero_positions=True'),
+    '--mode=eval',
+    f'--weights={trained}',
+    f'--workdir={tmp_path}',
+    SMOKE,
+    '--config.model.zero_positions=True',
   )
   assert status == 0, errors
   assert 'test_zero_positions/steps_16/solved' in json.loads(
@@ -179,7 +188,8 @@ error: line 4: no solution: digit 1 twice in row 1 (cells r1c1 and r1c2)
 def test_predict_answers_all_lines_it_can(call, trained, tmp_path):
   (tmp_path / 'puzzles.txt').write_text(PUZZLES)
   status, output, errors = call(
-    *('--mode=predict', f'--weights={trained}'),
+    '--mode=predict',
+    f'--weights={trained}',
     f'--input={tmp_path / "puzzles.txt"}',
   )
   assert status == 2
@@ -315,7 +325,8 @@ def test_checkpoint_of_another_model(call, trained, tmp_path):
 
 def test_failed_training_has_its_own_status(call, tmp_path):
   status, _, errors = call(
-    *(*SORTING, '--config.optim.learning_rate=inf'),
+    *SORTING,
+    '--config.optim.learning_rate=inf',
     f'--workdir={tmp_path}',
   )
   assert status == 1

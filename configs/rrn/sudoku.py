@@ -7,12 +7,12 @@ Sizes:
     size 256, 300,000 updates.
   cpu: our settings for two CPU cores: the network on candidates, trained with
     Muon on states that are carried from update to update. Training takes an
-    hour. `network=cells` selects the paper's graph, with one-layer messages and
-    all symmetries of Sudoku.
+    hour. `network=cells` selects the paper's graph, with one-layer messages,
+    and augmentation by all symmetries of Sudoku.
   smoke: 4x4 boards, half a minute.
 
-Expected result: 96.6 % of the boards with 17 givens solved after 64 steps (the
-paper). rrn/README.md has the results of `:cpu`.
+Expected result: in the paper, 96.6 % of the boards with 17 givens are solved
+after 64 steps. rrn/README.md has the results of `:cpu`.
 """
 
 import dataclasses
@@ -29,7 +29,7 @@ class Board:
     box_height: number of rows in a box.
     box_width: number of columns in a box.
     givens: fewest and most givens at the end of the curriculum.
-    start_givens: fewest and most givens at its start.
+    start_givens: fewest and most givens at the start of the curriculum.
   """
 
   box_height: int
@@ -38,7 +38,7 @@ class Board:
   start_givens: tuple[int, int]
 
 
-NETWORKS = 'cells', 'candidates'  # recurrent: the paper's, and ours
+NETWORKS = 'cells', 'candidates'  # the recurrent networks: the paper's, ours
 # Old names of settings in the config.json of earlier versions.
 RENAMED = {
   'data': {'fewest_guesses': 'least_difficulty'},
@@ -70,9 +70,8 @@ def get_config(arg: str | None = None):
         continues from the shipped weights.
       `source=royle17` (the paper's puzzles) or `generated`; `:cpu` uses the
         paper's if their file is in the folder $LEARNED_ALGORITHMS_DATA.
-      `puzzles=hard`: with `cpu`, adds a second stage on much harder puzzles.
-      `stage=1` or `2`: one stage alone of `cpu,network=cells` or
-        `cpu,puzzles=hard`.
+      `puzzles=hard`: continues from the shipped weights on much harder puzzles.
+      `stage=1` or `2`: a single stage of `cpu,network=cells`.
       `table=levers` or `boards`: the table of `--mode=sweep`.
   """
   args = _parse(arg)
@@ -109,8 +108,8 @@ def _set_paper_model(model, board: Board):
   model.embedding_width = 16
   model.num_steps = 32
   model.burn_in = 0
-  model.max_steps = 0  # until a carried board is replaced; 0: none is carried
-  model.reveal_after = 0  # steps until a board gets a given; 0: never
+  model.max_steps = 0  # steps until a board is replaced; 0: no carried boards
+  model.reveal_after = 0  # steps until a board gets one more given; 0: never
   model.loss_steps = 'all'  # or 'last', which the paper reports to be worse
   model.pre_layers = 3
   model.message_layers = 3
@@ -127,15 +126,15 @@ def _set_paper_model(model, board: Board):
 
 def _set_paper_data(data, board: Board):
   data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA
-  data.num_puzzles = 5000  # generated ones
+  data.num_puzzles = 5000  # generated puzzles, over all splits
   data.num_train = 0  # puzzles that training draws from; 0: all
-  data.hard_share = 0.0  # share of boards that are drawn from hard puzzles
+  data.hard_share = 0.0  # share of training boards drawn from hard puzzles
   data.hard_measure = 'guesses'  # measure of difficulty; or 'unrefuted'
-  data.least_difficulty = 0  # of the hard puzzles in training
+  data.least_difficulty = 0  # of the hard puzzles that training draws from
   data.num_hard_puzzles = 20_000  # over all splits
   data.givens = board.givens  # fewest and most on a board
-  data.start_givens = board.givens  # the same, at the start of a curriculum
-  data.curriculum_steps = 0  # updates from there to `givens`; 0: none
+  data.start_givens = board.givens  # `givens` at the start of a curriculum
+  data.curriculum_steps = 0  # updates from `start_givens` to `givens`; 0: none
   data.symmetries = 'digits'  # the paper's; 'all' adds those of the grid
 
 
@@ -144,12 +143,12 @@ def _set_paper_evals(evals, board: Board):
   evals.every = 5000  # updates
   evals.num_steps = (16, 32, 64)
   evals.boards_per_givens = 1000
-  evals.boards_per_difficulty = 200  # in validation
+  evals.boards_per_difficulty = 200  # hard puzzles, in validation
   evals.within_steps = ()  # steps of the evaluation by rules; (): not run
   evals.max_steps = 2048  # of predict
   evals.assume_after = 64  # steps until digits are assumed; 0: never
   evals.variant = 'standard'  # of the boards; see `variants.units_of`
-  evals.symbols = 'auto'  # of boards over 9x9; see puzzle_text.py
+  evals.symbols = 'auto'  # of boards larger than 9x9; see puzzle_text.py
   evals.animation = ''  # file.gif: predict animates its first puzzle
   evals.batch_size = 256
 
@@ -223,7 +222,7 @@ def _source(args, box: str) -> str:
 
 
 def _recipe(config):
-  """Set what `:cpu` and `:smoke` share."""
+  """Set what `:cpu` and `:smoke` have in common."""
   config.model.message_layers = 1
   config.model.num_steps = 16
   config.model.remat = False
@@ -286,7 +285,7 @@ def _candidates(config, size: str, board: Board):
   config.model.max_steps = 32 if size == 'smoke' else 128
   config.model.burn_in = 0
   config.model.remat = False
-  config.data.symmetries = 'none'  # the network has all of them
+  config.data.symmetries = 'none'  # the network is equivariant to all of them
   fewest = board.givens[0]
   config.data.start_givens = board.givens
   config.data.givens = (fewest, fewest + 2)
@@ -322,7 +321,7 @@ def _candidates(config, size: str, board: Board):
 
 
 def _larger(config):
-  """Continue from the weights for 9x9 boards, on boards with more cells."""
+  """Continue from the weights for 9x9 boards, on 12x12 boards."""
   config.init_weights = 'pretrained/rrn_sudoku'
   config.data.num_puzzles = 1000
   config.data.start_givens = config.data.givens = (47, 80)
@@ -338,7 +337,7 @@ def _larger(config):
 
 
 def _hard(config, size: str):
-  """Continue on puzzles that singles and single assumptions do not solve."""
+  """Continue from the shipped weights on harder puzzles; see `sudoku.hard`."""
   config.data.hard_measure = 'unrefuted'
   config.data.least_difficulty = 51
   config.data.num_hard_puzzles = 10_000

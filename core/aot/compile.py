@@ -141,7 +141,7 @@ def _calls(config: ConfigDict, mesh) -> Iterator[_Call]:
   arrays = _shapes(task.arrays('train'), sharding.replicated(mesh))
   yield _Call(
     'training',
-    'training, an update',
+    'training, one update',
     program.update,
     (program.abstract_state, arrays),
     config.steps_per_call,
@@ -198,16 +198,16 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
   flops = matmul_flops(traced.jaxpr.jaxpr) / num_chips
   seconds = costs.cycles / chip.clock
   rows = {
-    'memory a chip': f'{_si(used, "B")} of {_si(chip.memory, "B")}',
-    'matrix products a chip': _si(flops / call.updates, 'FLOP'),
-    'memory traffic a chip': _si(costs.memory_traffic / call.updates, 'B'),
+    'memory per chip': f'{_si(used, "B")} of {_si(chip.memory, "B")}',
+    'matrix products per chip': _si(flops / call.updates, 'FLOP'),
+    'memory traffic per chip': _si(costs.memory_traffic / call.updates, 'B'),
   }
   for kind, (count, size) in sorted(costs.collectives.items()):
     size = _si(size / call.updates, 'B')
     rows[kind] = f'{count / call.updates:.3g} x, {size}'
   if seconds:
     rows['time'] = _si(seconds / call.updates, 's')
-    rows['examples a second'] = f'{call.examples / seconds:,.0f}'
+    rows['examples per second'] = f'{call.examples / seconds:,.0f}'
     rows['share of the peak'] = f'{100 * flops / seconds / chip.peak:.2g} %'
   return rows
 

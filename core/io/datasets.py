@@ -6,7 +6,7 @@ rows, because TFDS takes 0.1 ms to decode a record of any size.
 
     class Squares(tfds.core.GeneratorBasedBuilder):
       VERSION = tfds.core.Version('1.0.0')
-      code_path = None  # else TFDS needs a package that it does not depend on
+      code_path = None  # otherwise, TFDS imports a package that may be missing
 
       def _info(self):
         return datasets.info(self, {'root': ((), np.int64)})

@@ -108,30 +108,6 @@ def render(spec: Mapping[str, Any]) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def typed_numbers(text: str) -> list[str]:
-  """Return the table rows of a document with numbers that have no result file.
-
-  Numbers of the paper are typed, in rows and columns labeled 'paper'.
-  """
-  outside = _BLOCK.sub('', text).splitlines()
-  found = [x for x in outside if x.startswith('|') and re.search(r'\d', x)]
-  for block in _BLOCK.finditer(text):
-    rows = json.loads(block[1])['rows']
-    cells = [
-      (f'{label}, {column}', cell)
-      for label, row in (rows.items() if isinstance(rows, Mapping) else ())
-      for column, cell in (row.items() if isinstance(row, Mapping) else ())
-    ]
-    found += [
-      f'{place}: {cell}'
-      for place, cell in cells
-      if isinstance(cell, str)
-      and re.search(r'\d', cell)
-      and 'paper' not in place.lower()
-    ]
-  return found
-
-
 def _cell(path: str, name: str, unit: str = '') -> str:
   """Return a number of a result file as text, with its unit."""
   file, _, label = path.partition('#')

@@ -1,6 +1,6 @@
 """The standard streams of `main.py`, which may be closed, full, or lost.
 
-Training goes on without standard error, and writes further messages to
+Training continues without standard error, and writes further messages to
 `console.txt` in the run folder. Standard output has the results, so the program
 ends if it cannot write them.
 """
@@ -135,7 +135,7 @@ class Console:
     try:
       _connect(self._stream, self._path or os.devnull)
       self._stream.write(
-        f'standard error was lost ({self._cause}); the run goes on, and its'
+        f'standard error was lost ({self._cause}); the run continues, and its'
         ' messages follow\n'
       )
       self._stream.flush()

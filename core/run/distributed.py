@@ -77,14 +77,14 @@ def ended_with_others() -> Iterator[None]:
   try:
     yield
   except Exception as error:  # a failed collective can raise any error
-    told = UserError | FloatingPointError | console.StreamError
-    told |= console.OutputClosed
-    if isinstance(error, told) or jax.process_count() == 1:
+    expected = UserError | FloatingPointError | console.StreamError
+    expected |= console.OutputClosed
+    if isinstance(error, expected) or jax.process_count() == 1:
       raise
     if _LOST.search(str(error)):
       print(
         f'error: another process was lost ({one_line(error)}); start all of'
-        ' them again, and the run goes on from its last checkpoint',
+        ' them again, and the run continues from its last checkpoint',
         file=sys.stderr,
       )
     else:

@@ -30,7 +30,7 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
   finished = done.read_text('utf-8').splitlines() if done.exists() else []
   commands = [line.strip() for line in lines]
   waiting = [x for x in commands if x and x[0] != '#' and x not in finished]
-  failed, running = 0, {}  # place -> command, process
+  failed, running = 0, {}  # slot -> command, process
 
   def stop(number, _):
     waiting[:] = [_STOP]
@@ -41,9 +41,9 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
   for number in signal.SIGTERM, signal.SIGINT:
     signal.signal(number, stop)
   while True:
-    for place, (command, process) in list(running.items()):
+    for slot, (command, process) in list(running.items()):
       if process.poll() is not None:
-        del running[place]
+        del running[slot]
         print(f'status {process.returncode}: {command}', file=sys.stderr)
         if process.returncode or waiting == [_STOP]:
           failed += 1
@@ -54,22 +54,22 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
       del waiting[0]
     if not running and waiting[:1] in ([], [_WAIT], [_STOP]):
       return failed
-    for place in set(range(processes)) - set(running):
+    for slot in set(range(processes)) - set(running):
       if waiting and waiting[0] not in (_WAIT, _STOP):
         command = waiting.pop(0)
         print(f'start: {command}', file=sys.stderr)
-        running[place] = command, _start(command, folder, place)
+        running[slot] = command, _start(command, folder, slot)
     time.sleep(0.2)
 
 
-def _start(command: str, folder: pathlib.Path, place: int) -> subprocess.Popen:
+def _start(command: str, folder: pathlib.Path, slot: int) -> subprocess.Popen:
   """Start a command, on its own core if the system supports this."""
   name = re.sub(r'[^a-zA-Z0-9.]+', '_', command)[-150:]
   cores = sorted(getattr(os, 'sched_getaffinity', lambda _: [])(0))
 
   def pin():
     if cores:
-      os.sched_setaffinity(0, {cores[place % len(cores)]})
+      os.sched_setaffinity(0, {cores[slot % len(cores)]})
 
   with (folder / f'{name}.log').open('ab') as log:
     return subprocess.Popen(

@@ -20,8 +20,14 @@ _NO_TASKS = '__init__', 'common'  # files of configs
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
 # Settings that may differ between a run and its resumption.
 _FREE_KEYS = (
-  *('total_steps', 'steps_per_call', 'microbatch_size'),
-  *('mesh', 'evals', 'log', 'checkpoint', 'report'),
+  'total_steps',
+  'steps_per_call',
+  'microbatch_size',
+  'mesh',
+  'evals',
+  'log',
+  'checkpoint',
+  'report',
 )
 
 

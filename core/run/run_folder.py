@@ -93,7 +93,8 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
         logging.warning(
           'total_steps was %d and is %d now; the learning-rate schedule ends'
           ' there',
-          *(total, config.total_steps),
+          total,
+          config.total_steps,
         )
       atomic_files.write_json(path, config.to_dict())
       run = versions() | {'command': shlex.join(sys.argv)}

@@ -51,7 +51,7 @@ PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
 _LEAST = 1e-30  # smallest message; its eighth power still fits in float64
 _BALANCING_ROUNDS = 10
-_COLUMNS = 256  # of one call of `all_different`, which fit in a core's cache
+_COLUMNS = 256  # columns per call of `all_different`, which fit in the cache
 
 Array = np.ndarray
 
@@ -161,14 +161,16 @@ class Beliefs:
     """
     side = self.units.shape[1]
     kind, cells = units[:, None] // side, self.units[units]
-    told = self.prior[cells]  # [U, C, D, B]
+    incoming = self.prior[cells]  # [U, C, D, B]
     for other in (1, 2):
-      told = told * self.messages[(kind + other) % 3, cells]
-    told = np.moveaxis(_normalize(told, 2), 0, 2).reshape(side, side, -1)
-    cuts = range(_COLUMNS, told.shape[2], _COLUMNS)
+      incoming = incoming * self.messages[(kind + other) % 3, cells]
+    incoming = np.moveaxis(_normalize(incoming, 2), 0, 2).reshape(
+      side, side, -1
+    )
+    cuts = range(_COLUMNS, incoming.shape[2], _COLUMNS)
     answers = [
       all_different(balance(part) if is_balanced else part)
-      for part in np.split(told, cuts, axis=2)
+      for part in np.split(incoming, cuts, axis=2)
     ]
     answer = _normalize(np.concatenate(answers, axis=2), 1)
     answer = answer.reshape(side, side, len(units), -1)

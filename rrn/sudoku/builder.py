@@ -6,8 +6,9 @@ Sources:
     Therefore 'validation' (1,000) and 'train' do not leak test boards.
   hard_test: the paper's published test file: 18,000 boards, 1,000 with each
     number of givens from 17 to 34.
-  generated: random puzzles on boards of any size, and for `variants`.
-  hard: puzzles that need many guesses; see `hard`.
+  generated: random puzzles on boards of any size, or with the rules of
+    `variants`.
+  hard: much more difficult puzzles; see `hard`.
   FILE.csv: the user's own puzzles, in any format that `puzzle_text` reads.
 
 No two splits of a source share a solution, even with its digits renamed.
@@ -64,7 +65,7 @@ TEST_URL = (
   '0ef8c28c90065346c9ae36638ae4c9b8a23b7435/data/palm_sudoku/test.csv'
 )
 TEST_GIVENS = 17, 34  # fewest and most in the test file
-_NUM_VALIDATION = 1000  # base puzzles, as in the paper
+_NUM_VALIDATION = 1000  # as in the paper
 _SPLIT_SEED = 0
 
 
@@ -101,39 +102,57 @@ def load(
 
   Raises:
     UserError: the source, the split, or the board is unknown, or a file is
-      missing or differs.
+      missing or has a wrong checksum.
   """
   box = tuple(box)
   _check(source, split, box, variant)
   if num_held_out is None:
     num_held_out = min(500, num_puzzles // 10)
   sizes = num_puzzles, num_held_out, seed
+  num_cells = math.prod(box) ** 2
   extra = {}
-  if source == 'generated':
-    name = _generated_name(box, variant, sizes)
-    make_splits = functools.partial(_generated, box, variant, *sizes)
-    if variant == 'jigsaw':
-      extra = {'regions': ((math.prod(box) ** 2,), np.int8)}
-  elif source == 'hard':
-    name = '_'.join(map(str, (measure, *sizes)))
-    make_splits = functools.partial(_hard, measure, *sizes)
+  if source == 'hard':
     extra = {column: ((), np.int32) for column in ('guesses', 'unrefuted')}
-  elif _is_file(source):
-    lines = data_files.read_lines(source)
-    name = f'own_{box[0]}x{box[1]}_{_digest(*lines)}'
-    make_splits = functools.partial(_own, source, lines, box)
-  else:
-    name = source
-    loaders = {'royle17': _royle17, 'hard_test': _hard_test}
-    make_splits = functools.partial(loaders[source], data_dir)
+  elif variant == 'jigsaw':
+    extra = {'regions': ((num_cells,), np.int8)}
+  name, make_splits = _find_source(
+    source, data_dir, box=box, sizes=sizes, variant=variant, measure=measure
+  )
   return datasets.load(
     RrnSudoku,
     split,
     name=name,
     make_splits=make_splits,
-    num_cells=math.prod(box) ** 2,
+    num_cells=num_cells,
     extra=extra,
   )
+
+
+def _find_source(
+  source: str,
+  data_dir: str,
+  *,
+  box: data.Box,
+  sizes: tuple[int, int, int],
+  variant: str,
+  measure: str,
+) -> tuple[str, Callable[[], dict[str, Columns]]]:
+  """Return the name of a source in the cache, and the maker of its splits.
+
+  `sizes` are the last three arguments of `_generated` and `_hard`.
+  """
+  if source == 'generated':
+    make_splits = functools.partial(_generated, box, variant, *sizes)
+    return _generated_name(box, variant, sizes), make_splits
+  if source == 'hard':
+    name = '_'.join(map(str, (measure, *sizes)))
+    return name, functools.partial(_hard, measure, *sizes)
+  if _is_file(source):
+    lines = data_files.read_lines(source)
+    name = f'own_{box[0]}x{box[1]}_{_digest(*lines)}'
+    return name, functools.partial(_own, source, lines, box)
+  loaders = {'royle17': _royle17, 'hard_test': _hard_test}
+  return source, functools.partial(loaders[source], data_dir)
 
 
 def _generated_name(box: data.Box, variant: str, sizes: tuple[int, ...]) -> str:
@@ -182,7 +201,7 @@ class RrnSudoku(tfds.core.GeneratorBasedBuilder):
   """
 
   VERSION = tfds.core.Version('1.1.0')
-  code_path = None  # see `core.datasets`
+  code_path = None  # see `core.io.datasets`
 
   def __init__(
     self,
@@ -225,7 +244,7 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
         f' {_ROYLE_URL}'
       )
     test = _hard_test(data_dir)['test']['solution']
-  # The column `in_test` is not enough: six other puzzles have the solution of a
+  # The file's column `in_test` misses six puzzles whose solution is that of a
   # test puzzle.
   in_test = np.isin(_grid_names(solutions), _grid_names(test))
   rest = np.random.default_rng(_SPLIT_SEED).permutation(
@@ -249,7 +268,7 @@ def _hard_test(data_dir: str) -> dict[str, Columns]:
 def _generated(
   box: data.Box, variant: str, num_puzzles: int, num_held_out: int, seed: int
 ) -> dict[str, Columns]:
-  """Make minimal puzzles; over 12 x 12, half of the cells are given."""
+  """Make minimal puzzles; above 12 x 12, half of the cells are given."""
   num_cells = math.prod(box) ** 2
   data.box_shape(num_cells, box)
   columns = variants.generate(
@@ -268,7 +287,8 @@ def _hard(
   logging.warning(
     'generating %d hard puzzles takes about %d minutes on one CPU core; they'
     ' are kept for later runs',
-    *(num_puzzles, math.ceil(num_puzzles / 1000)),
+    num_puzzles,
+    math.ceil(num_puzzles / 1000),
   )
   columns = hard.generate(
     np.random.default_rng(seed), num_puzzles, measure=measure
@@ -285,7 +305,7 @@ def _own(source: str, lines: list[str], box: data.Box) -> dict[str, Columns]:
     if problem is not None:
       problems.append(problem)
   if not problems:
-    raise UserError(f'{source} has no puzzle; expected at least three')
+    raise UserError(f'{source} has no puzzles; expected at least three')
   puzzles = np.stack([problem.puzzle for problem in problems])
   solutions, counts = data.solve(puzzles, box=box)
   for problem, solution, count in zip(problems, solutions, counts, strict=True):
@@ -314,10 +334,11 @@ def _split(columns: Columns, num_held_out: int) -> dict[str, Columns]:
 
 
 def _parts(solutions: np.ndarray, size: int) -> np.ndarray:
-  """Return the number of each row's part: int [rows].
+  """Divide rows into parts; return the index of each row's part: int [rows].
 
-  Parts are consecutive and have `size` rows or a few more. Rows with the same
-  solution, up to the names of the digits, are in the same part.
+  Parts are filled in the order of the rows, and have `size` rows or a few more;
+  the last may have fewer. Rows with the same solution, up to the names of the
+  digits, are in the same part.
   """
   _, first, grids, counts = np.unique(
     _grid_names(solutions),

@@ -9,7 +9,7 @@ int [U, n], lists the rows, the columns, the n regions, and any further units;
 boxes of h x w cells, with n = h w and `box` = (h, w). Without a `box`,
 boxes have the squarest shape with h <= w, such as 2 x 3 on a 6 x 6 board.
 
-The solver narrows down a whole batch at once: bit d of the mask of a cell tells
+The solver processes a whole batch at once: bit d of the mask of a cell tells
 whether digit d + 1 is still possible there. Boards are on the *last* axis, so
 that each NumPy call works on long contiguous memory.
 """
@@ -23,7 +23,7 @@ from core.errors import UserError
 
 Box = tuple[int, int]
 
-_FRONTIER = 1 << 15  # cells in one pass, whose masks fit in a core's cache
+_CELLS_PER_PASS = 1 << 15  # their masks fit in a core's cache
 
 
 def box_shape(num_cells: int, box: Box | None = None) -> Box:
@@ -60,7 +60,7 @@ def units(box_height: int, box_width: int) -> np.ndarray:
 def _resolve_units(
   num_cells: int, box: Box | None, given: np.ndarray | None
 ) -> np.ndarray:
-  """Return the given units, or without any, the units of the boxes."""
+  """Return the given units, or if there are none, those of the boxes."""
   return units(*box_shape(num_cells, box)) if given is None else given
 
 
@@ -83,7 +83,8 @@ def is_solution(
 ) -> np.ndarray:
   """Return which boards [B, N] obey the rules and keep the givens: bool [B].
 
-  The boards may hold any integers. `puzzles` [B, N] has the givens, if any.
+  The boards may hold any integers. `puzzles` [B, N] has the givens; with None,
+  only the rules are checked.
   """
   units = _resolve_units(boards.shape[-1], box, units)
   values = np.sort(boards[..., units], axis=-1)  # [B, U, n]
@@ -172,12 +173,12 @@ def search(
   """
   num_cells, num_boards = masks.shape
   tables = _tables(units)
-  width = max(64, _FRONTIER // num_cells)
+  width = max(64, _CELLS_PER_PASS // num_cells)
   waiting, owners, started = masks[:, :0], np.arange(0), 0
   solutions, solved_owners = [np.zeros((0, num_cells), np.int8)], [owners]
   counts, guesses = np.zeros((2, num_boards), np.int64)
   while owners.size or started < num_boards:
-    # As in a depth-first search, the newest boards come first. Thus the memory
+    # The newest boards come first, as in a depth-first search, so that memory
     # stays small even if the puzzles have few givens.
     end = min(num_boards, started + max(0, width - owners.size))
     waiting = np.concatenate([waiting, masks[:, started:end]], axis=1)
@@ -280,7 +281,7 @@ def propagate(
 def _branch(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
   """Try each candidate of one cell of each board [N, B].
 
-  This is the first cell with the fewest candidates, but at least two.
+  The cell is the first one with the fewest candidates, but at least two.
 
   Returns:
     One board per candidate, [N, C], and the index of its parent, int [C].
@@ -302,11 +303,12 @@ def fill(
 ) -> np.ndarray:
   """Complete boards of candidates [N, B] with random guesses.
 
-  A board with a contradiction starts again, as about 3 % of empty 9 x 9 boards
-  do. Without `max_passes`, a board without a solution would never end.
+  A board with a contradiction starts again, which happens to about 3 % of empty
+  9 x 9 boards. Without `max_passes`, a board without a solution would start
+  again forever.
 
   Returns:
-    int8 [B, N], zeros for boards that are not finished after `max_passes`.
+    int8 [B, N]; zeros for a board that is not complete after `max_passes`.
   """
   tables = _tables(units)
   boards = np.zeros(masks.T.shape, np.int8)
@@ -347,21 +349,20 @@ def generate(
   units = _resolve_units(math.prod(box) ** 2, box, units)
   empty = np.zeros((count, units.max() + 1), np.int8)
   solutions = fill(rng, candidates(empty), units)
-  return minimize(rng, solutions, solutions, givens, units=units), solutions
+  return minimize(rng, solutions, givens, units=units), solutions
 
 
 def minimize(
   rng: np.random.Generator,
   puzzles: np.ndarray,
-  solutions: np.ndarray,
   givens: int | None = None,
   *,
   units: np.ndarray | None = None,
 ) -> np.ndarray:
   """Remove givens in random order while the solution stays unique.
 
-  Each of the puzzles [B, N] has exactly one solution; the result is a copy.
-  Removal stops at `givens` givens; None makes each puzzle minimal.
+  Each of the puzzles [B, N] must have exactly one solution; the result is a
+  copy. Removal stops at `givens` givens; None makes each puzzle minimal.
   """
   puzzles = puzzles.copy()
   units = _resolve_units(puzzles.shape[1], None, units)

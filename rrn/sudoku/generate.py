@@ -25,9 +25,9 @@ def draw(
 
   Args:
     key: random key.
-    arrays: 'puzzle' and 'solution' [bases, N]. If `config.hard_share` > 0, also
-      'hard_puzzle' and 'hard_solution', which get no additional givens. The
-      share of hard puzzles grows to `hard_share` during the curriculum.
+    arrays: 'puzzle' and 'solution' [puzzles, N]. If `config.hard_share` > 0,
+      also 'hard_puzzle' and 'hard_solution', which get no additional givens.
+      The share of hard puzzles grows to `hard_share` during the curriculum.
     size: number of boards.
     step: number of completed updates.
     box: height and width of the boxes.

@@ -3,20 +3,20 @@
 Random minimal puzzles are easy: half of them need no guess. This module has two
 measures of difficulty. The number of *guesses* of an exact solver depends on
 the order in which it tries candidates. The number of *unrefuted* candidates
-does not: a wrong candidate counts if assuming it, and then filling in singles,
-leads to no contradiction. The best-known hard puzzles have 150 to 200 unrefuted
-candidates, but puzzles that need hundreds of guesses may have none.
+does not: a wrong candidate is unrefuted if assuming it, and then filling in
+singles, leads to no contradiction. The best-known hard puzzles have 150 to 200
+unrefuted candidates, but puzzles that need hundreds of guesses may have none.
 
-A chain keeps one solution and moves through its puzzles. It exchanges a few
-givens, and accepts the new puzzle if that is at least as difficult, or slightly
-easier. Hundreds of chains move at once, and all puzzles that they visit are
-returned.
+A chain keeps one solution and moves from puzzle to puzzle with this solution.
+Each step exchanges a few givens, and accepts the new puzzle if it is at least
+as difficult, or slightly easier. Hundreds of chains move at once, and all
+puzzles that they visit are returned.
 
 If a puzzle has two solutions, the cells in which they differ contain no given.
-Such an *unavoidable set* (McGuire et al. 2014, "There is no 16-clue Sudoku")
-depends only on one of the solutions: a puzzle is unique if it has a given in
-each unavoidable set of its solution. A chain remembers the sets that it has
-found, which makes its next proposals more likely to be unique.
+For one of the solutions, these cells are an *unavoidable set* (McGuire et al.
+2014, "There is no 16-clue Sudoku"): a puzzle has only this solution if it has a
+given in each unavoidable set of the solution. A chain remembers the sets that
+it has found, so its next proposals are more likely to have a unique solution.
 
 Axes: B boards, N = 81 cells, S solutions, M remembered sets.
 """
@@ -31,7 +31,7 @@ Puzzles = dict[str, np.ndarray]
 _BOX = (3, 3)
 _CELLS = 81
 _MEMORY = 256  # unavoidable sets that a chain remembers
-_AT_ONCE = 8192  # assumptions that are checked in one call
+_ASSUMPTIONS_PER_CALL = 8192
 
 
 def count_guesses(
@@ -43,11 +43,11 @@ def count_guesses(
   """Count the guesses that a search by singles needs for each puzzle [B, N].
 
   The search fills in naked and hidden singles until nothing changes. Then it
-  guesses: it tries each candidate of the cell with the fewest candidates, or of
-  the first of these in reading order. It ends when it has found the solution
-  and refuted everything else, so the number of guesses is the number of inner
-  nodes of the search tree. The count does not depend on the names of the digits
-  or on the other puzzles of the batch.
+  guesses: it tries each candidate of the cell with the fewest candidates, the
+  first such cell in reading order. It ends when it has found the solution and
+  refuted everything else, so the number of guesses is the number of inner nodes
+  of the search tree. The count does not depend on the names of the digits or on
+  the other puzzles of the batch.
 
   Args:
     puzzles: digits; 0 is an empty cell.
@@ -55,7 +55,8 @@ def count_guesses(
     units: see `data`.
 
   Returns:
-    int64 [B]: 0 if singles suffice, -1 if the solution is not unique.
+    int64 [B]: 0 if singles suffice, -1 if the puzzle does not have exactly one
+    solution.
   """
   if units is None:
     units = data.units(*data.box_shape(puzzles.shape[1], box))
@@ -83,8 +84,8 @@ def count_unrefuted(puzzles: np.ndarray) -> np.ndarray:
   is_candidate = is_open & (masks & bits[:, None, None] > 0)
   digit, cell, board = np.nonzero(is_candidate)
   is_refuted = []
-  for start in range(0, len(board), _AT_ONCE):
-    part = slice(start, start + _AT_ONCE)
+  for start in range(0, len(board), _ASSUMPTIONS_PER_CALL):
+    part = slice(start, start + _ASSUMPTIONS_PER_CALL)
     assumed = masks[:, board[part]]
     assumed[cell[part], np.arange(assumed.shape[1])] = bits[digit[part]]
     is_refuted.append(~data.propagate(assumed, units)[1])
@@ -93,8 +94,8 @@ def count_unrefuted(puzzles: np.ndarray) -> np.ndarray:
   return left - is_open.sum(0)  # each open cell has one right candidate
 
 
-# Measure -> its function, and the mean decrease of log(difficulty + 1) that a
-# chain accepts.
+# Measure -> its function, and the temperature of the chains: the mean decrease
+# of log(difficulty + 1) that they accept.
 MEASURES = {
   'guesses': (count_guesses, 0.1),
   'unrefuted': (count_unrefuted, 0.05),
@@ -159,8 +160,8 @@ def climb(
     is_unique = np.bincount(owners, minlength=num_chains) == 1
     moved = np.flatnonzero(is_unique & (proposed != puzzles).any(1))
     new = count(proposed[moved])
-    fall = np.log1p(difficulty[moved]) - np.log1p(new)
-    accepted = fall <= temperature * rng.exponential(size=moved.size)
+    decrease = np.log1p(difficulty[moved]) - np.log1p(new)
+    accepted = decrease <= temperature * rng.exponential(size=moved.size)
     moved = moved[accepted]
     puzzles[moved], difficulty[moved] = proposed[moved], new[accepted]
     visited.append(proposed[moved])
@@ -175,7 +176,7 @@ def _finish(
   rng: np.random.Generator, puzzles: np.ndarray, solutions: np.ndarray
 ) -> Puzzles:
   """Minimize puzzles, drop duplicates, and measure their difficulty."""
-  puzzles = data.minimize(rng, puzzles, solutions)
+  puzzles = data.minimize(rng, puzzles)
   renamed = np.where(puzzles > 0, data.relabel(solutions), 0)
   first = np.sort(np.unique(renamed, axis=0, return_index=True)[1])
   return {
@@ -192,8 +193,8 @@ def _exchange(
   """Propose the givens of similar puzzles: bool [B, 81].
 
   Remove a random given, and add givens until each known unavoidable set has
-  one. Then remove givens that no known set needs, until there is at most one
-  more than before.
+  one. Then remove givens that no known set needs, until a puzzle has at most
+  one given more than before.
   """
   target = givens.sum(1) + 1
   givens = givens.copy()
@@ -241,8 +242,8 @@ class _UnavoidableSets:
   def learn(self, found: np.ndarray, owners: np.ndarray):
     """Add the sets that solutions [S, 81] of the boards `owners` [S] reveal.
 
-    Use one other solution per board, and look for smaller sets inside the cells
-    in which it differs.
+    Take one other solution per board, and search the cells in which it differs
+    for smaller sets.
     """
     other = np.flatnonzero((found != self.solutions[owners]).any(1))
     boards, index = np.unique(owners[other], return_index=True)

@@ -15,7 +15,7 @@ from core.metrics import Metric
 from core.task import Batch, Metrics
 from rrn.sudoku import solver
 
-# The names of the kinds, and whether each board is of each kind.
+# Names of kinds of boards, and whether each board is of each kind.
 Kinds = tuple[Sequence[str], Bool[Array, 'B kinds']]
 
 _NO_LIMIT = 2**31 - 1
@@ -122,15 +122,15 @@ def by_rules(
 ) -> Metrics:
   """Measure the share of boards with an answer that obeys the rules, by steps.
 
-  The first such answer counts. It is right, because a puzzle has one solution,
-  and the rules alone identify it.
+  The first such answer counts. It is right, because only the one solution of a
+  puzzle obeys the rules.
 
   Args:
     model: see `solver.solve`.
     batch: 'puzzle', int 'B N', and 'weight' 'B'.
     kinds: kinds of the boards.
     units: cells of each unit of the board.
-    within_steps: numbers of steps.
+    within_steps: numbers of steps after which boards are counted.
     assume_after: see `solver.solve`.
 
   Returns:

@@ -38,10 +38,10 @@ class ModelConfig:
     box_width: number of columns in a box.
     width: width of messages and states.
     embedding_width: width of each of the digit, row, and column embeddings.
-    num_steps: number of message passing steps in training.
-    burn_in: largest number of steps without a gradient that run before those of
-      training (ours).
-    loss_steps: steps whose loss counts: 'all' or 'last'.
+    num_steps: number of message passing steps with a gradient in an update.
+    burn_in: largest number of steps without a gradient before them (ours). Each
+      update draws its number uniformly.
+    loss_steps: steps that contribute to the loss, 'all' or 'last'.
     pre_layers: number of ReLU layers in the MLP that embeds cells.
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
@@ -51,9 +51,9 @@ class ModelConfig:
     max_steps: number of steps after which an unsolved board is replaced. Until
       then, its states are carried from update to update (ours). With 0, every
       update starts from new boards.
-    reveal_after: a carried board that is not solved gets one more given each
-      time that it has run this number of steps (ours); a multiple of
-      `num_steps`, or 0 for never.
+    reveal_after: number of steps, a multiple of `num_steps`, after which an
+      unsolved carried board gets one more given, again and again (ours); 0 for
+      never.
     message_width: see `candidates.CandidateNetwork`.
     hidden_width: see `candidates.CandidateNetwork`.
     groups: which units of candidates share their weights: 'separate' (rows,
@@ -84,7 +84,7 @@ class ModelConfig:
   intersections: bool = True
 
   def __post_init__(self):
-    # Earlier versions saved this name.
+    # Older config.json files have this name.
     if self.network == 'recurrent_relational_network':
       object.__setattr__(self, 'network', 'cells')
     if self.network == 'relation_network' and self.num_steps != 1:
@@ -113,9 +113,9 @@ class ModelConfig:
       not self.max_steps or self.reveal_after % self.num_steps
     ):
       raise UserError(
-        f'config.model.reveal_after={self.reveal_after} needs'
+        f'config.model.reveal_after={self.reveal_after} requires'
         ' config.model.max_steps > 0, and must be a multiple of'
-        f' config.model.num_steps={self.num_steps}; set it to 0'
+        f' config.model.num_steps={self.num_steps}; change it, or set it to 0'
       )
     check_choice('config.model.groups', self.groups, SHARING)
     check_choice('config.model.loss_steps', self.loss_steps, ('all', 'last'))
@@ -146,7 +146,7 @@ class BoardEmbedding(nnx.Module):
   def inputs(self, puzzles: Int[Array, 'B N']) -> Float[Array, 'B N D']:
     """Embed the digit, row, and column of each cell; 0 is an empty cell."""
     digits, side = self.digit_embedding.shape[0], self.row_embedding.shape[0]
-    # Unlike a lookup, a product needs no scatter in the backward pass.
+    # Unlike indexing, a product needs no scatter in the backward pass.
     digit = jax.nn.one_hot(puzzles, digits) @ self.digit_embedding[...]
     position = jnp.concatenate(
       [
@@ -162,7 +162,7 @@ class BoardEmbedding(nnx.Module):
 
 
 class SudokuNetwork(BoardEmbedding):
-  """Embeds a board, passes messages, and reads out digits after each step."""
+  """The paper's network: passes messages between cells, and scores digits."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     super().__init__(config, dtype=dtype, rngs=rngs)
@@ -195,8 +195,8 @@ class SudokuNetwork(BoardEmbedding):
     Args:
       puzzles: digits; 0 is an empty cell.
       num_steps: number of steps T.
-      burn_in: number of steps that run before these without being returned and
-        without a gradient.
+      burn_in: number of additional steps before these, which are not returned
+        and have no gradient.
     """
     states = self.network(
       self.inputs(puzzles), self.graph, num_steps=num_steps, burn_in=burn_in
@@ -262,7 +262,7 @@ class SudokuCandidates(nnx.Module):
       return states, self.output(states)[..., 0]
 
     states, logits = jax.lax.scan(step, states, length=num_steps)
-    # No cell contains class 0.
+    # Class 0, an empty cell, is never the answer.
     logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
     return states, logits
 
@@ -277,13 +277,12 @@ class SudokuCandidates(nnx.Module):
     states = self.init_states(puzzles)
     if not isinstance(burn_in, int) or burn_in:
       given = self._given(puzzles)
-      states = jax.lax.stop_gradient(
-        jax.lax.fori_loop(
-          *(0, burn_in),
-          lambda _, states: self.network(states, given, self.groups),
-          states,
-        )
-      )
+
+      def step(_, states):
+        return self.network(states, given, self.groups)
+
+      states = jax.lax.fori_loop(0, burn_in, step, states)
+      states = jax.lax.stop_gradient(states)
     return self.advance(puzzles, states, num_steps=num_steps)[1]
 
   def _make_groups(self, units):

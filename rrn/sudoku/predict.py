@@ -32,16 +32,15 @@ def answer(
     evals: the section `evals` of the config.
 
   Yields:
-    The answer to each puzzle, the UserError that says what is wrong with it, or
+    The answer to each puzzle, a UserError that says what is wrong with it, or
     '' for a line without a puzzle.
   """
   units = None
   if evals.variant != 'standard':
     units = variants.units_of(evals.variant, box)
-  is_candidates = isinstance(model, SudokuCandidates)
-  is_fixed = units is not None or not is_candidates
+  is_fixed_size = units is not None or not isinstance(model, SudokuCandidates)
   solvers = {}
-  has_animation = not evals.animation
+  is_animation_due = bool(evals.animation)
 
   def encode(problem):
     if problem.puzzle.size not in solvers:
@@ -58,14 +57,17 @@ def answer(
     return np.column_stack(solvers[puzzles.shape[1]](puzzles))
 
   def finish(problem, row):
-    nonlocal has_animation
-    if not has_animation:
-      has_animation = True
+    nonlocal is_animation_due
+    if is_animation_due:
+      is_animation_due = False
       _animate(model, problem, evals)
     return _judge(problem, row, evals.max_steps)
 
   problems = puzzle_text.read_puzzles(
-    lines, box=box if is_fixed else None, units=units, symbols=evals.symbols
+    lines,
+    box=box if is_fixed_size else None,
+    units=units,
+    symbols=evals.symbols,
   )
   return answers.answer_problems(
     problems, encode=encode, solve=run, finish=finish

@@ -17,10 +17,17 @@ def check(config: ml_collections.ConfigDict):
   """
   check_positive(
     config,
-    *('model.box_height', 'model.box_width', 'model.width'),
-    *('model.embedding_width', 'model.message_width', 'model.hidden_width'),
-    *('model.num_steps', 'model.message_layers', 'model.node_layers'),
-    *('evals.boards_per_givens', 'evals.boards_per_difficulty'),
+    'model.box_height',
+    'model.box_width',
+    'model.width',
+    'model.embedding_width',
+    'model.message_width',
+    'model.hidden_width',
+    'model.num_steps',
+    'model.message_layers',
+    'model.node_layers',
+    'evals.boards_per_givens',
+    'evals.boards_per_difficulty',
     'evals.max_steps',
   )
   check_numbers(config, 'evals.num_steps')

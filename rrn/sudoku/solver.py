@@ -22,8 +22,8 @@ from jaxtyping import Array, Bool, Float, Int
 from rrn.sudoku.model import SudokuCandidates
 
 _STEPS_AT_ONCE = 16  # steps between two checks of the rules
-_SURE = 0.9  # above this probability of a digit, a cell gets no assumption
-_SHRINKAGE = 4  # factor from all boards to active ones, and to fewer later
+_SURE = 0.9  # probability from which the network is sure of a digit
+_SHRINKAGE = 4  # 1/4 of the boards is active at first, then 1/16, ...
 
 
 def make_solver(
@@ -71,13 +71,13 @@ def solve(
 
   After `assume_after` steps, an unsolved board assumes a digit in one empty
   cell, drawn from the network's probabilities, and starts again (ours). After
-  each further half of these steps, one of two things happens with equal
-  probability: the board assumes one more digit and goes on, or it replaces all
-  its assumptions by a new one and starts again. A wrong assumption only wastes
-  steps, because an answer has to obey the rules.
+  each further `assume_after / 2` steps, the board either assumes one more digit
+  and continues, or replaces all its assumptions with a new one and starts
+  again, with equal probability. A wrong assumption only wastes steps, because
+  an answer has to obey the rules.
 
-  A quarter of the boards is active at a time. A finished board is replaced by
-  the next one, so no board waits for slower boards. When few boards are left,
+  A quarter of the boards is active at a time. The next board replaces each
+  finished one, so no board waits for slower boards. When few boards are left,
   the number of active boards shrinks.
 
   Args:
@@ -85,7 +85,8 @@ def solve(
       without assumptions.
     puzzles: digits; 0 is an empty cell.
     units: cells of each unit of the board.
-    max_steps: largest number of steps; rounded up to a multiple of 16.
+    max_steps: largest number of steps. Above 16, it is rounded up to a multiple
+      of 16.
     assume_after: number of steps before the first assumption, rounded up to a
       multiple of 32. 0 disables assumptions.
 
@@ -153,7 +154,8 @@ class _Work:
     num_steps: number of steps that each active board has run, int 'S'.
     states: states of the network, with leaves 'S ...'.
     assumed: puzzles, including the assumed digits, int 'S N'.
-    beliefs: probabilities before the first assumption, float 'S N K'.
+    beliefs: the network's probabilities just before the first assumption, float
+      'S N K'.
     logits: logits after the last step, float 'S N K'.
     answers: first result of `solve`, int 'B N'.
     solved_after: second result of `solve`, int 'B'.
@@ -258,9 +260,9 @@ def _change_assumptions(
 ) -> _Work:
   """Change the assumptions of the boards that are due; see `solve`.
 
-  Boards are due after `first_at` steps, and after each further half of these
-  steps. They start again at their first assumption, and with probability 1/2
-  later.
+  Boards are due after `first_at` steps, and after each further `first_at / 2`
+  steps. They start again at their first assumption, and with probability 1/2 at
+  each later one.
   """
   choice_key, key = jax.random.split(key)
   given = work.given(puzzles)
@@ -288,9 +290,9 @@ def _assume(
 ) -> Int[Array, 'S N']:
   """Fill one empty cell of each puzzle with a digit from the network.
 
-  The cell is drawn uniformly from the cells of which the network is not sure,
-  or from all empty cells if it is sure of all. The digit is drawn from the
-  network's probabilities.
+  The cell is drawn uniformly from the empty cells whose digit the network is
+  not sure of, or from all empty cells if it is sure of all. The digit is drawn
+  from the network's probabilities.
   """
   cell_key, digit_key = jax.random.split(key)
   score = jax.random.uniform(cell_key, puzzles.shape)
@@ -302,12 +304,13 @@ def _assume(
   return jnp.where(is_cell & (puzzles == 0), digit, puzzles)
 
 
-def _where(condition, some, others):
+def _where(condition, tree, other):
   """Select rows of two trees with leaves 'S ...' by a condition 'S'."""
-  return jax.tree.map(
-    lambda x, y: jnp.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y),
-    *(some, others),
-  )
+
+  def select(x, y):
+    return jnp.where(condition.reshape(-1, *[1] * (x.ndim - 1)), x, y)
+
+  return jax.tree.map(select, tree, other)
 
 
 def is_valid(

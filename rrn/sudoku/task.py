@@ -73,9 +73,10 @@ class SudokuTask:
     return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
   def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Return 'puzzle' and 'solution', int8 [bases, N], of a split.
+    """Return 'puzzle' and 'solution', int8 [puzzles, N], of a split.
 
-    If training draws hard puzzles, also 'hard_puzzle' and 'hard_solution'.
+    If training draws hard puzzles, also return 'hard_puzzle' and
+    'hard_solution'.
     """
     if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
       logging.warning(
@@ -127,17 +128,17 @@ class SudokuTask:
   def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
     """Return `size` finished boards, which the first update replaces."""
     del key
-    most, num_cells = self.model_config.max_steps, math.prod(self.box) ** 2
-    if not most:
+    max_steps = self.model_config.max_steps
+    if not max_steps:
       return {}
-    boards = jnp.zeros((size, num_cells), jnp.int32)
+    boards = jnp.zeros((size, math.prod(self.box) ** 2), jnp.int32)
     states = nnx.eval_shape(
       lambda: self.make_model(nnx.Rngs(0)).init_states(boards)
     )
     return {
       'puzzle': boards,
       'solution': boards,
-      'num_steps': jnp.full(size, most),
+      'num_steps': jnp.full(size, max_steps),
       'states': optax.tree.zeros_like(states),
     }
 
@@ -164,12 +165,11 @@ class SudokuTask:
       'num_steps': jnp.zeros_like(carry['num_steps']),
       'states': model.init_states(batch['puzzle']),
     }
-    carry = jax.tree.map(
-      lambda new, old: jnp.where(
-        is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old
-      ),
-      *(new, dict(carry)),
-    )
+
+    def select(new, old):
+      return jnp.where(is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+    carry = jax.tree.map(select, new, dict(carry))
     states, logits = model.advance(
       carry['puzzle'], carry['states'], num_steps=config.num_steps
     )
@@ -202,8 +202,9 @@ class SudokuTask:
   def evaluators(self) -> dict[str, Evaluator]:
     """Return 'validation', used in training, and 'test', for `--mode=eval`.
 
-    Sets with 'hard' have hard puzzles; '_by_rules' marks `measures.by_rules`.
-    'test_zero_positions' has the hardest boards without position embeddings.
+    Sets with 'hard' in their name have hard puzzles, and sets with '_by_rules'
+    are measured by `measures.by_rules`. 'test_zero_positions' has the boards
+    with the fewest givens, and sets the position embeddings to zero.
     """
     make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
     evaluators = {
@@ -220,7 +221,8 @@ class SudokuTask:
         model = nnx.clone(model)
         model.zero_positions = True
         metrics = self._measure('test', model, batch)
-        del metrics['solved_by_step']  # a figure needs several givens
+        # Its figure needs boards with several numbers of givens.
+        del metrics['solved_by_step']
         return metrics
 
       evaluators['test_zero_positions'] = make(
@@ -252,11 +254,11 @@ class SudokuTask:
     return evaluators
 
   def _hard_evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Return all hard puzzles of the test set, or samples for validation."""
+    """Return all hard test puzzles, or a sample of those for validation."""
     columns = self._hard_puzzles(split)
     if split == 'test':
       return columns
-    # Neighbors come from the same chain, and are similar.
+    # Consecutive puzzles come from the same chain and are similar.
     order = np.random.default_rng(17).permutation(len(columns['puzzle']))
     difficulty = columns[self.data.hard_measure][order]
     limit = self.evals.boards_per_difficulty
@@ -272,6 +274,7 @@ class SudokuTask:
     return split == 'test' and self.data.source == 'royle17'
 
   def _hardest_test_set(self) -> dict[str, np.ndarray]:
+    """Return the test boards with the fewest givens."""
     columns = self._evaluation_set('test')
     givens = (columns['puzzle'] > 0).sum(1)
     return {
@@ -279,7 +282,7 @@ class SudokuTask:
     }
 
   def _evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Return boards, equally many with each number of givens."""
+    """Return the boards of a split, equally many with each number of givens."""
     if self._is_published(split):
       columns = builder.load('hard_test', 'test', data_dir=self.data.dir)
       puzzle, solution = columns['puzzle'], columns['solution']
@@ -287,13 +290,15 @@ class SudokuTask:
       columns = self._puzzles(split, variant=self.evals.variant)
       rng = np.random.default_rng(17)
       low, high = self.evals.givens
-      bases = rng.permutation(len(columns['puzzle']))
-      bases = bases[: self.evals.boards_per_givens]
-      puzzle, solution = columns['puzzle'][bases], columns['solution'][bases]
-      own = (puzzle > 0).sum(1)
+      rows = rng.permutation(len(columns['puzzle']))
+      rows = rows[: self.evals.boards_per_givens]
+      puzzle, solution = columns['puzzle'][rows], columns['solution'][rows]
+      present = (puzzle > 0).sum(1)
       puzzle = np.concatenate(
         [
-          data.add_givens(rng, puzzle, solution, np.maximum(givens - own, 0))
+          data.add_givens(
+            rng, puzzle, solution, np.maximum(givens - present, 0)
+          )
           for givens in range(low, high + 1)
         ]
       )
@@ -301,17 +306,20 @@ class SudokuTask:
     return {'puzzle': puzzle, 'solution': solution}
 
   def _measure(self, split: str, model: Any, batch: Batch) -> Metrics:
-    # Other sets contain each puzzle with several numbers of givens.
     low, high = self.evals.givens
+    # Any other set contains each puzzle with several numbers of givens.
+    is_independent = (
+      self.data.hard_measure in batch
+      or self._is_published(split)
+      or low == high
+    )
     return measures.by_steps(
       self._on_units(model),
       batch,
       self._kinds(split, batch),
       units=self.units,
       num_steps=self.evals.num_steps,
-      is_independent=self.data.hard_measure in batch
-      or self._is_published(split)
-      or low == high,
+      is_independent=is_independent,
     )
 
   def _measure_by_rules(self, model: Any, batch: Batch) -> Metrics:

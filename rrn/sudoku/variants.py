@@ -152,7 +152,7 @@ def generate(
   if side > _RANDOM_FILL_SIDE:
     solutions = _shuffled_patterns(rng, count, box)
     units = data.units(*box)
-    puzzles = data.minimize(rng, solutions, solutions, givens, units=units)
+    puzzles = data.minimize(rng, solutions, givens, units=units)
   else:
     units = {'diagonal': diagonal_units(*box), 'windoku': windoku_units()}
     puzzles, solutions = data.generate(
@@ -180,9 +180,7 @@ def _generate_jigsaw(
     labels = np.array([ord(name) - ord('A') for name in regions], np.int8)
     columns['regions'].append(np.tile(labels, (len(solutions), 1)))
     columns['solution'].append(solutions)
-    columns['puzzle'].append(
-      data.minimize(rng, solutions, solutions, givens, units=units)
-    )
+    columns['puzzle'].append(data.minimize(rng, solutions, givens, units=units))
     total += len(solutions)
   return {name: np.concatenate(c)[:count] for name, c in columns.items()}
 

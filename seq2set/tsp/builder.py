@@ -43,7 +43,8 @@ class Tours(tfds.core.GeneratorBasedBuilder):
     del dl_manager  # nothing is downloaded
     logging.warning(
       'computing %d tours once, about %.0f seconds on a CPU core',
-      *(len(self.points), len(self.points) * _SECONDS_PER_TOUR),
+      len(self.points),
+      len(self.points) * _SECONDS_PER_TOUR,
     )
     tours = data.shortest_tours(self.points).astype(np.uint16)
     return {'tours': self._generate_examples({'tour': tours})}

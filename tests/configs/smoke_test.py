@@ -105,7 +105,7 @@ STAND_INS = {
 
 @pytest.fixture(autouse=True)
 def two_devices(monkeypatch):
-  """Programs for two devices compile faster than those for eight."""
+  """Use two devices, because compiling for eight is slower."""
   devices = jax.devices()[:2]
   monkeypatch.setattr(jax, 'devices', lambda: devices)
 
@@ -116,7 +116,7 @@ def get_config(module, size):
 
 
 def make_program(config):
-  """The program on one device, and shapes that stand in for its data."""
+  """Return the program on one device, and abstract training arrays."""
   mesh = sharding.make_mesh(
     {'data': 1, 'fsdp': 1, 'tensor': 1}, jax.devices()[:1]
   )

@@ -34,12 +34,27 @@ CORE = {
   'task': {'errors', 'io.datasets', 'layers', 'answers', 'metrics', 'task'},
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
-# Settings that core documents for all experiments, the parameters of its own
-# layers, and words that are more than the name of a setting.
 SHARED_NAMES = {
-  *('every', 'batch_size', 'dir', 'source'),
-  *('kernel', 'bias', 'layers', 'embedding', 'scale'),
-  *('length', 'main', 'mode', 'norm', 'paper', 'start', 'update', 'value'),
+  # Settings that core documents for all experiments.
+  'every',
+  'batch_size',
+  'dir',
+  'source',
+  # Parameters of core's own layers.
+  'kernel',
+  'bias',
+  'layers',
+  'embedding',
+  'scale',
+  # Common words that happen to be the name of a setting.
+  'length',
+  'main',
+  'mode',
+  'norm',
+  'paper',
+  'start',
+  'update',
+  'value',
 }
 PICKLES = {'pickle', 'cPickle', 'dill', 'cloudpickle', 'joblib', 'shelve'}
 
@@ -50,7 +65,7 @@ def module_name(path):
 
 
 def imports(path):
-  """The modules that a file imports, 'a.b' for `from a import b`."""
+  """Return the modules that a file imports, 'a.b' for `from a import b`."""
   names = set()
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Import):
@@ -73,7 +88,7 @@ def is_ours(name):
 
 
 def allowed(module, imported):
-  """Whether design allows one of our modules to import another."""
+  """Return whether the architecture allows a module to import another."""
   package, *rest = module.split('.')
   target, *target_rest = imported.split('.')
   if package in ('tests', 'benchmarks'):
@@ -144,14 +159,14 @@ def test_files_are_short(path):
   ids=lambda path: str(path.relative_to(ROOT)),
 )
 def test_text_files_are_utf8(path):
-  """No file is read or written in the encoding of the locale."""
+  """No file is opened with the encoding of the locale."""
   for node in ast.walk(ast.parse(path.read_text())):
     if isinstance(node, ast.Call):
       assert has_encoding(node), f'{path}, line {node.lineno}: no encoding'
 
 
 def has_encoding(call):
-  """Whether a call does not open a text file, or names its encoding."""
+  """Return False for a call that opens a text file without an encoding."""
   name = getattr(call.func, 'attr', getattr(call.func, 'id', ''))
   owner = getattr(getattr(call.func, 'value', None), 'id', '')
   keywords = {keyword.arg for keyword in call.keywords}
@@ -184,7 +199,7 @@ def test_calls_without_an_encoding_are_found(code, expected):
 
 
 def own_names():
-  """The names of all experiments' own settings and layers."""
+  """Return the names of all experiments' own settings and layers."""
   names = set()
   for path in sorted(ROOT.glob('configs/*/[a-z]*.py')):
     if path.stem != 'common':
@@ -198,7 +213,7 @@ def own_names():
 
 
 def strings(path):
-  """The words in the strings of a file, except docstrings and sentences."""
+  """Return the words in the strings of a file, except docstrings and prose."""
   tree = ast.parse(path.read_text())
   docstrings = {
     id(node.value)

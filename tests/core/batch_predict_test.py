@@ -64,9 +64,9 @@ def test_a_chunk_is_full_where_the_input_is_fast(monkeypatch):
 
 
 def test_no_answer_waits_for_the_next_line():
-  """A program writes a burst of lines, and reads its answers before the next.
+  """A client may read the answers to some lines before it writes more.
 
-  If an answer waited for a later line, both sides would wait for ever.
+  If an answer waited for a later line, both sides would wait forever.
   """
   answered = threading.Semaphore(0)
 

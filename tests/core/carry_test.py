@@ -15,7 +15,7 @@ from tests.core import toy_task
 
 @dataclasses.dataclass(frozen=True)
 class CarryingToyTask(toy_task.ToyTask):
-  """Sees the decaying sum of all inputs that its slot of the batch has had."""
+  """A task whose inputs are decaying sums of the inputs of all updates."""
 
   def init_carry(self, key, size):
     return {'x': jax.random.normal(key, (size, self.width))}
@@ -35,7 +35,7 @@ def make_mesh(*shape):
 
 @functools.cache
 def train(mesh=(1, 1, 1), **changes):
-  """The first state, and the state after four updates."""
+  """Return the initial state, and the state after four updates."""
   mesh, task = make_mesh(*mesh), CarryingToyTask()
   config = toy_task.make_config(steps_per_call=4, **changes)
   program = step.make_program(task, config, mesh)
@@ -48,7 +48,8 @@ def train(mesh=(1, 1, 1), **changes):
 def assert_close(tree, other):
   jax.tree.map(
     functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-5),
-    *(tree, other),
+    tree,
+    other,
   )
 
 
@@ -86,7 +87,7 @@ def test_each_seed_carries_what_it_carries_alone(mesh, num_seeds):
 )
 @pytest.mark.parametrize('num_seeds', [1, 2])
 def test_resumed_run_carries_on_exactly(tmp_path, meshes, num_seeds):
-  """Bit for bit on the same mesh; up to rounding on another."""
+  """The state is equal bit for bit on the same mesh, else up to rounding."""
 
   def run(folder, mesh, total_steps):
     folder.mkdir(exist_ok=True)

@@ -78,7 +78,7 @@ def test_floating_types_are_cast(two_steps):
 
 
 def test_checkpoints_of_earlier_versions_are_restored(tmp_path):
-  """They name the average of the parameters `average`."""
+  """Earlier versions named the moving average `average`."""
   params = {'kernel': jnp.arange(3.0)}
   state = step.TrainState(params, {'kernel': jnp.ones(3)}, (), jnp.int32(1))
   old = {'params': params, 'average': state.ema_params, 'step': state.step}
@@ -92,7 +92,7 @@ def test_checkpoints_of_earlier_versions_are_restored(tmp_path):
 
 @pytest.fixture(scope='module')
 def two_steps(tmp_path_factory):
-  """A run folder with steps 1 and 2."""
+  """Make a run folder with checkpoints of steps 1 and 2."""
   folder = tmp_path_factory.mktemp('run')
   with open_at(folder) as checkpointer:
     for step in (1, 2):
@@ -109,7 +109,7 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def collect_garbage():
-  """Warns of them here, where they are expected."""
+  """Trigger warnings about leaked objects here, where they are expected."""
   yield
   gc.collect()
 

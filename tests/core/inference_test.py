@@ -71,7 +71,7 @@ def test_a_refused_start_leaves_no_config(tmp_path, change):
 
 @pytest.mark.slow
 def test_a_start_that_failed_can_be_mended(tmp_path):
-  """A failed start leaves no config, which would bind the next start."""
+  """A failed start leaves no config that a later start would have to match."""
   for name, message in ('init_weights', 'no weights in'), ('data.dir', 'add'):
     config = sudoku.get_config('smoke')
     config.update_from_flattened_dict({name: str(tmp_path / 'none')})
@@ -178,7 +178,7 @@ def test_evaluation_shows_progress_and_a_table(tmp_path, monkeypatch, capsys):
 
 
 def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
-  """Neither its task nor its config is imported from where it says."""
+  """Loading imports neither a task nor a config from the folder."""
   (tmp_path / 'payload.py').write_text('raise SystemExit("it runs")')
   (tmp_path / 'task.py').write_text('raise SystemExit("it runs")')
   monkeypatch.syspath_prepend(tmp_path.parent)
@@ -269,7 +269,7 @@ def test_a_folder_that_holds_only_an_outcome_is_not_trained_in(
 
 
 class Echo:
-  """A task that answers lines with themselves, and errs on some."""
+  """A task that answers each line with itself, and some with an error."""
 
   def predict(self, model, lines):
     for line in lines:
@@ -311,7 +311,7 @@ def test_predict_is_content_without_errors(tmp_path, capsys):
 
 
 class FirstOnly(Echo):
-  """A task that answers a problem of many lines, such as a grid, once."""
+  """A task that gives one answer to a problem of many lines, such as a grid."""
 
   def predict(self, model, lines):
     yield len(list(lines)) and 'answer'

@@ -29,10 +29,12 @@ CHANGES = {
 
 
 def start_child(folder, total_steps):
-  """A real run of some seconds that often saves."""
+  """Start a real run of several seconds that saves often."""
   return subprocess.Popen(
     [
-      *(sys.executable, 'main.py', f'--workdir={folder}'),
+      sys.executable,
+      'main.py',
+      f'--workdir={folder}',
       '--config=configs/rrn/sudoku.py:smoke',
       *(f'--config.{name}={value}' for name, value in CHANGES.items()),
       f'--config.total_steps={total_steps}',
@@ -50,19 +52,19 @@ def half_saves(folder):
 
 
 def newest(folder):
-  """The step of the newest whole checkpoint, 0 if there is none."""
+  """Return the step of the newest complete checkpoint, or 0."""
   names = (path.name for path in folder.glob('checkpoints/*'))
   return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def kept_lines(folder):
-  """The lines of metrics.jsonl that no resume may write again."""
+  """Return the lines of metrics.jsonl that a resumed run must not rewrite."""
   *lines, _ = (folder / 'metrics.jsonl').read_text().split('\n')  # _: half
   return [line for line in lines if json.loads(line)['step'] <= newest(folder)]
 
 
 def kill(child, folder, moment, rng):
-  """Kills a run at once, soon after its next save, or in the one after."""
+  """Kill a run at once, soon after its next save, or during the one after."""
   before, deadline = newest(folder), time.monotonic() + 600
 
   def wait_until(condition):

@@ -1,4 +1,4 @@
-"""The loop: whatever ends a run, resuming it gives the unbroken run."""
+"""The loop: a resumed run equals an uninterrupted run, whatever stopped it."""
 
 import itertools
 import json
@@ -33,7 +33,7 @@ def train(folder, task=None, **changes):
 
 
 def read_lines(folder):
-  """metrics.jsonl without what the clock says."""
+  """Return the lines of metrics.jsonl without times and speeds."""
   lines = (folder / 'metrics.jsonl').read_text().splitlines()
   return [
     {k: v for k, v in json.loads(line).items() if k not in CLOCK}
@@ -42,7 +42,7 @@ def read_lines(folder):
 
 
 def read_state(folder, **changes):
-  """All leaves of the newest checkpoint, as bytes."""
+  """Return all leaves of the newest checkpoint as bytes."""
   config = toy_task.make_config(**changes)
   program = step.make_program(toy_task.ToyTask(), config, make_mesh())
   state = checkpoints.restore(folder, program.abstract_state)
@@ -68,7 +68,7 @@ def unbroken(tmp_path_factory):
 
 @pytest.fixture
 def stop_after(monkeypatch):
-  """Makes the process get a real SIGTERM after some calls; 0: never."""
+  """Send a real SIGTERM to this process after a number of calls; 0: never."""
   original = signals.StopSignal
 
   def stop_after(calls):
@@ -136,7 +136,7 @@ def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
 
 @pytest.mark.parametrize('calls', [6, 7])
 def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
-  """The run is finished; of a sweep no other point may follow."""
+  """The run is finished, but `train` returns False, which stops a sweep."""
   stop_after(calls)
   assert not train(tmp_path)
   assert_same_runs(tmp_path, unbroken)
@@ -163,7 +163,7 @@ def test_loss_that_is_not_finite(tmp_path, per_call):
   last = {1: 4, 3: 3}[per_call]
   assert steps(tmp_path)[-1] == str(last)
   assert read_lines(tmp_path)[-1]['step'] == last
-  # The cause mended, the run ends as if nothing had been.
+  # Without the cause, the resumed run ends like one that never failed.
   assert train(tmp_path, **changes)
   assert train(tmp_path / 'other', **changes)
   assert_same_runs(tmp_path, tmp_path / 'other')
@@ -255,7 +255,7 @@ def test_the_last_call_makes_fewer_updates(unbroken, tmp_path):
 
 @pytest.fixture
 def run(monkeypatch):
-  """`loop.run` of the toy task."""
+  """Return `loop.run` with the toy task."""
   monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
   return lambda folder, **changes: loop.run(
     toy_task.make_config(**changes), str(folder)

@@ -1,4 +1,4 @@
-"""Several seeds at once: each is what it is alone, wherever it runs."""
+"""Several seeds at once: each equals a separate run, on any mesh."""
 
 import functools
 import json
@@ -22,13 +22,13 @@ from core.run import signals
 from core.task import Evaluator
 from tests.core import loop_test, toy_task
 
-# What looks at the parameters' dimensions and norms sees those of one seed.
+# Settings that depend on dimensions and norms of parameters, of one seed each.
 MUON = {
   'optim.name': 'muon',
   'optim.weight_decay': 0.1,
   'optim.clip_norm': 0.1,
 }
-# Devices (data, fsdp, tensor) and seeds: the devices split them, or the batch.
+# Mesh and number of seeds: the devices split the seeds, or else the batch.
 SPLIT, WHOLE = ((8, 1, 1), 8), ((8, 1, 1), 3)
 
 
@@ -40,7 +40,7 @@ def make_mesh(data, fsdp, tensor):
 
 
 def train(mesh=(1, 1, 1), *, task=None, **changes):
-  """The first parameters, the losses of 4 updates, metrics and the state."""
+  """Return initial parameters, and losses, metrics, and state of 4 updates."""
   mesh, task = make_mesh(*mesh), task or toy_task.ToyTask()
   config = toy_task.make_config(steps_per_call=4, **changes)
   program = step.make_program(task, config, mesh)
@@ -54,7 +54,8 @@ def train(mesh=(1, 1, 1), *, task=None, **changes):
 def assert_close(tree, other):
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
-    *(tree, other),
+    tree,
+    other,
   )
 
 
@@ -96,7 +97,7 @@ def test_each_seed_is_what_it_is_alone(mesh, num_seeds, is_muon):
 @pytest.mark.campaign
 @pytest.mark.parametrize('configs', [pretty_clevr, set_sorting, list_sorting])
 def test_each_seed_of_each_system_is_what_it_is_alone(configs):
-  """Its losses, and what evaluation measures of it after two updates."""
+  """Compare the losses and the evaluation after two updates."""
   losses, measured = [], []
   for seed, num_seeds in (5, 2), (5, 1), (6, 1):
     config = configs.get_config('smoke')
@@ -136,7 +137,7 @@ def test_batch_need_not_divide_where_seeds_do():
 
 
 def test_updates_of_split_seeds_need_no_other_device():
-  """Only what is logged is gathered, once a call."""
+  """Only the logged metrics are gathered, once per call."""
   config = toy_task.make_config(num_seeds=8, steps_per_call=4)
   program = step.make_program(toy_task.ToyTask(), config, make_mesh(8, 1, 1))
   arrays = {'slope': jnp.ones(4)}
@@ -210,7 +211,7 @@ def test_values_are_medians_and_how_far_seeds_are_apart():
 
 @pytest.fixture
 def run(monkeypatch):
-  """`loop.run` of the toy task with three seeds."""
+  """Return `loop.run` with the toy task and three seeds."""
   monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
 
   def run(folder, **changes):

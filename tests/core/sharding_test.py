@@ -15,7 +15,7 @@ def make_mesh(data, fsdp, tensor):
 
 
 def spec(name, shape, mesh):
-  """The partition of one parameter, by its path 'a/b/c'."""
+  """Return the partition of one parameter, by its path 'a/b/c'."""
   tree = jax.ShapeDtypeStruct(shape, np.float32)
   for part in reversed(name.split('/')):
     tree = {part: tree}

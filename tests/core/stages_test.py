@@ -1,4 +1,4 @@
-"""Stages train in order, and whatever interrupts them, end the same."""
+"""Stages train in order, and have the same result after any interruption."""
 
 import json
 import os
@@ -20,7 +20,7 @@ CLOCK = 'seconds', 'perf/examples_per_second'
 
 
 def make_stages(**changes):
-  """Two, four, and two updates of one call each."""
+  """Make three stages of two, four, and two updates."""
   steps = dict(zip(NAMES, (2, 4, 2), strict=True))
   return {
     name: toy_task.make_config(seed=seed, total_steps=steps[name], **changes)
@@ -43,7 +43,7 @@ def run(folder, **changes):
 
 
 def read_lines(folder):
-  """metrics.jsonl without what the clock says."""
+  """Return the lines of metrics.jsonl without times and speeds."""
   lines = (folder / 'metrics.jsonl').read_text().splitlines()
   return [
     {k: v for k, v in json.loads(line).items() if k not in CLOCK}

@@ -1,4 +1,4 @@
-"""One update: the same on every mesh, whole or in parts, one by one or many."""
+"""An update has the same result on any mesh and with micro-batches."""
 
 import functools
 import math
@@ -45,7 +45,7 @@ def boards():
 
 
 def train(task, config, mesh, num_calls=4):
-  """The losses of all updates, the metrics of the last call, the state."""
+  """Return the losses of all updates, metrics of the last call, and state."""
   program = step.make_program(task, config, mesh)
   is_sudoku = isinstance(task, sudoku_task.SudokuTask)
   columns = boards() if is_sudoku else task.arrays('train')
@@ -63,7 +63,7 @@ def train(task, config, mesh, num_calls=4):
 
 @functools.cache
 def sudoku_on(mesh, steps_per_call=1, microbatch_size=0):
-  """Four updates."""
+  """Make four updates of Sudoku on a mesh."""
   task, config = make_sudoku()
   config.steps_per_call = steps_per_call
   config.microbatch_size = microbatch_size
@@ -72,7 +72,7 @@ def sudoku_on(mesh, steps_per_call=1, microbatch_size=0):
 
 @functools.cache
 def toy_on(mesh, steps_per_call=1, microbatch_size=0):
-  """Four updates."""
+  """Make four updates of the toy task on a mesh."""
   task, config = make_toy()
   config.steps_per_call = steps_per_call
   config.microbatch_size = microbatch_size
@@ -111,7 +111,7 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
 @pytest.mark.parametrize('mesh', [(2, 2, 2), (1, 8, 1), (1, 1, 8)])
 @pytest.mark.parametrize('configs', [set_sorting, list_sorting])
 def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
-  """And what is saved on one mesh is restored on another."""
+  """Also restore on another mesh what was saved on the first."""
   config = configs.get_config('smoke')
   # Adam makes large differences of small ones where a gradient is near 0.
   config.optim.name, config.optim.warmup_steps = 'sgd', 0
@@ -147,10 +147,8 @@ def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
 @pytest.mark.parametrize(
   'mesh, lstm, first, second',
   [
-    pytest.param(*((8, 1, 1), P(), P(), P()), marks=pytest.mark.slow),
-    pytest.param(
-      *((2, 4, 1), P(None, 'fsdp'), P(), P()), marks=pytest.mark.slow
-    ),
+    pytest.param((8, 1, 1), P(), P(), P(), marks=pytest.mark.slow),
+    pytest.param((2, 4, 1), P(None, 'fsdp'), P(), P(), marks=pytest.mark.slow),
     ((2, 2, 2), P(None, 'fsdp'), P(None, 'tensor'), P('tensor')),
   ],
 )
@@ -178,7 +176,7 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
   [
     (toy_on, ALONE, 4),
     (toy_on, (2, 1, 1), 2),
-    pytest.param(*(sudoku_on, (2, 2, 2), 2), marks=pytest.mark.slow),
+    pytest.param(sudoku_on, (2, 2, 2), 2, marks=pytest.mark.slow),
   ],
 )
 def test_microbatches_change_nothing(train_on, mesh, microbatch_size):

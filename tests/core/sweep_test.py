@@ -1,4 +1,4 @@
-"""A sweep trains every point once, whatever happens to some of them."""
+"""A sweep trains every point once, even if some of them fail."""
 
 import pathlib
 
@@ -16,7 +16,7 @@ POINTS = {
 
 
 class Trainer:
-  """Finishes a point at once, unless told to do something else."""
+  """Finishes a point at once, unless it is told to fail or stop."""
 
   def __init__(self, outcomes=None):
     self.outcomes = outcomes or {}

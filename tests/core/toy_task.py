@@ -1,4 +1,4 @@
-"""Linear regression, generated on the device: a task of microseconds."""
+"""A toy task that trains in microseconds: linear regression."""
 
 import dataclasses
 
@@ -29,8 +29,8 @@ class ToyTask:
   """Implements `core.task.Task`.
 
   Attributes:
-    width: of the inputs.
-    nan_update: the number of the update whose loss is NaN; 0: none.
+    width: width of the inputs.
+    nan_update: number of the update whose loss is NaN; 0 for none.
   """
 
   width: int = 4
@@ -77,10 +77,13 @@ class ToyTask:
 
 
 def make_config(**changes):
-  """Six updates, everything recorded; `changes` by dotted name."""
+  """Return a config of six updates that records everything.
+
+  `changes` maps dotted names of leaves to new values.
+  """
   config = sudoku.get_config()
   config.update(common.default_config())
-  config.task = 'rrn.sudoku'  # one that there is
+  config.task = 'rrn.sudoku'  # any existing task
   config.total_steps = 6
   config.batch_size = 16
   config.optim.learning_rate = 0.1

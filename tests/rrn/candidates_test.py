@@ -23,14 +23,14 @@ def groups_of(box, **options):
 
 
 def inputs(num_positions, num_symbols):
-  """Random states, and candidates that are given, of three puzzles."""
+  """Draw random states and given candidates of three puzzles."""
   shape = 3, num_positions, num_symbols
   states = jax.random.normal(jax.random.key(0), (*shape, 8))
   return states, jax.random.bernoulli(jax.random.key(1), 0.3, shape)
 
 
 def step_by_pairs(params, states, given, groups):
-  """The equations of `CandidateNetwork` over all candidates of all groups."""
+  """Compute the equations of `CandidateNetwork` with a message per pair."""
   batch, num_positions, num_symbols, width = states.shape
   nodes = [(n, k) for n in range(num_positions) for k in range(num_symbols)]
   lists = [[[(n, k) for k in range(num_symbols)] for n in range(num_positions)]]
@@ -72,7 +72,7 @@ def step_by_pairs(params, states, given, groups):
 
 @pytest.mark.parametrize('sharing', model.SHARING)
 def test_step_is_what_pairs_of_candidates_say(sharing):
-  """Values and gradients, on 4x4 boards."""
+  """Compare values and gradients on 4x4 boards."""
   groups = groups_of((2, 2), sharing=sharing)
   graphdef, params = make(len(groups.kinds))
   states, given = inputs(16, 4)
@@ -94,12 +94,13 @@ def test_step_is_what_pairs_of_candidates_say(sharing):
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
-    *(gradients(fast), gradients(pairs)),
+    gradients(fast),
+    gradients(pairs),
   )
 
 
 def test_kinds_may_be_any_groups_of_positions():
-  """Not only Sudoku's: groups of several sizes; a position may have none."""
+  """Groups may have several sizes, and a position may be in no group."""
   groups = candidates.Groups([np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)])
   graphdef, params = make(1)
   states, given = inputs(4, 2)
@@ -115,9 +116,9 @@ def test_kinds_may_be_any_groups_of_positions():
 @pytest.mark.parametrize('sharing', model.SHARING)
 @pytest.mark.parametrize('symmetry', ['digits', 'rows', 'bands', 'transpose'])
 def test_symmetries_of_sudoku_permute_the_outputs(symmetry, sharing):
-  """Of any puzzle, after several steps; transposition needs shared weights."""
+  """Transposition is a symmetry only if rows and columns share weights."""
   if symmetry == 'transpose' and sharing == 'separate':
-    pytest.skip('rows and columns have weights of their own')
+    pytest.skip('rows and columns do not share weights')
   config = model.ModelConfig(
     network='candidates',
     width=8,

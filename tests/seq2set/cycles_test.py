@@ -80,5 +80,12 @@ def test_random_starts_cover_all_points_and_both_directions():
   )
   assert cycles.are_same_cycles(written, jnp.tile(cycle, (100, 1)), 5).all()
   assert {tuple(row) for row in written[:, :2].tolist()} == {
-    *((0, 1), (1, 2), (2, 3), (3, 0), (1, 0), (2, 1), (3, 2), (0, 3))
+    (0, 1),
+    (1, 2),
+    (2, 3),
+    (3, 0),
+    (1, 0),
+    (2, 1),
+    (3, 2),
+    (0, 3),
   }

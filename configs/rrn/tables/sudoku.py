@@ -21,8 +21,8 @@ SWEEP_STEPS = 500  # updates of each row of `:cpu`
 WITHIN_STEPS = 64, 256, 1024  # steps of the evaluations by the rules
 # Without carried states, each update starts from new boards.
 _NEW_BOARDS = {'model.max_steps': 0, 'model.reveal_after': 0}
-# Row -> number of updates, changes to the network on candidates. All rows take
-# about the same number of minutes.
+# Row -> number of updates, and changes to the network on candidates. All rows
+# train for about the same time.
 LEVERS = {
   'base': (950, {}),
   'width_32': (2000, {'model.width': 32, 'model.hidden_width': 64}),
@@ -48,8 +48,8 @@ JIGSAW = (
   'DDDDDDDCCFEEEEEEEEFEFFFFGGG'
   'FFFGGGGGGHHHHHHHHIHIIIIIIII'
 )
-# Kinds of boards that training did not include: height and width of a box,
-# givens (0: minimal puzzles), rules, and number of boards.
+# Boards that training did not include: height and width of a box, givens (0:
+# minimal puzzles), rules, and number of boards.
 UNSEEN_BOARDS = {
   '4x4': (2, 2, 0, 'standard', 500),
   '6x6': (2, 3, 0, 'standard', 500),
@@ -110,16 +110,16 @@ def networks(
 ) -> dict[str, Config]:
   """Return the paper's networks, and the network on candidates (ours).
 
-  `:cpu` trains each row for the same few minutes, which is too short for any
-  row to come close to the paper. `python -m rrn.sudoku.belief_propagation`
+  `:cpu` trains each row for `SWEEP_STEPS` updates, which is too short to reach
+  the paper's numbers. `python -m rrn.sudoku.belief_propagation`
   prints the paper's baselines that are not trained.
 
   Args:
     get_config: builds the config of the experiment.
     arg: its argument.
     names: names of the networks.
-    is_staged: whether the network on cells trains in stages; the table has its
-      first stage.
+    is_staged: whether the network on cells trains in stages; if so, its row is
+      the first stage.
   """
   choices = {name: f'network={name}' for name in names}
   if is_staged:
@@ -207,7 +207,7 @@ def _graph_relation_network(config, size: str):
 
 
 def _mlp(config, size: str):
-  """Set an MLP, a baseline without a graph (ours)."""
+  """Set an MLP: a baseline without a graph (ours)."""
   _one_step(config)
   _adamw(config, size)
   config.model.width = 256
@@ -220,7 +220,7 @@ def _deep_messages(config, size: str):
     config.model.num_steps = 32
   config.model.message_layers = 3
   config.model.loss_steps = 'last'
-  # The authors clip each number of the gradient to 10, not its norm.
+  # The authors clip each element of the gradient to 10, not its norm.
   config.optim.clip_norm = 10.0
 
 
@@ -244,7 +244,7 @@ def _one_step(config):
 
 
 def _adamw(config, size: str):
-  """Replace Muon, whose `muon_paths` fit networks on graphs only."""
+  """Replace Muon, because its `muon_paths` match graph networks only."""
   if size != 'paper':
     config.microbatch_size = 0
     config.optim.name = 'adamw'

@@ -24,7 +24,7 @@ TPU = (
 
 
 def on_tpu(test):
-  """Marks a test that needs libtpu, and no TPU."""
+  """Mark a test that needs libtpu but no TPU."""
   for mark in TPU:
     test = mark(test)
   return test
@@ -32,7 +32,7 @@ def on_tpu(test):
 
 @pytest.fixture(autouse=True)
 def settings():
-  """The compiler optimizes, as it does outside of tests."""
+  """Enable the compiler optimizations that other tests disable."""
   jax.config.update('jax_disable_most_optimizations', False)
   yield
   jax.config.update('jax_disable_most_optimizations', True)
@@ -95,7 +95,7 @@ def test_missing_libtpu_names_the_extra(monkeypatch):
 
 
 def compiled(config, task, names, monkeypatch):
-  """The cells of the table, by row; of the training call where several have."""
+  """Return the cells of the table by row; the training call has precedence."""
   monkeypatch.setattr(inference, 'make_task', lambda config: task)
   lines = compile.report(config, names).splitlines()
   rows = [line.strip('| ').split(' | ') for line in lines]
@@ -111,11 +111,11 @@ def test_costs_of_a_config(monkeypatch):
   monkeypatch.setattr(task, 'evaluators', lambda: {'test': test})
   costs = compiled(config, task, ['v5e:2x2'], monkeypatch)
   assert costs['chips'] == ['4'] and costs['batch'] == ['128']
-  assert '**training, an update**' in costs
+  assert '**training, one update**' in costs
   assert '**evaluation `test`, at most 64 batches**' in costs
-  assert 'MB of 16 GB' in costs['memory a chip'][0]
-  assert costs['matrix products a chip'][0].endswith('FLOP')
-  assert costs['memory traffic a chip'][0].endswith('B')
+  assert 'MB of 16 GB' in costs['memory per chip'][0]
+  assert costs['matrix products per chip'][0].endswith('FLOP')
+  assert costs['memory traffic per chip'][0].endswith('B')
   assert costs['time'][0].endswith('s')
   assert costs['all-reduce'][0].endswith('kB')
   assert '%' in costs['share of the peak'][0]
@@ -131,7 +131,7 @@ def test_batch_grows_with_the_chips(monkeypatch):
   )
   assert costs['chips'] == ['1', '4'] and costs['batch'] == ['16', '64']
   # A chip does the same, and one alone has nobody to talk to.
-  one, four = costs['matrix products a chip']
+  one, four = costs['matrix products per chip']
   assert one == four
   one, four = costs['all-reduce']
   assert one == '–' and ' x, ' in four
@@ -145,14 +145,14 @@ def test_other_chips(monkeypatch, name, memory):
   config, task = toy_task.make_config(), toy_task.ToyTask()
   costs = compiled(config, task, [name], monkeypatch)
   assert costs['chips'] == ['4']
-  assert costs['memory a chip'][0].endswith(f'of {memory}')
+  assert costs['memory per chip'][0].endswith(f'of {memory}')
 
 
 @on_tpu
 @pytest.mark.campaign
 @pytest.mark.parametrize('module', smoke_test.MODULES)
 def test_bare_configs_fit(monkeypatch, module):
-  """The training call, with a few rows that stand in for the data."""
+  """Compile the training call, with a few rows in place of the data."""
   config = smoke_test.get_config(module, 'paper')
   if config.batch_size % 16:  # 20 texts, the paper's
     config.mesh.data, config.mesh.tensor = 4, 4
@@ -164,7 +164,7 @@ def test_bare_configs_fit(monkeypatch, module):
   costs = compiled(config, task, ['v5e:4x4'], monkeypatch)
   assert costs['chips'] == ['16']
   assert costs['batch'] == [f'{config.batch_size:,}']
-  assert costs['memory a chip'][0].endswith('B of 16 GB')
+  assert costs['memory per chip'][0].endswith('B of 16 GB')
 
 
 @on_tpu

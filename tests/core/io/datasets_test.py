@@ -13,7 +13,7 @@ NUM_ROWS = 3000  # several blocks, the last one not full
 
 
 class Squares(tfds.core.GeneratorBasedBuilder):
-  """Counts, and how often they were prepared."""
+  """A data set of squares that counts how often it is prepared."""
 
   VERSION = tfds.core.Version('1.0.0')
   code_path = None

@@ -1,4 +1,4 @@
-"""Reports say what the files say: tables, provenance, figures."""
+"""Reports show the contents of run files: tables, provenance, figures."""
 
 import json
 
@@ -37,7 +37,7 @@ SOLVED = {'value': 0.966, 'count': 1000, 'low': 0.9529, 'high': 0.9756}
 
 @pytest.fixture(autouse=True)
 def task(monkeypatch):
-  """A task that draws what it is given."""
+  """Replace the task with one that plots the given values."""
 
   class Task:
     def figures(self, values, model=None):
@@ -61,7 +61,7 @@ def task(monkeypatch):
 
 
 def make_run(folder, *, paper, lines=LINES, results=None, seed=3, num_seeds=1):
-  """Writes the files of a run with 100 updates of 32 examples."""
+  """Write the files of a run with 100 updates of 32 examples."""
   folder.mkdir(parents=True)
 
   def write(name, value):
@@ -85,7 +85,7 @@ def make_run(folder, *, paper, lines=LINES, results=None, seed=3, num_seeds=1):
 
 
 def table_rows(text):
-  """First cell -> the others, without the header."""
+  """Return first cell -> other cells, without the header."""
   rows = [line for line in text.splitlines() if line.startswith('|')]
   cells = [[cell.strip() for cell in row.split('|')[1:-1]] for row in rows[2:]]
   return {row[0].strip('`'): row[1:] for row in cells}

@@ -89,7 +89,7 @@ def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
 
 
 def parse(*args):
-  """Parses arguments; returns the flags' values and the exit status."""
+  """Parse arguments, and return the values of the flags and the exit status."""
   main.OVERRIDES.clear()
   with flagsaver.flagsaver():
     try:

@@ -19,14 +19,14 @@ ROOT = pathlib.Path(__file__).parents[3]
 
 
 def closed_pipe():
-  """The end of a pipe that nobody reads."""
+  """Open the write end of a pipe whose read end is closed."""
   read, write = os.pipe()
   os.close(read)
   return open(write, 'w', encoding='utf-8')
 
 
 def closed_terminal():
-  """A terminal whose other side, as of a lost SSH connection, is gone."""
+  """Open a terminal whose other side is closed, as by a lost SSH connection."""
   ours, theirs = pty.openpty()
   os.close(ours)
   return open(theirs, 'w', encoding='utf-8')
@@ -72,7 +72,7 @@ def test_a_console_that_works_leaves_no_file(tmp_path):
 
 
 def run_with(monkeypatch, capsys, name, stream, main):
-  """The exit status of `main` with a stream in place, and what it complains."""
+  """Return the exit status of `main` with a replaced stream, and its errors."""
   with stream:
     monkeypatch.setattr(sys, name, stream)
     status = command_line.run(main, [])
@@ -168,7 +168,7 @@ with console.checked_streams():
 
 
 def test_streams_that_are_closed_at_the_start(tmp_path):
-  """No file of the program becomes its standard error."""
+  """No file that the program opens becomes its standard error."""
   path = tmp_path / 'file'
   command = [sys.executable, '-c', CODE, str(path)]
   result = subprocess.run(

@@ -62,13 +62,18 @@ def start(*command, **env):
 
 
 def start_all(folder, flags, count=2):
-  """Starts main.py as so many processes, with eight devices together."""
+  """Start main.py as `count` processes with eight devices in total."""
   port = free_port()
   return [
     start(
-      *('main.py', '--config=configs/rrn/sudoku.py:smoke', *flags),
-      *(f'--workdir={folder}', '--distributed', f'--num_processes={count}'),
-      *(f'--coordinator=localhost:{port}', f'--process_id={index}'),
+      'main.py',
+      '--config=configs/rrn/sudoku.py:smoke',
+      *flags,
+      f'--workdir={folder}',
+      '--distributed',
+      f'--num_processes={count}',
+      f'--coordinator=localhost:{port}',
+      f'--process_id={index}',
       JAX_NUM_CPU_DEVICES=str(8 // count),
     )
     for index in range(count)
@@ -76,7 +81,7 @@ def start_all(folder, flags, count=2):
 
 
 def run_all(folder, *flags, count=2):
-  """The statuses, outputs and errors of the processes."""
+  """Return the exit statuses, outputs, and errors of the processes."""
   processes = start_all(folder, flags, count)
   outputs = [process.communicate(timeout=300) for process in processes]
   return [process.returncode for process in processes], *zip(
@@ -99,7 +104,7 @@ def config():
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory, config):
-  """The folders of a run of two processes and of a run of one."""
+  """Return the folders of a run of two processes, and of a run of one."""
   two, one = (tmp_path_factory.mktemp(name) for name in ('two', 'one'))
   assert loop.run(config, str(one))  # it also fills the cache of data
   statuses, _, errors = run_all(two, *overrides())
@@ -144,7 +149,7 @@ def test_another_config_is_refused_by_both(runs):
 
 
 def wait_for(is_met, processes):
-  """Waits until a run has come so far."""
+  """Wait until a run has reached a step."""
   deadline = time.monotonic() + 300
   while not is_met():
     assert time.monotonic() < deadline

@@ -40,7 +40,7 @@ def test_commands_after_a_wait_need_those_before_it(tmp_path):
 
 
 def test_a_signal_reaches_the_commands(tmp_path):
-  """A training that is stopped ends with status 0, but is not done."""
+  """A stopped training ends with status 0, but is not finished."""
   script = tmp_path / 'command.py'
   script.write_text(
     'import signal, sys, time\n'

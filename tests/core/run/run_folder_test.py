@@ -101,7 +101,7 @@ def test_read_only_folder():
 
 @contextlib.contextmanager
 def as_nobody():
-  """Makes root, who may write anywhere, somebody else in the block."""
+  """Drop the privileges of root, who can write anywhere, inside the block."""
   user = os.geteuid()
   os.seteuid(user or 65534)
   try:

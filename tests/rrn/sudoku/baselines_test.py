@@ -109,7 +109,7 @@ def test_smoke_size_learns(network):
 
 
 def literal_deep_messages(model, puzzles, num_steps):
-  """A message an edge, with what its sender has heard from all others."""
+  """Compute one message per edge, from the sender's other incoming messages."""
   inputs, senders = model.inputs(puzzles), model.graph.senders
   edges = [(int(i), j) for j, row in enumerate(senders) for i in row]
   # Which other edges (k, m) the edge (i, j) hears of: those into its sender,
@@ -209,7 +209,7 @@ def test_givens_do_not_count_for_the_convolutions():
     ({'network': 'mlp', 'burn_in': 3}, 'burn_in=3: mlp has no burn-in'),
     ({'network': 'mlp', 'max_steps': 64}, 'max_steps=64: mlp has no'),
     ({'burn_in': 8, 'max_steps': 64}, 'set one of them to 0'),
-    ({'reveal_after': 32}, 'reveal_after=32 needs config.model.max_steps'),
+    ({'reveal_after': 32}, 'reveal_after=32 requires config.model.max_steps'),
     (
       {'num_steps': 8, 'max_steps': 64, 'reveal_after': 20, 'burn_in': 0},
       'a multiple of config.model.num_steps=8',

@@ -173,7 +173,7 @@ def test_missing_file_says_what_to_do(own_cache, tmp_path):
 
 
 def write_upstream_files(folder, monkeypatch):
-  """Files as upstream has them: a list of puzzles, and a test set of some."""
+  """Write files in upstream's format: all puzzles, and a test set of some."""
   rng = np.random.default_rng(0)
   puzzles, solutions = data.generate(rng, 40, 3, 3, givens=30)
   names = np.array([0, 5, 3, 1, 2, 4, 6, 9, 8, 7])

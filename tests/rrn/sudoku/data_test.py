@@ -22,7 +22,7 @@ def board(digits):
 
 
 def brute_force(puzzle, box):
-  """Counts solutions by plain backtracking, sharing no code with the solver."""
+  """Count solutions by plain backtracking, without code of the solver."""
   height, width = box
   side = height * width
 
@@ -183,7 +183,7 @@ def test_minimize_stops_and_keeps_its_arguments():
   solutions = data.generate(rng, 3, 3, 3, givens=81)[1]
   given = data.add_givens(rng, np.zeros_like(solutions), solutions, 70)
   copy = given.copy()
-  puzzles = data.minimize(rng, given, solutions, 40)
+  puzzles = data.minimize(rng, given, 40)
   np.testing.assert_array_equal(given, copy)
   np.testing.assert_array_equal((puzzles > 0).sum(1), 40)
   assert ((puzzles == 0) | (puzzles == given)).all()

@@ -20,7 +20,7 @@ UNITS = [
 
 
 def propagate(cells):
-  """Applies singles one by one until nothing changes; None if they clash."""
+  """Apply singles until nothing changes; return None if they contradict."""
   changed = True
   while changed:
     changed = False
@@ -42,7 +42,7 @@ def propagate(cells):
 
 
 def search(cells):
-  """Returns the numbers of solutions and of guesses, by plain recursion."""
+  """Return the numbers of solutions and of guesses, by plain recursion."""
   cells = propagate(list(cells))
   if cells is None:
     return 0, 0
@@ -90,7 +90,7 @@ def test_guesses_do_not_depend_on_the_batch_or_on_digit_names(puzzles):
 
 
 def unrefuted(puzzle, solution):
-  """Counts wrong candidates whose assumption leads to no clash."""
+  """Count wrong candidates whose assumption leads to no contradiction."""
   cells = propagate([{int(d)} if d else set(range(1, 10)) for d in puzzle])
   return sum(
     propagate([*cells[:place], {digit}, *cells[place + 1 :]]) is not None

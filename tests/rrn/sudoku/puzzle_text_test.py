@@ -1,4 +1,4 @@
-"""Every format that people have is read, and nothing is misread in silence."""
+"""All common formats are read, and no input is silently misread."""
 
 import hypothesis
 import numpy as np
@@ -10,7 +10,7 @@ from rrn.sudoku import data, puzzle_text
 
 
 def lay_out(text, box=(3, 3), rulers=('', '', ''), bar='', gap='', edge=''):
-  """Writes a board as a grid; rulers are above, between bands, and below."""
+  """Format a board as a grid; rulers are above, between bands, and below."""
   height, width = box
   side = height * width
   lines = [rulers[0]]
@@ -24,7 +24,7 @@ def lay_out(text, box=(3, 3), rulers=('', '', ''), bar='', gap='', edge=''):
 
 
 def read(text, **options):
-  """Reads text: a problem, None, or an error as 'line: message'."""
+  """Read text; return problems, None, and errors as 'line: message'."""
   items = puzzle_text.read_puzzles(text.split('\n'), **options)
   return [f'{x.line}: {x}' if isinstance(x, UserError) else x for x in items]
 
@@ -210,7 +210,7 @@ def test_errors_say_where_and_what_and_hide_nothing(text, expected):
 
 
 def solved(side):
-  """A solution of side n: int [N]."""
+  """Return a solution of side n, int [N]."""
   height, width = data.box_shape(side**2)
   row, column = np.divmod(np.arange(side**2), side)
   return (width * (row % height) + row // height + column) % side + 1
@@ -225,7 +225,7 @@ def write(board, symbols, empty='.'):
 
 
 def masked(board):
-  """Half of the cells empty, and each digit somewhere."""
+  """Empty half of the cells, but keep each digit somewhere."""
   givens = board * (np.random.default_rng(0).random(board.size) < 0.5)
   firsts = np.unique(board, return_index=True)[1]
   givens[firsts] = board[firsts]
@@ -338,7 +338,9 @@ def in_bands(text, box):
 
 
 LAYOUTS = [
-  *(lay_out, in_bands, lambda text, box: f'12,{text},a name'),
+  lay_out,
+  in_bands,
+  lambda text, box: f'12,{text},a name',
   lambda text, box: text,
   lambda text, box: lay_out(text, box, gap=' ', bar=' | '),
   lambda text, box: lay_out(text, box, rulers=('', '--+--', ''), bar='|'),
@@ -361,7 +363,7 @@ LAYOUTS = [
 )
 @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
 def test_mixed_formats_are_read_as_written(name, boards):
-  """Whatever follows what, in order; rows and whole boards may be empty."""
+  """Any format may follow any other; rows and whole boards may be empty."""
   text, puzzles = '# mixed', []
   for seed, (side, empty, share, layout, between) in enumerate(boards):
     puzzle = solved(side)

@@ -1,4 +1,4 @@
-"""A network runs until the rules say that its answer is right."""
+"""The solver runs a network until its answer obeys the rules."""
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +28,7 @@ def test_validity_agrees_with_the_rules(boards):
 
 
 class Slow(nnx.Module):
-  """Solves board b of a table at step `steps[b]` alone, and counts steps."""
+  """Solves board b of a table only at step `steps[b]`, and counts steps."""
 
   def __init__(self, puzzles, solutions, steps):
     self.table = nnx.data([jnp.asarray(x) for x in (puzzles, solutions, steps)])
@@ -47,7 +47,7 @@ class Slow(nnx.Module):
 
 @pytest.mark.parametrize('max_steps', [7, 40])
 def test_first_valid_answer_counts(boards, max_steps):
-  """Whatever the network says later; without one, the last answer."""
+  """Later answers do not count; without a valid one, the last answer does."""
   puzzles, solutions = boards
   steps = np.array([1, 5, 16, 17, 33, 100])
   solve = solver.make_solver(
@@ -100,7 +100,7 @@ def test_assumed_digits_solve_what_the_network_alone_does_not(
 
 
 def test_assumptions_keep_the_givens(boards):
-  """A cell that is open gets a digit; a full board stays as it is."""
+  """An open cell gets a digit; a full board is unchanged."""
   puzzles, solutions = boards
   full = np.concatenate([puzzles, solutions])
   beliefs = np.zeros((len(full), 16, 5)) + [0, 0.1, 0.2, 0.3, 0.4]
@@ -127,7 +127,7 @@ def test_answers_without_the_rules_are_those_without_assumptions(boards):
 
 @pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 3)])
 def test_candidates_take_boards_of_any_size(box):
-  """The answers are those of a network that is built for the board."""
+  """The answers equal those of a network that is built for the board size."""
   config = {'network': 'candidates', 'width': 8, 'hidden_width': 8}
   made = [
     model.SudokuCandidates(

@@ -1,4 +1,4 @@
-"""Batches are legal puzzles of their solutions; measures count rightly."""
+"""Batches have valid puzzles, and measures count correctly."""
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +70,7 @@ def test_the_curriculum_mixes_in_hard_puzzles(bases, step, share):
 
 
 def test_boards_that_stay_unsolved_get_more_givens(bases):
-  """One right digit in a cell that was wrong, every `reveal_after` steps."""
+  """Every `reveal_after` steps, a cell with a wrong answer becomes a given."""
   config = sudoku.get_config('smoke,box=3x3')
   config.model.num_steps, config.model.reveal_after = 2, 4
   experiment = task.make_task(config)
@@ -92,7 +92,7 @@ def test_boards_that_stay_unsolved_get_more_givens(bases):
 
 
 def test_boards_stay_until_they_are_solved_or_too_old(bases):
-  """Solved boards and old ones give way to new ones; others keep theirs."""
+  """New boards replace solved boards and old ones; other boards stay."""
   config = sudoku.get_config('smoke,box=3x3')
   config.model.num_steps, config.model.max_steps = 2, 6
   experiment = task.make_task(config)
@@ -143,7 +143,7 @@ def test_segments_of_steps_are_one_run(network, bases):
 
 
 def move(boards, box, count):
-  """Boards [..., N], each moved by `count` symmetries."""
+  """Apply `count` symmetries to each of the boards [..., N]."""
   boards = jnp.asarray(boards, int)
   keys = jax.random.split(jax.random.key(0), count)
   moved = jax.vmap(
@@ -195,7 +195,7 @@ def test_cross_entropy_is_the_negative_log_probability():
 
 
 class Oracle(nnx.Module):
-  """Answers by a table until `from_step`, and one digit wrong before."""
+  """Answers from a table, with one wrong digit before `from_step`."""
 
   def __init__(self, puzzles, solutions, from_step):
     self.table = nnx.data(jnp.asarray(np.stack([puzzles, solutions])))
@@ -250,7 +250,7 @@ def test_boards_that_were_solved_before_are_lost(smoke):
 
 
 def test_answers_by_the_rules_count_within_their_steps():
-  """Boards of weight 0, the padding, do not count."""
+  """Boards of weight 0, which are padding, do not count."""
   config = sudoku.get_config('smoke')
   config.evals.within_steps = (16, 64)
   evaluator = task.make_task(config).evaluators()['test_by_rules']

@@ -12,7 +12,7 @@ BIG_JIGSAW = 'AAAAABBBBBCCCDDDCCDDEEEEE'
 
 
 def brute_force(puzzle, units):
-  """Counts solutions by plain backtracking, sharing no code with the solver."""
+  """Count solutions by plain backtracking, without code of the solver."""
   side = len(units[0])
   shared = [
     {c for unit in units if cell in unit for c in unit}

@@ -90,7 +90,8 @@ def test_all_orders_are_at_least_as_likely_as_one():
   'orders, mode',
   [
     pytest.param(
-      *(orders, mode),
+      orders,
+      mode,
       marks=[] if 'hard' == orders or 'sample' == mode else pytest.mark.slow,
     )
     for orders in task.ORDERS
@@ -131,7 +132,9 @@ def test_shares_over_training_are_stacked():
   (axes,) = task.training_figures(lines)['share_by_update'].axes
   first, second, *_, others = axes.collections
   assert [x.get_label() for x in (first, second, others)] == [
-    *('5 4 3 2 1', '1 2 3 4 5', 'all others')
+    '5 4 3 2 1',
+    '1 2 3 4 5',
+    'all others',
   ]
   tops = [x.get_paths()[0].vertices[:, 1].max() for x in (first, second)]
   np.testing.assert_allclose(tops, [0.75, 1])

@@ -239,11 +239,15 @@ def test_paper_values():
 @pytest.mark.parametrize(
   'arg',
   [
-    *('smoke', 'smoke,process=0,glimpses=0', 'smoke,outputs=pairs'),
+    'smoke',
+    'smoke,process=0,glimpses=0',
+    'smoke,outputs=pairs',
     *(
       f'smoke,encoder={encoder}'
       for encoder in (
-        *('pointer_network', 'deep_sets', 'set_transformer'),
+        'pointer_network',
+        'deep_sets',
+        'set_transformer',
         'set_transformer,decoder=assignment',
       )
     ),
