@@ -28,7 +28,7 @@ from ml_collections import ConfigDict
 
 from core import metrics
 from core.errors import UserError, one_line
-from core.io import atomic_files, weights
+from core.io import atomic_files, data_files, weights
 from core.report import plots
 from core.run import run_config
 
@@ -160,6 +160,8 @@ def base_of(folder: pathlib.Path) -> tuple[str, ConfigDict]:
           return flag, config
       except UserError:  # the file no longer exists
         pass
+  if task not in run_config.tasks():
+    raise UserError(f'{folder} was trained with a config that no longer exists')
   flag = _relative(run_config.tasks()[task])
   return flag, load_config(flag)
 
@@ -208,7 +210,8 @@ def load_config(
   """
   path, _, argument = flag.partition(':')
   try:
-    config = runpy.run_path(str(ROOT / path))['get_config'](argument or None)
+    file = str(ROOT / data_files.expand(path))
+    config = runpy.run_path(file)['get_config'](argument or None)
     with config.unlocked():
       config.update_from_flattened_dict(overrides or {})
   except UserError:

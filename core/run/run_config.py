@@ -4,17 +4,19 @@ import json
 import os
 import pathlib
 import runpy
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from core.errors import UserError, check_choice, nearest, one_line
+from core.errors import UserError, nearest, one_line
 from core.io import atomic_files, data_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'config.json'
+TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # variable: folder of own packages
 _NO_TASKS = '__init__', 'common'  # files of configs
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
@@ -38,6 +40,38 @@ def tasks() -> dict[str, str]:
     for path in sorted(ROOT.glob('configs/*/*.py'))
     if path.stem not in _NO_TASKS
   }
+
+
+def check_task(task: str):
+  """Check that a task exists, in the repository or in `TASK_FOLDER`.
+
+  Other modules are never imported, because a folder of weights names its task.
+
+  Raises:
+    UserError: the task does not exist.
+  """
+  if task in tasks():
+    return
+  folder = data_files.expand(os.environ.get(TASK_FOLDER, ''))
+  names = str(task).split('.')
+  is_named = folder and all(name.isidentifier() for name in names)
+  if not is_named or not pathlib.Path(folder, *names, 'task.py').is_file():
+    raise UserError(
+      f'config.task={task!r}: expected one of {", ".join(tasks())}, or'
+      f' MY_PACKAGE.MY_TASK if the folder ${TASK_FOLDER} has'
+      ' MY_PACKAGE/MY_TASK/task.py'
+    )
+  if folder not in sys.path:
+    sys.path.append(folder)
+
+
+def _definitions(task: str) -> dict[str, Any]:
+  """Return the names that the config file of a task defines.
+
+  Tasks outside the repository have no known config file: {}.
+  """
+  file = tasks().get(task)
+  return runpy.run_path(file) if file else {}
 
 
 def find_folder(path: str) -> str:
@@ -72,7 +106,9 @@ def read(folder: pathlib.Path) -> ConfigDict:
   if not path.is_file():
     raise UserError(_not_a_run(folder))
   saved = atomic_files.read_json(path, task=str)
-  check_choice('config.task', saved['task'], tasks())
+  check_task(saved['task'])
+  if saved['task'] not in tasks():
+    return ConfigDict(_with_tuples(saved))
   _rename_settings(saved)
   config = _bare(saved['task'])
   config.report = ConfigDict()  # no defaults
@@ -144,7 +180,9 @@ def check_known(config: ConfigDict):
     UserError: a key is unknown or missing, or its value has another type.
   """
   task = str(config.get('task', ''))
-  check_choice('config.task', task, tasks())
+  check_task(task)
+  if task not in tasks():
+    return
   file = f'configs/{task.replace(".", "/")}.py'
   bare = _bare(task)
   if names := _unknown(config.to_dict(), bare):
@@ -221,7 +259,7 @@ def _rename_settings(saved: dict[str, Any]):
 
   A config file may define RENAMED, which maps a section to old -> new names.
   """
-  renamed = runpy.run_path(tasks()[saved['task']]).get('RENAMED', {})
+  renamed = _definitions(saved['task']).get('RENAMED', {})
   sections = [(saved, _RENAMED)]
   sections += [(saved.get(name), names) for name, names in renamed.items()]
   for settings, names in sections:
@@ -249,7 +287,14 @@ def _not_a_run(folder: pathlib.Path) -> str:
 
 
 def _bare(task: str) -> ConfigDict:
-  return runpy.run_path(tasks()[task])['get_config']()
+  return _definitions(task)['get_config']()
+
+
+def _with_tuples(value: Any) -> Any:
+  """Replace lists, which JSON has in place of tuples."""
+  if isinstance(value, dict):
+    return {key: _with_tuples(x) for key, x in value.items()}
+  return tuple(map(_with_tuples, value)) if isinstance(value, list) else value
 
 
 def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
@@ -257,7 +302,7 @@ def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
 
   A config file may define RETIRED, which maps a dotted key to this value.
   """
-  retired = runpy.run_path(tasks()[saved['task']]).get('RETIRED', {})
+  retired = _definitions(saved['task']).get('RETIRED', {})
   for name, value in retired.items():
     section, _, leaf = name.rpartition('.')
     group = saved.get(section)

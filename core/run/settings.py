@@ -34,8 +34,7 @@ def check(config: ConfigDict):
     UserError: the task is unknown, or a setting is out of its range.
   """
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
-  # A folder of weights names its task. Importing other modules is unsafe.
-  check_choice('config.task', leaves.get('task', ''), run_config.tasks())
+  run_config.check_task(leaves.get('task', ''))
   for name in _LEAST:
     if name not in leaves:
       raise UserError(f'config.{name} is missing; expected a whole number')
