@@ -66,6 +66,7 @@ def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
   assert call(*short)[0] == 0
 
 
+@pytest.mark.slow
 def test_overrides_are_of_the_config_that_a_folder_was_trained_with(
   call, trained
 ):
@@ -112,6 +113,7 @@ def sweep(arg=None):
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_of_stages_becomes_a_result_file(call, tmp_path, monkeypatch):
   (tmp_path / 'mine.py').write_text(STAGED)
   args = (
@@ -223,6 +225,7 @@ def test_reader_that_has_enough(monkeypatch):
     assert not main.guarded([])  # status 0
 
 
+@pytest.mark.slow
 def test_predict_skips_a_byte_order_mark(call, trained, tmp_path):
   path = tmp_path / 'puzzles.txt'
   path.write_bytes(b'\xef\xbb\xbf' + b'0' * 16 + b'\n')
@@ -233,6 +236,7 @@ def test_predict_skips_a_byte_order_mark(call, trained, tmp_path):
   assert len(output.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
   (tmp_path / 'puzzles').write_text('0' * 16 + '\n')
   with open(tmp_path / 'puzzles') as stdin:
@@ -314,6 +318,7 @@ def test_mistakes_end_with_one_line(
   assert all('preparing' in line for line in before)  # says TFDS
 
 
+@pytest.mark.slow
 def test_checkpoint_of_another_model(call, trained, tmp_path):
   (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
   status, _, errors = call(
@@ -323,6 +328,7 @@ def test_checkpoint_of_another_model(call, trained, tmp_path):
   assert 'belongs to another model: params.' in errors
 
 
+@pytest.mark.slow
 def test_failed_training_has_its_own_status(call, tmp_path):
   status, _, errors = call(
     *SORTING,
@@ -333,6 +339,7 @@ def test_failed_training_has_its_own_status(call, tmp_path):
   assert 'update 1 is not finite' in errors.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_process_ends_with_the_status():
   result = subprocess.run(
     [sys.executable, 'main.py', '--config.seed=x', '--config.log.every=5'],
@@ -362,6 +369,7 @@ runpy.run_path('main.py', run_name='__main__')
 """
 
 
+@pytest.mark.slow
 def test_interrupt_during_the_imports():
   result = subprocess.run(
     [sys.executable, '-c', INTERRUPTED],

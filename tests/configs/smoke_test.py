@@ -34,9 +34,6 @@ def slow_except(*names):
   ]
 
 
-SYSTEMS = slow_except('hinting.sorting', 'rrn.pretty_clevr', 'seq2set.sorting')
-
-
 def boards(config):
   shape = (4, (config.model.box_height * config.model.box_width) ** 2)
   names = 'puzzle', 'solution', 'hard_puzzle', 'hard_solution'
@@ -153,7 +150,8 @@ def test_update_can_be_traced(module, size):
   assert {'loss', 'gradient_norm', 'learning_rate'} < set(metrics)
 
 
-@pytest.mark.parametrize('module', SYSTEMS)
+@pytest.mark.slow
+@pytest.mark.parametrize('module', MODULES)
 def test_update_can_be_lowered_for_accelerators(module):
   program, arrays = make_program(get_config(module, 'smoke'))
   export = jax.export.export(program.update, platforms=('cuda', 'tpu'))
@@ -161,7 +159,7 @@ def test_update_can_be_lowered_for_accelerators(module):
   assert exported.platforms == ('cuda', 'tpu')
 
 
-@pytest.mark.parametrize('module', SYSTEMS)
+@pytest.mark.parametrize('module', slow_except('seq2set.sorting'))
 def test_seeds_can_be_traced_at_once(module):
   config = get_config(module, 'smoke')
   config.num_seeds = 2

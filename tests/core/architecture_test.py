@@ -252,6 +252,7 @@ def test_rules_refuse():
     assert not allowed(module, imported), (module, imported)
 
 
+@pytest.mark.slow
 def test_tensorflow_is_never_loaded():
   code = """
 import sys

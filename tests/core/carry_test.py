@@ -64,8 +64,12 @@ def test_carry_goes_from_update_to_update():
   np.testing.assert_allclose(state.carry['x'], x, rtol=1e-5)
 
 
-@pytest.mark.parametrize('microbatch_size', [0, 1])
-@pytest.mark.parametrize('mesh', [(8, 1, 1), (2, 2, 2)])
+@pytest.mark.parametrize(
+  'microbatch_size', [pytest.param(0, marks=pytest.mark.slow), 1]
+)
+@pytest.mark.parametrize(
+  'mesh', [pytest.param((8, 1, 1), marks=pytest.mark.slow), (2, 2, 2)]
+)
 def test_carry_does_not_depend_on_mesh_and_microbatches(mesh, microbatch_size):
   _, expected = train()
   _, state = train(mesh, microbatch_size=microbatch_size)
@@ -73,7 +77,10 @@ def test_carry_does_not_depend_on_mesh_and_microbatches(mesh, microbatch_size):
   assert state.carry['x'].sharding.spec == P(('data', 'fsdp'))
 
 
-@pytest.mark.parametrize('mesh, num_seeds', [((8, 1, 1), 8), ((2, 1, 1), 3)])
+@pytest.mark.parametrize(
+  'mesh, num_seeds',
+  [pytest.param((8, 1, 1), 8, marks=pytest.mark.slow), ((2, 1, 1), 3)],
+)
 def test_each_seed_carries_what_it_carries_alone(mesh, num_seeds):
   _, state = train(mesh, num_seeds=num_seeds)
   for seed in range(num_seeds)[:3]:
@@ -83,9 +90,14 @@ def test_each_seed_carries_what_it_carries_alone(mesh, num_seeds):
 
 
 @pytest.mark.parametrize(
-  'meshes', [((2, 1, 1), (2, 1, 1)), ((1, 1, 1), (4, 2, 1))]
+  'num_seeds, meshes',
+  [
+    (1, ((2, 1, 1), (2, 1, 1))),
+    (2, ((1, 1, 1), (4, 2, 1))),
+    pytest.param(2, ((2, 1, 1), (2, 1, 1)), marks=pytest.mark.slow),
+    pytest.param(1, ((1, 1, 1), (4, 2, 1)), marks=pytest.mark.slow),
+  ],
 )
-@pytest.mark.parametrize('num_seeds', [1, 2])
 def test_resumed_run_carries_on_exactly(tmp_path, meshes, num_seeds):
   """The state is equal bit for bit on the same mesh, else up to rounding."""
 

@@ -77,6 +77,7 @@ def test_floating_types_are_cast(two_steps):
   np.testing.assert_array_equal(kernel, saved.astype(jnp.float16))
 
 
+@pytest.mark.slow
 def test_checkpoints_of_earlier_versions_are_restored(tmp_path):
   """Earlier versions named the moving average `average`."""
   params = {'kernel': jnp.arange(3.0)}
@@ -114,6 +115,7 @@ def collect_garbage():
   gc.collect()
 
 
+@pytest.mark.slow
 def test_nothing_to_restore(tmp_path):
   state = abstract(make_state(0))
   assert checkpoints.restore(tmp_path / 'none', state) is None
@@ -141,6 +143,7 @@ def test_restores_onto_another_mesh(tmp_path):
   assert is_same(restored, values)
 
 
+@pytest.mark.slow
 def test_saved_arrays_may_be_donated(tmp_path):
   state = {'w': jnp.arange(1e6)}
   expected = np.asarray(state['w']).copy()
@@ -160,6 +163,7 @@ def test_keeps_the_last_and_every_mth(tmp_path):
   assert steps(tmp_path) == ['4', '6', '7']
 
 
+@pytest.mark.slow
 def test_a_save_leaves_no_thread_behind(tmp_path):
   counts = []
   with open_at(tmp_path) as checkpointer:
@@ -198,7 +202,16 @@ def flip(path):
   path.write_bytes(data)
 
 
-@pytest.mark.parametrize('damage', [truncate, zero, flip, os.unlink])
+@pytest.mark.parametrize(
+  'damage',
+  [
+    *(
+      pytest.param(x, marks=pytest.mark.slow)
+      for x in (truncate, zero, os.unlink)
+    ),
+    flip,
+  ],
+)
 def test_damage_is_never_restored(two_steps, tmp_path, damage):
   good = {step: make_state(step) for step in (1, 2)}
   newest = two_steps / 'checkpoints' / '2'
@@ -221,6 +234,7 @@ def test_damage_is_never_restored(two_steps, tmp_path, damage):
   assert fallbacks >= 3  # the others do not matter to the values
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_is_not_damaged(two_steps, monkeypatch):
   def fail(path, like):
     raise PermissionError(13, 'Permission denied')
@@ -231,6 +245,7 @@ def test_what_may_not_be_read_is_not_damaged(two_steps, monkeypatch):
   assert steps(two_steps) == ['1', '2']
 
 
+@pytest.mark.slow
 def test_emptied_checkpoint(two_steps, tmp_path):
   run = shutil.copytree(two_steps, tmp_path / 'run')
   shutil.rmtree(run / 'checkpoints' / '2')
@@ -277,8 +292,14 @@ def test_all_damaged_is_an_error(two_steps, tmp_path):
       r' and float32\[8, 5\] in this config',
     ),
     (lambda s: s | {'more': s['step']}, 'more is missing in the checkpoint'),
-    (lambda s: {'step': s['step']}, 'and missing in this config'),
-    (lambda s: s | {'step': jnp.float32(2)}, r'step is int32\[\] in the'),
+    pytest.param(
+      *(lambda s: {'step': s['step']}, 'and missing in this config'),
+      marks=pytest.mark.slow,
+    ),
+    pytest.param(
+      *(lambda s: s | {'step': jnp.float32(2)}, r'step is int32\[\] in the'),
+      marks=pytest.mark.slow,
+    ),
   ],
 )
 def test_another_model_is_an_error(two_steps, change, message):
@@ -286,6 +307,7 @@ def test_another_model_is_an_error(two_steps, change, message):
     checkpoints.restore(two_steps, abstract(change(make_state(2))))
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path):
   state = {'w': jax.random.normal(jax.random.key(0), (300, 300))}
   limits = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -300,6 +322,7 @@ def test_full_disk(tmp_path):
   assert checkpoints.restore(tmp_path, abstract(state)) is None
 
 
+@pytest.mark.slow
 def test_unwritable_folder(tmp_path):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match='choose another --workdir'):

@@ -111,7 +111,9 @@ def test_longer_run_goes_on(unbroken, tmp_path):
   assert_same_runs(tmp_path, unbroken)
 
 
-@pytest.mark.parametrize('calls', [1, 3, 5])
+@pytest.mark.parametrize(
+  'calls', [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5)), 3]
+)
 def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
   stop_after(calls)
   assert not train(tmp_path)
@@ -122,6 +124,7 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
   assert_same_runs(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
   stop_after(3)
   assert not train(tmp_path)
@@ -134,7 +137,7 @@ def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
   assert (tmp_path / 'results.json').exists()
 
 
-@pytest.mark.parametrize('calls', [6, 7])
+@pytest.mark.parametrize('calls', [pytest.param(6, marks=pytest.mark.slow), 7])
 def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
   """The run is finished, but `train` returns False, which stops a sweep."""
   stop_after(calls)
@@ -144,6 +147,7 @@ def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
   assert train(tmp_path)
 
 
+@pytest.mark.slow
 def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
   stop_after(1)
   assert not train(tmp_path, steps_per_call=2)
@@ -152,7 +156,9 @@ def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
   assert read_state(tmp_path) == read_state(unbroken)
 
 
-@pytest.mark.parametrize('per_call', [1, 3])
+@pytest.mark.parametrize(
+  'per_call', [1, pytest.param(3, marks=pytest.mark.slow)]
+)
 def test_loss_that_is_not_finite(tmp_path, per_call):
   task = toy_task.ToyTask(nan_update=5)
   changes = {'steps_per_call': per_call, 'checkpoint.every': per_call}
@@ -192,6 +198,7 @@ def test_damaged_checkpoint_costs_only_time(
   assert_same_runs(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_clock_that_goes_backwards(unbroken, tmp_path, stop_after, monkeypatch):
   clock = itertools.count(2_000_000_000, -60)
   monkeypatch.setattr(time, 'time', lambda: float(next(clock)))
@@ -208,6 +215,7 @@ def test_clock_that_goes_backwards(unbroken, tmp_path, stop_after, monkeypatch):
   assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 def test_a_call_is_profiled(tmp_path):
   assert train(tmp_path, **{'log.profile': 2})
   (trace,) = tmp_path.glob('profile/**/*.xplane.pb')
@@ -223,6 +231,7 @@ def test_starts_from_weights(unbroken, tmp_path):
   assert (tmp_path / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
 
 
+@pytest.mark.slow
 def test_starts_the_average_from_weights(unbroken, tmp_path):
   changes = {'init_weights': str(unbroken), 'optim.learning_rate': 0.0}
   assert train(tmp_path, **changes)
@@ -279,6 +288,7 @@ def test_folder_that_cannot_be_written(tmp_path, run):
     run(tmp_path / 'file' / 'run')
 
 
+@pytest.mark.slow
 def test_full_disk(tmp_path):
   # Room for the metrics, none for the parameters.
   task = toy_task.ToyTask(width=50_000)

@@ -67,11 +67,11 @@ def train_alone(seed, is_muon):
 @pytest.mark.parametrize(
   'mesh, num_seeds, is_muon',
   [
-    (*SPLIT, False),
+    pytest.param(*SPLIT, False, marks=pytest.mark.slow),
     (*WHOLE, True),
     ((2, 2, 2), 8, True),
-    ((2, 4, 1), 2, False),
-    ((1, 1, 1), 3, True),
+    pytest.param((2, 4, 1), 2, False, marks=pytest.mark.slow),
+    pytest.param((1, 1, 1), 3, True, marks=pytest.mark.slow),
   ],
 )
 def test_each_seed_is_what_it_is_alone(mesh, num_seeds, is_muon):
@@ -120,7 +120,9 @@ def test_each_seed_of_each_system_is_what_it_is_alone(configs):
     assert_close({k: v[index] for k, v in measured[0].items()}, expected)
 
 
-@pytest.mark.parametrize('mesh, num_seeds', [SPLIT, WHOLE])
+@pytest.mark.parametrize(
+  'mesh, num_seeds', [pytest.param(*SPLIT, marks=pytest.mark.slow), WHOLE]
+)
 def test_microbatches_change_nothing(mesh, num_seeds):
   _, losses, _, state = train(mesh, num_seeds=num_seeds)
   _, micro_losses, _, micro_state = train(
@@ -130,6 +132,7 @@ def test_microbatches_change_nothing(mesh, num_seeds):
   assert_close(micro_state.params, state.params)
 
 
+@pytest.mark.slow
 def test_batch_need_not_divide_where_seeds_do():
   assert train(SPLIT[0], num_seeds=8, batch_size=3)[1].shape == (4, 8)
   with pytest.raises(UserError, match='batch_size=3 is not divisible'):
@@ -221,6 +224,7 @@ def run(monkeypatch):
   return run
 
 
+@pytest.mark.slow
 def test_run_records_all_seeds(tmp_path, run):
   assert run(tmp_path / 'all')
   errors = []
@@ -246,7 +250,9 @@ def test_run_records_all_seeds(tmp_path, run):
   assert '96 examples seen by each seed' in text and 'seeds 0 to 2;' in text
 
 
-@pytest.mark.parametrize('num_seeds', [3, 8])
+@pytest.mark.parametrize(
+  'num_seeds', [3, pytest.param(8, marks=pytest.mark.slow)]
+)
 def test_stopped_run_resumes_exactly(tmp_path, run, monkeypatch, num_seeds):
   changes = {'num_seeds': num_seeds, **MUON}
   assert run(tmp_path / 'whole', **changes)
@@ -262,12 +268,14 @@ def test_stopped_run_resumes_exactly(tmp_path, run, monkeypatch, num_seeds):
   assert whole.read_bytes() == stopped.read_bytes()
 
 
+@pytest.mark.slow
 def test_number_of_seeds_of_a_run_stays(tmp_path, run):
   assert run(tmp_path)
   with pytest.raises(UserError, match=r'num_seeds \(3 there, 2 now\)'):
     run(tmp_path, num_seeds=2)
 
 
+@pytest.mark.slow
 def test_run_of_before_there_were_several_goes_on(tmp_path, run):
   assert run(tmp_path, num_seeds=1)
   config = json.loads((tmp_path / 'config.json').read_text())
@@ -278,6 +286,7 @@ def test_run_of_before_there_were_several_goes_on(tmp_path, run):
   assert run(tmp_path, num_seeds=1)
 
 
+@pytest.mark.slow
 def test_seed_whose_loss_is_not_finite_is_named(tmp_path, monkeypatch, run):
   class Task(toy_task.ToyTask):
     def loss(self, model, batch, key):
@@ -293,6 +302,7 @@ def test_seed_whose_loss_is_not_finite_is_named(tmp_path, monkeypatch, run):
     run(tmp_path, **changes)
 
 
+@pytest.mark.slow
 def test_all_seeds_start_from_weights(tmp_path, run):
   still = {'optim.learning_rate': 0.0, 'init_weights': str(tmp_path / 'one')}
   assert run(tmp_path / 'one', seed=7, num_seeds=1)
@@ -305,6 +315,7 @@ def test_all_seeds_start_from_weights(tmp_path, run):
     run(tmp_path / 'again', **still)
 
 
+@pytest.mark.slow
 def test_starts_from_weights_that_lack_what_is_new(tmp_path, run):
   old = {'kernel': np.arange(4, dtype=np.float32)[:, None]}
   weights.save_weights(tmp_path, old, step=1)
@@ -359,10 +370,10 @@ def test_one_seed_becomes_weights_of_its_own(tmp_path, run):
 @pytest.mark.parametrize(
   'overrides',
   [
-    {'seed': 1},
-    {'num_seeds': 2},
+    pytest.param({'seed': 1}, marks=pytest.mark.slow),
+    pytest.param({'num_seeds': 2}, marks=pytest.mark.slow),
     {'num_seeds': 1, 'seed': 3},
-    {'num_seeds': 0},
+    pytest.param({'num_seeds': 0}, marks=pytest.mark.slow),
   ],
 )
 def test_seeds_that_are_not_there(tmp_path, run, overrides):
@@ -371,6 +382,7 @@ def test_seeds_that_are_not_there(tmp_path, run, overrides):
     inference.load(str(tmp_path), overrides)
 
 
+@pytest.mark.slow
 def test_seed_of_an_unfinished_run(tmp_path, run, monkeypatch):
   monkeypatch.setattr(signals.StopSignal, '__call__', lambda self: True)
   assert not run(tmp_path / 'many')

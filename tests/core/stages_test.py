@@ -98,7 +98,9 @@ def test_a_finished_run_is_left_as_it_is(unbroken):
   assert (unbroken / 'results.json').exists()
 
 
-@pytest.mark.parametrize('num_seeds', [1, 2])
+@pytest.mark.parametrize(
+  'num_seeds', [1, pytest.param(2, marks=pytest.mark.slow)]
+)
 def test_a_stage_starts_from_the_last_one(tmp_path, num_seeds):
   parts = make_stages(num_seeds=num_seeds)
   del parts['three']
@@ -112,7 +114,9 @@ def test_a_stage_starts_from_the_last_one(tmp_path, num_seeds):
   )
 
 
-@pytest.mark.parametrize('calls', [1, 2, 4, 8])
+@pytest.mark.parametrize(
+  'calls', [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 8)), 4]
+)
 def test_stopped_stages_resume_exactly(unbroken, tmp_path, monkeypatch, calls):
   turns = []
 
@@ -133,12 +137,18 @@ def test_stopped_stages_resume_exactly(unbroken, tmp_path, monkeypatch, calls):
 @pytest.mark.parametrize(
   'module, function, call',
   [
-    *((run_folder, 'record_start', call) for call in (1, 2)),
-    *((weights, 'save_weights', call) for call in (1, 3)),
-    (weights, 'load_weights', 1),
-    (atomic_files, 'write_json', 7),  # config.json of the whole
+    (weights, 'save_weights', 1),
     (stages, '_joined_lines', 1),
-    (weights, 'copy', 1),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in [
+        *((run_folder, 'record_start', call) for call in (1, 2)),
+        (weights, 'save_weights', 3),
+        (weights, 'load_weights', 1),
+        (atomic_files, 'write_json', 7),  # config.json of the whole
+        (weights, 'copy', 1),
+      ]
+    ),
   ],
 )
 def test_killed_stages_resume_exactly(
@@ -160,6 +170,7 @@ def test_killed_stages_resume_exactly(
   assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_damaged_weights_of_a_stage_are_written_again(unbroken, tmp_path):
   assert run(tmp_path)
   (tmp_path / 'one' / weights.NAME).write_bytes(b'damaged')
@@ -168,6 +179,7 @@ def test_damaged_weights_of_a_stage_are_written_again(unbroken, tmp_path):
   assert_same(tmp_path, unbroken)
 
 
+@pytest.mark.slow
 def test_a_longer_last_stage_goes_on(tmp_path):
   assert run(tmp_path)
   (tmp_path / 'results.json').touch()
@@ -178,6 +190,7 @@ def test_a_longer_last_stage_goes_on(tmp_path):
   assert not (tmp_path / 'results.json').exists()
 
 
+@pytest.mark.slow
 def test_a_stage_that_another_started_from_keeps_its_length(tmp_path):
   assert run(tmp_path)
   parts = make_stages()
@@ -186,6 +199,7 @@ def test_a_stage_that_another_started_from_keeps_its_length(tmp_path):
     stages.run(parts, tmp_path, train)
 
 
+@pytest.mark.slow
 def test_a_later_stage_of_another_config(tmp_path):
   assert run(tmp_path)
   with pytest.raises(UserError, match='three holds a run of another config'):

@@ -174,7 +174,7 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
 @pytest.mark.parametrize(
   'train_on, mesh, microbatch_size',
   [
-    (toy_on, ALONE, 4),
+    pytest.param(*(toy_on, ALONE, 4), marks=pytest.mark.slow),
     (toy_on, (2, 1, 1), 2),
     pytest.param(sudoku_on, (2, 2, 2), 2, marks=pytest.mark.slow),
   ],
@@ -193,7 +193,9 @@ def test_microbatches_change_nothing(train_on, mesh, microbatch_size):
   )
 
 
-@pytest.mark.parametrize('train_on', [toy_on, sudoku_on])
+@pytest.mark.parametrize(
+  'train_on', [toy_on, pytest.param(sudoku_on, marks=pytest.mark.slow)]
+)
 def test_one_call_of_many_is_many_calls_of_one(train_on):
   losses, _, state = train_on(ALONE)
   more_losses, _, more_state = train_on(ALONE, steps_per_call=4)

@@ -25,6 +25,15 @@ VARIANTS = [
   {'num_layers': 1},
 ]
 IDS = ['-'.join(map(str, v.values())) for v in VARIANTS]
+# A paper's temperature, and a kind of positions of each principle.
+FAST = 'none', 'affine_log', 'per_query', 'rotary', 't5', 'randomized'
+EACH_VARIANT = pytest.mark.parametrize(
+  'variant',
+  [
+    pytest.param(v, id=name, marks=[] if name in FAST else pytest.mark.slow)
+    for v, name in zip(VARIANTS, IDS, strict=True)
+  ],
+)
 
 
 def make(**changes):
@@ -52,7 +61,7 @@ def close(actual, desired):
   np.testing.assert_allclose(actual, desired, rtol=2e-4, atol=2e-4)
 
 
-@pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
+@EACH_VARIANT
 def test_decoding_is_greedy(variant):
   """Each token is the argmax of a forward pass without a cache."""
   graphdef, params = nnx.split(make(**variant))
@@ -75,7 +84,7 @@ def test_decoding_is_greedy(variant):
   np.testing.assert_array_equal(decoded, best)
 
 
-@pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
+@EACH_VARIANT
 def test_packed_rows_are_independent(variant):
   model = make(**variant)
   first, second = draw(2, 5), draw(2, 6, seed=1)
@@ -217,7 +226,7 @@ def test_hooks_scale_whole_logits(kind):
   np.testing.assert_array_equal(scaled['weights'][:, 0, 3, :4], 0.25)
 
 
-@pytest.mark.parametrize('variant', VARIANTS, ids=IDS)
+@EACH_VARIANT
 def test_every_parameter_has_a_gradient(variant):
   model = make(**variant)
   graphdef, params = nnx.split(model)
@@ -243,6 +252,7 @@ def test_half_precision_applies_to_all_products_but_the_last(changes):
   assert [x.count('bf16') for x in products] == [2] * 16 + [0]
 
 
+@pytest.mark.slow
 def test_half_precision_is_close():
   model = Transformer(CONFIG, 64, rngs=nnx.Rngs(0))
   half = Transformer(CONFIG, 64, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

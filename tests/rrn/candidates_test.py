@@ -70,7 +70,13 @@ def step_by_pairs(params, states, given, groups):
   return x.reshape(batch, num_positions, num_symbols, width)
 
 
-@pytest.mark.parametrize('sharing', model.SHARING)
+@pytest.mark.parametrize(
+  'sharing',
+  [
+    pytest.param(name, marks=[] if name == 'lines' else pytest.mark.slow)
+    for name in model.SHARING
+  ],
+)
 def test_step_is_what_pairs_of_candidates_say(sharing):
   """Compare values and gradients on 4x4 boards."""
   groups = groups_of((2, 2), sharing=sharing)

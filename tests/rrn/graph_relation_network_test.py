@@ -43,13 +43,20 @@ def answer(model, inputs, graph, edges, mask):
   return model.readout(total)
 
 
-@pytest.mark.parametrize('message_layers', [1, 3])
 @pytest.mark.parametrize(
-  'graph, has_edges, masked',
+  'graph, has_edges, masked, message_layers',
   [
-    (network.Graph.complete(5), False, False),
-    (ragged_graph(), True, False),
-    (ragged_graph(), True, True),
+    (network.Graph.complete(5), False, False, 1),
+    (ragged_graph(), True, True, 3),
+    *(
+      pytest.param(*case, marks=pytest.mark.slow)
+      for case in [
+        (network.Graph.complete(5), False, False, 3),
+        (ragged_graph(), True, False, 1),
+        (ragged_graph(), True, False, 3),
+        (ragged_graph(), True, True, 1),
+      ]
+    ),
   ],
 )
 def test_fast_form_is_the_literal_one(graph, has_edges, masked, message_layers):

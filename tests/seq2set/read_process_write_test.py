@@ -14,6 +14,19 @@ from seq2set import read_process_write as rpw
 from seq2set.attention import ATTENTIONS
 
 WIDTH, BATCH, COUNT = 8, 3, 5
+ENCODERS = pytest.mark.parametrize(
+  'encoder',
+  [
+    pytest.param(
+      name, marks=[] if name == 'read_process_write' else pytest.mark.slow
+    )
+    for name in rpw.ENCODERS
+  ],
+)
+# Symbols to stop add a case to what is decoded without them.
+HAS_STOP = pytest.mark.parametrize(
+  'has_stop', [pytest.param(False, marks=pytest.mark.slow), True]
+)
 
 
 def sets(key=0, count=COUNT):
@@ -204,7 +217,7 @@ def test_pointer_network_sees_the_order():
   assert jnp.abs(hidden - reversed_).max() > 1e-2
 
 
-@pytest.mark.parametrize('encoder', rpw.ENCODERS)
+@ENCODERS
 def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
   model = make_model(encoder=encoder)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
@@ -226,14 +239,14 @@ def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
   assert all(jnp.isfinite(x).all() for x in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize('encoder', rpw.ENCODERS)
+@ENCODERS
 def test_a_set_without_elements_has_a_code(encoder):
   _, state = make_model(encoder=encoder).encode(jnp.zeros((BATCH, 0, 2)))
   assert state[0].shape == (BATCH, WIDTH)
   assert all(jnp.isfinite(x).all() for x in state)
 
 
-@pytest.mark.parametrize('has_stop', [False, True])
+@HAS_STOP
 def test_decoding_agrees_with_given_outputs(has_stop):
   """Greedy outputs maximize each logit, and log p is their probability."""
   model = make_model(has_stop=has_stop)
@@ -287,7 +300,7 @@ def all_outputs(model, elements, length, has_stop):
   return rows, (each * is_open).sum(1)
 
 
-@pytest.mark.parametrize('has_stop', [False, True])
+@HAS_STOP
 def test_a_beam_of_one_is_greedy(has_stop):
   model = make_model(has_stop=has_stop)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
@@ -303,7 +316,7 @@ def test_a_beam_of_one_is_greedy(has_stop):
   assert (wider >= log_p - 1e-5).all()
 
 
-@pytest.mark.parametrize('has_stop', [False, True])
+@HAS_STOP
 def test_a_beam_as_wide_as_all_outputs_finds_the_best(has_stop):
   model = make_model(has_stop=has_stop)
   elements = 3 * jax.random.normal(jax.random.key(2), (12, 3, 2))

@@ -57,6 +57,7 @@ def start_python(code, *args):
   )
 
 
+@pytest.mark.slow
 def test_processes_stop_at_the_same_call():
   code = """
 import os, signal, sys, time

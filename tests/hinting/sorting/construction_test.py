@@ -55,7 +55,7 @@ def test_decoding_sorts_a_hundred_values():
   assert tokens == answer(values)
 
 
-@pytest.mark.parametrize('margin', [1, 3])
+@pytest.mark.parametrize('margin', [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_same_weights_sort_at_every_length(margin):
   model = construction.build(30, max_copies=30, margin=margin)
   for length in 1, 20, 100:
@@ -106,6 +106,7 @@ def test_lists_of_few_values():
   assert len(set(lists.flatten().tolist())) > 10
 
 
+@pytest.mark.slow
 def test_table(monkeypatch, capsys):
   case = {'max_copies': 8, 'margin': 3}, construction.draw_uniform, (4,)
   monkeypatch.setattr(construction, '_CASES', {'name': case})

@@ -93,6 +93,7 @@ def test_micro_batches_hold_stories_of_like_size():
   assert len(draw(12, microbatch_size=8)['answer']) == 12
 
 
+@pytest.mark.slow
 def test_any_number_of_micro_batches_gets_the_same_examples():
   options = babi.get_config().data.to_dict() | {'augmentation': True}
 
@@ -108,7 +109,9 @@ def test_any_number_of_micro_batches_gets_the_same_examples():
   assert all(other == whole for other in others)
 
 
-@pytest.mark.parametrize('weight', [0.5, 2.0])
+@pytest.mark.parametrize(
+  'weight', [0.5, pytest.param(2.0, marks=pytest.mark.slow)]
+)
 def test_loss_of_support_is_of_the_facts_there_are(weight):
   config = babi.get_config('smoke')
   arrays = uneven((4, 4, 4))
@@ -278,6 +281,7 @@ def test_predict_scores_given_answers_and_names_wrong_ones(smoke, caplog):
   assert accuracy.startswith('accuracy 50.0%')
 
 
+@pytest.mark.slow
 def test_predict_reports_no_accuracy_without_given_answers(smoke, caplog):
   model = smoke.make_model(nnx.Rngs(0))
   with caplog.at_level(logging.WARNING):

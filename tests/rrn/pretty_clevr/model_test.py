@@ -48,7 +48,10 @@ def test_parameter_counts(network, count):
 
 @pytest.mark.parametrize(
   'options',
-  [*({'network': name} for name in NETWORKS), {'pixels': True}],
+  [
+    *({'network': name} for name in NETWORKS),
+    pytest.param({'pixels': True}, marks=pytest.mark.slow),
+  ],
   ids=str,
 )
 def test_every_parameter_has_a_gradient(options):
@@ -64,7 +67,14 @@ def test_every_parameter_has_a_gradient(options):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
 
 
-@pytest.mark.parametrize('options', [{}, {'network': 'mlp'}, {'pixels': True}])
+@pytest.mark.parametrize(
+  'options',
+  [
+    {},
+    {'network': 'mlp'},
+    pytest.param({'pixels': True}, marks=pytest.mark.slow),
+  ],
+)
 def test_questions_of_a_scene_do_not_see_each_other(options):
   model = make(**SMALL, **options)
   positions, colors, anchors, jumps = questions()

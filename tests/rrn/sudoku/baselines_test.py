@@ -53,7 +53,18 @@ def test_parameter_counts(network, count):
   assert sum(leaf.size for leaf in jax.tree.leaves(params)) == count
 
 
-@pytest.mark.parametrize('network', task.NETWORKS)
+@pytest.mark.parametrize(
+  'network',
+  [
+    pytest.param(
+      name,
+      marks=pytest.mark.slow
+      if name in ('convolutional', 'deep_messages')
+      else [],
+    )
+    for name in task.NETWORKS
+  ],
+)
 def test_every_parameter_has_a_gradient_and_none_a_scatter(network):
   graphdef, params = perturbed.split(make(network))
   puzzles, _ = boards()

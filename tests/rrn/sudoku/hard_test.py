@@ -115,6 +115,7 @@ def test_unrefuted_candidates_are_those_of_the_definition(puzzles):
   )
 
 
+@pytest.mark.slow
 def test_chains_climb_the_measure_that_is_asked_for():
   found = hard.climb(np.random.default_rng(0), 8, 80, measure='unrefuted')
   chain = np.unique(found['solution'], axis=0, return_inverse=True)[1]

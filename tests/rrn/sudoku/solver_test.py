@@ -125,7 +125,13 @@ def test_answers_without_the_rules_are_those_without_assumptions(boards):
     np.testing.assert_array_equal(answers, expected.argmax(-1))
 
 
-@pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 3)])
+@pytest.mark.parametrize(
+  'box',
+  [
+    *(pytest.param(b, marks=pytest.mark.slow) for b in ((2, 2), (3, 3))),
+    (2, 3),
+  ],
+)
 def test_candidates_take_boards_of_any_size(box):
   """The answers equal those of a network that is built for the board size."""
   config = {'network': 'candidates', 'width': 8, 'hidden_width': 8}

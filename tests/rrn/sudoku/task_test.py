@@ -69,6 +69,7 @@ def test_the_curriculum_mixes_in_hard_puzzles(bases, step, share):
   assert abs(num_hard / 1000 - share) < 0.05
 
 
+@pytest.mark.slow
 def test_boards_that_stay_unsolved_get_more_givens(bases):
   """Every `reveal_after` steps, a cell with a wrong answer becomes a given."""
   config = sudoku.get_config('smoke,box=3x3')
@@ -152,7 +153,15 @@ def move(boards, box, count):
   return np.asarray(jax.jit(moved)(keys))
 
 
-@pytest.mark.parametrize('box', [(2, 2), (2, 3), (3, 2), (3, 3)])
+@pytest.mark.parametrize(
+  'box',
+  [
+    *(
+      pytest.param(b, marks=pytest.mark.slow) for b in ((2, 2), (3, 2), (3, 3))
+    ),
+    (2, 3),
+  ],
+)
 def test_symmetries_keep_puzzles_and_solutions_valid(box):
   boards = np.stack(data.generate(np.random.default_rng(0), 1, *box))[:, 0]
   moved = move(boards, box, 50)

@@ -237,6 +237,7 @@ def test_patches_of_an_oracle(subject, monkeypatch):
   assert list(result.values()) == [1, 1, 0, 1, 0]
 
 
+@pytest.mark.slow
 def test_predictions(subject):
   tokens = hints.sort_rows(subject.lists(LENGTH))[:, :-1]
   at = jnp.arange(50) % 12
@@ -278,6 +279,7 @@ def test_everything_is_written(subject, tmp_path):
   assert 'shared' not in analysis_plots.figures({'b': plain})
 
 
+@pytest.mark.slow
 def test_the_first_seed_is_used(subject, tmp_path):
   config = make_config()
   config.num_seeds = 2
@@ -291,11 +293,15 @@ def test_the_first_seed_is_used(subject, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'words'),
   [
-    (
+    pytest.param(
       {'data.main': 'scratchpad', 'data.hint': 'successor'},
       "expected a model with 'sort'",
+      marks=pytest.mark.slow,
     ),
-    ({'data.lists': 'distinct'}, 'expected at least 100'),
+    pytest.param(
+      *({'data.lists': 'distinct'}, 'expected at least 100'),
+      marks=pytest.mark.slow,
+    ),
     ({'model.num_heads': 4}, r'\(2, 4\) layers and heads'),
   ],
 )
