@@ -21,19 +21,6 @@ MODULES = sorted(
 SIZES = ('paper', 'cpu', 'smoke')
 
 
-def slow_except(*names):
-  """Return all modules; only those of the named experiments are not slow."""
-  return [
-    pytest.param(
-      module,
-      marks=[]
-      if module.removeprefix('configs.') in names
-      else pytest.mark.slow,
-    )
-    for module in MODULES
-  ]
-
-
 def boards(config):
   shape = (4, (config.model.box_height * config.model.box_width) ** 2)
   names = 'puzzle', 'solution', 'hard_puzzle', 'hard_solution'
@@ -159,7 +146,16 @@ def test_update_can_be_lowered_for_accelerators(module):
   assert exported.platforms == ('cuda', 'tpu')
 
 
-@pytest.mark.parametrize('module', slow_except('seq2set.sorting'))
+@pytest.mark.parametrize(
+  'module',
+  [
+    pytest.param(
+      name,
+      marks=[] if name == 'configs.seq2set.sorting' else pytest.mark.slow,
+    )
+    for name in MODULES
+  ],
+)
 def test_seeds_can_be_traced_at_once(module):
   config = get_config(module, 'smoke')
   config.num_seeds = 2
@@ -180,7 +176,8 @@ def test_seeds_can_be_traced_at_once(module):
       assert all(metric.total.shape[0] == 2 for metric in measured.values())
 
 
-@pytest.mark.parametrize('module', slow_except('seq2set.sorting'))
+@pytest.mark.slow
+@pytest.mark.parametrize('module', MODULES)
 def test_smoke_learns(module, tmp_path):
   config = get_config(module, 'smoke')
   config.total_steps = 3 * config.steps_per_call

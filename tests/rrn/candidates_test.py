@@ -96,7 +96,7 @@ def test_step_is_what_pairs_of_candidates_say(sharing):
     )(params, states)
 
   np.testing.assert_allclose(
-    fast(params, states), jax.jit(pairs)(params, states), atol=1e-5
+    jax.jit(fast)(params, states), jax.jit(pairs)(params, states), atol=1e-5
   )
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4),
@@ -110,11 +110,11 @@ def test_kinds_may_be_any_groups_of_positions():
   groups = candidates.Groups([np.array([[1, 1, 0, 0], [1, 0, 1, 0]], bool)])
   graphdef, params = make(1)
   states, given = inputs(4, 2)
-  out = nnx.merge(graphdef, params)(states, given, groups)
-  np.testing.assert_allclose(
-    out, step_by_pairs(params, states, given, groups), atol=1e-5
-  )
-  changed = nnx.merge(graphdef, params)(states.at[:, 1].add(1.0), given, groups)
+  fast = jax.jit(lambda x: nnx.merge(graphdef, params)(x, given, groups))
+  pairs = jax.jit(lambda x: step_by_pairs(params, x, given, groups))
+  out = fast(states)
+  np.testing.assert_allclose(out, pairs(states), atol=1e-5)
+  changed = fast(states.at[:, 1].add(1.0))
   moved = np.abs(changed - out).max((0, 2, 3)) > 1e-6
   np.testing.assert_array_equal(moved, [True, True, False, False])
 

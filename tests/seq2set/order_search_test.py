@@ -15,17 +15,19 @@ from tests import learning
 TOKENS = jnp.array([[3, 0, 5, 1], [2, 6, 4, 0]])
 
 
+@functools.cache
 def make_model(scale=6.0):
   model = order_search.TokenModel(7, 8, rngs=nnx.Rngs(0))
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.tree.map(lambda x: scale * x, params))
 
 
-def brute_force(model, tokens=TOKENS):
-  orders = list(itertools.permutations(range(tokens.shape[1])))
-  rows = tokens[:, np.array(orders)].reshape(-1, tokens.shape[1])
+@functools.cache
+def brute_force(model):
+  orders = list(itertools.permutations(range(TOKENS.shape[1])))
+  rows = TOKENS[:, np.array(orders)].reshape(-1, TOKENS.shape[1])
   log_p = learning.compiled(order_search.TokenModel.log_p, model, rows)
-  return log_p.sum(1).reshape(len(tokens), -1)
+  return log_p.sum(1).reshape(len(TOKENS), -1)
 
 
 def search(model, tokens, key, **options):
@@ -43,18 +45,21 @@ def test_log_p_is_a_distribution():
 
 
 def test_step_and_scores_are_those_of_log_p():
-  model = make_model()
-  state, total, known = model.start(2), 0, model.token_params(TOKENS)
-  for k in range(4):
-    score = model.scores(state[0], known)[:, 0, k]
-    total += score - model.log_normalizer(state[0])[:, 0]
-    state = model.lstm.step_gates(known.gates[:, [k]], state)
-  np.testing.assert_allclose(total, model.log_p(TOKENS).sum(1), atol=1e-5)
+  def both(model):
+    state, total, known = model.start(2), 0, model.token_params(TOKENS)
+    for k in range(4):
+      score = model.scores(state[0], known)[:, 0, k]
+      total += score - model.log_normalizer(state[0])[:, 0]
+      state = model.lstm.step_gates(known.gates[:, [k]], state)
+    return total, model.log_p(TOKENS).sum(1)
+
+  total, expected = learning.compiled(both, make_model())
+  np.testing.assert_allclose(total, expected, atol=1e-5)
 
 
 def test_enumeration_is_brute_force():
   model = make_model()
-  log_p = order_search.log_p_of_all_orders(model, TOKENS)
+  log_p = learning.compiled(order_search.log_p_of_all_orders, model, TOKENS)
   assert log_p.shape == (2, 24)
   np.testing.assert_allclose(log_p, brute_force(model), atol=1e-5)
 
@@ -83,6 +88,7 @@ def draws(model, mode, count=20_000, **options):
   return np.asarray(rows.mean(0))
 
 
+@functools.cache
 def ancestral(model):
   """Probability of each order of the first set, and its log weight."""
   p, weights, known = [], [], model.token_params(TOKENS[:1])
@@ -141,11 +147,11 @@ def test_weights_lead_from_draws_to_the_posterior():
   np.testing.assert_allclose(
     np.log(q) + weights, brute_force(model)[0], atol=1e-5
   )
-  orders, log_weight = order_search.sample_orders(
+  orders, log_weight = learning.compiled(
+    functools.partial(order_search.sample_orders, has_weight=True),
     model,
     jnp.repeat(TOKENS[:1], 50, 0),
     jax.random.key(0),
-    has_weight=True,
   )
   rows = (orders[:, None] == order_search.all_orders(4)).all(-1).argmax(1)
   np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
@@ -176,7 +182,7 @@ def test_the_choice_of_an_order_has_no_gradient():
   model = make_model()
   graphdef, params = nnx.split(model)
   key = jax.random.key(3)
-  _, orders = order_search.loss(model, TOKENS, key, mode='sample')
+  _, orders = search(model, TOKENS, key, mode='sample')
   ordered = jnp.take_along_axis(TOKENS, orders, 1)
 
   def drawn(params):
@@ -188,16 +194,21 @@ def test_the_choice_of_an_order_has_no_gradient():
 
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5),
-    jax.grad(drawn)(params),
-    jax.grad(fixed)(params),
+    jax.jit(jax.grad(drawn))(params),
+    jax.jit(jax.grad(fixed))(params),
   )
 
 
 def test_drawn_estimates_are_near_the_enumerated_values(monkeypatch):
   model, key = make_model(), jax.random.key(4)
-  exact = order_search.log_p_of_sets(model, TOKENS, key, num_draws=1)
+
+  def log_p(num_draws):
+    run = functools.partial(order_search.log_p_of_sets, num_draws=num_draws)
+    return learning.compiled(run, model, TOKENS, key)
+
+  exact = log_p(1)
   monkeypatch.setattr(order_search, 'MAX_ENUMERATED', 0)
-  drawn = order_search.log_p_of_sets(model, TOKENS, key, num_draws=4000)
+  drawn = log_p(4000)
   np.testing.assert_allclose(drawn[0], exact[0], atol=0.05)
   np.testing.assert_allclose(drawn[1], exact[1], atol=1e-4)
   np.testing.assert_array_equal(drawn[2], exact[2])
@@ -237,7 +248,15 @@ def test_of_a_few_orders_none_other_is_chosen(mode):
   assert (chosen[:, None] == orders).all(-1).any(1).all()
 
 
-@pytest.mark.parametrize('mode', order_search.MODES)
+@pytest.mark.parametrize(
+  'mode',
+  [
+    pytest.param(
+      mode, marks=[] if mode in ('sample', 'posterior') else pytest.mark.slow
+    )
+    for mode in order_search.MODES
+  ],
+)
 @pytest.mark.parametrize('is_uniform', [False, True])
 def test_a_uniform_beginning(mode, is_uniform):
   model, key = make_model(), jax.random.key(5)

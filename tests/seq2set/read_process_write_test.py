@@ -12,6 +12,7 @@ from flax import nnx
 from core.errors import UserError
 from seq2set import read_process_write as rpw
 from seq2set.attention import ATTENTIONS
+from tests import learning
 
 WIDTH, BATCH, COUNT = 8, 3, 5
 ENCODERS = pytest.mark.parametrize(
@@ -49,6 +50,17 @@ def make_model(num_process_steps=3, num_glimpses=1, **options):
   # Larger than at initialization, so that outputs differ from set to set.
   graphdef, params = nnx.split(model)
   return nnx.merge(graphdef, jax.tree.map(lambda x: 2 * x, params))
+
+
+def call(model, *args, **options):
+  """Compute the logits as one compiled program."""
+  return learning.compiled(rpw.SetToSequence.__call__, model, *args, **options)
+
+
+def decode(model, elements, **options):
+  """Decode as one compiled program."""
+  run = functools.partial(rpw.SetToSequence.decode, **options)
+  return learning.compiled(run, model, elements)
 
 
 @pytest.mark.parametrize('attention', ATTENTIONS)
@@ -92,16 +104,15 @@ def test_padding_and_neighbors_change_nothing():
   process, memories = make_process(), sets()
   sizes = np.array([5, 2, 0])
   mask = np.arange(COUNT) < sizes[:, None]
-  ours = process(memories, num_steps=3, mask=mask)
+  run = jax.jit(lambda x: process(x, num_steps=3, mask=mask))
+  ours = run(memories)
   other = jnp.where(mask[..., None], memories, jnp.nan)
-  np.testing.assert_array_equal(process(other, num_steps=3, mask=mask), ours)
+  np.testing.assert_array_equal(run(other), ours)
   alone = process(memories[1:2, :2], num_steps=3)
   np.testing.assert_allclose(alone[0], ours[1], atol=1e-6)
   empty = process(memories[:1, :0], num_steps=3)
   np.testing.assert_allclose(empty[0], ours[2], atol=1e-6)
-  assert np.isfinite(
-    jax.grad(lambda x: process(x, num_steps=3, mask=mask).sum())(other)
-  ).all()
+  assert np.isfinite(jax.jit(jax.grad(lambda x: run(x).sum()))(other)).all()
 
 
 def test_no_step_sees_nothing_and_the_first_has_one_query():
@@ -129,7 +140,7 @@ def test_gradients_of_process_are_those_of_its_equations():
       summary = process(nnx.merge(graphdef, params), memories)
       return jnp.sin(summary).sum(), summary
 
-    return jax.grad(loss, (0, 1), has_aux=True)(params, sets())
+    return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(params, sets())
 
   ours = differentiate(lambda process, x: process(x, num_steps=3))
   jax.tree.map(
@@ -196,8 +207,8 @@ def test_logits_are_equivariant(options):
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   targets = jnp.array([[4, 0, 2, 1, 3]] * BATCH)
   order = np.array([3, 0, 4, 1, 2])
-  logits = model(elements, targets)
-  moved = model(elements[:, order], jnp.argsort(order)[targets])
+  logits = call(model, elements, targets)
+  moved = call(model, elements[:, order], jnp.argsort(order)[targets])
   np.testing.assert_allclose(moved, logits[..., order], atol=1e-4)
 
 
@@ -251,8 +262,8 @@ def test_decoding_agrees_with_given_outputs(has_stop):
   """Greedy outputs maximize each logit, and log p is their probability."""
   model = make_model(has_stop=has_stop)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
-  outputs, log_p = model.decode(elements, length=4)
-  logits = model(elements, outputs)
+  outputs, log_p = decode(model, elements, length=4)
+  logits = call(model, elements, outputs)
   assert logits.shape == (BATCH, 4, COUNT + has_stop)
   is_open = np.cumsum(outputs == COUNT, 1) - (outputs == COUNT) == 0
   log_ps = jax.nn.log_softmax(logits)
@@ -266,7 +277,7 @@ def test_after_a_stop_only_stops_follow():
   model = make_model(has_stop=True)
   model.write.stop[...] *= 20
   elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
-  outputs, _ = model.decode(elements, length=6, key=jax.random.key(2))
+  outputs, _ = decode(model, elements, length=6, key=jax.random.key(2))
   stopped = np.cumsum(outputs == COUNT, 1) > 0
   assert stopped.any() and not stopped[:, 0].all()
   assert (np.asarray(outputs)[stopped] == COUNT).all()
@@ -275,9 +286,9 @@ def test_after_a_stop_only_stops_follow():
 def test_without_repeats_every_output_is_a_permutation():
   model = make_model()
   elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
-  outputs, _ = model.decode(elements, length=COUNT, avoid_repeats=True)
+  outputs, _ = decode(model, elements, length=COUNT, avoid_repeats=True)
   assert (np.sort(outputs, 1) == np.arange(COUNT)).all()
-  outputs, _ = model.decode(elements, length=COUNT)
+  outputs, _ = decode(model, elements, length=COUNT)
   assert (np.sort(outputs, 1) != np.arange(COUNT)).any()
 
 
@@ -304,15 +315,19 @@ def all_outputs(model, elements, length, has_stop):
 def test_a_beam_of_one_is_greedy(has_stop):
   model = make_model(has_stop=has_stop)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
-  ours, log_p = model.decode(elements, length=4, beam=1)
+  ours, log_p = decode(model, elements, length=4, beam=1)
   expected = jnp.zeros((BATCH, 4), int)
+  graphdef, params = nnx.split(model)
+  logits = jax.jit(
+    lambda params, outputs: nnx.merge(graphdef, params)(elements, outputs)
+  )
   for t in range(4):
-    output = model(elements, expected)[:, t].argmax(-1)
+    output = logits(params, expected)[:, t].argmax(-1)
     is_done = (expected[:, :t] == COUNT).any(1)
     expected = expected.at[:, t].set(jnp.where(is_done, COUNT, output))
   np.testing.assert_array_equal(ours, expected)
   # A wider beam, whose search is another, finds nothing less likely here.
-  _, wider = model.decode(elements, length=4, beam=4)
+  _, wider = decode(model, elements, length=4, beam=4)
   assert (wider >= log_p - 1e-5).all()
 
 
@@ -320,9 +335,8 @@ def test_a_beam_of_one_is_greedy(has_stop):
 def test_a_beam_as_wide_as_all_outputs_finds_the_best(has_stop):
   model = make_model(has_stop=has_stop)
   elements = 3 * jax.random.normal(jax.random.key(2), (12, 3, 2))
-  decode = jax.jit(lambda x: model.decode(x, length=3, beam=4**3))
-  outputs, log_p = decode(elements)
-  greedy, _ = model.decode(elements, length=3)
+  outputs, log_p = decode(model, elements, length=3, beam=4**3)
+  greedy, _ = decode(model, elements, length=3)
   score = jax.jit(lambda elements, rows: model(elements, rows))
   for b in range(len(elements)):
     rows, known = all_outputs(score, elements[b : b + 1], 3, has_stop)
@@ -339,7 +353,8 @@ def test_a_beam_avoids_repeats_and_padding():
   model = make_model(has_stop=True)
   elements = jax.random.normal(jax.random.key(1), (64, COUNT, 2))
   mask = np.arange(COUNT) < 3
-  outputs, log_p = model.decode(
+  outputs, log_p = decode(
+    model,
     elements,
     length=4,
     beam=6,
@@ -358,11 +373,11 @@ def test_drawn_outputs_follow_their_probability():
   model = make_model()
   elements = jax.random.normal(jax.random.key(1), (1, 2, 2))
   pairs = jnp.array(list(itertools.product(range(2), repeat=2)))
-  log_p = jax.nn.log_softmax(model(elements.repeat(4, 0), pairs))
+  log_p = jax.nn.log_softmax(call(model, elements.repeat(4, 0), pairs))
   p = jnp.exp(jnp.take_along_axis(log_p, pairs[..., None], -1).sum((1, 2)))
   np.testing.assert_allclose(p.sum(), 1, atol=1e-5)
-  draws, _ = model.decode(
-    elements.repeat(20_000, 0), length=2, key=jax.random.key(0)
+  draws, _ = decode(
+    model, elements.repeat(20_000, 0), length=2, key=jax.random.key(0)
   )
   share = np.bincount(draws[:, 0] * 2 + draws[:, 1], minlength=4) / 20_000
   np.testing.assert_allclose(share, p, atol=0.02)

@@ -37,6 +37,7 @@ def test_models_are_float32_whatever_the_environment(caplog):
     jax.config.update('jax_enable_x64', False)
 
 
+@pytest.mark.slow
 def test_cpu_devices_divide_the_batch():
   code = """
 import os, sys

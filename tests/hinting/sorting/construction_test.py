@@ -1,5 +1,6 @@
 """The weights set by hand sort, and fail where the theory predicts it."""
 
+import functools
 import itertools
 import math
 
@@ -11,7 +12,9 @@ import pytest
 from core.errors import UserError
 from hinting import vocabulary
 from hinting.sorting import construction
+from hinting.transformer import Transformer
 from hinting.vocabulary import Token
+from tests import learning
 
 
 def draw(count, length, num_values, seed=0):
@@ -28,9 +31,8 @@ def decode(model, lists, num_tokens):
   size = max(map(len, prompts))
   starts = [size - len(prompt) for prompt in prompts]
   rows = [[Token.PAD] * s + p for s, p in zip(starts, prompts, strict=True)]
-  tokens = model.decode(
-    jnp.array(rows), jnp.array(starts), num_tokens=num_tokens
-  )
+  run = functools.partial(Transformer.decode, num_tokens=num_tokens)
+  tokens = learning.compiled(run, model, jnp.array(rows), jnp.array(starts))
   return tokens.tolist()
 
 

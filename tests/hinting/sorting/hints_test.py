@@ -1,6 +1,7 @@
 """Each kind of row against plain Python, and the distributions of lists."""
 
 import collections
+import functools
 import operator
 
 import jax
@@ -38,7 +39,8 @@ def examples(name, count=200):
     values = jax.random.randint(value_key, (SIZE,), 1, NUM_VALUES + 1)
     return values, length, kind.make_row(row_key, values, length)
 
-  drawn = jax.vmap(make)(jax.random.split(jax.random.key(7), count))
+  drawn = jax.jit(jax.vmap(make))(jax.random.split(jax.random.key(7), count))
+  drawn = jax.tree.map(np.asarray, drawn)
   for index in range(count):
     values, length, row = jax.tree.map(operator.itemgetter(index), drawn)
     symbols, answer = read(row)
@@ -122,7 +124,8 @@ def test_queries_are_uniform_over_distinct_values():
   kind = KINDS['count']
   values = jnp.array([5, 5, 5, 5, 5, 9, 1, 1])
   keys = jax.random.split(jax.random.key(0), 3000)
-  made = jax.vmap(kind.make_row, (0, None, None))(keys, values, 7)
+  make_rows = jax.jit(jax.vmap(kind.make_row, (0, None, None)))
+  made = make_rows(keys, values, 7)
   queries = np.asarray(made.tokens)[:, 9] - FIRST_VALUE + 1
   counts = collections.Counter(queries.tolist())
   assert counts.keys() == {5, 9, 1}
@@ -170,13 +173,15 @@ def test_fill():
 
 
 def test_lists():
+  @functools.cache
   def multiplicity(lists, count=20):
     keys = jax.random.split(jax.random.key(0), 2000)
-    drawn = jax.vmap(
+    draw = jax.vmap(
       lambda key: hints.draw_values(
         key, jnp.asarray(count), size=20, num_values=100, lists=lists
       )
-    )(keys)
+    )
+    drawn = jax.jit(draw)(keys)
     drawn = np.asarray(drawn)
     assert drawn.min() >= 1 and drawn.max() <= 100
     most = [np.bincount(x).max() for x in drawn]

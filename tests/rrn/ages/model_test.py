@@ -1,5 +1,7 @@
 """Tests of the networks for age arithmetic."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,7 @@ def make(**options):
   return make_model(ModelConfig(**options), dtype=jnp.float32, rngs=nnx.Rngs(0))
 
 
+@functools.cache
 def draw(count=16):
   trees = jnp.asarray(data.split_trees()['train'][:count])
   keys = jax.random.split(jax.random.key(0), count)
@@ -42,12 +45,13 @@ def test_parameter_counts(options, count):
 @pytest.mark.parametrize('options', [{}, {**ONE_STEP, 'network': 'mlp'}])
 def test_every_parameter_has_a_gradient(options):
   graphdef, params = perturbed.split(make(width=16, **options))
+  drawn = draw()
 
   @jax.jit
   @jax.grad
   def gradient(params):
     model = nnx.merge(graphdef, params)
-    return jnp.square(model(*draw(), num_steps=2)).mean()
+    return jnp.square(model(*drawn, num_steps=2)).mean()
 
   for path, leaf in jax.tree.leaves_with_path(gradient(params)):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)

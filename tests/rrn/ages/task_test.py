@@ -62,19 +62,19 @@ def test_the_loss_is_of_what_messages_can_have_told():
     **{'model.num_steps': 3, 'model.fact_loss': 2.0, 'model.answer_loss': 0.5}
   )
   batch, model, key = draw(made), Guesses(), jax.random.key(1)
-  loss, metrics = made.loss(model, batch, key)
-  answers, facts = map(
-    jax.nn.log_softmax,
-    model.infer_facts(batch['facts'], None, num_steps=3, key=key),
-  )
+  loss_of = jax.jit(made.loss)
+  loss, metrics = loss_of(model, batch, key)
+  logits = model.infer_facts(batch['facts'], None, num_steps=3, key=key)
+  answers, facts = (np.asarray(jax.nn.log_softmax(x)) for x in logits)
+  rows = jax.tree.map(np.asarray, batch)
   answer_losses, fact_losses, weights = [], [], []
   for row in range(64):
-    ages, jumps = data.solve(batch['facts'][row])
-    asked = int(batch['question'][row])
+    ages, jumps = data.solve(rows['facts'][row])
+    asked = int(rows['question'][row])
     for t in 1, 2, 3:
       if jumps[asked] <= t:
         answer_losses.append(-answers[t - 1, row, ages[asked]])
-      for k, (i, j, *_) in enumerate(np.asarray(batch['facts'][row])):
+      for k, (i, j, *_) in enumerate(rows['facts'][row]):
         first = 1 + min(jumps[i], jumps[j])
         if first <= t:
           logits = facts[t - 1, row, k]
@@ -85,7 +85,7 @@ def test_the_loss_is_of_what_messages_can_have_told():
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
   far = batch | {'jumps': jnp.full(64, 7)}  # no known answer
-  assert 0 < made.loss(model, far, key)[0] < loss
+  assert 0 < loss_of(model, far, key)[0] < loss
 
 
 class Oracle(nnx.Module):
@@ -114,7 +114,7 @@ def test_measures_of_an_oracle():
   weight = np.ones(512, np.float32)
   weight[-100:] = 0
   batch = jax.tree.map(jnp.asarray, columns) | {'weight': jnp.asarray(weight)}
-  measured = evaluator.measure(Oracle(), batch)
+  measured = learning.compiled(evaluator.measure, Oracle(), batch)
   values = {name: np.asarray(m.result()) for name, m in measured.items()}
   jumps = columns['jumps'][:412]
   np.testing.assert_allclose(

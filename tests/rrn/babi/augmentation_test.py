@@ -14,7 +14,7 @@ GROUPS = 'daniel mary yann', 'park kitchen', 'swan rhino', 'white gray'
 def rename_all(tasks, seed=0):
   """Return the new index of every word for one question of each task."""
   words = jnp.tile(jnp.arange(len(WORDS)), (len(tasks), 1))
-  new = augmentation.rename_words(
+  new = jax.jit(augmentation.rename_words)(
     jax.random.key(seed), jnp.array(tasks), {'words': words}
   )
   return np.asarray(new['words'])
@@ -63,7 +63,8 @@ def test_a_batch_renames_by_the_number_of_its_task():
   }
   arrays = jax.tree.map(jnp.asarray, arrays)
   step = jnp.asarray(0)
-  batch = made.batch(jax.random.key(0), arrays, size=64, step=step)
+  draw = jax.jit(made.batch, static_argnames='size')
+  batch = draw(jax.random.key(0), arrays, size=64, step=step)
   assert (batch['facts'] == kitchen).all()
   assert (batch['answer'] == kitchen).all()
   assert len(np.unique(batch['question'])) > 10
@@ -74,9 +75,8 @@ def test_answers_are_renamed_as_their_stories():
   config.data.augmentation = True
   made = task.make_task(config)
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
-  batch = made.batch(
-    jax.random.key(0), arrays, size=256, step=jnp.asarray(1000)
-  )
+  draw = jax.jit(made.batch, static_argnames='size')
+  batch = draw(jax.random.key(0), arrays, size=256, step=jnp.asarray(1000))
   batch = jax.tree.map(np.asarray, batch)
   people = set()
   for facts, question, answer in zip(

@@ -134,7 +134,10 @@ def literal(model, facts, question, offset):
   return jnp.concatenate(logits, axis=1)
 
 
-def test_fast_form_is_the_literal_form():
+@pytest.mark.parametrize(
+  'graph_sizes', [pytest.param((20,), marks=pytest.mark.slow), (2, 4, 20)]
+)
+def test_fast_form_is_the_literal_form(graph_sizes):
   inputs = batch()
   weights = jax.random.normal(jax.random.key(3), (3, 3, 177))
 
@@ -148,19 +151,18 @@ def test_fast_form_is_the_literal_form():
     return jax.jit(jax.grad(weighted, has_aux=True))(params)
 
   expected_gradients, expected = run(literal, SMALL)
-  for graph_sizes in [(20,), (2, 4, 20)]:
-    config = dataclasses.replace(SMALL, graph_sizes=graph_sizes)
-    gradients, logits = run(apply, config)
-    np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
-    for (path, ours), theirs in zip(
-      jax.tree.leaves_with_path(gradients),
-      jax.tree.leaves(expected_gradients),
-      strict=True,
-    ):
-      name = jax.tree_util.keystr(path)
-      scale = np.abs(theirs).max()
-      assert scale > 0, name  # every parameter has a gradient
-      np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale, err_msg=name)
+  config = dataclasses.replace(SMALL, graph_sizes=graph_sizes)
+  gradients, logits = run(apply, config)
+  np.testing.assert_allclose(logits, expected, atol=1e-5, rtol=1e-5)
+  for (path, ours), theirs in zip(
+    jax.tree.leaves_with_path(gradients),
+    jax.tree.leaves(expected_gradients),
+    strict=True,
+  ):
+    name = jax.tree_util.keystr(path)
+    scale = np.abs(theirs).max()
+    assert scale > 0, name  # every parameter has a gradient
+    np.testing.assert_allclose(ours, theirs, atol=1e-5 * scale, err_msg=name)
 
 
 def test_more_padding_changes_nothing():
@@ -225,7 +227,9 @@ def test_support_is_read_from_each_fact(graph_sizes):
   config = dataclasses.replace(SMALL, support_loss=1.0, graph_sizes=graph_sizes)
   model = nnx.merge(*perturbed.split(make(config)))
   story = batch(num_nodes=20)
-  logits, support = model.find_support(*map(jnp.asarray, story))
+  logits, support = learning.compiled(
+    BabiNetwork.find_support, model, *map(jnp.asarray, story)
+  )
   np.testing.assert_allclose(logits, apply(model, *story), atol=1e-5)
   assert support.shape == (3, 3, 20)
   # The logit of padding is the bias, or 0 outside a smaller graph.

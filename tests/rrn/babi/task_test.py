@@ -121,6 +121,7 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
   losses = {}
   for config.model.support_loss in 0.0, weight:
     made = task.make_task(config)
+    loss = jax.jit(made.loss)
     for supports in 'all', 'none':
       # Padding supports nothing.
       story['supports'] = (story['facts'][..., 0] > 0) & (supports == 'all')
@@ -128,7 +129,7 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
       if config.model.support_loss:
         model.support_output.kernel[...] *= 0
         model.support_output.bias[...] = jnp.log(jnp.array([3.0]))
-      losses[config.model.support_loss, supports], metrics = made.loss(
+      losses[config.model.support_loss, supports], metrics = loss(
         model, story, jax.random.key(0)
       )
       if config.model.support_loss:

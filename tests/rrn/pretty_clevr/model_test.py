@@ -93,6 +93,7 @@ def test_turning_a_scene_changes_positions_not_distances():
   positions, colors, anchors, jumps = questions()
   turned = jnp.stack([-positions[..., 1], positions[..., 0]], -1)
 
+  @jax.jit
   def run(params, positions):
     model = nnx.merge(graphdef, params)
     return model(positions, colors, anchors, jumps, num_steps=2)
@@ -130,14 +131,19 @@ def test_object_loss_is_that_of_its_definition():
   places = np.array([0, 0, 1, 5, 6, 10, 13, 15])
   positions = (np.stack([places % 4, places // 4], -1) + 0.5) / 4 * 1.2 - 0.1
   positions = jnp.asarray(positions[None], jnp.float32)
+
+  @jax.jit
+  def measure(model):
+    cells = model.encode(positions, colors)
+    return model.object_loss(cells, positions, colors)
+
   for shape, color, gap in (0, 0, 0.5), (2, 5, 0.25):
     bias = np.zeros((8, 11))
     bias[:, 0] = shape
     bias[:, 1] = color  # the first color for all shapes
     bias[:, -2:] = 0.5 + gap
     model.object_output.bias[...] = jnp.asarray(bias.ravel())
-    cells = model.encode(positions, colors)
-    loss, right = model.object_loss(cells, positions, colors)
+    loss, right = measure(model)
     of_shape = np.logaddexp(0, -shape) + 15 * np.logaddexp(0, shape)
     of_color = np.log(7 + np.exp(color)) - color / 8
     expected = of_shape + of_color + 2 * gap**2

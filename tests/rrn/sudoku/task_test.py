@@ -134,13 +134,17 @@ def test_segments_of_steps_are_one_run(network, bases):
   config = sudoku.get_config(f'smoke,box=3x3,network={network}')
   model = task.make_task(config).make_model(nnx.Rngs(0))
   puzzles = jnp.asarray(bases['puzzle'][:2], int)
-  states, parts = model.init_states(puzzles), []
-  for steps in (2, 1, 3):
-    states, logits = model.advance(puzzles, states, num_steps=steps)
-    parts.append(logits)
-  np.testing.assert_allclose(
-    np.concatenate(parts), model(puzzles, num_steps=6), atol=1e-5
-  )
+
+  @jax.jit
+  def both(puzzles):
+    states, parts = model.init_states(puzzles), []
+    for steps in (2, 1, 3):
+      states, logits = model.advance(puzzles, states, num_steps=steps)
+      parts.append(logits)
+    return jnp.concatenate(parts), model(puzzles, num_steps=6)
+
+  parts, whole = both(puzzles)
+  np.testing.assert_allclose(parts, whole, atol=1e-5)
 
 
 def move(boards, box, count):
@@ -225,7 +229,7 @@ def test_measures_of_an_oracle(smoke):
   weight = np.ones(len(columns['puzzle']), np.float32)
   weight[::3] = 0
   batch = jax.tree.map(jnp.asarray, columns | {'weight': weight})
-  measured = smoke._measure('validation', oracle, batch)
+  measured = jax.jit(lambda x: smoke._measure('validation', oracle, x))(batch)
   values = {name: metric.result() for name, metric in measured.items()}
   assert values['steps_8/solved'] == 0 and values['steps_16/solved'] == 1
   assert values['steps_8/valid'] == 0 and values['steps_16/valid'] == 1
@@ -253,7 +257,8 @@ def test_boards_that_were_solved_before_are_lost(smoke):
     is_right |= jnp.arange(8) < 6
     return jnp.where(is_right[..., None, None], right, 0 * right)
 
-  measured = smoke._measure('test', model, columns | {'weight': jnp.ones(8)})
+  batch = columns | {'weight': jnp.ones(8)}
+  measured = jax.jit(lambda x: smoke._measure('test', model, x))(batch)
   assert measured['steps_8/lost'].result() == 0
   assert measured['steps_16/lost'].result() == 2 / 8
 

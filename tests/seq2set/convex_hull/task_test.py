@@ -116,7 +116,7 @@ def test_measures_of_an_oracle():
   columns = made.arrays('test')
   batch = columns | {'weight': np.ones(60)}
   for forgets in False, True:
-    metrics = made.measure(Oracle(forgets), batch)
+    metrics = learning.compiled(made.measure, Oracle(forgets), batch)
     values = {name: m.result() for name, m in metrics.items()}
     assert values['accuracy'] == (not forgets)
     if forgets:
@@ -134,7 +134,7 @@ def test_answers_of_a_file_may_be_clockwise_or_without_area():
     'answer': jnp.concatenate([outputs(*corners) for corners in answers]),
     'weight': jnp.ones(2),
   }
-  area = make().measure(Oracle(), batch)['area']
+  area = learning.compiled(make().measure, Oracle(), batch)['area']
   assert area.result() == pytest.approx(1) and area.weight == 1
 
 
@@ -151,7 +151,9 @@ def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
     lines.append(f'{line} output {answer}')
   path.write_text('\n'.join(lines))
   columns = dict(made.evaluators()['source'].arrays())
-  metrics = made.measure(Oracle(), columns | {'weight': np.ones(3)})
+  metrics = learning.compiled(
+    made.measure, Oracle(), columns | {'weight': np.ones(3)}
+  )
   assert metrics['accuracy'].result() == 1
   assert metrics['area'].result() == pytest.approx(1, abs=1e-4)
   assert 'source' not in make().evaluators()

@@ -107,7 +107,9 @@ def test_measures_of_an_oracle(errs):
   columns = made.arrays('test')
   counts = (columns['answer'][..., 0] < 5).sum(1)
   assert set(counts) == {3, 4, 5}
-  metrics = made.measure(Oracle(errs), columns | {'weight': np.ones(60)})
+  metrics = learning.compiled(
+    made.measure, Oracle(errs), columns | {'weight': np.ones(60)}
+  )
   assert metrics['accuracy'].result() == (not errs)
   assert metrics['accuracy'].interval()['count'] == 60
   coverage = 60 / counts.sum() if errs else 1
@@ -126,7 +128,9 @@ def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
     lines.append(f'{line} output {answer}')
   path.write_text('\n'.join(lines))
   columns = dict(made.evaluators()['source'].arrays())
-  metrics = made.measure(Oracle(), columns | {'weight': np.ones(3)})
+  metrics = learning.compiled(
+    made.measure, Oracle(), columns | {'weight': np.ones(3)}
+  )
   assert metrics['accuracy'].result() == metrics['coverage'].result() == 1
   assert 'source' not in make().evaluators()
 

@@ -54,7 +54,7 @@ def measure(made, model):
   columns = made._evaluation_set('test')
   batch = {name: x[:40] for name, x in columns.items()}
   batch['weight'] = np.ones(40)
-  metrics = made._measure(model, batch)
+  metrics = learning.compiled(made._measure, model, batch)
   return {name: np.asarray(m.result()) for name, m in metrics.items()}
 
 

@@ -121,11 +121,12 @@ def test_networks_that_write_pairs():
   model = made.make_model(nnx.Rngs(0))
   elements = jax.random.uniform(jax.random.key(1), (2, 5, 1))
   targets = made._targets(jax.numpy.argsort(elements[..., 0]))
-  logits = model(elements, targets)
+  run = jax.jit(lambda *args: model(*args))
+  logits = run(elements, targets)
   assert logits.shape == (2, 5, 25)
   order = jax.numpy.array([3, 0, 4, 1, 2])  # logits move with the elements
   targets = made._targets(jax.numpy.argsort(elements[:, order, 0]))
-  moved = model(elements[:, order], targets).reshape(2, 5, 5, 5)
+  moved = run(elements[:, order], targets).reshape(2, 5, 5, 5)
   expected = logits.reshape(2, 5, 5, 5)[:, :, order]
   np.testing.assert_allclose(moved, expected, atol=1e-4)
 
@@ -134,7 +135,7 @@ def measure(made, name, model):
   evaluator = made.evaluators()[name]
   columns = evaluator.arrays()
   batch = columns | {'weight': np.ones(len(columns['index']))}
-  metrics = evaluator.measure(model, batch)
+  metrics = jax.jit(lambda x: evaluator.measure(model, x))(batch)
   return {name: np.asarray(m.result()) for name, m in metrics.items()}
 
 

@@ -58,7 +58,7 @@ def test_the_head_of_a_fixed_order_is_where_it_says(order, position):
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(jax.random.key(0), arrays, size=4, step=jnp.asarray(0))
   model = made.make_model(nnx.Rngs(0))
-  _, metrics = made.loss(model, batch, jax.random.key(1))
+  _, metrics = jax.jit(made.loss)(model, batch, jax.random.key(1))
   assert metrics['head_position'].result() == position
 
 
@@ -74,9 +74,10 @@ def test_search_begins_after_uniform_orders():
   # The head's first token is far likelier than any other.
   model.bias[...] = model.bias[...].at[:10].set(50.0)
   batch['tokens'] = jnp.repeat(batch['tokens'], 100, 0)
+  loss = jax.jit(made.loss)
   for is_uniform, position in (True, 4.5), (False, 0.0):
     batch['is_uniform'] = jnp.full(len(batch['tokens']), is_uniform)
-    _, metrics = made.loss(model, batch, jax.random.key(1))
+    _, metrics = loss(model, batch, jax.random.key(1))
     assert metrics['head_position'].result() == pytest.approx(position, abs=0.6)
 
 
@@ -86,7 +87,7 @@ def test_measures_of_a_search():
   batch = {name: x[:50] for name, x in columns.items()}
   batch['weight'] = np.ones(50)
   model = made.make_model(nnx.Rngs(0))
-  values = made._measure(model, batch)
+  values = learning.compiled(made._measure, model, batch)
   assert not any(metric.is_independent for metric in values.values())
   every = values['excess_nats'].result()
   assert 0 < every < values['excess_nats_of_one_order'].result()

@@ -85,7 +85,9 @@ class Oracle(nnx.Module):
 def test_measures_of_an_oracle(flaw):
   made = make(**{'evals.num_sets': 60})
   columns = made.arrays('test')
-  metrics = made.measure(Oracle(flaw), columns | {'weight': np.ones(60)})
+  metrics = learning.compiled(
+    made.measure, Oracle(flaw), columns | {'weight': np.ones(60)}
+  )
   values = {name: metric.result() for name, metric in metrics.items()}
   optimal = data.tour_lengths(columns['points'], columns['answer']).mean()
   assert values['accuracy'] == (not flaw)
@@ -144,7 +146,9 @@ def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
   lines.append('0 0 1 1 0.5 0.5 output 1 2 3 1')  # on one line
   path.write_text('\n'.join(lines))
   columns = dict(made.evaluators()['source'].arrays())
-  metrics = made.measure(Oracle(), columns | {'weight': np.ones(4)})
+  metrics = learning.compiled(
+    made.measure, Oracle(), columns | {'weight': np.ones(4)}
+  )
   assert metrics['accuracy'].result() == metrics['valid'].result() == 1
   assert metrics['excess'].result() == pytest.approx(0, abs=1e-5)
   path.write_text('0 0 1 0 0 1 1 1 output 1 2 3 1')

@@ -175,6 +175,7 @@ def test_scores_agree_with_decoding(subject):
   assert subject.score(rows, no_edit(subject), 1)['accuracy'] == is_right
 
 
+@pytest.mark.slow
 def test_entropies_are_matched(subject):
   """Matching the entropies of known scales recovers the scales."""
   values = subject.lists(LENGTH)
