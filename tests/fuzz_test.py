@@ -252,6 +252,7 @@ def test_settings_of_models(module):
 TUPLES = (), (0,), (2**40,), (1.5,), ('a',), ((1, 2),), (3, 2), (1, 2, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'module',
   ['rrn.ages', 'rrn.babi', 'rrn.pretty_clevr', 'rrn.sudoku']

@@ -93,7 +93,7 @@ def test_each_seed_carries_what_it_carries_alone(mesh, num_seeds):
   'num_seeds, meshes',
   [
     (1, ((2, 1, 1), (2, 1, 1))),
-    (2, ((1, 1, 1), (4, 2, 1))),
+    pytest.param(2, ((1, 1, 1), (4, 2, 1)), marks=pytest.mark.slow),
     pytest.param(2, ((2, 1, 1), (2, 1, 1)), marks=pytest.mark.slow),
     pytest.param(1, ((1, 1, 1), (4, 2, 1)), marks=pytest.mark.slow),
   ],

@@ -68,7 +68,7 @@ def train_alone(seed, is_muon):
   'mesh, num_seeds, is_muon',
   [
     pytest.param(*SPLIT, False, marks=pytest.mark.slow),
-    (*WHOLE, True),
+    pytest.param(*WHOLE, True, marks=pytest.mark.slow),
     ((2, 2, 2), 8, True),
     pytest.param((2, 4, 1), 2, False, marks=pytest.mark.slow),
     pytest.param((1, 1, 1), 3, True, marks=pytest.mark.slow),
@@ -120,9 +120,8 @@ def test_each_seed_of_each_system_is_what_it_is_alone(configs):
     assert_close({k: v[index] for k, v in measured[0].items()}, expected)
 
 
-@pytest.mark.parametrize(
-  'mesh, num_seeds', [pytest.param(*SPLIT, marks=pytest.mark.slow), WHOLE]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize('mesh, num_seeds', [SPLIT, WHOLE])
 def test_microbatches_change_nothing(mesh, num_seeds):
   _, losses, _, state = train(mesh, num_seeds=num_seeds)
   _, micro_losses, _, micro_state = train(

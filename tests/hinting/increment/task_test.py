@@ -84,7 +84,9 @@ def measure(made, model, name, count=40):
   return {key: float(m.result()) for key, m in measured.items()}
 
 
-@ORDERS
+@pytest.mark.parametrize(
+  'order', ['standard', pytest.param('reversed', marks=pytest.mark.slow)]
+)
 def test_measures_of_an_oracle(order):
   lengths = {'evals.lengths': (3, 8), 'evals.test_lengths': (3, 8)}
   made = make(f'smoke,order={order}', **lengths)

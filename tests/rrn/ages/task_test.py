@@ -145,6 +145,7 @@ def test_the_test_set_has_all_trees_that_training_lacks():
     assert jumps[question] == columns['jumps'][row]
 
 
+@pytest.mark.slow
 def test_report_names_what_is_measured():
   batch = jax.tree.map(
     lambda x: jnp.asarray(x[:2]), make().evaluators()['validation'].arrays()

@@ -221,7 +221,9 @@ def test_longest_story_fits():
   assert logits.shape == (3, 1, 177) and np.isfinite(logits).all()
 
 
-@pytest.mark.parametrize('graph_sizes', [(20,), (3, 20)])
+@pytest.mark.parametrize(
+  'graph_sizes', [pytest.param((20,), marks=pytest.mark.slow), (3, 20)]
+)
 def test_support_is_read_from_each_fact(graph_sizes):
   """Check the support logits; those of the answer do not change."""
   config = dataclasses.replace(SMALL, support_loss=1.0, graph_sizes=graph_sizes)

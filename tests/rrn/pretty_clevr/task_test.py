@@ -119,6 +119,7 @@ def test_evaluation_asks_all_questions_of_fixed_scenes():
   assert (first != values['test']['accuracy_by_step']).any()
 
 
+@pytest.mark.slow
 def test_report_names_what_is_measured():
   batch = {'scene': jnp.arange(2), 'weight': jnp.ones(2)}
   for config in [pretty_clevr.get_config(), *pretty_clevr.sweep().values()]:

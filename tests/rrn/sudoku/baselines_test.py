@@ -59,7 +59,7 @@ def test_parameter_counts(network, count):
     pytest.param(
       name,
       marks=pytest.mark.slow
-      if name in ('convolutional', 'deep_messages')
+      if name in ('convolutional', 'deep_messages', 'graph_relation_network')
       else [],
     )
     for name in task.NETWORKS

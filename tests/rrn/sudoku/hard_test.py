@@ -160,6 +160,7 @@ def test_chains_visit_distinct_and_ever_harder_puzzles(puzzles):
   assert guesses[ends].mean() > 2 * guesses[starts].mean() + 1
 
 
+@pytest.mark.slow
 def test_generate_is_a_function_of_the_seed():
   first, again, other = (
     hard.generate(np.random.default_rng(seed), 5, num_chains=3, num_steps=8)

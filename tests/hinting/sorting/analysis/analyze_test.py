@@ -167,6 +167,7 @@ def test_head_means(subject):
     np.testing.assert_allclose(means[layer], expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_scores_agree_with_decoding(subject):
   """Exact match agrees with decoding."""
   rows = causes.make_rows(subject, 'sort', 1)  # Some answers are right.

@@ -1,6 +1,7 @@
 """Probes on residuals that are linear in their targets."""
 
 import numpy as np
+import pytest
 
 from hinting.sorting.analysis import measures, probes
 
@@ -33,6 +34,7 @@ def residuals(values, seed=0):
   return np.stack([rng.normal(size=told.shape), told @ mixing + 3], 1)
 
 
+@pytest.mark.slow
 def test_reads_what_is_there_on_longer_lists():
   short, long = [draw(n, n) for n in (4, 8)], draw(16, 16)
   fitted = probes.fit(list(map(residuals, short)), short, NUM_VALUES)
