@@ -318,7 +318,6 @@ def test_mistakes_end_with_one_line(
   assert all('preparing' in line for line in before)  # says TFDS
 
 
-@pytest.mark.slow
 def test_checkpoint_of_another_model(call, trained, tmp_path):
   (tmp_path / 'checkpoints').symlink_to(trained / 'checkpoints')
   status, _, errors = call(
@@ -369,7 +368,6 @@ runpy.run_path('main.py', run_name='__main__')
 """
 
 
-@pytest.mark.slow
 def test_interrupt_during_the_imports():
   result = subprocess.run(
     [sys.executable, '-c', INTERRUPTED],

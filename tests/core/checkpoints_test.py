@@ -293,11 +293,13 @@ def test_all_damaged_is_an_error(two_steps, tmp_path):
     ),
     (lambda s: s | {'more': s['step']}, 'more is missing in the checkpoint'),
     pytest.param(
-      *(lambda s: {'step': s['step']}, 'and missing in this config'),
+      lambda s: {'step': s['step']},
+      'and missing in this config',
       marks=pytest.mark.slow,
     ),
     pytest.param(
-      *(lambda s: s | {'step': jnp.float32(2)}, r'step is int32\[\] in the'),
+      lambda s: s | {'step': jnp.float32(2)},
+      r'step is int32\[\] in the',
       marks=pytest.mark.slow,
     ),
   ],

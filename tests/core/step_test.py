@@ -174,7 +174,7 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
 @pytest.mark.parametrize(
   'train_on, mesh, microbatch_size',
   [
-    pytest.param(*(toy_on, ALONE, 4), marks=pytest.mark.slow),
+    pytest.param(toy_on, ALONE, 4, marks=pytest.mark.slow),
     (toy_on, (2, 1, 1), 2),
     pytest.param(sudoku_on, (2, 2, 2), 2, marks=pytest.mark.slow),
   ],

@@ -301,7 +301,8 @@ def test_the_first_seed_is_used(subject, tmp_path):
       marks=pytest.mark.slow,
     ),
     pytest.param(
-      *({'data.lists': 'distinct'}, 'expected at least 100'),
+      {'data.lists': 'distinct'},
+      'expected at least 100',
       marks=pytest.mark.slow,
     ),
     ({'model.num_heads': 4}, r'\(2, 4\) layers and heads'),
