@@ -207,43 +207,29 @@ class SudokuTask:
     with the fewest givens, and sets the position embeddings to zero.
     """
     make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
-    evaluators = {
-      name: make(
-        arrays=functools.partial(self._evaluation_set, name),
-        measure=functools.partial(self._measure, name),
-        every=period,
-      )
-      for name, period in (('validation', self.evals.every), ('test', 0))
-    }
-    if self.model_config.network == 'cells':
-
-      def measure(model, batch):
-        model = nnx.clone(model)
-        model.zero_positions = True
-        metrics = self._measure('test', model, batch)
-        # Its figure needs boards with several numbers of givens.
-        del metrics['solved_by_step']
-        return metrics
-
-      evaluators['test_zero_positions'] = make(
-        arrays=self._hardest_test_set, measure=measure, every=0
-      )
-    if self.data.hard_share:
-      for split, period in (('validation', self.evals.every), ('test', 0)):
-        evaluators[f'{split}_hard'] = make(
-          arrays=functools.partial(self._hard_evaluation_set, split),
+    evaluators = {}
+    for split, period in (('validation', self.evals.every), ('test', 0)):
+      sets = {split: self._evaluation_set}
+      if self.data.hard_share:
+        sets[f'{split}_hard'] = self._hard_evaluation_set
+      for name, arrays in sets.items():
+        evaluators[name] = make(
+          arrays=functools.partial(arrays, split),
           measure=functools.partial(self._measure, split),
           every=period,
         )
+    if self.model_config.network == 'cells':
+      evaluators['test_zero_positions'] = make(
+        arrays=self._hardest_test_set,
+        measure=self._measure_zero_positions,
+        every=0,
+      )
     if self.evals.within_steps:
-      boards = functools.partial(self._evaluation_set, 'test')
+      sets = {'test_by_rules': evaluators['test'].arrays}
       if self._is_published('test'):
-        boards = self._hardest_test_set
-      sets = {'test_by_rules': boards}
+        sets['test_by_rules'] = self._hardest_test_set
       if self.data.hard_share:
-        sets['test_hard_by_rules'] = functools.partial(
-          self._hard_evaluation_set, 'test'
-        )
+        sets['test_hard_by_rules'] = evaluators['test_hard'].arrays
       for name, arrays in sets.items():
         evaluators[name] = Evaluator(
           arrays=arrays,
@@ -321,6 +307,15 @@ class SudokuTask:
       num_steps=self.evals.num_steps,
       is_independent=is_independent,
     )
+
+  def _measure_zero_positions(self, model, batch: Batch) -> Metrics:
+    """Measure a network on cells with its position embeddings set to zero."""
+    model = nnx.clone(model)
+    model.zero_positions = True
+    metrics = self._measure('test', model, batch)
+    # Its figure needs boards with several numbers of givens.
+    del metrics['solved_by_step']
+    return metrics
 
   def _measure_by_rules(self, model: Any, batch: Batch) -> Metrics:
     return measures.by_rules(
