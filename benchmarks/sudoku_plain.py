@@ -25,7 +25,7 @@ class PlainCells(model.SudokuNetwork):
     )
     position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
     digits = self.digit_embedding[puzzles]
-    inputs = self.pre(jnp.concatenate([digits, position], -1))
+    inputs = self.input_mlp(jnp.concatenate([digits, position], -1))
     states = reference.pass_messages(
       self.network, inputs, self.graph, num_steps=num_steps
     )
@@ -106,7 +106,7 @@ def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
   num_nodes, degree = neighbors.shape
   width, side = config.width, config.box_height * config.box_width
   square = width**2
-  before = 3 * config.embedding_width * width + config.pre_layers * square
+  before = 3 * config.embedding_width * width + config.input_layers * square
   if is_plain:
     messages = degree * (config.message_layers + 2) * square
     node = (config.node_layers + 2) * square

@@ -73,7 +73,7 @@ class CellsTwin(Twin):
     columns = params['column_embedding'][cells % 9]
     position = torch.cat([rows, columns], -1).expand(len(puzzles), -1, -1)
     digits = params['digit_embedding'][puzzles]
-    inputs = _mlp(params['pre'], torch.cat([digits, position], -1))
+    inputs = _mlp(params['input_mlp'], torch.cat([digits, position], -1))
     network = params['network']
     state, hidden, cell = inputs, *torch.zeros(2, *inputs.shape)
     outputs = []

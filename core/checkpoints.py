@@ -95,12 +95,12 @@ class Checkpointer(contextlib.AbstractContextManager):
       if saving:
         saving.result()  # otherwise, its thread and files stay open
 
-  def restore(self, abstract_state: PyTree) -> PyTree | None:
+  def restore(self, abstract_state: PyTree, rename=str) -> PyTree | None:
     """Call the function `restore`, and rename damaged checkpoints.
 
     Their new name is `corrupt-<step>`, so that their steps can be saved again.
     """
-    state, damaged = _restore(self._folder, abstract_state)
+    state, damaged = _restore(self._folder, abstract_state, rename)
     for step in damaged if jax.process_index() == 0 else ():
       aside = self._folder / f'corrupt-{step}'
       shutil.rmtree(aside, ignore_errors=True)  # of an earlier restore
@@ -111,7 +111,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     return state
 
 
-def restore(folder, abstract_state: PyTree) -> PyTree | None:
+def restore(folder, abstract_state: PyTree, rename=str) -> PyTree | None:
   """Restore the newest readable checkpoint of a run; None without checkpoints.
 
   This logs a warning for damaged checkpoints, and does not change the folder.
@@ -120,11 +120,13 @@ def restore(folder, abstract_state: PyTree) -> PyTree | None:
     folder: run folder.
     abstract_state: the shapes, types, and shardings of the state. Arrays with
       another floating type are cast.
+    rename: function from the name of a leaf in the checkpoint to its current
+      name; see `run_config.layer_renamer`.
 
   Raises:
     UserError: the checkpoint belongs to another model, or none can be read.
   """
-  return _restore(_checkpoints(folder), abstract_state)[0]
+  return _restore(_checkpoints(folder), abstract_state, rename)[0]
 
 
 def _checkpoints(folder) -> pathlib.Path:
@@ -143,12 +145,14 @@ def _by_name(state: PyTree) -> dict[str, Any]:
   }
 
 
-def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
+def _restore(
+  folder, abstract_state, rename
+) -> tuple[PyTree | None, dict[int, str]]:
   """Return the state, and step -> why a newer checkpoint cannot be read."""
   steps = [int(path.name) for path in folder.glob('*') if path.name.isdecimal()]
   damaged = {}
   for step in sorted(steps, reverse=True):
-    state, damage = _read(folder / str(step), abstract_state)
+    state, damage = _read(folder / str(step), abstract_state, rename)
     if not damage:
       for bad, why in damaged.items():
         logging.warning(
@@ -170,7 +174,9 @@ def _restore(folder, abstract_state) -> tuple[PyTree | None, dict[int, str]]:
   return None, {}
 
 
-def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
+def _read(
+  path: pathlib.Path, abstract_state, rename
+) -> tuple[PyTree | None, str]:
   """Return the state, or why it cannot be read; all processes agree."""
   wanted = _by_name(abstract_state)
   try:
@@ -178,6 +184,8 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       # Orbax would open every array to compare the shapes.
       metadata = json.loads((path / '_CHECKPOINT_METADATA').read_bytes())
       saved = metadata['custom_metadata']['leaves']
+      old_names = {rename(name): name for name in saved}
+      wanted = {old_names.get(k, k): leaf for k, leaf in wanted.items()}
       like = {k: _with_saved_float(x, saved.get(k)) for k, x in wanted.items()}
       mismatch = weights.difference('checkpoint', saved, weights.describe(like))
       # The checksum is a host array without a sharding.
@@ -205,12 +213,11 @@ def _read(path: pathlib.Path, abstract_state) -> tuple[PyTree | None, str]:
       ' that it was trained with, or another --workdir'
     )
   checksum = leaves.pop(_CHECKSUM)
-  arrays = [leaves[name] for name in wanted]
-  if int(checksum) != int(_checksum(arrays)):
+  # The order at the time of the save; new names may change it.
+  if int(checksum) != int(_checksum([leaves[name] for name in saved])):
     return None, 'its checksum differs'
   arrays = [
-    weights.cast_float(array, like)
-    for array, like in zip(arrays, wanted.values(), strict=True)
+    weights.cast_float(leaves[name], like) for name, like in wanted.items()
   ]
   return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
 

@@ -161,11 +161,12 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
   stored = config.copy_and_resolve_references()
   stored.num_seeds = len(seeds)
   abstract_state = step.make_init(task, stored, mesh).eval_shape()
+  rename = run_config.layer_renamer(config.task)
   if (path / weights.NAME).exists():
-    params = weights.load_weights(path, abstract_state.params)
+    params = weights.load_weights(path, abstract_state.params, rename=rename)
     done = weights.load_step(path) or done
   else:
-    state = checkpoints.restore(path, abstract_state)
+    state = checkpoints.restore(path, abstract_state, rename)
     if state is None:
       raise UserError(
         f'{folder} holds no checkpoint yet; wait for the first one, or name'

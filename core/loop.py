@@ -89,7 +89,8 @@ def train(
       folder, keep_last=keep.keep_last, keep_every=keep.keep_every
     ) as checkpointer,
   ):
-    state = checkpointer.restore(program.abstract_state)
+    rename = run_config.layer_renamer(config.task)
+    state = checkpointer.restore(program.abstract_state, rename)
     _check_folder(folder, state, config.total_steps)
     state = state or _initial_state(program, config, start_from)
     start = int(state.step)
@@ -246,7 +247,10 @@ def _initial_state(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
   loaded = weights.load_weights(
-    source, expected, missing_regex=config.init_missing_regex
+    source,
+    expected,
+    missing_regex=config.init_missing_regex,
+    rename=run_config.layer_renamer(config.task),
   )
 
   def place(value, abstract, initial):

@@ -31,7 +31,8 @@ class GraphReadoutNetwork(nnx.Module):
     num_nodes: number N of nodes.
     num_classes: number C of classes.
     width: width of all layers and of the states.
-    pre_layers: number of ReLU layers in the MLP that embeds nodes, at least 1.
+    input_layers: number of ReLU layers in the MLP that embeds nodes, at least
+      1.
     message_layers: number of ReLU layers in the message function, at least 1.
     node_layers: number of ReLU layers in the node function, at least 1.
     output_layers: number of ReLU layers in the readout, at least 1.
@@ -47,7 +48,7 @@ class GraphReadoutNetwork(nnx.Module):
     num_classes: int,
     *,
     width: int,
-    pre_layers: int,
+    input_layers: int,
     message_layers: int,
     node_layers: int,
     output_layers: int,
@@ -57,8 +58,8 @@ class GraphReadoutNetwork(nnx.Module):
     dtype,
     rngs: nnx.Rngs,
   ):
-    self.pre = layers.MLP(
-      [num_features, *[width] * pre_layers, width], dtype=dtype, rngs=rngs
+    self.input_mlp = layers.MLP(
+      [num_features, *[width] * input_layers, width], dtype=dtype, rngs=rngs
     )
     self.network = network.RecurrentRelationalNetwork(
       width,
@@ -106,7 +107,7 @@ class GraphReadoutNetwork(nnx.Module):
   ) -> Float[Array, 'T B N D']:
     """Return the node states after each step."""
     return self.network(
-      self.pre(nodes), self.graph, num_steps=num_steps, edges=edges
+      self.input_mlp(nodes), self.graph, num_steps=num_steps, edges=edges
     )
 
   def read_out(

@@ -23,7 +23,9 @@ from core.errors import UserError
 
 NETWORKS = ('recurrent_relational_network', 'relation_network', 'mlp')
 # Old names of settings in the config.json of earlier versions.
-RENAMED = {'model': {'num_waves': 'fourier_init'}}
+RENAMED = {'model': {'num_waves': 'fourier_init', 'pre_layers': 'input_layers'}}
+# Old names of layers in the weights and checkpoints of earlier versions.
+RENAMED_LAYERS = {'pre': 'input_mlp'}
 TABLES = ('networks',)
 # The stages of `:cpu`: number of steps, updates, and weight of the answer loss.
 STAGES = {
@@ -47,7 +49,7 @@ def get_config(arg: str | None = None):
   config.model.network = args.network
   config.model.num_steps = steps
   config.model.width = 128
-  config.model.pre_layers = 3
+  config.model.input_layers = 3
   config.model.message_layers = 3
   config.model.node_layers = 3
   config.model.output_layers = 3
@@ -113,7 +115,7 @@ def _num_stages(args) -> int:
 
 def _recipe(config):
   """Set what `:cpu` and `:smoke` share."""
-  config.model.pre_layers = 1
+  config.model.input_layers = 1
   config.model.message_layers = 1
   config.model.node_layers = 1
   config.model.output_layers = 1
@@ -122,7 +124,7 @@ def _recipe(config):
   config.model.fact_loss = float(config.model.network != 'mlp')
   common.muon(
     config,
-    paths='(pre|message|node|lstm|mlp/layers/[0-3])/.*kernel',
+    paths='(input_mlp|message|node|lstm|mlp/layers/[0-3])/.*kernel',
     learning_rate=6e-3,
   )
 

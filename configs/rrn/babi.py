@@ -24,7 +24,12 @@ from configs import common
 from core.errors import UserError
 
 # Old names of settings in the config.json of earlier versions.
-RENAMED = {'data': {'renaming': 'augmentation'}}
+RENAMED = {
+  'data': {'renaming': 'augmentation'},
+  'model': {'pre_layers': 'input_layers'},
+}
+# Old names of layers in the weights and checkpoints of earlier versions.
+RENAMED_LAYERS = {'pre': 'input_mlp'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,9 +108,9 @@ def get_config(arg: str | None = None):
 
   Args:
     arg: comma-separated: 'cpu', with `stage=1` to `stage=6` for one stage
-      alone, or 'smoke'; and the paper's ablations `linear_pre` (a linear layer
-      replaces the MLP before the network), `no_question_in_facts` (only the
-      edges have the question), and `no_dropout`.
+      alone, or 'smoke'; and the paper's ablations `linear_input` (a linear
+      layer replaces the MLP before the network), `no_question_in_facts` (only
+      the edges have the question), and `no_dropout`.
   """
   args = _parse(arg)
   config = common.default_config()
@@ -113,7 +118,7 @@ def get_config(arg: str | None = None):
   config.model.width = 128
   config.model.sentence_width = 32
   config.model.num_steps = 3
-  config.model.pre_layers = 3
+  config.model.input_layers = 3
   config.model.message_layers = 3
   config.model.node_layers = 3
   config.model.question_in_facts = not args.no_question_in_facts
@@ -139,7 +144,7 @@ def get_config(arg: str | None = None):
   config.optim.l2_paths = r'layers/\d+/kernel'  # all but the LSTM kernels
   config.checkpoint.every = 10_000
   # We do not know the paper's numbers for its ablations.
-  is_ablated = args.linear_pre or args.no_question_in_facts or args.no_dropout
+  is_ablated = args.linear_input or args.no_question_in_facts or args.no_dropout
   config.report = {
     'test/steps_3/mean_error': '' if is_ablated else '0.46 ± 0.77 % (15 runs)',
     'test/steps_3/failed_tasks': '' if is_ablated else '0.13 ± 0.35 (15 runs)',
@@ -150,8 +155,8 @@ def get_config(arg: str | None = None):
     _cpu(config, args.stage or len(STAGES))
   elif args.size == 'smoke':
     _smoke(config)
-  if args.linear_pre:
-    config.model.pre_layers = 0
+  if args.linear_input:
+    config.model.input_layers = 0
   return config
 
 
@@ -172,7 +177,7 @@ def sweep(arg: str | None = None):
       f'config argument stage={args.stage}: a sweep runs stage 1 only; omit it'
     )
   first = ',stage=1' if _num_stages(args) else ''
-  names = 'linear_pre', 'no_question_in_facts', 'no_dropout'
+  names = 'linear_input', 'no_question_in_facts', 'no_dropout'
   choices = {'baseline': ''} | {name: f',{name}' for name in names}
   points = {
     name: get_config(f'{arg or ""}{first}{choice}')
@@ -188,7 +193,7 @@ def _parse(arg):
   args = common.parse_arg(
     arg,
     stage=0,
-    linear_pre=False,
+    linear_input=False,
     no_question_in_facts=False,
     no_dropout=False,
     table=TABLES[0],
@@ -204,7 +209,7 @@ def _num_stages(args) -> int:
 
 def _recipe(config):
   """Set what `:cpu` and `:smoke` share."""
-  config.model.pre_layers = 1
+  config.model.input_layers = 1
   config.model.message_layers = 1
   config.model.node_layers = 1
   config.model.embedding_std = 1.0
@@ -212,7 +217,9 @@ def _recipe(config):
   config.model.forget_biases = (0, 4)
   config.model.graph_sizes = (6, 10, 20)  # because most stories are short
   config.microbatch_size = 16
-  common.muon(config, paths='(pre|message|node)/.*kernel', learning_rate=4e-3)
+  common.muon(
+    config, paths='(input_mlp|message|node)/.*kernel', learning_rate=4e-3
+  )
   config.optim.muon_beta = 0.9
   config.optim.l2 = 0.0
   config.optim.ema_decay = 0.98

@@ -37,6 +37,8 @@ PAPER = {
   'relation_network': ((100.0, 97.0, 53.8, 34.4, 34.0, 31.8, 26.5, 51.9),),
   'mlp': ((100.0, 53.4, 41.5, 31.4, 28.2, 27.2, 28.1, 34.1),),
 }
+# Old names of layers in the weights and checkpoints of earlier versions.
+RENAMED_LAYERS = {'pre': 'input_mlp'}
 _DEFAULT = 'recurrent_relational_network'
 TABLES = ('networks',)
 # The stages of `:cpu`, by number of steps in the last stage. A stage is (number
@@ -154,7 +156,7 @@ def _recipe(config):
   config.data.augment = False  # as in evaluation
   common.muon(
     config,
-    paths='(pre|message|node|mlp/layers/[0-3])/.*kernel',
+    paths='(input_mlp|message|node|mlp/layers/[0-3])/.*kernel',
     learning_rate=1e-3,
   )
   if config.model.pixels:

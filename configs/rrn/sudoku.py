@@ -43,7 +43,10 @@ NETWORKS = 'cells', 'candidates'  # the recurrent networks: the paper's, ours
 RENAMED = {
   'data': {'fewest_guesses': 'least_difficulty'},
   'evals': {'boards_per_guesses': 'boards_per_difficulty'},
+  'model': {'pre_layers': 'input_layers'},
 }
+# Old names of layers in the weights and checkpoints of earlier versions.
+RENAMED_LAYERS = {'pre': 'input_mlp'}
 # Settings of earlier versions, and the only values that are still accepted.
 RETIRED = {'evals.restart_steps': 0, 'model.random_start': 0.0}
 TABLES = 'networks', 'levers', 'boards'
@@ -94,7 +97,7 @@ def get_config(arg: str | None = None):
   config.steps_per_call = 50
   config.optim.learning_rate = 2e-4
   config.optim.l2 = 1e-4
-  config.optim.l2_paths = r'(pre|message|node)/.*kernel'
+  config.optim.l2_paths = r'(input_mlp|message|node)/.*kernel'
   config.checkpoint.every = 5000
   _select_size(config, args, BOARDS[box])
   config.report = tables.report(config, args.size)
@@ -111,7 +114,7 @@ def _set_paper_model(model, board: Board):
   model.max_steps = 0  # steps until a board is replaced; 0: no carried boards
   model.reveal_after = 0  # steps until a board gets one more given; 0: never
   model.loss_steps = 'all'  # or 'last', which the paper reports to be worse
-  model.pre_layers = 3
+  model.input_layers = 3
   model.message_layers = 3
   model.node_layers = 3
   model.edge_width = 0  # 1: the authors' constant input, 201,194 parameters
@@ -229,7 +232,7 @@ def _recipe(config):
   config.data.symmetries = 'all'
   config.batch_size = 32
   common.muon(
-    config, paths='(pre|message|node|lstm)/.*kernel', learning_rate=4e-3
+    config, paths='(input_mlp|message|node|lstm)/.*kernel', learning_rate=4e-3
   )
   config.optim.l2 = 0.0
 

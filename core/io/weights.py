@@ -54,7 +54,7 @@ def outcome(folder) -> list[pathlib.Path]:
 
 
 def load_weights(
-  folder, like_params: dict[str, Any], *, missing_regex: str = ''
+  folder, like_params: dict[str, Any], *, missing_regex: str = '', rename=str
 ) -> dict[str, Any]:
   """Load the weights of a folder as a nested dict of NumPy arrays.
 
@@ -64,6 +64,8 @@ def load_weights(
       another floating type are cast.
     missing_regex: if the file lacks parameters whose paths match this regular
       expression, they are None.
+    rename: function from the path of a parameter in the file to its current
+      path; see `run_config.layer_renamer`.
 
   Raises:
     UserError: there is no such folder, or the file is damaged or belongs to
@@ -84,6 +86,7 @@ def load_weights(
     raise UserError(
       f'{path} is damaged ({error}); copy it again from its source'
     ) from error
+  tensors = {rename(name): tensor for name, tensor in tensors.items()}
   wanted = flatten(like_params)
   absent = {
     k for k in wanted if k not in tensors and re.fullmatch(missing_regex, k)

@@ -3,9 +3,10 @@
 import json
 import os
 import pathlib
+import re
 import runpy
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flax import traverse_util
@@ -20,6 +21,8 @@ TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # variable: folder of own packages
 _NO_TASKS = '__init__', 'common'  # files of configs
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
+# Settings that hold regexes of parameter paths.
+_PATH_REGEXES = 'init_missing_regex', 'l2_paths', 'muon_paths'
 # Settings that may differ between a run and its resumption.
 _FREE_KEYS = (
   'total_steps',
@@ -254,8 +257,21 @@ def describe(config: ConfigDict, config_flag: str) -> str:
   return '\n'.join(lines)
 
 
+def layer_renamer(task: str) -> Callable[[str], str]:
+  """Return a function that replaces old names of layers by current names.
+
+  It takes the path of a parameter, or a regular expression for such paths. A
+  config file may define RENAMED_LAYERS, which maps old -> new names.
+  """
+  renamed = _definitions(task).get('RENAMED_LAYERS', {})
+  # The b of an escape such as \b is not part of a name.
+  return lambda text: re.sub(
+    r'\\.|\w+', lambda word: renamed.get(word[0], word[0]), text
+  )
+
+
 def _rename_settings(saved: dict[str, Any]):
-  """Replace old names of settings by their current names.
+  """Replace old names of settings and layers by their current names.
 
   A config file may define RENAMED, which maps a section to old -> new names.
   """
@@ -266,6 +282,11 @@ def _rename_settings(saved: dict[str, Any]):
     for old, new in names.items():
       if isinstance(settings, dict) and old in settings:
         settings[new] = settings.pop(old)
+  rename = layer_renamer(saved['task'])
+  for settings in saved, saved.get('optim'):
+    for name in _PATH_REGEXES:
+      if isinstance(settings, dict) and isinstance(settings.get(name), str):
+        settings[name] = rename(settings[name])
 
 
 def _not_a_run(folder: pathlib.Path) -> str:

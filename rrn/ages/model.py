@@ -37,7 +37,7 @@ class ModelConfig:
       network with one step), or 'mlp'.
     num_steps: number of message passing steps in training; 1 for the baselines.
     width: width of all layers, messages, and states.
-    pre_layers: number of ReLU layers in the MLP that embeds nodes.
+    input_layers: number of ReLU layers in the MLP that embeds nodes.
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
     output_layers: number of ReLU layers in the readout.
@@ -54,7 +54,7 @@ class ModelConfig:
   network: str = 'recurrent_relational_network'
   num_steps: int = 8
   width: int = 128
-  pre_layers: int = 3
+  input_layers: int = 3
   message_layers: int = 3
   node_layers: int = 3
   output_layers: int = 3
@@ -87,7 +87,7 @@ class FactNetwork(nnx.Module):
       _PERSONS,
       _CLASSES,
       width=config.width,
-      pre_layers=config.pre_layers,
+      input_layers=config.input_layers,
       message_layers=config.message_layers,
       node_layers=config.node_layers,
       output_layers=config.output_layers,
@@ -109,7 +109,7 @@ class FactNetwork(nnx.Module):
     def mix(scale, *shape):
       return scale * layers.glorot(rngs.params(), shape)
 
-    first = self.answer.pre.layers[0].kernel
+    first = self.answer.input_mlp.layers[0].kernel
     rows = slice(_FACT - _CLASSES, _FACT)
     mixed = waves @ mix(_INPUT_SCALE, waves.shape[1], config.width)
     persons = first[...].at[: 2 * _PERSONS].multiply(_PERSON_SCALE)

@@ -34,8 +34,8 @@ class ModelConfig:
     width: width of messages and states.
     sentence_width: width of word embeddings and sentence encodings.
     num_steps: number of message passing steps.
-    pre_layers: number of ReLU layers in the MLP that embeds nodes; 0, a linear
-      layer, is an ablation of the paper.
+    input_layers: number of ReLU layers in the MLP that embeds nodes; 0, a
+      linear layer, is an ablation of the paper.
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
     question_in_facts: whether the question is part of the node inputs; False is
@@ -62,7 +62,7 @@ class ModelConfig:
   width: int = 128
   sentence_width: int = 32
   num_steps: int = 3
-  pre_layers: int = 3
+  input_layers: int = 3
   message_layers: int = 3
   node_layers: int = 3
   question_in_facts: bool = True
@@ -108,8 +108,10 @@ class BabiNetwork(nnx.Module):
     self.num_positions = config.num_offsets + data.MAX_FACTS
     sentences = 1 + config.question_in_facts
     inputs = sentences * sentence_width + self.num_positions
-    hidden = [width] * config.pre_layers
-    self.pre = layers.MLP([inputs, *hidden, width], dtype=dtype, rngs=rngs)
+    hidden = [width] * config.input_layers
+    self.input_mlp = layers.MLP(
+      [inputs, *hidden, width], dtype=dtype, rngs=rngs
+    )
     self.network = network.RecurrentRelationalNetwork(
       width,
       message_layers=config.message_layers,
@@ -200,7 +202,7 @@ class BabiNetwork(nnx.Module):
       shape = (batch, num_nodes, asked.shape[-1])
       features.append(jnp.broadcast_to(asked[:, None], shape))
     states = self.network(
-      self.pre(jnp.concatenate(features, axis=-1)),
+      self.input_mlp(jnp.concatenate(features, axis=-1)),
       network.Graph.complete(num_nodes, self_edges=True),
       num_steps=self.num_steps,
       edges=asked[:, None, None],

@@ -279,7 +279,7 @@ def _make_answer_network(
     num_nodes,
     _SYMBOLS,
     width=config.width,
-    pre_layers=1,
+    input_layers=1,
     message_layers=1,
     node_layers=1,
     output_layers=1,

@@ -42,7 +42,7 @@ class ModelConfig:
     burn_in: largest number of steps without a gradient before them (ours). Each
       update draws its number uniformly.
     loss_steps: steps that contribute to the loss, 'all' or 'last'.
-    pre_layers: number of ReLU layers in the MLP that embeds cells.
+    input_layers: number of ReLU layers in the MLP that embeds cells.
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
     edge_width: 1 adds the authors' constant input to the message function.
@@ -70,7 +70,7 @@ class ModelConfig:
   num_steps: int = 32
   burn_in: int = 0
   loss_steps: str = 'all'
-  pre_layers: int = 3
+  input_layers: int = 3
   message_layers: int = 3
   node_layers: int = 3
   edge_width: int = 0
@@ -134,8 +134,8 @@ class BoardEmbedding(nnx.Module):
     self.digit_embedding = embedding(side + 1)
     self.row_embedding = embedding(side)
     self.column_embedding = embedding(side)
-    hidden = [width] * config.pre_layers
-    self.pre = layers.MLP(
+    hidden = [width] * config.input_layers
+    self.input_mlp = layers.MLP(
       [3 * embedding_width, *hidden, width], dtype=dtype, rngs=rngs
     )
     self.graph = network.Graph(
@@ -158,7 +158,7 @@ class BoardEmbedding(nnx.Module):
     if self.zero_positions:
       position = jnp.zeros_like(position)
     position = jnp.broadcast_to(position, (*puzzles.shape, position.shape[-1]))
-    return self.pre(jnp.concatenate([digit, position], axis=-1))
+    return self.input_mlp(jnp.concatenate([digit, position], axis=-1))
 
 
 class SudokuNetwork(BoardEmbedding):

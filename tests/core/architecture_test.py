@@ -203,7 +203,9 @@ def own_names():
   names = set()
   for path in sorted(ROOT.glob('configs/*/[a-z]*.py')):
     if path.stem != 'common':
-      config = runpy.run_path(str(path))['get_config']()
+      module = runpy.run_path(str(path))
+      names |= set(module.get('RENAMED_LAYERS', {}).values())
+      config = module['get_config']()
       for section in config.model, config.data, config.evals:
         names |= set(section)
   for path in ROOT.glob('pretrained/*/weights.safetensors'):

@@ -91,6 +91,25 @@ def test_checkpoints_of_earlier_versions_are_restored(tmp_path):
   assert is_same(checkpoints.restore(tmp_path, abstract(state)), state)
 
 
+def test_old_names_of_layers(two_steps):
+  """The new name changes the order of the layers."""
+
+  def with_new_name(tree):
+    return {'a' if k == 'layer' else k: v for k, v in tree.items()}
+
+  state = jax.tree.map(
+    lambda x: with_new_name(x) if isinstance(x, dict) else x,
+    make_state(2),
+    is_leaf=lambda x: isinstance(x, dict) and 'layer' in x,
+  )
+  with pytest.raises(UserError, match=r'\.a\.kernel is missing'):
+    checkpoints.restore(two_steps, abstract(state))
+  restored = checkpoints.restore(
+    two_steps, abstract(state), lambda name: name.replace('layer', 'a')
+  )
+  assert is_same(restored, state)
+
+
 @pytest.fixture(scope='module')
 def two_steps(tmp_path_factory):
   """Make a run folder with checkpoints of steps 1 and 2."""

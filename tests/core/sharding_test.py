@@ -54,15 +54,15 @@ def test_mesh_that_does_not_fit(sizes):
 @pytest.mark.parametrize(
   'name, shape, expected',
   [
-    ('pre/layers/0/kernel', (32, 32), (None, 'tensor')),
-    ('pre/layers/1/kernel', (32, 32), ('tensor', None)),
-    ('pre/layers/12/kernel', (32, 32), (None, 'tensor')),
-    ('opt_state/0/mu/pre/layers/0/kernel', (32, 32), (None, 'tensor')),
-    ('pre/layers/0/kernel', (64, 128), ('fsdp', 'tensor')),
-    ('pre/layers/0/kernel', (32, 33), (None, None)),  # does not divide
+    ('input_mlp/layers/0/kernel', (32, 32), (None, 'tensor')),
+    ('input_mlp/layers/1/kernel', (32, 32), ('tensor', None)),
+    ('input_mlp/layers/12/kernel', (32, 32), (None, 'tensor')),
+    ('opt_state/0/mu/input_mlp/layers/0/kernel', (32, 32), (None, 'tensor')),
+    ('input_mlp/layers/0/kernel', (64, 128), ('fsdp', 'tensor')),
+    ('input_mlp/layers/0/kernel', (32, 33), (None, None)),  # does not divide
     ('blocks/0/query/kernel', (64, 128), ('fsdp', 'tensor')),
     ('blocks/11/down/kernel', (32, 32), ('tensor', None)),
-    ('pre/layers/0/bias', (32,), (None,)),
+    ('input_mlp/layers/0/bias', (32,), (None,)),
     ('lstm/kernel', (64, 128), (None, 'fsdp')),  # its largest axis
     ('lstm/kernel', (128, 127), ('fsdp', None)),  # its largest that divides
     ('lstm/kernel', (32, 64), (None, None)),  # too small

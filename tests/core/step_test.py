@@ -158,7 +158,7 @@ def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
   # Muon knows nothing of the embeddings: Adam has them.
   muon = muon | {'digit_embedding': state.params['digit_embedding']}
   for tree in (state.params, state.ema_params, muon):
-    layers = tree['pre']['layers']
+    layers = tree['input_mlp']['layers']
     for leaf, spec in [
       (tree['network']['lstm']['kernel'], lstm),
       (layers[0]['kernel'], first),

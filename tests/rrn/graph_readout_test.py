@@ -12,7 +12,7 @@ from tests.rrn import perturbed
 
 def make_small(**options):
   sizes = dict.fromkeys(
-    ('pre_layers', 'message_layers', 'node_layers', 'output_layers'), 2
+    ('input_layers', 'message_layers', 'node_layers', 'output_layers'), 2
   )
   sizes |= {'width': 16, 'edge_width': 1, 'lstm': True, 'dropout': 0.5}
   model = graph_readout.GraphReadoutNetwork(

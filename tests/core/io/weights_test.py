@@ -60,6 +60,16 @@ def test_floating_types_are_cast(folder):
   assert weights.load_weights(folder, like)['scale'].dtype == np.float64
 
 
+def test_old_names_of_layers(folder):
+  """The new name changes the order of the layers."""
+  like = {'a_layer' if k == 'scale' else k: v for k, v in PARAMS.items()}
+  loaded = weights.load_weights(
+    folder, like, rename=lambda name: name.replace('scale', 'a_layer')
+  )
+  assert loaded.keys() == like.keys()
+  jax.tree.map(np.testing.assert_array_equal, loaded, like)
+
+
 @pytest.mark.parametrize('size', [0, 4, 100, -1])
 def test_truncated_file(folder, size):
   path = folder / 'weights.safetensors'

@@ -71,8 +71,8 @@ def test_facts_are_inferred_from_the_same_states():
 def test_fourier_initialization_changes_the_weights_of_numbers_only():
   plain, waves = make(width=16), make(width=16, fourier_init=4)
   plain, waves = plain.answer, waves.answer
-  first = np.asarray(waves.pre.layers[0].kernel[...])
-  usual = np.asarray(plain.pre.layers[0].kernel[...])
+  first = np.asarray(waves.input_mlp.layers[0].kernel[...])
+  usual = np.asarray(plain.input_mlp.layers[0].kernel[...])
   np.testing.assert_array_equal(first[:16], 3 * usual[:16])
   others = np.r_[16:19, 119:127]
   np.testing.assert_array_equal(first[others], usual[others])

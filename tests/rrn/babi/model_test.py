@@ -18,7 +18,7 @@ from tests.rrn import perturbed
 SMALL = ModelConfig(
   width=16,
   sentence_width=8,
-  pre_layers=1,
+  input_layers=1,
   message_layers=2,
   node_layers=1,
   num_offsets=4,
@@ -54,7 +54,7 @@ def apply(model, facts, question, offset, **options):
   [
     ({}, 441_681),
     # One layer instead of four: 3 * (128 * 128 + 128) parameters fewer.
-    ({'pre_layers': 0}, 441_681 - 49_536),
+    ({'input_layers': 0}, 441_681 - 49_536),
     ({'question_in_facts': False}, 441_681 - 32 * 128),
   ],
 )
@@ -125,7 +125,7 @@ def literal(model, facts, question, offset):
     ]
     states = reference.pass_messages(
       model.network,
-      dense(model.pre.layers, jnp.stack(inputs))[None],
+      dense(model.input_mlp.layers, jnp.stack(inputs))[None],
       network.Graph.complete(len(fact), self_edges=True),
       num_steps=3,
       edges=asked[None, None, None],

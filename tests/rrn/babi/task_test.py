@@ -304,11 +304,11 @@ def test_sweep_is_the_papers_ablations():
   points = babi.sweep('cpu')
   assert list(points) == [
     'baseline',
-    'linear_pre',
+    'linear_input',
     'no_question_in_facts',
     'no_dropout',
   ]
-  assert points['linear_pre'].model.pre_layers == 0
+  assert points['linear_input'].model.input_layers == 0
   assert not points['no_question_in_facts'].model.question_in_facts
   assert points['no_dropout'].model.dropout == 0
   assert points['baseline'].model == babi.get_config('cpu,stage=1').model

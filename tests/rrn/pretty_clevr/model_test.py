@@ -99,8 +99,8 @@ def test_turning_a_scene_changes_positions_not_distances():
     return model(positions, colors, anchors, jumps, num_steps=2)
 
   assert np.abs(run(params, turned) - run(params, positions)).max() > 1e-4
-  kernel = params['answer']['pre']['layers'][0]['kernel']
-  params['answer']['pre']['layers'][0]['kernel'] = kernel.at[:2].set(0)
+  kernel = params['answer']['input_mlp']['layers'][0]['kernel']
+  params['answer']['input_mlp']['layers'][0]['kernel'] = kernel.at[:2].set(0)
   np.testing.assert_allclose(
     run(params, turned), run(params, positions), atol=1e-4
   )
