@@ -86,7 +86,7 @@ def plain_process(process: rpw.Process, memories, num_steps: int):
 
   def step(carry, _):
     summary, cell = carry
-    gates = summary @ process.lstm.kernel[...] + process.lstm.bias[...]
+    gates = summary @ process.lstm.kernel[...] + process.lstm.bias[...][None]
     state, cell = process.lstm.update(gates, cell)
     scores = process.attention(process.attention.keys(memories), state[:, None])
     reading = attend(scores, memories, None)[:, 0]
@@ -99,8 +99,8 @@ def plain_process(process: rpw.Process, memories, num_steps: int):
 
 def lstm_step(lstm, x, hidden, cell):
   """Return the state after one LSTM step; all arrays are [B, D]."""
-  gates = jnp.concatenate([x, hidden], -1) @ lstm.kernel[...] + lstm.bias[...]
-  return lstm.update(gates, cell)
+  gates = jnp.concatenate([x, hidden], -1) @ lstm.kernel[...]
+  return lstm.update(gates + lstm.bias[...][None], cell)
 
 
 class PlainTask(task.SortingTask):

@@ -50,8 +50,9 @@ class PlainCandidates(model.SudokuCandidates):
       for groups, kernel, bias in zip(members, kernels, biases, strict=True):
         size = groups.shape[1]
         # Messages between members, [B, G, receiver, sender, M].
-        sent = jax.nn.relu(states[:, groups] @ kernel + bias)[:, :, None]
-        sent = sent * (1 - jnp.eye(size))[..., None] / (size - 1) ** 0.5
+        sent = states[:, groups] @ kernel + bias[None, None, None]
+        is_other = 1 - jnp.eye(size)[None, None, :, :, None]
+        sent = jax.nn.relu(sent)[:, :, None] * is_other / (size - 1) ** 0.5
         zeros = jnp.zeros((*states.shape[:2], sent.shape[-1]))
         received.append(zeros.at[:, groups].add(sent.sum(3)))
       hidden = network.hidden(jnp.concatenate(received, -1))

@@ -326,7 +326,7 @@ class HintedTask:
         (is_right | (weights == 0)).all(1), batch['weight']
       )
       metrics[f'tokens_length_{length}'] = Metric.mean(
-        (is_right * weights).sum(1) / weights.sum(1),
+        jnp.where(is_right, weights, 0).sum(1) / weights.sum(1),
         batch['weight'],
         is_independent=False,
       )

@@ -60,7 +60,8 @@ def rotate(
   """
   half = x.shape[-1] // 2
   rates = 10_000.0 ** (-jnp.arange(half) / half)
-  angles = (positions[..., None] * rates)[..., None, :]
+  positions = positions[..., None].astype(jnp.float32)
+  angles = (positions * rates[None, None])[:, :, None]
   a, b = jnp.split(x, 2, axis=-1)
   cos, sin = jnp.cos(angles), jnp.sin(angles)
   return jnp.concatenate([a * cos - b * sin, a * sin + b * cos], -1)
@@ -96,7 +97,8 @@ class Bias(nnx.Module):
     distance = (queries[:, :, None] - keys[:, None, :]).clip(0)
     if self.kind == 'alibi':
       slopes = 2.0 ** (-8 * (1 + jnp.arange(self.num_heads)) / self.num_heads)
-      return -slopes[:, None, None] * distance[:, None]
+      distance = distance[:, None].astype(jnp.float32)
+      return -slopes[None, :, None, None] * distance
     exact = _BUCKETS // 2
     far = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(
       _MAX_DISTANCE / exact

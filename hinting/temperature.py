@@ -58,11 +58,11 @@ class Temperature(nnx.Module):
       return 1.0
     log = jnp.log(num_keys.astype(jnp.float32))[..., None]
     if self.kind == 'affine_log':
-      return self.slope[...] * log + self.offset[...]
+      return self.slope[...][None, None] * log + self.offset[...][None, None]
     if self.kind == 'log':
       return log / _LOG_32
     direction = self.direction[...].reshape(queries.shape[2:])
     sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
     # The derivative of log(M) ** g in g is not finite at log 1 = 0.
     log = jnp.maximum(log, 1e-6)
-    return 1 + jax.nn.softplus(sharpness) * log ** self.power[...]
+    return 1 + jax.nn.softplus(sharpness) * log ** self.power[...][None, None]

@@ -45,8 +45,8 @@ class Hook:
     observe: Called with a name and an array: 'logits' of attention, -1e30 for a
       masked key, and 'weights', both [B, H, A, L]; 'heads' [B, A, H, D2];
       'residual' [B, A, D].
-    scale: Multiplies the attention logits, including their positional bias, [H,
-      1, 1].
+    scale: Multiplies the attention logits, including their positional bias, [1,
+      H, 1, 1].
     edit: Maps the outputs of the heads [B, A, H, D2] to new ones.
   """
 
@@ -277,7 +277,7 @@ class Transformer(nnx.Module):
       num_tokens: T.
     """
     length = prompts.shape[1]
-    index = jnp.arange(length + num_tokens - 1)
+    index = jnp.arange(length + num_tokens - 1)[None]
     positions = self._table_positions(None, (index - starts[:, None]).clip(0))
     vocabulary = jnp.arange(len(self.embedding[...]))[None]
 
@@ -287,7 +287,7 @@ class Transformer(nnx.Module):
       x, new = self.embed(tokens, positions[:, here]), []
       for block, old in zip(self.blocks, cache, strict=True):
         if isinstance(old, jax.Array):  # counts of tokens, see below
-          new.append(old + (tokens == vocabulary))
+          new.append(old + (tokens == vocabulary).astype(old.dtype))
           x = _attend_to_counts(block, x, token_memory, new[-1])
           continue
         memory = _heads_first(*block.keys_and_values(x, positions[:, here]))
@@ -313,9 +313,9 @@ class Transformer(nnx.Module):
       token_memory = _heads_first(
         *self.blocks[0].keys_and_values(inputs, vocabulary)
       )
-      is_prompt = jnp.arange(length) >= starts[:, None]
-      counts = (prompts[..., None] == vocabulary) & is_prompt[..., None]
-      cache[0] = counts.sum(1)
+      is_prompt = jnp.arange(length)[None] >= starts[:, None]
+      is_token = prompts[..., None] == vocabulary[None]
+      cache[0] = (is_token & is_prompt[..., None]).sum(1)
     _, tokens = jax.lax.scan(
       step, (token, cache), length + jnp.arange(num_tokens - 1)
     )
@@ -352,14 +352,15 @@ def _attend_to_counts(block, x, token_memory, counts):
 
 def _attend_to_cache(block, x, memory, here, starts, positions):
   """Apply a layer to the tokens at `here`, which attend to cached keys."""
-  index = jnp.arange(memory[0].shape[2])
+  length = memory[0].shape[2]
+  index = jnp.arange(length)[None]
   return block(
     x,
     memory,
-    mask=(index >= starts[:, None])[:, None] & (index <= here[:, None]),
-    num_keys=(here - starts[:, None]).clip(0) + 1,
+    mask=(index >= starts[:, None])[:, None] & (index <= here[:, None])[None],
+    num_keys=(here[None] - starts[:, None]).clip(0) + 1,
     positions=positions[:, here],
-    key_positions=positions[:, index],
+    key_positions=positions[:, :length],
   )
 
 

@@ -93,8 +93,8 @@ class Graph:
     self,
     sent: Float[Array, 'B N D'],
     received: Float[Array, 'B N D'],
-    edge: Float[Array, '... #K D'] | None = None,
-    mask: Mask | None = None,
+    edge: Float[Array, '#B #N #K D'] | None = None,
+    mask: Bool[Array | np.ndarray, '#B #N K'] | None = None,
   ) -> Float[Array, 'B N D']:
     """Sum relu(sent + received + edge) over the incoming edges of each node.
 
@@ -108,9 +108,9 @@ class Graph:
     """
     if self._depends_on_senders(edge, mask):
       if edge is not None:
-        sent += edge if edge.ndim < 3 else edge[..., 0, :, :]
+        sent += edge[:, 0]
       if mask is not None:
-        sent = jnp.where(mask[..., 0, :, None], sent, -jnp.inf)
+        sent = jnp.where(mask[:, 0, :, None], sent, -jnp.inf)
       return _sum_relu_of_pairs(sent, received, self.self_edges)
     if mask is not None:  # relu and its derivative vanish at -inf
       edge = jnp.where(mask[..., None], 0.0 if edge is None else edge, -jnp.inf)
@@ -120,7 +120,7 @@ class Graph:
     self,
     sent: Float[Array, 'B N D'],
     received: Float[Array, 'B N D'],
-    edge: Float[Array, '... #K #D'] | None,
+    edge: Float[Array, '#B #N #K #D'] | None,
   ) -> Float[Array, 'B N D']:
     """Sum relu(sent + received + edge) on any graph, see `sum_relu`."""
     _, num_nodes, width = sent.shape
@@ -136,9 +136,9 @@ class Graph:
       edges = sent[:, :, None] + received[:, receivers]
       if edge is None:
         return edges
-      lead = edge.shape[:-3]
-      edge = jnp.broadcast_to(edge, (*lead, num_nodes, degree, width))
-      return edges + edge.reshape(*lead, -1, width)[..., table, :]
+      batch = len(edge)
+      edge = jnp.broadcast_to(edge, (batch, num_nodes, degree, width))
+      return edges + edge.reshape(batch, -1, width)[:, table]
 
     @jax.custom_vjp
     def sum_relu(*inputs):
@@ -172,11 +172,11 @@ class Graph:
     """
     if self.self_edges is None or len(self.senders) > _MAX_UNROLLED_NODES:
       return False
-    if edge is not None and edge.shape[-2] > 1 and not self.self_edges:
+    if edge is not None and edge.shape[2] > 1 and not self.self_edges:
       return False  # without self-edges, column k is not sender k
-    is_same = edge is None or edge.ndim < 3 or edge.shape[-3] == 1
+    is_same = edge is None or edge.shape[1] == 1
     if mask is not None:
-      is_same &= self.self_edges and mask.shape[-2] == 1
+      is_same &= self.self_edges and mask.shape[1] == 1
     return is_same
 
 
@@ -200,7 +200,9 @@ def _sum_relu_of_pairs_backward(self_edges, inputs, cotangent):
   sent, received = inputs
   zeros = jnp.zeros(received.shape, jnp.float32)
   nodes = range(sent.shape[1])
-  active = sum((sent[:, [j]] + received > 0 for j in nodes), zeros)
+  active = sum(
+    ((sent[:, [j]] + received > 0).astype(zeros.dtype) for j in nodes), zeros
+  )
   d_received = cotangent * active
   d_sent = sum(
     (
@@ -230,5 +232,5 @@ def sum_edges(
   """Sum over the edges of each node, or over those whose mask is True."""
   if mask is not None:
     mask = jnp.asarray(mask)[..., None]
-    edges = edges * layers.expand_left(mask, edges.ndim)
+    edges = jnp.where(layers.expand_left(mask, edges.ndim), edges, 0)
   return edges.sum(2, dtype=jnp.float32)

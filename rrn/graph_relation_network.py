@@ -77,5 +77,5 @@ class RelationNetwork(nnx.Module):
     degrees = jnp.broadcast_to(degree, (*inputs.shape[:2], 1))
     last = self.message.layers[-1]
     total = dot(sum_hidden(inputs).sum(1), last.kernel[...])
-    total += degrees.sum(1) * last.bias[...]
+    total += degrees.sum(1) * last.bias[...][None]
     return self.readout(total).astype(jnp.float32)

@@ -46,7 +46,7 @@ def make_message_sum(
   edges: Float[Array, '... #K E'] | None = None,
   mask: Mask | None = None,
   dot: Callable,
-) -> tuple[Callable[[jax.Array], jax.Array], int | np.ndarray | jax.Array]:
+) -> tuple[Callable[[jax.Array], jax.Array], float | np.ndarray | jax.Array]:
   """Prepare the sum of the messages f(sender, receiver, edge) at each node.
 
   Args:
@@ -64,12 +64,16 @@ def make_message_sum(
   """
   first, *middle, _ = message.layers
   send, receive, edge = jnp.split(first.kernel[...], [width, 2 * width])
-  edge_term = None if edges is None else dot(edges, edge)
-  if graph.mask is not None:
-    mask = graph.mask if mask is None else graph.mask & mask
-  degree = graph.senders.shape[1]
+  edge_term = None
+  if edges is not None:
+    edge_term = dot(layers.expand_left(edges, 4), edge)
   if mask is not None:
-    degree = layers.expand_left(mask.sum(-1)[..., None], 3)
+    mask = layers.expand_left(mask, 3)
+  if graph.mask is not None:
+    mask = graph.mask[None] if mask is None else graph.mask[None] & mask
+  degree = float(graph.senders.shape[1])
+  if mask is not None:
+    degree = mask.sum(-1, keepdims=True).astype(jnp.float32)
 
   def sum_hidden(states):
     sent = dot(states, send)

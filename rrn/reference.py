@@ -58,7 +58,7 @@ def pass_messages(
       return (update, hidden, cell), update
     gates = jnp.concatenate([update, hidden], -1) @ network.lstm.kernel[...]
     write, candidate, forget, read = jnp.split(
-      gates + network.lstm.bias[...], 4, -1
+      gates + network.lstm.bias[...][None, None], 4, -1
     )
     cell = jax.nn.sigmoid(forget + 1) * cell
     cell += jax.nn.sigmoid(write) * jnp.tanh(candidate)

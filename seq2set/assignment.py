@@ -44,7 +44,8 @@ class Assignment(nnx.Module):
     batch, count, _ = memories.shape
     counts = jnp.full(batch, count) if mask is None else mask.sum(1)
     # Relative ranks in [0, 1], which do not depend on the set size.
-    ranks = jnp.arange(targets.shape[1]) / jnp.maximum(counts - 1, 1)[:, None]
+    index = jnp.arange(targets.shape[1])[None]
+    ranks = index / jnp.maximum(counts - 1, 1)[:, None]
     queries = self.rank(ranks[..., None]) + start[0][:, None]
     scores = self.pointer(self.pointer.keys(memories), queries)
     return mask_scores(scores, mask)
@@ -86,7 +87,7 @@ def _best_permutation(
   """Return the most probable permutation of the elements of each set."""
   count = log_p.shape[1]
   # Padding is assigned to the ranks after those of the elements.
-  is_rank = jnp.arange(count) < is_element.sum(1)[:, None]
+  is_rank = jnp.arange(count)[None] < is_element.sum(1)[:, None]
   is_allowed = is_rank[:, :, None] == is_element[:, None]
   costs = jnp.minimum(-jnp.where(is_rank[:, :, None], log_p, 0), _MAX_NATS)
   costs = jnp.where(is_allowed, costs, count * _MAX_NATS)

@@ -72,7 +72,8 @@ def attend(
   if mask is None:
     weights = jax.nn.softmax(scores)
   else:
-    weights = jax.nn.softmax(mask_scores(scores, mask)) * mask[:, None]
+    weights = jax.nn.softmax(mask_scores(scores, mask))
+    weights = jnp.where(mask[:, None], weights, 0)
   return jnp.einsum('bqn,bnd->bqd', weights, memories)
 
 

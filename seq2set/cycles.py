@@ -141,7 +141,7 @@ def signed_area(
   """
   is_corner, a, b = edge_ends(points, outputs)
   cross = a[..., 0] * b[..., 1] - a[..., 1] * b[..., 0]
-  return (cross * is_corner).sum(1) / 2
+  return jnp.where(is_corner, cross, 0).sum(1) / 2
 
 
 def cycle_length(
@@ -154,7 +154,8 @@ def cycle_length(
     outputs: corners until the first stop N, if there is one.
   """
   is_corner, a, b = edge_ends(points, outputs)
-  return (jnp.sqrt(((a - b) ** 2).sum(-1)) * is_corner).sum(1)
+  length = jnp.sqrt(((a - b) ** 2).sum(-1))
+  return jnp.where(is_corner, length, 0).sum(1)
 
 
 def are_same_cycles(
@@ -172,9 +173,10 @@ def are_same_cycles(
 
   def edges(outputs):
     is_corner, following = corners_and_successors(outputs, count)
-    one_hot = jax.nn.one_hot(outputs, count + 1) * is_corner[..., None]
+    starts = jax.nn.one_hot(outputs, count + 1)
+    starts = jnp.where(is_corner[..., None], starts, 0)
     return jnp.einsum(
-      'bti,btj->bij', one_hot, jax.nn.one_hot(following, count + 1)
+      'bti,btj->bij', starts, jax.nn.one_hot(following, count + 1)
     )
 
   predicted, true = edges(outputs), edges(targets)

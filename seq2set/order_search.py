@@ -310,7 +310,7 @@ def sample_orders(
       normalizer = model.log_normalizer(state[0][:, 0])
       log_weight = jax.nn.logsumexp(scores, 1) - normalizer
     gates = jnp.take_along_axis(params.gates, choice[:, None, None], 1)
-    is_remaining &= jnp.arange(count) != choice[:, None]
+    is_remaining &= jnp.arange(count)[None] != choice[:, None]
     carry = model.lstm.step_gates(gates, state), is_remaining
     return carry, (choice, log_weight)
 

@@ -217,7 +217,7 @@ class PointTask:
     targets, count = batch['targets'], batch['points'].shape[1]
     logits = model(batch['points'], targets)
     is_output = jnp.cumsum(targets == count, 1) <= 1
-    losses = layers.cross_entropy(logits, targets) * is_output
+    losses = jnp.where(is_output, layers.cross_entropy(logits, targets), 0)
     is_right = ((logits.argmax(-1) == targets) | ~is_output).all(1)
     return losses.sum(1).mean(), {
       'accuracy_given_prefix': Metric.mean(is_right)

@@ -9,21 +9,13 @@ import os
 import pathlib
 
 import jax
-import pytest
 
-# Folders whose tests may still rely on axes that NumPy adds in front.
-_PROMOTES = (
-  'rrn',
-  'seq2set',
-  'hinting',
-  'benchmarks',
-  'configs',
-  'docs',
-  'notebooks',
-)
 _CACHE = pathlib.Path(__file__).parents[1] / '.pytest_cache' / 'jax'
 os.environ['JAX_COMPILATION_CACHE_DIR'] = str(_CACHE)
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.1'
+# Arrays of different rank or type combine only where the code says how.
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 # Most of the tests' time is compilation.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 # The first two halve it again; the third saves the threads of a compilation.
@@ -42,13 +34,6 @@ jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_compilation_cache_dir', str(_CACHE))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.1)
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
 jax.config.update('jax_disable_most_optimizations', True)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item):
-  """Make an addition of arrays of different rank an error."""
-  folder = item.path.relative_to(pathlib.Path(__file__).parent).parts[0]
-  mode = 'allow' if folder in _PROMOTES else 'raise'
-  with jax.numpy_rank_promotion(mode):
-    return (yield)

@@ -50,7 +50,8 @@ def train(made, batch, *, num_updates=400, rate=1e-2):
     def update(carry, _):
       params, state = carry
       grads = jax.grad(loss, has_aux=True)(params)[0]
-      updates, state = optimizer.update(grads, state)
+      with jax.numpy_dtype_promotion('standard'):  # Optax mixes types
+        updates, state = optimizer.update(grads, state)
       return (optax.apply_updates(params, updates), state), None
 
     grads = jax.grad(loss, has_aux=True)(params)[0]

@@ -61,7 +61,8 @@ def draw_values(
     run = jnp.minimum(jax.random.geometric(run_key, 0.5) - 1, count)
     run = jnp.where(jax.random.bernoulli(coin, ALL_NINES), count, run)
   place = _places(count, size, order)
-  low = jnp.where(place < run, 9, place == count - 1)
+  is_first = place == count - 1
+  low = jnp.where(place < run, 9, is_first.astype(jnp.int32))
   high = jnp.where(place == run, 8, 9)
   return 1 + jax.random.randint(digit_key, (size,), low, high + 1)
 
@@ -115,7 +116,7 @@ def changed(key, values, count, *, order: str):
   """Return the pieces of `changed`: whether each digit changes, 0 or 1."""
   del key
   _, mask, _ = _add_one(values, count, order)
-  answer = numbers(1 + mask, count, is_answer=True)
+  answer = numbers(1 + mask.astype(jnp.int32), count, is_answer=True)
   return [*prompt(values, count, Token.CHANGED), answer, end()]
 
 

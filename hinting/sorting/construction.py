@@ -227,7 +227,7 @@ def _are_sorted(graphdef, params, lists):
   at = jnp.arange(start, rows.shape[1] - 1)
 
   def is_sorted(row):
-    logits = model(row[None, :-1], at=at[None])
+    logits = model(row[None, :-1], at=at[None])[0]
     return (logits.argmax(-1) == row[start + 1 :]).all()
 
   return jax.lax.map(is_sorted, rows, batch_size=_CHUNK)

@@ -80,7 +80,7 @@ def draw_values(
     width = jax.random.randint(keys[2], (), count, num_values + 1)
   elif lists == 'diverse':
     share = jax.random.uniform(keys[2])
-    width = num_used * (num_values / num_used) ** share
+    width = num_used.astype(jnp.float32) * (num_values / num_used) ** share
     width = width.round().astype(jnp.int32)
   else:
     width = num_values
@@ -121,7 +121,7 @@ def _draw_queries(key, values, count, number, *, has_start: bool):
   if has_start:
     values = jnp.append(values, 0)
     options = jnp.append(options, True)
-  order = jax.random.uniform(key, values.shape) + options
+  order = jax.random.uniform(key, values.shape) + options.astype(jnp.float32)
   chosen = jax.lax.top_k(order, number)[1]
   return values[chosen], jnp.minimum(options.sum(), number)
 
@@ -134,10 +134,10 @@ def _query_pieces(values, number) -> Piece:
 
 
 def _successor_of(query, values, count):
-  """Return the smallest value above each query, and whether it exists."""
-  above = _is_in_list(values, count) & (values > query[..., None])
+  """Return the smallest value above a query, and whether it exists."""
+  above = _is_in_list(values, count) & (values > query)
   big = jnp.iinfo(jnp.int32).max
-  return jnp.where(above, values, big).min(-1), above.any(-1)
+  return jnp.where(above, values, big).min(), above.any()
 
 
 def sort(key, values, count):
@@ -161,7 +161,8 @@ def scratchpad(key, values, count):
   """Return the pieces of `scratchpad`: sorted values with the copies left."""
   del key
   ordered = _sorted(values, count)
-  same = (ordered[:, None] == ordered) & _is_in_list(values, count)
+  same = ordered[:, None] == ordered[None]
+  same &= _is_in_list(values, count)[None]
   left = jnp.triu(same, 1).sum(1)
   # Value c + 1 stands for c copies left.
   pairs = jnp.stack([ordered, left + 1], 1).reshape(-1)
@@ -193,7 +194,9 @@ def successors(key, values, count):
   queries, number = _draw_queries(
     key, values, count, NUM_QUERIES, has_start=True
   )
-  answers, exists = _successor_of(queries, values, count)
+  answers, exists = jax.vmap(_successor_of, (0, None, None))(
+    queries, values, count
+  )
   tokens = jnp.where(exists, numbers(answers, 0).tokens, Token.EOS)
   pieces = prompt(values, count, Token.SUCCESSOR)
   for index in range(NUM_QUERIES):
@@ -257,14 +260,15 @@ def member(key, values, count, *, num_values: int):
   coin, choice = jax.random.split(key)
   options = jnp.arange(1, num_values + 1)
   in_list = jnp.where(_is_in_list(values, count), values, 0)
-  is_in = (options[:, None] == in_list).any(1)
+  is_in = (options[:, None] == in_list[None]).any(1)
   wanted = jax.random.bernoulli(coin)
-  order = jax.random.uniform(choice, options.shape) + (is_in == wanted)
+  fits = (is_in == wanted).astype(jnp.float32)
+  order = jax.random.uniform(choice, options.shape) + fits
   query = options[order.argmax()]
   return [
     *prompt(values, count, Token.MEMBER),
     numbers(query, 1),
-    numbers(1 + is_in[query - 1], 1, is_answer=True),
+    numbers(1 + is_in[query - 1].astype(jnp.int32), 1, is_answer=True),
     end(),
   ]
 
@@ -280,7 +284,7 @@ def _ask_about_list(key, values, count, *, delimiter: Token, measure):
 
 def _parity(ordered, count):
   """Return 2 if the sum of the list is odd, else 1."""
-  return 1 + (ordered * _is_in_list(ordered, count)).sum() % 2
+  return 1 + jnp.where(_is_in_list(ordered, count), ordered, 0).sum() % 2
 
 
 def fill(key, values, count):

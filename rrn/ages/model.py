@@ -225,8 +225,9 @@ def _fourier_features(count: int) -> Float[Array, 'C W']:
   The longest wavelength is 2 C. Amplitudes are proportional to wavelengths, so
   that close numbers have similar features.
   """
-  order = 1 + jnp.arange(count)[None]
-  angles = jnp.pi / _CLASSES * jnp.arange(_CLASSES)[:, None] * order
+  order = 1 + jnp.arange(count, dtype=jnp.float32)[None]
+  value = jnp.arange(_CLASSES, dtype=jnp.float32)[:, None]
+  angles = jnp.pi / _CLASSES * value * order
   amplitudes = 1 / order
   amplitudes *= jnp.sqrt(count / jnp.square(amplitudes).sum())
   waves = [amplitudes * jnp.sin(angles), amplitudes * jnp.cos(angles)]

@@ -27,7 +27,7 @@ def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
 
   def join(degrees, person):
     leaf = (degrees == 1).argmax()
-    degrees -= (persons == leaf).astype(int) + (persons == person)
+    degrees -= (persons == leaf).astype(int) + (persons == person).astype(int)
     return degrees, _code(leaf, person)
 
   degrees, codes = jax.lax.scan(join, degrees, sequence)
@@ -50,7 +50,8 @@ def distances(
   adjacent += adjacent.T
 
   def reach(reached, _):
-    return jnp.maximum(reached, (adjacent @ reached > 0) * 1.0), reached
+    further = (adjacent @ reached > 0).astype(jnp.float32)
+    return jnp.maximum(reached, further), reached
 
   start_at = jax.nn.one_hot(start, NUM_PERSONS)
   _, reached = jax.lax.scan(reach, start_at, length=NUM_PERSONS - 1)

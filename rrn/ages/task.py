@@ -96,11 +96,11 @@ class AgesTask:
     _, metrics = graph_readout.loss(logits, batch['answer'])
     jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
     jumps = jumps[None]
-    is_known = batch['jumps'][None] <= steps[:, None]
+    known = (batch['jumps'][None] <= steps[:, None]).astype(jnp.float32)
     losses = layers.cross_entropy(logits, batch['answer'])
-    answers = (losses * is_known).sum() / is_known.sum().clip(1)
+    answers = (losses * known).sum() / known.sum().clip(1)
     weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)
-    weights *= jumps < steps[:, None, None]
+    weights = jnp.where(jumps < steps[:, None, None], weights, 0)
     losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
     facts = (losses * weights).sum() / weights.sum()
     right = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)

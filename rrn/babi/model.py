@@ -193,7 +193,7 @@ class BabiNetwork(nnx.Module):
     batch, num_nodes, _ = facts.shape
     exists = (facts > 0).any(-1)
     asked = encode(self.question_lstm, self.embedding[...], question)
-    position = offset[:, None] + jnp.arange(num_nodes)
+    position = offset[:, None] + jnp.arange(num_nodes)[None]
     features = [
       encode(self.fact_lstm, self.embedding[...], facts),
       jax.nn.one_hot(position, self.num_positions),
@@ -224,7 +224,7 @@ def encode(
     words: word indices, padded with 0.
   """
   from_word = lstm.kernel[...][: embedding.shape[1]]
-  table = embedding @ from_word + lstm.bias[...]
+  table = embedding @ from_word + lstm.bias[...][None]
   start = lstm.zeros(*words.shape[:-1])
   _, (hidden, _) = lstm.scan_gates(
     layers.embedding_lookup(table, words), start, words > 0

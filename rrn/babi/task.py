@@ -119,7 +119,8 @@ class BabiTask:
       p=weights / weights.sum() if weights.size else None,
     )
     share = share_of_questions(step, self.data.curriculum)
-    count = jnp.ceil(share * arrays['count']).astype(jnp.int32)
+    count = jnp.ceil(share * arrays['count'].astype(jnp.float32))
+    count = count.astype(jnp.int32)
     first = arrays['first'][task]
     end = arrays['end'][first + count[task] - 1]
     row = jax.random.randint(row_key, (size,), first, end)
@@ -158,8 +159,9 @@ class BabiTask:
     if weight:
       logits, support = model.find_support(*story, key=key)
       exists = (batch['facts'] > 0).any(-1)
-      losses = optax.sigmoid_binary_cross_entropy(support, batch['supports'])
-      support_loss = weight * jnp.where(exists, losses, 0).sum(-1).mean()
+      targets = batch['supports'].astype(jnp.float32)[None]
+      losses = optax.sigmoid_binary_cross_entropy(support, targets)
+      support_loss = weight * jnp.where(exists[None], losses, 0).sum(-1).mean()
       right = ((support[-1] > 0) == batch['supports']) | ~exists
       metrics['support'] = Metric.mean(right.all(-1))
     else:
@@ -200,13 +202,13 @@ class BabiTask:
   def _measure(self, model: BabiNetwork, batch: Batch) -> Metrics:
     """Measure errors by step and task, their mean, and the failed tasks."""
     logits = model(batch['facts'], batch['question'], batch['offset'])
-    wrong = logits.argmax(-1) != batch['answer']  # [T, B]
+    wrong = logits.argmax(-1) != batch['answer'][None]  # [T, B]
     weight = batch['weight']
-    is_task = batch['task'][:, None] == np.array(self.tasks)
+    is_task = batch['task'][:, None] == np.array(self.tasks)[None]
     # Questions about the same story are not independent.
     mean = functools.partial(Metric.mean, is_independent=False)
     by_task = mean(
-      wrong[:, :, None], is_task * weight[:, None], axis=1
+      wrong[:, :, None], jnp.where(is_task, weight[:, None], 0), axis=1
     )  # [T, tasks]
     metrics = {'error_by_task': by_task}
     for index in range(len(logits)):

@@ -260,12 +260,15 @@ class PixelNetwork(nnx.Module):
     place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
     corner = jnp.floor(place)
     cell = corner[..., 0] + _GRID * corner[..., 1]
-    is_here = cell[:, None] == np.arange(_GRID**2)[:, None]  # [B, M, N]
+    numbers = jnp.arange(_GRID**2, dtype=jnp.float32)
+    is_here = cell[:, None] == numbers[None, :, None]  # [B, M, N]
     colors = colors[:, None]
     object_losses = layers.cross_entropy(color, colors)
     object_losses += jnp.square(offset - (place - corner)[:, None]).sum(-1)
-    losses = optax.sigmoid_binary_cross_entropy(shape, is_here)
-    losses += is_here * object_losses
+    losses = optax.sigmoid_binary_cross_entropy(
+      shape, is_here.astype(jnp.float32)
+    )
+    losses += jnp.where(is_here, object_losses, 0)
     is_right = is_here & (shape > 0) & (color.argmax(-1) == colors)
     return losses.sum() / colors.size, is_right.sum((1, 2)) / _OBJECTS
 

@@ -56,14 +56,14 @@ def render(
       corner = jnp.clip(centers[k] - _WINDOW / 2, 0, SIZE - _WINDOW)
       column, row = corner.astype(jnp.int32)
       x, y = (
-        start + 0.5 + jnp.arange(_WINDOW) - center
+        (start + jnp.arange(_WINDOW)).astype(jnp.float32) + 0.5 - center
         for start, center in zip((column, row), centers[k], strict=True)
       )
       share = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
       share = jnp.clip(share, 0, 1)[..., None]
       place = row, column, 0
       window = jax.lax.dynamic_slice(image, place, (_WINDOW, _WINDOW, 3))
-      window = window * (1 - share) + paint[k] * share
+      window = window * (1 - share) + paint[k][None, None] * share
       image = jax.lax.dynamic_update_slice(image, window, place)
     return image[::-1]
 

@@ -109,4 +109,4 @@ def augment(
   sine, cosine = jnp.sin(angle), jnp.cos(angle)
   rotation = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
   # Accelerators may compute a matrix product with fewer bits.
-  return scale * (positions[:, :, None] * rotation).sum(1)
+  return scale * (positions[:, :, None] * rotation[None]).sum(1)

@@ -112,7 +112,7 @@ class DeepMessages(BoardEmbedding):
       first.kernel[...].astype(self.dtype), [width, 2 * width]
     )
     constant = self.graph.gather(inputs @ send)
-    constant += (inputs @ receive + first.bias[...])[:, :, None]
+    constant += (inputs @ receive + first.bias[...][None, None])[:, :, None]
 
     def step(heard_term, _):
       hidden = jax.nn.relu(constant + heard_term)
@@ -196,7 +196,8 @@ class ConvolutionalNetwork(nnx.Module):
       logits = self._convolve(filled)
       log_p = jax.nn.log_softmax(logits)[..., 1:]
       chances = jnp.where(is_empty, log_p.max(-1), -jnp.inf)
-      is_best = jnp.arange(boards.shape[1]) == chances.argmax(-1)[:, None]
+      cells = jnp.arange(boards.shape[1])[None]
+      is_best = cells == chances.argmax(-1)[:, None]
       digits = 1 + log_p.argmax(-1).astype(boards.dtype)
       logits = jnp.where(is_empty[..., None], logits, _SURE * filled)
       return jnp.where(is_best & is_empty, digits, boards), logits

@@ -71,7 +71,8 @@ def givens_range(config, step) -> tuple[jax.Array, jax.Array]:
   They move linearly from `start_givens` to `givens` in `curriculum_steps`
   updates. `curriculum_steps = 0` disables the curriculum, as in the paper.
   """
-  start, end = jnp.array(config.start_givens), jnp.array(config.givens)
+  start = jnp.array(config.start_givens, jnp.float32)
+  end = jnp.array(config.givens, jnp.float32)
   givens = start + (end - start) * _progress(config, step)
   low, high = jnp.round(givens).astype(jnp.int32)
   return low, high

@@ -81,14 +81,16 @@ def by_steps(
       'steps_<t>/cells': share of cells with the right digit.
       'steps_<t>/solved_<kind>': share of the boards of a kind that are solved.
   """
-  puzzle, solution, weight = (
-    batch[name] for name in ('puzzle', 'solution', 'weight')
+  puzzle, solution = (
+    batch[name].astype(jnp.int32) for name in ('puzzle', 'solution')
   )
+  weight = batch['weight']
   answers = model(puzzle, num_steps=max(num_steps)).argmax(-1)  # [T, B, N]
   right = answers == solution[None]
   solved = right.all(-1)  # [T, B]
   names, is_kind = kinds
-  by_kind = Metric.mean(solved[:, :, None], is_kind * weight[:, None], axis=1)
+  kind_weight = jnp.where(is_kind, weight[:, None], 0)
+  by_kind = Metric.mean(solved[:, :, None], kind_weight, axis=1)
   metrics = {'solved_by_step': by_kind}  # [T, kinds]
   for steps in num_steps:
     last = steps - 1
@@ -151,5 +153,7 @@ def by_rules(
     solved = (num_steps > 0) & (num_steps <= steps)
     metrics[name] = Metric.mean(solved, weight)
     for kind, is_kind in zip(kinds[0], kinds[1].T, strict=True):
-      metrics[f'{name}_{kind}'] = Metric.mean(solved, is_kind * weight)
+      metrics[f'{name}_{kind}'] = Metric.mean(
+        solved, jnp.where(is_kind, weight, 0)
+      )
   return metrics

@@ -95,13 +95,14 @@ def solve(
     last answer without assumptions. Also the number of steps until that answer,
     or 0 if no answer obeys the rules.
   """
+  puzzles = puzzles.astype(jnp.int32)
   if not hasattr(model, 'advance'):
     answers = model(puzzles, num_steps=max_steps)[-1].argmax(-1)
     is_solved = is_valid(answers, puzzles, units)
     return answers, jnp.where(is_solved, max_steps, 0)
   return _solve_by_turns(
     model,
-    puzzles.astype(jnp.int32),
+    puzzles,
     units,
     max_steps=max_steps,
     assume_after=assume_after,
@@ -296,7 +297,7 @@ def _assume(
   """
   cell_key, digit_key = jax.random.split(key)
   score = jax.random.uniform(cell_key, puzzles.shape)
-  score += beliefs.max(-1) < _SURE
+  score += (beliefs.max(-1) < _SURE).astype(jnp.float32)
   cell = jnp.where(puzzles == 0, score, -1.0).argmax(1)
   chances = jnp.take_along_axis(beliefs, cell[:, None, None], axis=1)
   digit = jax.random.categorical(digit_key, jnp.log(chances))  # [S, 1]

@@ -88,7 +88,7 @@ class ConvexHullTask(point_task.PointTask):
       'accuracy': Metric.mean(is_same, weight),
       'area': Metric.mean(
         predicted / jnp.where(true > 0, true, 1),
-        weight * is_simple * (true > 0),
+        jnp.where(is_simple & (true > 0), weight, 0),
         is_independent=False,
       ),
       'simple': Metric.mean(is_simple, weight),
@@ -118,7 +118,8 @@ def is_simple_polygon(
   """
   count = points.shape[1]
   is_corner, a, b = cycles.edge_ends(points, outputs)
-  used = (jax.nn.one_hot(outputs, count) * is_corner[..., None]).sum(1)
+  used = jax.nn.one_hot(outputs, count)
+  used = jnp.where(is_corner[..., None], used, 0).sum(1)
   is_distinct = (used <= 1).all(1) & (is_corner.sum(1) >= 3)
 
   def side(p, q, r):

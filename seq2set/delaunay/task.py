@@ -99,7 +99,9 @@ class DelaunayTask(point_task.PointTask):
     return {
       'accuracy': Metric.mean(is_exact, weight),
       'coverage': Metric.mean(
-        found, weight[:, None] * is_triangle, is_independent=False
+        found,
+        jnp.where(is_triangle, weight[:, None], 0),
+        is_independent=False,
       ),
     }
 

@@ -81,7 +81,7 @@ class LanguageModelTask:
     width = self.data.context + self.data.length + 1
     num_starts = len(arrays['words']) - width + 1
     start = jax.random.randint(key, (size,), 0, num_starts)
-    words = arrays['words'][start[:, None] + jnp.arange(width)]
+    words = arrays['words'][start[:, None] + jnp.arange(width)[None]]
     return {'words': words}
 
   def loss(
@@ -118,7 +118,7 @@ class LanguageModelTask:
     """
     losses = self._losses(model, batch['words'])
     is_word = batch['words'][:, -self.data.length :] != self.pad
-    weight = batch['is_scored'] * batch['weight'][:, None]
+    weight = jnp.where(batch['is_scored'], batch['weight'][:, None], 0)
     return {
       'perplexity': _perplexity(losses, weight, is_word),
       'perplexity_with_pads': _perplexity(losses, weight, True),
@@ -143,7 +143,7 @@ class LanguageModelTask:
       length = padding.padded_length(len(stream))
       padded = np.full(1 + length, _END, np.int32)
       padded[1 : 1 + len(stream)] = stream
-      is_scored = np.arange(length) < len(stream)
+      is_scored = (np.arange(length) < len(stream)).astype(np.float32)
       return Answer(f'{measure(params, padded, is_scored):.4g}')
 
     return answer_lines(lines, answer_line)
@@ -152,4 +152,5 @@ class LanguageModelTask:
 def _perplexity(losses, weight, is_word) -> Perplexity:
   """Return the perplexity: exp(sum of losses / number of words)."""
   total = Metric.mean(losses, weight).total
-  return Perplexity(total, Metric.mean(losses, weight * is_word).weight)
+  words = Metric.mean(losses, jnp.where(is_word, weight, 0)).weight
+  return Perplexity(total, words)

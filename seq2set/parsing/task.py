@@ -163,7 +163,8 @@ class ParsingTask:
       batch['index'],
       vmap_method='sequential',
     )
-    is_valid, matched, predicted, matched_repaired, repaired, true = counts.T
+    counts = counts.T.astype(jnp.float32)
+    is_valid, matched, predicted, matched_repaired, repaired, true = counts
     weight = batch['weight']
 
     def f1(matched, predicted, weight):

@@ -103,7 +103,7 @@ class TspTask(point_task.PointTask):
     points, answer, weight = batch['points'], batch['answer'], batch['weight']
     count = points.shape[1]
     mask = batch.get('mask', jnp.ones(points.shape[:2], bool))
-    is_output = jnp.arange(count) < mask.sum(1, keepdims=True)
+    is_output = jnp.arange(count)[None] < mask.sum(1, keepdims=True)
     outputs, tours = (
       jnp.where(is_output, self.decode(model, batch, avoid_repeats=x), count)
       for x in (False, True)
@@ -115,7 +115,7 @@ class TspTask(point_task.PointTask):
     metrics['excess'] = length / jnp.where(weight > 0, optimal, 1) - 1
     return {
       'accuracy': Metric.mean(is_same, weight),
-      'valid': Metric.mean((visits == mask).all(1), weight),
+      'valid': Metric.mean((visits == mask.astype(jnp.float32)).all(1), weight),
     } | {
       name: Metric.mean(values, weight, is_independent=False)
       for name, values in metrics.items()

@@ -17,6 +17,13 @@ PARAMS = {
 GRADS = jax.tree.map(lambda p: 0.1 * p**2 + 0.3, PARAMS)
 
 
+@pytest.fixture(autouse=True)
+def standard_promotion():
+  """Optax mixes types."""
+  with jax.numpy_dtype_promotion('standard'):
+    yield
+
+
 def make(**changes):
   changes = {f'optim.{name}': value for name, value in changes.items()}
   config = toy_task.make_config(**changes)

@@ -72,7 +72,7 @@ def test_decoding_is_greedy(variant):
     model = nnx.merge(graphdef, params)
     decoded = model.decode(prompts, starts, num_tokens=5)
     tokens = jnp.concatenate([prompts, decoded[:, :-1]], 1)
-    index = jnp.arange(11)
+    index = jnp.arange(11)[None]
     logits = model(
       tokens,
       segments=jnp.where(index >= starts[:, None], 0, -1),
@@ -223,7 +223,7 @@ def test_hooks_see_and_edit():
 def test_hooks_scale_whole_logits(kind):
   """The scale applies to the bias, and masked keys stay masked."""
   model, plain, scaled = make(positions=kind), {}, {}
-  scale = jnp.array([0.0, 3.0])[:, None, None]
+  scale = jnp.array([0.0, 3.0])[None, :, None, None]
   for seen, hook_scale in (plain, 1.0), (scaled, scale):
     hook = Hook(scale=hook_scale, observe=seen.__setitem__)
     model(draw(2, 6), hooks=(hook, Hook()))
@@ -250,6 +250,7 @@ def test_every_parameter_has_a_gradient(variant):
 @pytest.mark.parametrize(
   'changes', [{'temperature': 'affine_log'}, {'positions': 'rotary'}]
 )
+@jax.numpy_dtype_promotion('standard')  # float32 and bfloat16 are mixed
 def test_half_precision_applies_to_all_products_but_the_last(changes):
   config = dataclasses.replace(CONFIG, **changes)
   model = Transformer(config, 64, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
@@ -259,6 +260,7 @@ def test_half_precision_applies_to_all_products_but_the_last(changes):
 
 
 @pytest.mark.slow
+@jax.numpy_dtype_promotion('standard')  # float32 and bfloat16 are mixed
 def test_half_precision_is_close():
   model = Transformer(CONFIG, 64, rngs=nnx.Rngs(0))
   half = Transformer(CONFIG, 64, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -26,7 +27,8 @@ def run(name):
 @pytest.mark.slow
 def test_quickstart(monkeypatch):
   monkeypatch.chdir(ROOT / 'notebooks')
-  names = run('quickstart.ipynb')
+  with jax.numpy_dtype_promotion('standard'):  # Optax mixes types
+    names = run('quickstart.ipynb')
   puzzle, answer = names['board'][None], names['solution'][None]
   assert data.is_solution(answer, puzzle).all()
   np.testing.assert_array_equal(names['digits'][-1].argmax(-1), answer[0])

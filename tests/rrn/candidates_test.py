@@ -44,7 +44,8 @@ def step_by_pairs(params, states, given, groups):
     )
 
   def affine(layer, x):
-    return x @ layer['kernel'] + layer.get('bias', 0)
+    bias = layer.get('bias', jnp.zeros(1))
+    return x @ layer['kernel'] + bias[None, None]
 
   states = states.reshape(batch, -1, width)
   given = given.reshape(batch, -1).astype(int)
@@ -61,7 +62,7 @@ def step_by_pairs(params, states, given, groups):
     part = slice(4 * kind, 4 * kind + 4)
     sent = jax.nn.relu(affine(params['send'], states))[..., part]
     received.append(
-      jnp.einsum('grs,bsd->brd', pairs / jnp.sqrt(sizes - 1), sent)
+      jnp.einsum('grs,bsd->brd', pairs / np.sqrt(sizes - 1), sent)
     )
   hidden = affine(params['hidden'], jnp.concatenate(received, -1))
   hidden += params['inputs'][given]

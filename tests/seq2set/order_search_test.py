@@ -83,7 +83,7 @@ def draws(model, mode, count=20_000, **options):
   """How often each order of the first set is drawn."""
   tokens = jnp.repeat(TOKENS[:1], count, 0)
   _, orders = search(model, tokens, jax.random.key(1), mode=mode, **options)
-  rows = (orders[:, None] == order_search.all_orders(4)).all(-1)
+  rows = (orders[:, None] == order_search.all_orders(4)[None]).all(-1)
   assert (rows.sum(1) == 1).all()
   return np.asarray(rows.mean(0))
 
@@ -153,7 +153,7 @@ def test_weights_lead_from_draws_to_the_posterior():
     jnp.repeat(TOKENS[:1], 50, 0),
     jax.random.key(0),
   )
-  rows = (orders[:, None] == order_search.all_orders(4)).all(-1).argmax(1)
+  rows = (orders[:, None] == order_search.all_orders(4)[None]).all(-1).argmax(1)
   np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
 
 
@@ -245,7 +245,7 @@ def test_of_one_order_all_losses_are_its_own(mode):
 def test_of_a_few_orders_none_other_is_chosen(mode):
   model, orders = make_model(), np.array([[2, 0, 3, 1], [0, 1, 2, 3]])
   _, chosen = search(model, TOKENS, jax.random.key(0), mode=mode, orders=orders)
-  assert (chosen[:, None] == orders).all(-1).any(1).all()
+  assert (chosen[:, None] == orders[None]).all(-1).any(1).all()
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,8 @@ def test_gradients_of_process_are_those_of_its_equations():
     state = cell = reading = jnp.zeros((BATCH, WIDTH))
     for _ in range(3):
       gates = jnp.concatenate([state, reading], 1)
-      gates = gates @ process.lstm.kernel[...] + process.lstm.bias[...]
+      gates = gates @ process.lstm.kernel[...]
+      gates += process.lstm.bias[...][None]
       state, cell = process.lstm.update(gates, cell)
       weights = jax.nn.softmax(jnp.einsum('bnd,bd->bn', memories, state))
       reading = jnp.einsum('bn,bnd->bd', weights, memories)
@@ -223,12 +224,14 @@ def test_decoding_agrees_with_given_outputs(has_stop):
   outputs, log_p = decode(model, elements, length=4)
   logits = call(model, elements, outputs)
   assert logits.shape == (BATCH, 4, COUNT + has_stop)
-  is_open = np.cumsum(outputs == COUNT, 1) - (outputs == COUNT) == 0
+  is_stop = (outputs == COUNT).astype(int)
+  is_open = jnp.cumsum(is_stop, 1) - is_stop == 0
   log_ps = jax.nn.log_softmax(logits)
   each = jnp.take_along_axis(log_ps, outputs[..., None], -1)[..., 0]
-  gap = (log_ps.max(-1) - each) * is_open
+  gap = jnp.where(is_open, log_ps.max(-1) - each, 0)
   np.testing.assert_allclose(gap, 0, atol=1e-5)
-  np.testing.assert_allclose((each * is_open).sum(1), log_p, atol=1e-4)
+  total = jnp.where(is_open, each, 0).sum(1)
+  np.testing.assert_allclose(total, log_p, atol=1e-4)
 
 
 def test_after_a_stop_only_stops_follow():
@@ -264,9 +267,9 @@ def all_outputs(model, elements, length, has_stop):
   each = jnp.take_along_axis(jax.nn.log_softmax(logits), rows[..., None], -1)[
     ..., 0
   ]
-  is_stop = rows == stop
+  is_stop = (rows == stop).astype(int)
   is_open = jnp.cumsum(is_stop, 1) - is_stop == 0
-  return rows, (each * is_open).sum(1)
+  return rows, jnp.where(is_open, each, 0).sum(1)
 
 
 @HAS_STOP

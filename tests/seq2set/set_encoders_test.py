@@ -29,7 +29,8 @@ def test_set_transformer_attends_as_in_equations_6_and_7():
   weights = jax.nn.softmax(scores / np.sqrt(WIDTH / 4))
   seen = jnp.einsum('bhqn,bhnk->bqhk', weights, heads['value'])
   out = block.attention.out
-  seen = jnp.einsum('bqhk,hkd->bqd', seen, out.kernel[...]) + out.bias[...]
+  seen = jnp.einsum('bqhk,hkd->bqd', seen, out.kernel[...])
+  seen += out.bias[...][None, None]
   x = block.norm_1(memories + seen)
   expected = block.norm_2(x + block.mlp(x))
   np.testing.assert_allclose(

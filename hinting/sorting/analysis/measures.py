@@ -62,8 +62,8 @@ def answer_steps(values: Int[Array, 'B N']) -> Steps:
   above = (answer > current[..., None]) | (current[..., None] == Token.SORT)
   big = jnp.iinfo(jnp.int32).max
   successor = jnp.where(above, answer, big).min(-1)
-  is_ahead = jnp.arange(length) >= jnp.arange(length + 1)[:, None]
-  copies_left = ((answer == current[..., None]) & is_ahead).sum(-1)
+  is_ahead = jnp.arange(length)[None] >= jnp.arange(length + 1)[:, None]
+  copies_left = ((answer == current[..., None]) & is_ahead[None]).sum(-1)
   return Steps(
     current=current,
     successor=jnp.where(successor == big, _NONE, successor),
@@ -80,13 +80,13 @@ def bucket_shares(
 
   A token in several buckets counts for the first one.
   """
-  token_ids = jnp.arange(logits.shape[-1])
+  token_ids = jnp.arange(logits.shape[-1])[None, None]
   bucket = jnp.full(logits.shape, len(BUCKETS) - 1)
   end = jnp.full_like(steps.current, Token.EOS)
   tokens = [steps.current, steps.successor, steps.minimum, end]
   for index, token in reversed(list(enumerate(tokens))):
     bucket = jnp.where(token_ids == token[..., None], index, bucket)
-  is_in = bucket[..., None] == jnp.arange(len(BUCKETS))
+  is_in = jax.nn.one_hot(bucket, len(BUCKETS))
   probability = jnp.einsum('bav,bavg->bag', jax.nn.softmax(logits), is_in)
   top = logits.argmax(-1)[..., None, None]
   return jnp.stack(
@@ -113,7 +113,7 @@ def group_mass(
   'current' includes all copies of the current value, in the list and the
   answer.
   """
-  is_in = _group_keys(tokens, steps)
+  is_in = _group_keys(tokens, steps).astype(weights.dtype)
   return jnp.einsum('bhal,balg->bhag', weights, is_in).mean(2)
 
 
@@ -146,7 +146,8 @@ def entropy(
   logits: Float[Array, 'B H A L'], scale: Float[Array, ' H'] | float = 1.0
 ) -> Float[Array, ' H']:
   """Return the mean entropy of attention at answer steps, in nats."""
-  logs = jax.nn.log_softmax(jnp.asarray(scale)[..., None, None] * logits)
+  scale = jnp.asarray(scale).reshape(1, -1, 1, 1)
+  logs = jax.nn.log_softmax(scale * logits)
   return -(jnp.exp(logs) * logs).sum(-1).mean((0, 2))
 
 

@@ -58,8 +58,8 @@ def no_edit(config: ModelConfig) -> Edit:
 
 def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
   """Return the role of each token of a row with a list of `length` values."""
-  index = jnp.arange(num_tokens)
-  return (index > 0).astype(int) + (index > length) + (index > length + 1)
+  firsts = jnp.array([1, length + 1, length + 2])  # of all roles but BOS
+  return (jnp.arange(num_tokens)[:, None] >= firsts[None]).sum(1)
 
 
 def run(
@@ -94,7 +94,7 @@ def run(
     is_ablated = edit.is_ablated[layer][:, None]
     return Hook(
       observe=seen[layer].__setitem__,
-      scale=edit.scales[layer][:, None, None],
+      scale=edit.scales[layer][None, :, None, None],
       edit=lambda heads: jnp.where(is_ablated, means, heads),
     )
 
@@ -209,12 +209,12 @@ def head_means(
 
   def measure(tokens):
     _, seen = run(model, tokens, edit, length=length, all_tokens=True)
-    weights = role * (tokens != Token.PAD)[..., None]
+    weights = jnp.where((tokens != Token.PAD)[..., None], role[None], 0)
     sums = [jnp.einsum('blhd,blr->rhd', x['heads'], weights) for x in seen]
     return (jnp.stack(sums), weights.sum((0, 1))), ()
 
   (sums, counts), _ = _sum_chunks(measure, tokens)
-  return sums / jnp.maximum(counts, 1)[:, None, None]
+  return sums / jnp.maximum(counts, 1)[None, :, None, None]
 
 
 @functools.partial(jax.jit, static_argnums=0, static_argnames='length')
@@ -245,12 +245,15 @@ def score(
   def measure(tokens, is_answer):
     logits, _ = run(model, tokens[:, :-1], edit, length=length)
     targets, counts = tokens[:, length + 2 :], is_answer[:, length + 2 :]
-    losses = layers.cross_entropy(logits, targets) * counts
+    losses = jnp.where(counts, layers.cross_entropy(logits, targets), 0)
     is_right = (logits.argmax(-1) == targets) | ~counts
     return (losses.sum(), counts.sum(), is_right.all(1).sum()), ()
 
   (loss, count, right), _ = _sum_chunks(measure, tokens, is_answer)
-  return {'loss': loss / count, 'accuracy': right / len(tokens)}
+  return {
+    'loss': loss / count.astype(jnp.float32),
+    'accuracy': right / len(tokens),
+  }
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -217,7 +217,7 @@ def test_fixed_lists_are_uniform_and_apart():
     made.draw_lists(hinted_task.SEEDS[split], index, 8)
     for split in ('validation', 'test')
   )
-  assert not (validation[:, None] == test).all(-1).any()
+  assert not (validation[:, None] == test[None]).all(-1).any()
   counts = np.bincount(np.asarray(test).ravel(), minlength=33)[1:]
   assert counts.min() > 80 and counts.max() < 175
   again = made.draw_lists(hinted_task.SEEDS['test'], index[7:9], 8)

@@ -83,7 +83,8 @@ def test_the_loss_is_of_what_messages_can_have_told():
   expected = 0.5 * np.mean(answer_losses)
   expected += 2.0 * np.average(fact_losses, weights=weights)
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
-  assert metrics['facts'].weight == (batch['fact_jumps'] < 3).sum()
+  num_facts = int((batch['fact_jumps'] < 3).sum())
+  assert metrics['facts'].weight == num_facts
   far = batch | {'jumps': jnp.full(64, 7)}  # no known answer
   assert 0 < loss_of(model, far, key)[0] < loss
 
@@ -101,7 +102,7 @@ class Oracle(nnx.Module):
 
     shape = jax.ShapeDtypeStruct(question.shape, jnp.int32)
     ages, jumps = jax.pure_callback(solve, (shape, shape), facts, question)
-    is_near = jumps <= jnp.arange(1, num_steps + 1)[:, None]
+    is_near = jumps[None] <= jnp.arange(1, num_steps + 1)[:, None]
     return jax.nn.one_hot(jnp.where(is_near, ages, 99), 100)
 
 

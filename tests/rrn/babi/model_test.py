@@ -106,8 +106,8 @@ def literal(model, facts, question, offset):
   def dense(layers, x):
     *hidden, last = layers
     for layer in hidden:
-      x = jax.nn.relu(x @ layer.kernel[...] + layer.bias[...])
-    return x @ last.kernel[...] + last.bias[...]
+      x = jax.nn.relu(layer(x))
+    return last(x)
 
   logits = []
   for fact, asked, first in zip(facts, question, offset, strict=True):
@@ -235,7 +235,7 @@ def test_support_is_read_from_each_fact(graph_sizes):
   np.testing.assert_allclose(logits, apply(model, *story), atol=1e-5)
   assert support.shape == (3, 3, 20)
   # The logit of padding is the bias, or 0 outside a smaller graph.
-  bias = model.support_output.bias[0] * (graph_sizes == (20,))
+  bias = model.support_output.bias[0] if graph_sizes == (20,) else 0
   missing = np.arange(20) >= np.array(COUNTS)[:, None]
   np.testing.assert_allclose(support[:, missing & (np.arange(20) > 2)], bias)
   assert len(np.unique(support[:, ~missing])) == 3 * sum(COUNTS)

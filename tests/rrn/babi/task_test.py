@@ -145,17 +145,20 @@ class Oracle(BabiNetwork):
   """Answers from a table; wrong before `from_step` and where `wrong`."""
 
   def __init__(self, columns, from_step, wrong):
-    self.columns = nnx.data(jax.tree.map(jnp.asarray, columns))
+    self.columns = nnx.data(
+      {name: jnp.asarray(x, jnp.int32) for name, x in columns.items()}
+    )
     self.from_step = from_step
     self.wrong = nnx.data(jnp.asarray(wrong))
 
   def __call__(self, facts, question, offset):
-    same = (facts[:, None] == self.columns['facts']).all((2, 3))
-    same &= (question[:, None] == self.columns['question']).all(2)
+    same = (facts[:, None] == self.columns['facts'][None]).all((2, 3))
+    same &= (question[:, None] == self.columns['question'][None]).all(2)
     row = same.argmax(1)
     late = jnp.arange(1, 4)[:, None] >= self.from_step
-    wrong = self.wrong[row] | ~late
-    return jax.nn.one_hot((self.columns['answer'][row] + wrong) % 177, 177)
+    wrong = (self.wrong[row][None] | ~late).astype(int)
+    answer = self.columns['answer'][row][None] + wrong
+    return jax.nn.one_hot(answer % 177, 177)
 
 
 def test_measures_of_an_oracle():

@@ -28,7 +28,7 @@ def make(network, config=SMALL):
 
 def boards(count=6):
   puzzles, solutions = data.generate(np.random.default_rng(0), count, 2, 2)
-  return jnp.asarray(puzzles), jnp.asarray(solutions)
+  return jnp.asarray(puzzles, jnp.int32), jnp.asarray(solutions, jnp.int32)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,8 @@ def test_smoke_size_learns(network):
     def update(carry, _):
       params, state = carry
       value, grads = jax.value_and_grad(loss)(params)
-      updates, state = optimizer.update(grads, state)
+      with jax.numpy_dtype_promotion('standard'):  # Optax mixes types
+        updates, state = optimizer.update(grads, state)
       return (optax.apply_updates(params, updates), state), value
 
     carry = params, optimizer.init(params)

@@ -31,17 +31,19 @@ class Slow(nnx.Module):
   """Solves board b of a table only at step `steps[b]`, and counts steps."""
 
   def __init__(self, puzzles, solutions, steps):
-    self.table = nnx.data([jnp.asarray(x) for x in (puzzles, solutions, steps)])
+    self.table = nnx.data(
+      [jnp.asarray(x, jnp.int32) for x in (puzzles, solutions, steps)]
+    )
 
   def init_states(self, puzzles):
     return jnp.zeros(len(puzzles), int)
 
   def advance(self, puzzles, states, *, num_steps):
     known, solutions, steps = self.table
-    row = (puzzles[:, None] == known).all(-1).argmax(1)
+    row = (puzzles[:, None] == known[None]).all(-1).argmax(1)
     right = jax.nn.one_hot(solutions[row], 5)
-    now = states + 1 + jnp.arange(num_steps)[:, None]
-    is_right = (now == steps[row])[..., None, None]
+    now = states[None] + 1 + jnp.arange(num_steps)[:, None]
+    is_right = (now == steps[row][None])[..., None, None]
     return now[-1], jnp.where(is_right, right, jnp.roll(right, 1, axis=1))
 
 
@@ -68,14 +70,14 @@ class Doubtful(Slow):
 
   def advance(self, puzzles, states, *, num_steps):
     known, solutions, _ = self.table
-    is_board = ((known == 0) | (known == puzzles[:, None])).all(-1)
-    row = is_board.argmax(1)
+    is_kept = (known[None] == 0) | (known[None] == puzzles[:, None])
+    row = is_kept.all(-1).argmax(1)
     added = (puzzles > 0).sum(1) - (known[row] > 0).sum(1)
     is_right = ((puzzles == 0) | (puzzles == solutions[row])).all(1)
     is_solved = is_right & (added >= self.num_needed)
     is_solved = is_solved[:, None, None]
     right = jax.nn.one_hot(solutions[row], 5) * jnp.where(is_solved, 9, 1e-3)
-    logits = right + jnp.array([-1e9, 0, 0, 0, 0])
+    logits = right + jnp.array([-1e9, 0, 0, 0, 0])[None, None]
     unsure = logits.at[:, 0].set(0)  # no digit in the first cell
     logits = jnp.where(is_solved, logits, unsure)
     return states + num_steps, jnp.tile(logits, (num_steps, 1, 1, 1))
@@ -102,11 +104,11 @@ def test_assumed_digits_solve_what_the_network_alone_does_not(
 def test_assumptions_keep_the_givens(boards):
   """An open cell gets a digit; a full board is unchanged."""
   puzzles, solutions = boards
-  full = np.concatenate([puzzles, solutions])
+  full = np.concatenate([puzzles, solutions]).astype(np.int32)
   beliefs = np.zeros((len(full), 16, 5)) + [0, 0.1, 0.2, 0.3, 0.4]
   beliefs[:, 3] = [0, 1, 0, 0, 0]  # sure
   assumed = solver._assume(
-    jax.random.key(0), jnp.asarray(full, jnp.int32), jnp.asarray(beliefs)
+    jax.random.key(0), jnp.asarray(full), jnp.asarray(beliefs)
   )
   changed = assumed != full
   np.testing.assert_array_equal(changed.sum(1), (full == 0).any(1))
@@ -121,7 +123,9 @@ def test_answers_without_the_rules_are_those_without_assumptions(boards):
       model, UNITS, max_steps=max_steps, assume_after=32
     )(jnp.asarray(puzzles))
     assert not num_steps.any()
-    expected = model.advance(jnp.asarray(puzzles), 0, num_steps=1)[1][0]
+    expected = model.advance(jnp.asarray(puzzles, jnp.int32), 0, num_steps=1)[
+      1
+    ][0]
     np.testing.assert_array_equal(answers, expected.argmax(-1))
 
 
@@ -146,7 +150,8 @@ def test_candidates_take_boards_of_any_size(box):
   graphdef, params = perturbed.split(made[0])
   small = nnx.merge(graphdef, params)
   large = nnx.merge(nnx.split(made[1])[0], params)
-  puzzles = jnp.asarray(data.generate(np.random.default_rng(0), 3, *box)[0])
+  puzzles = data.generate(np.random.default_rng(0), 3, *box)[0]
+  puzzles = jnp.asarray(puzzles, jnp.int32)
   solve = solver.make_solver(small, data.units(*box), max_steps=4)
   answers, num_steps = solve(puzzles)
   expected = large(puzzles, num_steps=4).argmax(-1)

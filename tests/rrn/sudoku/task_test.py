@@ -211,12 +211,12 @@ class Oracle(nnx.Module):
   """Answers from a table, with one wrong digit before `from_step`."""
 
   def __init__(self, puzzles, solutions, from_step):
-    self.table = nnx.data(jnp.asarray(np.stack([puzzles, solutions])))
+    self.table = nnx.data(jnp.asarray(np.stack([puzzles, solutions]), int))
     self.from_step = from_step
 
   def __call__(self, puzzles, *, num_steps):
     puzzle, solution = self.table
-    row = (puzzles[:, None] == puzzle).all(-1).argmax(1)
+    row = (puzzles[:, None] == puzzle[None]).all(-1).argmax(1)
     right = jax.nn.one_hot(solution[row], 5)
     wrong = right.at[:, 0].set(jnp.roll(right[:, 0], 1, axis=-1))
     late = jnp.arange(num_steps)[:, None, None, None] + 1 >= self.from_step
@@ -254,7 +254,7 @@ def test_boards_that_were_solved_before_are_lost(smoke):
   def model(puzzles, *, num_steps):
     right = jax.nn.one_hot(columns['solution'], 5)
     is_right = jnp.arange(num_steps)[:, None] < 9  # [T, B]
-    is_right |= jnp.arange(8) < 6
+    is_right |= jnp.arange(8)[None] < 6
     return jnp.where(is_right[..., None, None], right, 0 * right)
 
   batch = columns | {'weight': jnp.ones(8)}

@@ -118,7 +118,7 @@ def test_measures_of_an_oracle():
   for forgets in False, True:
     metrics = learning.compiled(made.measure, Oracle(forgets), batch)
     values = {name: m.result() for name, m in metrics.items()}
-    assert values['accuracy'] == (not forgets)
+    assert float(values['accuracy']) == (not forgets)
     if forgets:
       assert values['simple'] < 1 and 0.2 < values['area'] < 0.9
     else:

@@ -71,7 +71,7 @@ def test_what_counts_as_the_triangulation():
   ]:
     written = jnp.array([[*outputs, *[5] * (10 - len(outputs))]])
     is_found, exact = task.compare(written, answer, 5)
-    assert (tuple(is_found[0]), bool(exact[0])) == (found, is_exact)
+    assert (tuple(is_found[0].tolist()), bool(exact[0])) == (found, is_exact)
   later = jnp.array([[0, 1, 2, 5, 1, 2, 3, 5, 5, 5]])  # nothing after the stop
   assert task.compare(later, answer, 5)[0].sum() == 1
   full = jnp.array([[0, 1, 2, 1, 2, 3, 0, 1, 3, 2]])  # never stops

@@ -45,7 +45,7 @@ class OneOrder(nnx.Module):
     self.order = tuple(order)
 
   def log_p(self, tokens):
-    is_order = (tokens % data.N == jnp.array(self.order)).all(1)
+    is_order = (tokens % data.N == jnp.array(self.order)[None]).all(1)
     log_p = jnp.where(is_order, -jnp.log(2.0), -10.0)
     return jnp.broadcast_to(log_p[:, None], tokens.shape)
 

@@ -91,8 +91,9 @@ def test_decoding_agrees_with_given_labels():
   run = jax.jit(lambda *args: model(*args))
   log_p = jax.nn.log_softmax(run(words, labels))
   chosen = jnp.take_along_axis(log_p, labels[..., None], -1)[..., 0]
-  is_open = jnp.cumsum(labels == 0, 1) - (labels == 0) == 0
-  gap = (log_p.max(-1) - chosen) * is_open
+  is_stop = (labels == 0).astype(int)
+  is_open = jnp.cumsum(is_stop, 1) - is_stop == 0
+  gap = jnp.where(is_open, log_p.max(-1) - chosen, 0)
   np.testing.assert_allclose(gap, 0, atol=1e-5)
   # Padding changes nothing.
   longer = jnp.pad(words, ((0, 0), (0, 3)))

@@ -82,7 +82,7 @@ class PairOracle(Oracle):
   def decode(self, elements, start=None, **_):
     count = elements.shape[1]
     order = jax.numpy.argsort(elements[..., 0], 1)
-    pairs = (order * count + jax.numpy.arange(count))[:, ::-1]
+    pairs = (order * count + jax.numpy.arange(count)[None])[:, ::-1]
     return jax.numpy.where(self.errs, pairs.at[:, 0].add(1), pairs), None
 
   def __call__(self, elements, start, targets):
