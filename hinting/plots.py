@@ -90,7 +90,7 @@ def accuracy_by_length(
   axes = figure.subplots()
   axes.set_title('Accuracy by list length (dashed: longest list in training)')
   axes.set_xlabel('list length')
-  axes.set_ylabel('accuracy')
+  axes.set_ylabel('accuracy (%)')
   plots.show_percent(axes)
   axes.axvline(trained_length, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   palette = plots.colors(list(curves))

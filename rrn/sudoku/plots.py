@@ -27,24 +27,19 @@ def solved_by_step(
     curve: share of the boards solved after each step, [T, G]; None if no board
       has that number of givens.
     givens: number of givens of each column; every second column is drawn.
-    trained_steps: number of steps in training; a dashed line.
+    trained_steps: largest number of steps in training; a dashed line.
   """
   shares = np.asarray(curve, float)
   steps = np.arange(1, len(shares) + 1)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
-  axes.set_title('Boards solved, by number of givens')
+  axes.set_title(
+    'Boards solved by number of givens (dashed: steps in training)'
+  )
   axes.set_xlabel('message passing steps')
+  axes.set_ylabel('boards solved (%)')
   plots.show_percent(axes)
   axes.axvline(trained_steps, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
-  axes.annotate(
-    f'trained with {trained_steps}',
-    xy=(trained_steps, 0.01),
-    xytext=(4, 0),
-    textcoords='offset points',
-    fontsize=8,
-    color=plots.MUTED,
-  )
   columns = list(zip(givens, shares.T, strict=True))[::2]
   curves = {
     str(count): (steps, share)
@@ -52,7 +47,7 @@ def solved_by_step(
     if np.isfinite(share).all()
   }
   plots.draw_lines(axes, curves, plots.colors(list(curves)))
-  axes.set_xlim(0, len(shares))
+  axes.set_xlim(0, len(shares) + 1)
   return figure
 
 

@@ -353,7 +353,7 @@ class SudokuTask:
     self, values: Mapping[str, Any], model: Any = None
   ) -> dict[str, Figure]:
     """Plot the paper's Figure 4, and the digits of one board step by step."""
-    trained = self.model_config.num_steps
+    trained = self.model_config.max_steps or self.model_config.num_steps
     figures = {}
     for name, curve in values.items():
       if name.endswith('/solved_by_step') and '_hard/' not in name:

@@ -29,7 +29,7 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
     names[::-1], np.asarray(shares)[ranked][::-1], color=plots.PALETTE[0]
   )
   axes.set_xlim(0, 1)
-  axes.set_xlabel('share of 5-grams')
+  axes.set_xlabel('share of 5-grams (%)')
   axes.set_ylabel('order of the words')
   return figure
 
@@ -62,7 +62,7 @@ def share_by_update(
   axes.set_xlim(updates[0], updates[-1])
   axes.set_ylim(0, 1)
   axes.set_xlabel('updates')
-  axes.set_ylabel('share of 5-grams')
+  axes.set_ylabel('share of 5-grams (%)')
   figure.legend(loc='outside right upper', labelcolor=plots.INK)
   return figure
 

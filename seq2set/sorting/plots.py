@@ -24,7 +24,7 @@ def accuracy_by_gap(
   axes = figure.subplots()
   axes.set_title('Sorted sets by smallest gap')
   axes.set_xlabel('smallest gap between two numbers (numbers in 0 to 1)')
-  axes.set_ylabel('sorted sets')
+  axes.set_ylabel('sorted sets (%)')
   axes.set_xscale('log', base=2)
   plots.show_percent(axes)
   # Each bin spans a factor of two; its point is at the geometric mean.
@@ -52,7 +52,7 @@ def accuracy_by_size(
   axes = figure.subplots()
   axes.set_title('Sorted sets by size')
   axes.set_xlabel('elements in a set')
-  axes.set_ylabel('sorted sets')
+  axes.set_ylabel('sorted sets (%)')
   plots.show_percent(axes)
   axes.axvline(trained_size, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   curves = {
