@@ -34,7 +34,7 @@ def solved_by_step(
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
   axes.set_title(
-    'Boards solved by number of givens (dashed: steps in training)'
+    'Boards solved, by givens (dashed: steps in training)'
   )
   axes.set_xlabel('message passing steps')
   axes.set_ylabel('boards solved (%)')
