@@ -216,7 +216,7 @@ def test_training_goes_on_without_a_console(tmp_path, monkeypatch):
   assert 'Broken pipe' in text and '20/20' in text
 
 
-def test_reader_that_has_enough(monkeypatch):
+def test_a_closed_reader_is_not_an_error(monkeypatch):
   read, write = os.pipe()
   os.close(read)
   with open(write, 'w') as closed:
