@@ -91,7 +91,7 @@ class GraphReadoutNetwork(nnx.Module):
     Args:
       nodes: node features.
       num_steps: number of steps T.
-      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+      edges: edge features, broadcast to 'B N K E'. None means zeros.
       key: key for dropout. None disables dropout.
     """
     return self.read_out(

@@ -23,7 +23,7 @@ from rrn.ages import data
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
 _FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
 # Scales of the initial weights with Fourier initialization, relative to the
-# usual ones; found by trial.
+# usual ones; tuned by hand.
 _INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
 _PERSON_SCALE = 3.0  # for the input weights of people
 

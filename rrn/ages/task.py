@@ -27,7 +27,7 @@ from rrn.ages.model import ModelConfig, make_model
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
 _MAX_JUMPS = len(data.PERSONS) - 1
-_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; by trial
+_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; tuned by hand
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'AgesTask':
@@ -103,8 +103,8 @@ class AgesTask:
     weights = jnp.where(jumps < steps[:, None, None], weights, 0)
     losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
     fact_loss = (losses * weights).sum() / weights.sum()
-    right = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
-    metrics['facts'] = Metric.mean(right, jumps < config.num_steps)
+    is_correct = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
+    metrics['facts'] = Metric.mean(is_correct, jumps < config.num_steps)
     total = config.answer_loss * answer_loss + config.fact_loss * fact_loss
     return total, metrics
 

@@ -163,8 +163,8 @@ class BabiTask:
       targets = batch['supports'].astype(jnp.float32)[None]
       losses = optax.sigmoid_binary_cross_entropy(support, targets)
       support_loss = weight * jnp.where(exists[None], losses, 0).sum(-1).mean()
-      right = ((support[-1] > 0) == batch['supports']) | ~exists
-      metrics['support'] = Metric.mean(right.all(-1))
+      is_correct = ((support[-1] > 0) == batch['supports']) | ~exists
+      metrics['support'] = Metric.mean(is_correct.all(-1))
     else:
       logits, support_loss = model(*story, key=key), 0.0
     losses = layers.cross_entropy(logits, batch['answer'])

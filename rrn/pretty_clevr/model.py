@@ -251,7 +251,7 @@ class PixelNetwork(nnx.Module):
 
     Returns:
       The loss, a mean over objects, and for each scene the share of objects
-      whose cell predicts the right shape and color.
+      whose cell predicts the correct shape and color.
     """
     x = self.object_output(cells).astype(jnp.float32)
     x = x.reshape(*cells.shape[:2], _OBJECTS, -1)

@@ -108,8 +108,8 @@ class PrettyClevrTask:
       questions = batch['anchors'], batch['jumps']
       cells = model.encode(*scene)
       logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
-      objects, right = model.object_loss(cells, *scene)
-      metrics['objects'] = Metric.mean(right)
+      objects, share_correct = model.object_loss(cells, *scene)
+      metrics['objects'] = Metric.mean(share_correct)
       object_loss = weight * objects
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
