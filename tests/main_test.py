@@ -271,14 +271,8 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
     (('--mode=trian',), 'train|eval|predict'),
     (('--process_id=1',), 'cannot start the distributed run'),
-    (
-      ('--weights=x',),
-      '--weights does not apply to --mode=train, only to eval',
-    ),
-    (
-      ('--results=x',),
-      '--results does not apply to --mode=train, only to sweep',
-    ),
+    (('--weights=x',), 'not apply to --mode=train, only to eval'),
+    (('--results=x',), 'not apply to --mode=train, only to sweep'),
     (('--index=0', '--mode=report'), '--index does not apply to --mode=report'),
     (('--config=/dev/null',), '/dev/null is not a config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
