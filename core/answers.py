@@ -1,7 +1,7 @@
-"""Answer the problems of a text, log wrong answers, and log the accuracy.
+"""Answer problems given as text; log wrong answers and the accuracy.
 
 `answer_lines` answers one line at a time, and `answer_problems` answers many
-problems in one call of the device.
+problems in one call on the device.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Answer lines of text, with many lines in one call of the device.
+"""Answer lines of text, with many lines in one call on the device.
 
 A thread reads ahead, and a call takes all lines that have arrived. No answer
 waits for a later line: a program may write a line to a pipe, and read its

@@ -102,11 +102,11 @@ class Checkpointer(contextlib.AbstractContextManager):
     """
     state, damaged = _restore(self._folder, abstract_state, rename)
     for step in damaged if jax.process_index() == 0 else ():
-      aside = self._folder / f'corrupt-{step}'
-      shutil.rmtree(aside, ignore_errors=True)  # of an earlier restore
-      (self._folder / str(step)).rename(aside)
+      renamed = self._folder / f'corrupt-{step}'
+      shutil.rmtree(renamed, ignore_errors=True)  # left by an earlier restore
+      (self._folder / str(step)).rename(renamed)
     if damaged:
-      multihost_utils.sync_global_devices('damaged checkpoints are aside')
+      multihost_utils.sync_global_devices('damaged checkpoints are renamed')
       self._checkpointer.reload()
     return state
 

@@ -1,4 +1,4 @@
-"""The exception for the user's mistakes, and checks that raise it."""
+"""The exception for user errors, and checks that raise it."""
 
 import difflib
 from collections.abc import Collection, Iterable
@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 
 class UserError(Exception):
-  """A mistake of the user; its text is one line that says what to change.
+  """A user error; its text is one line that says what to change.
 
   `main.py` prints it without a traceback and exits with status 2.
 

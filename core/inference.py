@@ -72,7 +72,7 @@ def sweep_figures(
 def training_figures(
   config: ConfigDict, lines: Sequence[Mapping[str, Any]]
 ) -> Mapping[str, Figure]:
-  """Return the figures of a training by file name, if its task draws any.
+  """Return the figures of a training run by file name, if there are any.
 
   Args:
     config: the config of the run.

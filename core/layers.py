@@ -113,7 +113,7 @@ class Conv(nnx.Conv):
 
 
 class LSTM(nnx.Module):
-  """An LSTM cell with one kernel for input and state, and forget bias + 1.
+  """An LSTM with one kernel for input and state; the forget gate adds 1.
 
   Args:
     width: width D of the state.
@@ -185,19 +185,19 @@ class LSTM(nnx.Module):
     return jnp.moveaxis(hidden, 0, -2), end
 
   @classmethod
-  def _update_inputs(cls, state, gates, is_input, given):
+  def _update_inputs(cls, state, gates, is_input, constants):
     """Update the state, but keep it where `is_input` is False."""
-    del given
+    del constants
     new = cls.update(gates, state[1])
     if is_input is None:
       return new
     return tuple(map(functools.partial(jnp.where, is_input), new, state))
 
 
-def _scan(step, kernel, gates, start, inputs, given):
-  def body(state, now):
-    gates, inputs = now
-    state = step(state, gates + state[0] @ kernel, inputs, given)
+def _scan(step, kernel, gates, start, inputs, constants):
+  def body(state, xs):
+    gates, inputs = xs
+    state = step(state, gates + state[0] @ kernel, inputs, constants)
     return state, state[0]
 
   end, states = jax.lax.scan(body, start, (gates, inputs))
@@ -205,32 +205,32 @@ def _scan(step, kernel, gates, start, inputs, given):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def lstm_scan(step, kernel, gates, start, inputs=None, given=None):
+def lstm_scan(step, kernel, gates, start, inputs=None, constants=None):
   """Scan over gates that depend on the state through a kernel.
 
-  The gradient of the kernel is one product for all steps, but JAX would compute
-  a small product at each step. Forward-mode derivatives (`jax.jvp`) are not
-  defined.
+  The gradient of the kernel is one product for all steps. By default, JAX would
+  accumulate a small product at each step. Forward-mode derivatives (`jax.jvp`)
+  are not defined.
 
   Args:
-    step: maps (state, gates, inputs, given) to the next state; it must not
-      close over arrays.
+    step: maps (state, gates, inputs, constants) to the next state; it must
+      not close over arrays.
     kernel: [D, G].
     gates: 'T *B G'. Each step adds the product of the first array of the state,
       '*B D', and `kernel`.
     start: the first state, a tuple of arrays.
     inputs: further arrays, 'T ...', with one slice per step.
-    given: arrays that are the same at all steps.
+    constants: arrays that are the same at all steps; they receive gradients.
 
   Returns:
     The first array of the state after each step, 'T *B D', and the last state.
   """
-  return _scan(step, kernel, gates, start, inputs, given)
+  return _scan(step, kernel, gates, start, inputs, constants)
 
 
-def _lstm_scan_forward(step, kernel, gates, start, inputs, given):
+def _lstm_scan_forward(step, kernel, gates, start, inputs, constants):
   (states, end), pull_back = jax.vjp(
-    functools.partial(_scan, step, kernel), gates, start, inputs, given
+    functools.partial(_scan, step, kernel), gates, start, inputs, constants
   )
   before = jnp.concatenate([start[0][None], states])[:-1]
   return (states, end), (before, pull_back)

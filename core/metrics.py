@@ -69,7 +69,7 @@ class Metric:
 
 
 @jax.tree_util.register_dataclass
-@typing.no_type_check  # JAX replaces the fields by values of other types
+@typing.no_type_check  # JAX replaces the fields with values of other types
 @dataclasses.dataclass(frozen=True)
 class Perplexity(Metric):
   """The exponential of a weighted mean in nats."""

@@ -77,9 +77,12 @@ class HintedTask:
     check_numbers(config, 'evals.lengths')
     check_numbers(config, 'evals.test_lengths')
     self.model_config = ModelConfig(**config.model)
-    self.data, self.evals = config.data, config.evals
+    self.data = config.data
+    self.evals = config.evals
     self.dtype = jnp.dtype(config.dtype)
-    self.kinds, self.main, self.delimiter = kinds, main, delimiter
+    self.kinds = kinds
+    self.main = main
+    self.delimiter = delimiter
     self.vocabulary_size = vocabulary.size(num_values)
     self.hints = settings.parse_hints(self.data.hint)
     settings.check(self.data, self.evals, self.model_config, kinds, main)
@@ -113,7 +116,7 @@ class HintedTask:
     raise NotImplementedError
 
   def solve(self, values: list[int]) -> str:
-    """Return the right answer to a list as text."""
+    """Return the correct answer to a list as text."""
     raise NotImplementedError
 
   def finish(
@@ -122,11 +125,11 @@ class HintedTask:
     """Format an answer and check it.
 
     Args:
-      answer: The decoded values before EOS; None for a token that is no value.
+      answer: The decoded values before EOS; None for other tokens.
       values: The values of the list.
 
     Returns:
-      The answer as text, and the failure, which is '' if the answer is right.
+      The answer as text, and the failure, which is '' if the answer is correct.
     """
     raise NotImplementedError
 
@@ -301,8 +304,8 @@ class HintedTask:
   ) -> Metrics:
     """Return the accuracy of whole answers and of tokens for each length.
 
-    The input includes the right answer. Greedy decoding is right if and only if
-    each of these next-token predictions is right.
+    The input includes the correct answer. Greedy decoding is correct if and
+    only if each of these next-token predictions is correct.
     """
     kind = self.kinds[self.main]
     metrics = {}
@@ -319,14 +322,15 @@ class HintedTask:
       values = self.draw_lists(
         seed, batch['index'], length, distribution=distribution
       )
-      made = jax.vmap(make)(values)
-      predicted = model(made['tokens'], at=made['at']).argmax(-1)
-      is_right, weights = predicted == made['targets'], made['weights']
+      packed = jax.vmap(make)(values)
+      predicted = model(packed['tokens'], at=packed['at']).argmax(-1)
+      is_correct = predicted == packed['targets']
+      weights = packed['weights']
       metrics[f'accuracy_length_{length}'] = Metric.mean(
-        (is_right | (weights == 0)).all(1), batch['weight']
+        (is_correct | (weights == 0)).all(1), batch['weight']
       )
       metrics[f'tokens_length_{length}'] = Metric.mean(
-        jnp.where(is_right, weights, 0).sum(1) / weights.sum(1),
+        jnp.where(is_correct, weights, 0).sum(1) / weights.sum(1),
         batch['weight'],
         is_independent=False,
       )

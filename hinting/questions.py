@@ -17,7 +17,7 @@ _TWO_COLUMNS = re.compile(r'([^\t,;]+)[\t,;]([^\t,;]+)')
 
 
 class Question(NamedTuple):
-  """The values of a line, and whether the line carries its answer."""
+  """The values of a line, and whether the line contains an answer."""
 
   values: list[int]
   has_answer: bool
@@ -34,7 +34,7 @@ def read_line(
   Args:
     line: See `split_line`.
     parse: Maps the text of a question to its values.
-    solve: Maps values to the right answer.
+    solve: Maps values to the correct answer.
 
   Raises:
     UserError: The line cannot be read, or its answer is wrong.
@@ -73,11 +73,11 @@ def split_line(line: str) -> tuple[str, str | None]:
 
 
 def check_answer(given: str, expected: str):
-  """Check that the answer on a line is right.
+  """Check that the answer on a line is correct.
 
   Args:
     given: The answer on the line. Commas, semicolons, and brackets are ignored.
-    expected: The right answer, with single spaces between values.
+    expected: The correct answer, with single spaces between values.
 
   Raises:
     UserError: The answers differ.
@@ -85,7 +85,7 @@ def check_answer(given: str, expected: str):
   given = ' '.join(re.findall(r'[^ \t,;\[\]]+', given))
   if given != expected:
     raise UserError(
-      f'the line carries the answer {_shorten(given)}, which is wrong; expected'
+      f'the line has the answer {_shorten(given)}, which is wrong; expected'
       f' {_shorten(expected)}, or a line without an answer'
     )
 

@@ -26,7 +26,7 @@ from hinting import temperature
 from hinting.model_config import ACTIVATIONS, ModelConfig
 
 # How the mesh axis 'tensor' shards parameters, by path: the outputs of the
-# first layers of attention and feed-forward, and the inputs of the next layers.
+# first layers of attention and of the MLP, and the inputs of the next layers.
 # Shards contain whole heads if the axis size divides the number of heads.
 TENSOR_RULES = (
   (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
@@ -69,7 +69,7 @@ class Block(nnx.Module):
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     width, num_layers = config.width, config.num_layers
-    small = 0.02 / (2 * num_layers) ** 0.5
+    residual_scale = 0.02 / (2 * num_layers) ** 0.5
 
     def linear(inputs, outputs, scale=0.02):
       init = nnx.initializers.normal(scale)
@@ -84,13 +84,13 @@ class Block(nnx.Module):
     self.query = linear(width, width)
     self.key = linear(width, width)
     self.value = linear(width, width)
-    self.out = linear(width, width, small)
+    self.out = linear(width, width, residual_scale)
     self.temperature = temperature.Temperature(
       config.temperature, config.num_heads, width // config.num_heads, rngs=rngs
     )
     self.bias = positional.Bias(config.positions, config.num_heads)
     self.up = linear(width, config.feed_forward_width)
-    self.down = linear(config.feed_forward_width, width, small)
+    self.down = linear(config.feed_forward_width, width, residual_scale)
 
   def keys_and_values(
     self, x: Float[Array, 'B L D'], positions: Int[Array, '#B L']
@@ -284,18 +284,19 @@ class Transformer(nnx.Module):
     def run(tokens, first, cache):
       """Feed tokens [B, A] from index `first`; return the next tokens [B]."""
       here = first + jnp.arange(tokens.shape[1])
-      x, new = self.embed(tokens, positions[:, here]), []
+      x = self.embed(tokens, positions[:, here])
+      new_cache = []
       for block, old in zip(self.blocks, cache, strict=True):
         if isinstance(old, jax.Array):  # counts of tokens, see below
-          new.append(old + (tokens == vocabulary).astype(old.dtype))
-          x = _attend_to_counts(block, x, token_memory, new[-1])
+          new_cache.append(old + (tokens == vocabulary).astype(old.dtype))
+          x = _attend_to_counts(block, x, token_memory, new_cache[-1])
           continue
         memory = _heads_first(*block.keys_and_values(x, positions[:, here]))
-        new.append(_extend_cache(old, memory, first))
+        new_cache.append(_extend_cache(old, memory, first))
         if block is self.blocks[-1]:
           x, here = x[:, -1:], here[-1:]
-        x = _attend_to_cache(block, x, new[-1], here, starts, positions)
-      return self.read_out(x[:, -1]).argmax(-1), new
+        x = _attend_to_cache(block, x, new_cache[-1], here, starts, positions)
+      return self.read_out(x[:, -1]).argmax(-1), new_cache
 
     def step(carry, first):
       token, cache = carry

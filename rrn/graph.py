@@ -103,8 +103,8 @@ class Graph:
     Args:
       sent: terms of the senders.
       received: terms of the receivers.
-      edge: terms of the edges, broadcast to 'B N K D'. None stands for zeros.
-      mask: edges to sum over. None stands for all.
+      edge: terms of the edges, broadcast to 'B N K D'. None means zeros.
+      mask: edges to sum over. None means all.
     """
     if self._depends_on_senders(edge, mask):
       if edge is not None:

@@ -91,7 +91,7 @@ class GraphReadoutNetwork(nnx.Module):
     Args:
       nodes: node features.
       num_steps: number of steps T.
-      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
+      edges: edge features, broadcast to 'B N K E'. None means zeros.
       key: key for dropout. None disables dropout.
     """
     return self.read_out(
@@ -142,7 +142,7 @@ def measure(
 
   Args:
     logits: logits after each step.
-    targets: right classes.
+    targets: correct classes.
     jumps: number of jumps of each question.
     weight: weight of each question, 0 for padding.
     max_jumps: largest number of jumps, G - 1.
@@ -153,14 +153,14 @@ def measure(
     'accuracy_by_step', an array [T, G], and for each t of `steps`
     'steps_<t>/accuracy' and 'steps_<t>/accuracy_<g>_jumps'.
   """
-  right = logits.argmax(-1) == targets[None]
+  is_correct = logits.argmax(-1) == targets[None]
   weights = jax.nn.one_hot(jumps, max_jumps + 1) * weight[:, None]
   mean = functools.partial(Metric.mean, is_independent=is_independent)
-  by_jumps = mean(right[:, :, None], weights, axis=1)
+  by_jumps = mean(is_correct[:, :, None], weights, axis=1)
   metrics = {'accuracy_by_step': by_jumps}
   for step in steps:
     name = f'steps_{step}'
-    metrics[f'{name}/accuracy'] = mean(right[step - 1], weight)
+    metrics[f'{name}/accuracy'] = mean(is_correct[step - 1], weight)
     for count in range(max_jumps + 1):
       metrics[f'{name}/accuracy_{count}_jumps'] = jax.tree.map(
         lambda x, at=(step - 1, count): x[at], by_jumps

@@ -64,8 +64,8 @@ class RelationNetwork(nnx.Module):
     Args:
       inputs: node inputs.
       graph: the edges.
-      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
-      mask: which edges of the graph each example has. None stands for all.
+      edges: edge features, broadcast to 'B N K E'. None means zeros.
+      mask: which edges of the graph each example has. None means all.
     """
 
     def dot(x: jax.Array, kernel: jax.Array) -> jax.Array:

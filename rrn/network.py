@@ -53,8 +53,8 @@ def make_message_sum(
     message: the message function f, with at least two layers.
     width: width D of the states.
     graph: the edges.
-    edges: edge features, broadcast to 'B N K E'. None stands for zeros.
-    mask: which edges of the graph each example has. None stands for all.
+    edges: edge features, broadcast to 'B N K E'. None means zeros.
+    mask: which edges of the graph each example has. None means all.
     dot: multiplies an array by a kernel.
 
   Returns:
@@ -143,8 +143,8 @@ class RecurrentRelationalNetwork(nnx.Module):
       num_steps: number of steps T, at least 1.
       burn_in: number of additional steps before these, which are not returned
         and have no gradient (ours).
-      edges: edge features, broadcast to 'B N K E'. None stands for zeros.
-      mask: which edges of the graph each example has. None stands for all.
+      edges: edge features, broadcast to 'B N K E'. None means zeros.
+      mask: which edges of the graph each example has. None means all.
     """
     start = self.init_carry(inputs)
     if not isinstance(burn_in, int) or burn_in:

@@ -32,7 +32,7 @@ def pass_messages(
     graph: the edges.
     num_steps: number of steps T, at least 1.
     edges: edge features; required if the network has any.
-    mask: which edges of the graph each example has. None stands for all.
+    mask: which edges of the graph each example has. None means all.
 
   Returns:
     The states after each step.

@@ -217,7 +217,7 @@ def _stop_gradient(model):
 
 
 def _order_loss(model, tokens, orders) -> Float[Array, ' B']:
-  """Compute -log p of each set in one order each, in nats."""
+  """Compute -log p of each set in its own order, in nats."""
   ordered = jnp.take_along_axis(tokens, orders, 1)
   return -model.log_p(ordered).sum(1)
 
@@ -359,9 +359,11 @@ def log_p_of_all_orders(
   recomputed in the backward pass.
   """
   batch, count = tokens.shape
-  orders, params = all_orders(count), model.token_params(tokens)
+  orders = all_orders(count)
+  params = model.token_params(tokens)
   normalize = jax.checkpoint(model.log_normalizer)
-  state, log_p = model.start(batch), jnp.zeros((batch, 1))
+  state = model.start(batch)
+  log_p = jnp.zeros((batch, 1))
   for depth in range(count):
     prefixes = orders[:: math.factorial(count - depth), :depth]  # [P, depth]
     normalizer = jax.lax.map(normalize, state[0].swapaxes(0, 1))  # [P, B]

@@ -3,7 +3,7 @@
 Read embeds each element of a set alone. Process, an LSTM without inputs,
 attends to these memories repeatedly, so its final state does not depend on
 their order. Write, an LSTM with a pointer, starts from this state and points at
-one memory after the other. The baseline of the paper is the Pointer Network,
+memories one by one. The baseline of the paper is the Pointer Network,
 which replaces Process with an LSTM over the elements.
 
 The paper leaves several details open. This module makes these choices:
@@ -11,7 +11,7 @@ The paper leaves several details open. This module makes these choices:
 - The initial state of Write is the tanh of a linear layer of q*.
 - The pointer uses additive attention.
 - The result of a glimpse is added to the state before the pointer.
-- The stop is a learned memory.
+- The stop symbol is a learned memory.
 
 Axes: B batch, N elements, M memories (N, or N + 1 with a stop), P process
 steps, K prefixes of a beam, T outputs, D width, F features.
@@ -36,10 +36,10 @@ from seq2set.attention import (
 )
 
 ENCODERS = (
-  # The paper's.
+  # From the paper:
   'read_process_write',
   'pointer_network',
-  # Later work, see set_encoders.py.
+  # From later work, see set_encoders.py:
   'deep_sets',
   'set_transformer',
 )
@@ -85,9 +85,9 @@ class Process(nnx.Module):
     memories = zero_masked(memories, mask)
     graphdef, params = nnx.split(self.attention)
 
-    def step(state, gates, inputs, given):
+    def step(state, gates, inputs, constants):
       del inputs
-      params, keys, memories, mask = given
+      params, keys, memories, mask = constants
       state, cell = layers.LSTM.update(gates, state[1])
       scores = nnx.merge(graphdef, params)(keys, state[:, None])
       reading = attend(scores, memories, mask)[:, 0]
@@ -97,15 +97,15 @@ class Process(nnx.Module):
     bias = self.lstm.bias[...]
     gates = jnp.broadcast_to(bias, (num_steps, batch, *bias.shape))
     start = jnp.zeros((batch, 2 * width)), jnp.zeros((batch, width))
-    given = params, self.attention.keys(memories), memories, mask
+    constants = params, self.attention.keys(memories), memories, mask
     _, (summary, _) = layers.lstm_scan(
-      step, self.lstm.kernel[...], gates, start, None, given
+      step, self.lstm.kernel[...], gates, start, None, constants
     )
     return summary
 
 
 class Write(nnx.Module):
-  """An LSTM that points at one memory after the other (section 4.3).
+  """An LSTM that points at memories one by one (section 4.3).
 
   A glimpse attends to the memories and adds the result to the state before the
   pointer. The result does not enter the recurrence; the paper does not say

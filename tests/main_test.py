@@ -216,7 +216,7 @@ def test_training_goes_on_without_a_console(tmp_path, monkeypatch):
   assert 'Broken pipe' in text and '20/20' in text
 
 
-def test_reader_that_has_enough(monkeypatch):
+def test_a_closed_reader_is_not_an_error(monkeypatch):
   read, write = os.pipe()
   os.close(read)
   with open(write, 'w') as closed:
@@ -271,9 +271,9 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
     (('--mode=trian',), 'train|eval|predict'),
     (('--process_id=1',), 'cannot start the distributed run'),
-    (('--weights=x',), '--weights has no use in --mode=train, only in eval'),
-    (('--results=x',), '--results has no use in --mode=train, only in sweep'),
-    (('--index=0', '--mode=report'), '--index has no use in --mode=report'),
+    (('--weights=x',), 'not apply to --mode=train, only to eval'),
+    (('--results=x',), 'not apply to --mode=train, only to sweep'),
+    (('--index=0', '--mode=report'), '--index does not apply to --mode=report'),
     (('--config=/dev/null',), '/dev/null is not a config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
     ((SMOKE, 'eval'), "'eval' is not a flag; write --name=value"),

@@ -26,8 +26,8 @@ INK, MUTED = '#222222', '#767676'
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
 # Metrics of the progress of training, which are drawn last and are not shares.
 _SPEED = '(norm|rate|per_second)$'
-_NAMES_A_ROW = 11  # names in a legend column, per row of panels
-_MOST_RUNS = 33  # more lines are hard to distinguish
+_NAMES_PER_ROW = 11  # names in a legend column, per row of panels
+_MAX_RUNS = 33  # more lines are hard to distinguish
 
 # Use as `@style()`, because artists get their style when they are created.
 style = functools.partial(
@@ -78,7 +78,7 @@ def training_curves(lines: Sequence[Mapping]) -> Figure:
 
 
 def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
-  """Plot the evaluations in training, with a panel per metric, a line per run.
+  """Plot evaluations during training: a panel per metric, a line per run.
 
   Args:
     runs: name -> lines of metrics.jsonl.
@@ -88,7 +88,7 @@ def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
     runs.
   """
   panels = {}
-  if len(runs) > _MOST_RUNS:
+  if len(runs) > _MAX_RUNS:
     return None
   for name, lines in runs.items():
     for tag, curve in _curves(lines).items():
@@ -107,7 +107,9 @@ def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
   palette = colors(list(names))
   columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
-  lists = math.ceil(len(names) / (_NAMES_A_ROW * rows)) if len(names) > 1 else 0
+  lists = (
+    math.ceil(len(names) / (_NAMES_PER_ROW * rows)) if len(names) > 1 else 0
+  )
   list_width = 0.5 + 0.07 * max(map(len, names))  # inches
   figure = Figure(figsize=(3.6 * columns + list_width * lists, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)

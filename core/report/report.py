@@ -113,7 +113,7 @@ def report(folder) -> str:
     if not found:
       raise UserError(
         f'{folder} holds neither a run nor a sweep: there is no config.json in'
-        ' it or its sub-folders; give the --workdir of a training or a sweep'
+        ' it or its sub-folders; give the --workdir of a run or a sweep'
       )
     found.sort(key=lambda path: plots.natural(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])

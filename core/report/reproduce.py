@@ -18,9 +18,9 @@ _HEADER = 'updates', 'minutes', 'device', 'date', 'revision', 'command'
 _TEXT = """\
 # Reproduce
 
-`uv run python -m core.report.tables` generates this page; do not edit it. One
-command makes each table, each set of weights, and each figure. To run all of
-them, with one CPU core per process:
+`uv run python -m core.report.tables` generates this page; do not edit it. It
+lists the command for each table, each set of weights, and each figure. To run
+all of them, with one CPU core per process:
 
 ```
 uv run python -m core.run.queue results/queue.txt --processes=2
@@ -58,8 +58,8 @@ def render(root: pathlib.Path) -> str:
     path.parent for path in root.glob('pretrained/*/config.json')
   )
   return _TEXT.format(
-    tables=_table('result file', (_of_table(root, path) for path in tables)),
-    weights=_table('weights', (_of_weights(root, path) for path in folders)),
+    tables=_table('result file', (_table_row(root, path) for path in tables)),
+    weights=_table('weights', (_weights_row(root, path) for path in folders)),
     figures=_figures(root),
   )
 
@@ -72,14 +72,14 @@ def _table(corner: str, rows: Iterable[Sequence[str]]) -> str:
   return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
-def _of_table(root: pathlib.Path, path: pathlib.Path) -> list[str]:
+def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
   table = results.read(path)
   return [_link(root, path), *_cells(table['rows'].values(), table['command'])]
 
 
-def _of_weights(root: pathlib.Path, folder: pathlib.Path) -> list[str]:
+def _weights_row(root: pathlib.Path, folder: pathlib.Path) -> list[str]:
   if (folder / results.NAME).is_file():
-    _, *cells = _of_table(root, folder / results.NAME)
+    _, *cells = _table_row(root, folder / results.NAME)
   else:
     evaluated = atomic_files.read_json(folder / 'results.json')
     run = evaluated.get('run', {})

@@ -35,9 +35,9 @@ from core.run import run_config
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'table.json'
 _VERSIONS = 'python', 'jax', 'jaxlib', 'flax', 'optax'
-_OF_CONFIG = re.compile(r'--?config(\.(?!data\.dir=)|=)')
+_CONFIG_FLAG = re.compile(r'--?config(\.(?!data\.dir=)|=)')
 # Settings that do not affect any number, and the settings of the report.
-_NO_CHOICE = re.compile(r'(mesh|log|checkpoint|report)\b.*|data\.dir')
+_WITHOUT_EFFECT = re.compile(r'(mesh|log|checkpoint|report)\b.*|data\.dir')
 
 
 def write(folder, results: str | None = None) -> None:
@@ -50,7 +50,7 @@ def write(folder, results: str | None = None) -> None:
 
   Raises:
     UserError: a file is damaged, `results` cannot be written, no run is
-      evaluated, or `results` has this table of another config.
+      evaluated, or `results` has this table for another config.
   """
   if jax.process_index() != 0:
     return
@@ -85,8 +85,8 @@ def _publish(table: Mapping[str, Any], path: pathlib.Path):
   old = atomic_files.read_json(path).get('config', table['config'])
   if old != table['config']:
     raise UserError(
-      f'{path} is a table of {old}, and this one is of {table["config"]}; give'
-      ' another --results folder, or delete the file'
+      f'{path} has results of {old}, not of {table["config"]}; use another'
+      ' --results folder, or delete the file'
     )
   with atomic_files.reported_writes(path.parent, '--results'):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +168,7 @@ def base_of(folder: pathlib.Path) -> tuple[str, ConfigDict]:
 
 def command_of(folder: pathlib.Path, mode: str) -> str:
   """Return the command that started a run, without its folders."""
-  given = [x for x in _arguments(folder) if _OF_CONFIG.match(x)]
+  given = [x for x in _arguments(folder) if _CONFIG_FLAG.match(x)]
   if not any(re.match('--?config=', argument) for argument in given):
     given.insert(0, f'--config={base_of(folder)[0]}')
   modes = [] if mode == 'train' else [f'--mode={mode}']
@@ -233,7 +233,7 @@ def _overrides(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
   return {
     name: value
     for name, value in sorted(new.items())
-    if not _NO_CHOICE.fullmatch(name)
+    if not _WITHOUT_EFFECT.fullmatch(name)
     # The default source may depend on the files of a machine.
     and (value != old.get(name) or name == 'data.source')
   }

@@ -40,9 +40,9 @@ usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
 
 
 def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
-  """Run `main`, print errors of the user as one line, return the exit status.
+  """Run `main`, print user errors as one line, and return the exit status.
 
-  The status is 0 for success, 2 for a mistake of the user, and 1 for anything
+  The status is 0 for success, 2 for a user error, and 1 for anything
   else, such as a failed standard stream or Ctrl-C.
   """
   if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:  # see main.py
@@ -59,8 +59,8 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
       signal.signal(signal.SIGINT, signal.SIG_DFL)
       print(
-        'error: interrupted; the same command resumes a training from its last'
-        ' checkpoint',
+        'error: interrupted; run the same command again to resume training from'
+        ' the last checkpoint',
         file=sys.stderr,
       )
       status = 1
@@ -69,7 +69,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
 
 
 def parse(argv: list[str], overrides: list[str]) -> list[str]:
-  """Parse the flags of `main.py`; a mistake prints one line and exits with 2.
+  """Parse the flags of `main.py`; a user error prints one line, status 2.
 
   Args:
     argv: the name of the program and its arguments.
@@ -144,7 +144,7 @@ def _choose_config(values: flags.FlagValues) -> str:
   for name, modes in _MODES.items():
     if values[name].present and values.mode not in modes:
       raise UserError(
-        f'--{name} has no use in --mode={values.mode}, only in'
+        f'--{name} does not apply to --mode={values.mode}, only to'
         f' {", ".join(modes)}'
       )
   for name in _PATHS:
@@ -163,7 +163,7 @@ def _convert(override: str, config: ConfigDict) -> str:
   """Convert an override to the syntax of ml_collections.
 
   Convert a whole number such as 1e3 to 1000 if the setting is an int. Expand
-  `~` and environment variables in texts.
+  `~` and environment variables in strings.
   """
   name, has_value, text = override.partition('=')
   old = _leaves(config).get(name.partition('.')[2])
@@ -181,7 +181,7 @@ def _convert(override: str, config: ConfigDict) -> str:
 
 
 def _expand_leaves(config: ConfigDict):
-  """Expand `~` and variables in the texts of a config, such as its paths."""
+  """Expand `~` and variables in the strings of a config, such as its paths."""
   for name, value in _leaves(config).items():
     if isinstance(value, str) and data_files.is_expandable(value):
       config.update_from_flattened_dict({name: data_files.expand(value)})
@@ -209,7 +209,7 @@ def _in_config(error: Exception) -> UserError:
 
 
 def complain(error: Exception) -> int:
-  """Print an error as one line; return 2 for a mistake of the user, else 1."""
+  """Print an error as one line; return 2 for a user error, else 1."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
   return 2 if isinstance(error, UserError | flags.Error) else 1
 

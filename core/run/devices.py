@@ -9,11 +9,11 @@ from absl import logging
 
 from core.errors import UserError, one_line
 
-_M_ARENA_MAX = -8  # of malloc.h
+_M_ARENA_MAX = -8  # from malloc.h
 
 
 def use_float32():
-  """Switch off JAX_ENABLE_X64: models and their weights are float32.
+  """Disable JAX_ENABLE_X64: models and their weights are float32.
 
   Otherwise, parameters, random draws, and checkpoints would depend on it.
   """

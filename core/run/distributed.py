@@ -71,8 +71,8 @@ def fail_together() -> Iterator[None]:
 def ended_with_others() -> Iterator[None]:
   """End this process with status 1 if it fails in a run of several processes.
 
-  The message is one line if another process was lost. Mistakes of the user and
-  losses that are not finite are raised, and their handler calls `exit_process`.
+  The message is one line if another process was lost. User errors and losses
+  that are not finite are raised, and their handler calls `exit_process`.
   """
   try:
     yield
@@ -83,8 +83,8 @@ def ended_with_others() -> Iterator[None]:
       raise
     if _LOST.search(str(error)):
       print(
-        f'error: another process was lost ({one_line(error)}); start all of'
-        ' them again, and the run continues from its last checkpoint',
+        f'error: another process was lost ({one_line(error)}); restart all'
+        ' processes to continue from the last checkpoint',
         file=sys.stderr,
       )
     else:

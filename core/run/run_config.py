@@ -17,8 +17,8 @@ from core.io import atomic_files, data_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'config.json'
-TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # variable: folder of own packages
-_NO_TASKS = '__init__', 'common'  # files of configs
+TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # environment variable
+_NO_TASKS = '__init__', 'common'  # files in configs/ that are not tasks
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
 # Settings that hold regexes of parameter paths.
@@ -113,7 +113,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   if saved['task'] not in tasks():
     return ConfigDict(_with_tuples(saved))
   _rename_settings(saved)
-  config = _bare(saved['task'])
+  config = _default_config(saved['task'])
   config.report = ConfigDict()  # no defaults
   saved = _without_retired(saved)
   if names := _unknown(saved, config):
@@ -187,13 +187,13 @@ def check_known(config: ConfigDict):
   if task not in tasks():
     return
   file = f'configs/{task.replace(".", "/")}.py'
-  bare = _bare(task)
-  if names := _unknown(config.to_dict(), bare):
+  defaults = _default_config(task)
+  if names := _unknown(config.to_dict(), defaults):
     raise UserError(
       f'the config has {", ".join(names)}, which {file} does not define; remove'
       ' it, or define it there with a default'
     )
-  there, here = (_leaves(c) for c in (bare, config))
+  there, here = (_leaves(c) for c in (defaults, config))
   if names := sorted(there.keys() - here.keys()):
     raise UserError(
       f'the config lacks {", ".join(names)}, which {file} defines; start from'
@@ -258,7 +258,7 @@ def describe(config: ConfigDict, config_flag: str) -> str:
 
 
 def layer_renamer(task: str) -> Callable[[str], str]:
-  """Return a function that replaces old names of layers by current names.
+  """Return a function that replaces old names of layers with current names.
 
   It takes the path of a parameter, or a regular expression for such paths. A
   config file may define RENAMED_LAYERS, which maps old -> new names.
@@ -271,7 +271,7 @@ def layer_renamer(task: str) -> Callable[[str], str]:
 
 
 def _rename_settings(saved: dict[str, Any]):
-  """Replace old names of settings and layers by their current names.
+  """Replace old names of settings and layers with their current names.
 
   A config file may define RENAMED, which maps a section to old -> new names.
   """
@@ -307,7 +307,7 @@ def _not_a_run(folder: pathlib.Path) -> str:
   return f'{text}; did you mean {near}? (known: {known})'
 
 
-def _bare(task: str) -> ConfigDict:
+def _default_config(task: str) -> ConfigDict:
   return _definitions(task)['get_config']()
 
 
@@ -332,10 +332,10 @@ def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
   return saved
 
 
-def _unknown(config: Mapping[str, Any], bare: ConfigDict) -> list[str]:
+def _unknown(config: Mapping[str, Any], defaults: ConfigDict) -> list[str]:
   """Return the leaves that the default config of the same task lacks."""
   known, there = (
-    traverse_util.flatten_dict(c, sep='.') for c in (bare.to_dict(), config)
+    traverse_util.flatten_dict(c, sep='.') for c in (defaults.to_dict(), config)
   )
   return [
     name

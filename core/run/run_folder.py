@@ -91,8 +91,8 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
       )
       if total != config.total_steps:
         logging.warning(
-          'total_steps was %d and is %d now; the learning-rate schedule ends'
-          ' there',
+          'total_steps was %d and is now %d; the learning-rate schedule ends at'
+          ' the new value',
           total,
           config.total_steps,
         )

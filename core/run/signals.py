@@ -22,7 +22,7 @@ class StopSignal:
   """
 
   def __init__(self):
-    self._is_asked = False
+    self._is_requested = False
     self._calls = 0
     self._previous = {}
 
@@ -43,7 +43,7 @@ class StopSignal:
       signal.signal(number, handler)
 
   def _handle(self, number, _):
-    self._is_asked = True
+    self._is_requested = True
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(OSError):  # print may not be called in a handler
       name = signal.Signals(number).name
@@ -52,7 +52,7 @@ class StopSignal:
   def __call__(self) -> bool:
     """Return whether to save and stop now; all processes call it together."""
     if jax.process_count() == 1:
-      return self._is_asked
+      return self._is_requested
     # Count calls instead of steps: the processes agree on the number after the
     # highest one so far, which a call of many updates would skip.
     self._calls += 1

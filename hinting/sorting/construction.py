@@ -44,7 +44,9 @@ from hinting.vocabulary import Token
 # The slope of a gate times its threshold. A gate is half open at its threshold
 # and opens within 0.5 % of it.
 _STEEPNESS = 100
-_NUM_VALUES, _NUM_LISTS = 100, 100  # In the table.
+# The sizes of the table that this command prints.
+_NUM_VALUES = 100
+_NUM_LISTS = 100
 _CHUNK = 10  # Lists per call: the logits of 1,002 tokens take 80 MB.
 
 
@@ -146,7 +148,8 @@ def _set_parameters(
   ] = identity
   # Half of (k - l) / (k + l) if one of `max_copies` copies is left.
   threshold = 0.5 / (2 * max_copies - 1)
-  first, second = params['blocks'][0], params['blocks'][1]
+  first = params['blocks'][0]
+  second = params['blocks'][1]
   _set_layer_1(first, columns)
   _set_layer_2(second, columns, threshold)
   for block, extra in (first, 0.0), (second, -math.log(threshold)):
@@ -209,10 +212,10 @@ def _set_layer_2(block, columns: _Columns, threshold: float):
 
 
 def share_sorted(model: Transformer, lists: Int[Array, 'B N']) -> float:
-  """Return the share of lists whose whole answer, with EOS, is right.
+  """Return the share of lists whose whole answer, with EOS, is correct.
 
-  The input includes the right answer. Greedy decoding is right if and only if
-  each of these next-token predictions is right.
+  The input includes the correct answer. Greedy decoding is correct if and only
+  if each of these next-token predictions is correct.
   """
   graphdef, params = nnx.split(model)
   with jax.default_matmul_precision('float32'):

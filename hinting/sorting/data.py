@@ -48,7 +48,7 @@ def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
   """Return why an answer does not sort a list.
 
   Args:
-    answer: The values of the answer; None for a token that is no value.
+    answer: The values of the answer; None for a token that is not a value.
     values: The values of the list.
 
   Returns:

@@ -29,7 +29,7 @@ Array = np.ndarray
 
 
 def first_error(answer: Int[Array, ' A'], values: Int[Array, ' N']) -> str:
-  """Return the type of the first error of an answer, '' if it is right."""
+  """Return the type of the first error of an answer, '' if it is correct."""
   tokens = vocabulary.value_token(np.sort(values))
   targets = np.append(tokens, Token.EOS)
   if (answer == targets).all():

@@ -29,7 +29,8 @@ class SortingTask(hinted_task.HintedTask):
     lists = _OLD_LISTS.get(config.data.lists, config.data.lists)
     check_choice('config.data.lists', lists, hints.LISTS)
     check_choice('config.data.main', config.data.main, MAIN_KINDS)
-    self.lists, main = lists, config.data.main
+    self.lists = lists
+    main = config.data.main
     kinds = hints.kinds(config.data.num_values)
     super().__init__(
       config,
@@ -74,7 +75,7 @@ class SortingTask(hinted_task.HintedTask):
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Format an answer, with '?' for tokens that are no value."""
+    """Format an answer, with '?' for tokens that are not values."""
     if self.main == 'scratchpad':
       answer = answer[::2]  # The other values are the numbers of copies left.
     text = ' '.join(str(value or '?') for value in answer)

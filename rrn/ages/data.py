@@ -1,7 +1,7 @@
 """Parse and solve age problems with NumPy.
 
-Eight persons, A to H, have distinct ages from 0 to 98. Seven facts give the
-difference of two ages each. They connect all persons, so they are the edges of
+Eight people, A to H, have distinct ages from 0 to 98. Seven facts give the
+difference of two ages each. They connect all people, so they are the edges of
 a tree. An eighth fact gives one age. The question is the age of one person.
 
 A fact is (i, j, kind, value). Kind `OLDER` or `YOUNGER` compares i with j by
@@ -15,8 +15,8 @@ As text, the statements may come in any order, with or without spaces:
 A is twelve years older than B, C is four years younger than A, F is 31 years
 old, and the question is the age of G.
 
-There are 8^6 = 262,144 trees. The number of a tree is its Pruefer sequence of
-six persons, read as a number in base 8 whose last digit comes first.
+There are 8^6 = 262,144 trees. The number of a tree is its Prüfer sequence of
+six people, read as a number in base 8 whose last digit comes first.
 """
 
 import math
@@ -78,7 +78,9 @@ def parse(line: str) -> dict[str, np.ndarray]:
   Raises:
     UserError: the line is not a problem with a unique, valid solution.
   """
-  differences, told, asked = [], [], []
+  differences = []
+  given_ages = []
+  asked = []
   for number, text in enumerate(line.strip().rstrip(';').split(';'), start=1):
     text = ''.join(text.split())
     match = _STATEMENT.fullmatch(text)
@@ -92,16 +94,16 @@ def parse(line: str) -> dict[str, np.ndarray]:
     if other:
       differences.append((person, _person(other), sign, int(value)))
     elif age:
-      told.append((person, person, IS, int(age)))
+      given_ages.append((person, person, IS, int(age)))
     else:
       asked.append(person)
-  counts = len(differences), len(told), len(asked)
+  counts = len(differences), len(given_ages), len(asked)
   if counts != (len(PERSONS) - 1, 1, 1):
     raise UserError(
       'found {} differences, {} ages, and {} questions; expected'
       ' {}, 1, and 1'.format(*counts, len(PERSONS) - 1)
     )
-  facts = [*sorted(map(_ordered, differences)), *told]
+  facts = [*sorted(map(_ordered, differences)), *given_ages]
   ages = _solve_checked(facts)
   return {
     'facts': np.array(facts, np.int32),
@@ -132,7 +134,7 @@ def _solve_checked(facts) -> np.ndarray:
     unreached = ', '.join(PERSONS[k] for k in np.flatnonzero(jumps < 0))
     raise UserError(
       f'no chain of differences connects the given age to {unreached}; expected'
-      ' seven differences that connect all eight persons'
+      ' seven differences that connect all eight people'
     )
   for person, age in zip(PERSONS, ages, strict=True):
     if not 0 <= age <= MAX_AGE:

@@ -23,9 +23,9 @@ from rrn.ages import data
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
 _FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
 # Scales of the initial weights with Fourier initialization, relative to the
-# usual ones; found by trial.
+# usual ones; tuned by hand.
 _INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
-_PERSON_SCALE = 3.0  # for the input weights of persons
+_PERSON_SCALE = 3.0  # for the input weights of people
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +148,7 @@ class FactNetwork(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> tuple[Float[Array, 'T B C'], Float[Array, 'T B N 2 C']]:
-    """Return the logits of the answer and of both persons' ages in each fact.
+    """Return the logits of the answer and of both people's ages in each fact.
 
     `__call__` describes the arguments.
     """
@@ -210,7 +210,7 @@ def make_model(
 
 
 def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
-  """Return both persons, the kind, and the value of each fact, one-hot."""
+  """Return both people, the kind, and the value of each fact, one-hot."""
   widths = _PERSONS, _PERSONS, data.IS + 1, _CLASSES
   # A product of one-hot vectors needs no scatter in the backward pass, unlike
   # an embedding lookup, and takes 1 % of the network's time.

@@ -18,7 +18,7 @@ def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
   """Return the edges (i, j), i < j, of a tree, sorted.
 
   Pruefer's algorithm connects the smallest leaf to the first person of the
-  sequence, removes both, and repeats; it connects the last two persons.
+  sequence, removes both, and repeats; it connects the last two people.
   """
   persons = jnp.arange(NUM_PERSONS)
   sequence = tree // NUM_PERSONS ** jnp.arange(NUM_PERSONS - 2) % NUM_PERSONS
@@ -67,7 +67,7 @@ def draw(
   Returns:
     'facts' int [8, 4] and 'question', see `rrn.ages.data`; 'answer', an age;
     'jumps', the number of differences between the given age and the answer;
-    'fact_ages' [8, 2], the ages of both persons in each fact; 'fact_jumps' [8],
+    'fact_ages' [8, 2], the ages of both people in each fact; 'fact_jumps' [8],
     the number of jumps to the nearer one of them.
   """
   age_key, anchor_key, question_key = jax.random.split(key, 3)

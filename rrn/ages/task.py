@@ -27,7 +27,7 @@ from rrn.ages.model import ModelConfig, make_model
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
 _MAX_JUMPS = len(data.PERSONS) - 1
-_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; by trial
+_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; tuned by hand
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'AgesTask':
@@ -81,7 +81,7 @@ class AgesTask:
     """Return the cross-entropy of the answers, over steps and problems.
 
     With a `fact_loss` (ours), the loss of a step includes only ages that the
-    messages can have reached by then. The cross-entropy of both persons' ages
+    messages can have reached by then. The cross-entropy of both people's ages
     in each fact is added, with a smaller weight for ages that an earlier step
     could reach.
     """
@@ -94,18 +94,19 @@ class AgesTask:
       *problem, num_steps=config.num_steps, key=key
     )
     _, metrics = graph_readout.loss(logits, batch['answer'])
-    jumps, steps = batch['fact_jumps'], 1 + jnp.arange(config.num_steps)
-    jumps = jumps[None]
-    known = (batch['jumps'][None] <= steps[:, None]).astype(jnp.float32)
+    jumps = batch['fact_jumps'][None]
+    steps = 1 + jnp.arange(config.num_steps)
+    is_reached = (batch['jumps'][None] <= steps[:, None]).astype(jnp.float32)
     losses = layers.cross_entropy(logits, batch['answer'])
-    answers = (losses * known).sum() / known.sum().clip(1)
+    answer_loss = (losses * is_reached).sum() / is_reached.sum().clip(1)
     weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)
     weights = jnp.where(jumps < steps[:, None, None], weights, 0)
     losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
-    facts = (losses * weights).sum() / weights.sum()
-    right = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
-    metrics['facts'] = Metric.mean(right, jumps < config.num_steps)
-    return config.answer_loss * answers + config.fact_loss * facts, metrics
+    fact_loss = (losses * weights).sum() / weights.sum()
+    is_correct = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
+    metrics['facts'] = Metric.mean(is_correct, jumps < config.num_steps)
+    total = config.answer_loss * answer_loss + config.fact_loss * fact_loss
+    return total, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
     """Return 'validation', used in training, and 'test', for `--mode=eval`.
@@ -156,7 +157,7 @@ class AgesTask:
   ) -> Iterator[str | UserError]:
     """Answer the question of each line with an age, see `data.parse`.
 
-    The facts determine the right age, so that every answer is scored.
+    The facts determine the correct age, so every answer is scored.
     """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)

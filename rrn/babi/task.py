@@ -30,7 +30,7 @@ _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 
 
 @jax.tree_util.register_dataclass
-@typing.no_type_check  # JAX replaces the fields by values of other types
+@typing.no_type_check  # JAX replaces the fields with values of other types
 @dataclasses.dataclass(frozen=True)
 class FailedTasks(Metric):
   """Counts failed tasks, from the wrong answers and questions of each task."""
@@ -155,15 +155,16 @@ class BabiTask:
     facts: whether each fact supports the answer.
     """
     story = batch['facts'], batch['question'], batch['offset']
-    weight, metrics = self.model_config.support_loss, {}
+    weight = self.model_config.support_loss
+    metrics = {}
     if weight:
       logits, support = model.find_support(*story, key=key)
       exists = (batch['facts'] > 0).any(-1)
       targets = batch['supports'].astype(jnp.float32)[None]
       losses = optax.sigmoid_binary_cross_entropy(support, targets)
       support_loss = weight * jnp.where(exists[None], losses, 0).sum(-1).mean()
-      right = ((support[-1] > 0) == batch['supports']) | ~exists
-      metrics['support'] = Metric.mean(right.all(-1))
+      is_correct = ((support[-1] > 0) == batch['supports']) | ~exists
+      metrics['support'] = Metric.mean(is_correct.all(-1))
     else:
       logits, support_loss = model(*story, key=key), 0.0
     losses = layers.cross_entropy(logits, batch['answer'])
@@ -273,7 +274,7 @@ class BabiTask:
       facts, question = (
         columns[name].astype(int) for name in ('facts', 'question')
       )
-      # Training covers positions in the middle most often.
+      # Training draws positions in the middle most often.
       offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
       logits = nnx.merge(graphdef, params)(facts, question, offset)
       return logits[-1].argmax(-1)

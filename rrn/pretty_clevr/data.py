@@ -62,10 +62,12 @@ def answer(positions, colors, anchor, jumps) -> int:
   """
   is_color = anchor < NUM_OBJECTS
   here = list(colors).index(anchor) if is_color else anchor - NUM_OBJECTS
-  left = set(range(NUM_OBJECTS)) - {here}
+  unvisited = set(range(NUM_OBJECTS)) - {here}
   for _ in range(jumps):
-    here = min(left, key=lambda k: np.hypot(*(positions[k] - positions[here])))
-    left.remove(here)
+    here = min(
+      unvisited, key=lambda k: np.hypot(*(positions[k] - positions[here]))
+    )
+    unvisited.remove(here)
   return NUM_OBJECTS + here if is_color else int(colors[here])
 
 

@@ -128,7 +128,7 @@ class StateNetwork(nnx.Module):
     """
     edges = _distances(positions, self.answer.graph.senders)
     edges = jnp.repeat(edges, anchors.shape[1], axis=0)
-    nodes = _ask(_describe(positions, colors), anchors, jumps)
+    nodes = _append_questions(_describe(positions, colors), anchors, jumps)
     logits = self.answer(nodes, num_steps=num_steps, edges=edges, key=key)
     return logits.reshape(num_steps, *anchors.shape, _SYMBOLS)
 
@@ -156,11 +156,11 @@ class MultilayerPerceptron(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
     """Return the logits of `StateNetwork`, which are equal at every step."""
-    everyone = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
-    distances = _distances(positions, everyone)
+    all_objects = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
+    distances = _distances(positions, all_objects)
     objects = [_describe(positions, colors), distances[..., 0]]
     scene = jnp.concatenate(objects, -1).reshape(len(positions), 1, -1)
-    logits = self.mlp(_ask(scene, anchors, jumps)[:, 0], key)
+    logits = self.mlp(_append_questions(scene, anchors, jumps)[:, 0], key)
     logits = logits.reshape(*anchors.shape, _SYMBOLS).astype(jnp.float32)
     return jnp.broadcast_to(logits, (num_steps, *logits.shape))
 
@@ -223,14 +223,14 @@ class PixelNetwork(nnx.Module):
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
     """Return the logits after each step, from the features of the cells."""
-    middles = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
-    places = np.stack(np.meshgrid(middles, middles), -1).reshape(1, -1, 2)
+    centers = np.linspace(0, 1, 2 * _GRID + 1)[1::2]
+    places = np.stack(np.meshgrid(centers, centers), -1).reshape(1, -1, 2)
     places = jnp.asarray(places, jnp.float32)
     cells = jnp.concatenate(
       [cells, jnp.tile(places, (len(cells), 1, 1))], axis=-1
     )
     logits = self.answer(
-      _ask(cells, anchors, jumps),
+      _append_questions(cells, anchors, jumps),
       num_steps=num_steps,
       edges=_distances(places, self.answer.graph.senders),
       key=key,
@@ -251,7 +251,7 @@ class PixelNetwork(nnx.Module):
 
     Returns:
       The loss, a mean over objects, and for each scene the share of objects
-      whose cell predicts the right shape and color.
+      whose cell predicts the correct shape and color.
     """
     x = self.object_output(cells).astype(jnp.float32)
     x = x.reshape(*cells.shape[:2], _OBJECTS, -1)
@@ -305,7 +305,7 @@ def _describe(
   return jnp.concatenate([positions, colors, shapes], -1)
 
 
-def _ask(
+def _append_questions(
   nodes: Float[Array, 'B N F'],
   anchors: Int[Array, 'B Q'],
   jumps: Int[Array, 'B Q'],

@@ -99,15 +99,17 @@ class PrettyClevrTask:
 
     `object_loss` weights an additional loss, see `PixelNetwork.object_loss`.
     """
-    steps, weight = self.model_config.num_steps, self.model_config.object_loss
-    metrics, object_loss = {}, 0.0
+    steps = self.model_config.num_steps
+    weight = self.model_config.object_loss
+    object_loss = 0.0
+    metrics = {}
     if weight:
       scene = batch['positions'], batch['colors']
       questions = batch['anchors'], batch['jumps']
       cells = model.encode(*scene)
       logits = model.answer_from(cells, *questions, num_steps=steps, key=key)
-      objects, right = model.object_loss(cells, *scene)
-      metrics['objects'] = Metric.mean(right)
+      objects, share_correct = model.object_loss(cells, *scene)
+      metrics['objects'] = Metric.mean(share_correct)
       object_loss = weight * objects
     else:
       logits = _run(model, batch, num_steps=steps, key=key)
@@ -172,8 +174,8 @@ class PrettyClevrTask:
   ) -> Iterator[str | UserError]:
     """Answer the question of each line, see `data.parse`, and score it.
 
-    The known answer is the one that the line gives, or else the one that the
-    rules of `data.answer` give.
+    Predictions are scored against the answer on the line, or else against the
+    answer of `data.answer`.
     """
     graphdef, params = nnx.split(model)
     steps = max(self.evals.num_steps)

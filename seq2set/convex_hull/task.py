@@ -103,7 +103,7 @@ class ConvexHullTask(point_task.PointTask):
     return Answer(text, failure)
 
   def is_correct(self, outputs: np.ndarray, answer: np.ndarray) -> bool:
-    """Return whether the outputs are the corners in the right cycle."""
+    """Return whether the outputs are the corners in the correct cycle."""
     return len(outputs) > 0 and cycles.is_same_cycle(outputs, answer)
 
 

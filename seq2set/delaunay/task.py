@@ -1,7 +1,7 @@
 """The Delaunay task: does the order of the triangles matter?
 
 `predict` reads one set per line, `x1 y1 x2 y2 ...`, and prints the corners of
-one triangle after the other. `seq2set.point_sets` describes the format.
+one triangle at a time. `seq2set.point_sets` describes the format.
 """
 
 import dataclasses

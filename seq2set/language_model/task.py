@@ -20,7 +20,7 @@ from seq2set import padding, text
 from seq2set.language_model import data
 from seq2set.language_model.model import LanguageModel, ModelConfig
 
-_END = 0  # the end of a sentence, see `text.vocabulary`
+_END = 0  # index of the end-of-sentence token, see `text.vocabulary`
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'LanguageModelTask':

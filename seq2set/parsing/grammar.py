@@ -122,53 +122,53 @@ def _sample(symbol, rng, budget) -> list[Tree | None]:
 def parse(words: list[str]) -> Tree | None:
   """Return the most probable tree of a sentence; None if there is none."""
   count = len(words)
-  number = {symbol: k for k, symbol in enumerate([*_RULES, *_TAGS, '.'])}
-  best = np.full((count, count + 1, len(number)), -np.inf)
+  index_of = {symbol: k for k, symbol in enumerate([*_RULES, *_TAGS, '.'])}
+  best = np.full((count, count + 1, len(index_of)), -np.inf)
   back: dict[tuple[int, int, str], tuple] = {}
   for k, word in enumerate(words):
     for tag, log_p in _tags_of().get(word, {}).items():
-      best[k, k + 1, number[tag]] = log_p
-    _apply_unary_rules(best, back, number, k)
+      best[k, k + 1, index_of[tag]] = log_p
+    _apply_unary_rules(best, back, index_of, k)
   for width in range(2, count + 1):
     for start in range(count - width + 1):
-      _apply_binary_rules(best, back, number, start, start + width)
-  if best[0, count, number['S^root']] == -np.inf:
+      _apply_binary_rules(best, back, index_of, start, start + width)
+  if best[0, count, index_of['S^root']] == -np.inf:
     return None
   return _build(back, words, 0, count, 'S^root')[0]
 
 
-def _apply_unary_rules(best, back, number, start):
+def _apply_unary_rules(best, back, index_of, start):
   """Fill the chart for the word at `start`.
 
   Args:
     best: log p of each span and symbol [start, end, symbol].
     back: the parts of each span and symbol.
-    number: the index of each symbol.
+    index_of: the index of each symbol in the chart.
     start: the index of the word.
   """
   cell = best[start, start + 1]
   for symbol, rules in _RULES.items():
     for p, parts in rules:
       if len(parts) == 1:
-        log_p = math.log(p) + cell[number[parts[0]]]
-        if log_p > cell[number[symbol]]:
-          cell[number[symbol]] = log_p
+        log_p = math.log(p) + cell[index_of[parts[0]]]
+        if log_p > cell[index_of[symbol]]:
+          cell[index_of[symbol]] = log_p
           back[start, start + 1, symbol] = parts
 
 
-def _apply_binary_rules(best, back, number, start, end):
+def _apply_binary_rules(best, back, index_of, start, end):
   """Fill the chart for a span of words; see `_apply_unary_rules`."""
   cell = best[start, end]
   middles = np.arange(start + 1, end)
   for symbol, rules in _RULES.items():
     for p, parts in rules:
       if len(parts) == 2:
-        left, right = (number[part] for part in parts)
+        left, right = (index_of[part] for part in parts)
         total = best[start, middles, left] + best[middles, end, right]
         place = total.argmax()
         log_p = math.log(p) + total[place]
-        if log_p > cell[number[symbol]]:
-          cell[number[symbol]] = log_p
+        if log_p > cell[index_of[symbol]]:
+          cell[index_of[symbol]] = log_p
           back[start, end, symbol] = *parts, middles[place]
 
 

@@ -85,7 +85,8 @@ class Parser(nnx.Module):
     if self.reverses_input:
       words = words[:, ::-1]
     mask = words > 0
-    x, ends = self.words[...][words], []
+    x = self.words[...][words]
+    ends = []
     for index, lstm in enumerate(self.encoder):
       x = self._drop(x, key, index)
       x, end = lstm.scan(x, lstm.zeros(len(words)), mask)
@@ -122,13 +123,14 @@ class Parser(nnx.Module):
 
     def step(carry, _):
       label, states, is_done = carry
-      x, new = self.labels[...][label], []
+      x = self.labels[...][label]
+      new_states = []
       for lstm, state in zip(self.decoder, states, strict=True):
-        new.append(lstm.step(x, state))
-        x = new[-1][0]
+        new_states.append(lstm.step(x, state))
+        x = new_states[-1][0]
       logits = self._read_out(x[:, None], memories, keys, mask)[:, 0]
       label = jnp.where(is_done, STOP, logits.argmax(-1))
-      return (label, new, is_done | (label == STOP)), label
+      return (label, new_states, is_done | (label == STOP)), label
 
     count = len(words)
     first = jnp.full(count, self.labels.shape[0] - 1)

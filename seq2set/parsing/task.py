@@ -75,7 +75,7 @@ class ParsingTask:
     if len(found) >= num_labels:
       raise UserError(
         f'config.model.num_labels={num_labels} is too small: the training trees'
-        f' have {len(found)} labels, and the stop is one more; set it to'
+        f' have {len(found)} labels, and the stop symbol is one more; set it to'
         f' {1 + len(found)} or more'
       )
     return ['', *sorted(found)]
@@ -89,13 +89,13 @@ class ParsingTask:
 
     Each row of labels ends with `STOP`, which also pads it.
     """
-    number = {label: k for k, label in enumerate(self._labels)}
+    index_of = {label: k for k, label in enumerate(self._labels)}
     words, labels = [], []
     for tree in self._trees(split):
       words.append(text.encode(_lower(tree.words()), self._indices))
       sequence = linearize.linearize(tree, self.order)
       # The network cannot predict a label that is not in the training trees.
-      labels.append([number.get(label, STOP) for label in sequence] + [STOP])
+      labels.append([index_of.get(label, STOP) for label in sequence] + [STOP])
     return {
       'words': padding.stack(words, 0, np.int32),
       'labels': padding.stack(labels, STOP, np.int32),
@@ -197,8 +197,9 @@ class ParsingTask:
     # which waits for the callback.
     outputs, index = np.asarray(outputs), np.asarray(index)
     rows = np.zeros((len(outputs), 6), np.int32)
-    for row, output, number in zip(rows, outputs, index, strict=True):
-      true = self._trees(split)[number]
+    trees = self._trees(split)
+    for row, output, k in zip(rows, outputs, index, strict=True):
+      true = trees[k]
       strict, repaired = (
         self._rebuild(output, true.words(), repairs=repairs)
         for repairs in (False, True)

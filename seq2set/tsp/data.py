@@ -144,7 +144,7 @@ def local_search(distances: np.ndarray) -> np.ndarray:
 
 
 def insertion_tours(distances: np.ndarray, order: np.ndarray) -> np.ndarray:
-  """Build tours by inserting one point after the other.
+  """Build tours by inserting one point at a time.
 
   Each point is inserted where it increases the length of the tour least.
 

@@ -81,7 +81,7 @@ def test_carry_does_not_depend_on_mesh_and_microbatches(mesh, microbatch_size):
   'mesh, num_seeds',
   [pytest.param((8, 1, 1), 8, marks=pytest.mark.slow), ((2, 1, 1), 3)],
 )
-def test_each_seed_carries_what_it_carries_alone(mesh, num_seeds):
+def test_each_seed_has_the_carry_of_a_separate_run(mesh, num_seeds):
   _, state = train(mesh, num_seeds=num_seeds)
   for seed in range(num_seeds)[:3]:
     _, alone = train(seed=seed)

@@ -50,7 +50,7 @@ ROOT = pathlib.Path(__file__).parents[2]
     ('init_missing_regex', '(', 'not a regular expression'),
   ],
 )
-def test_settings_that_cannot_be(name, value, message):
+def test_invalid_settings_are_errors(name, value, message):
   config = sudoku.get_config('smoke')
   config.update_from_flattened_dict({name: value})
   with pytest.raises(UserError, match=message):
@@ -70,7 +70,7 @@ def test_a_refused_start_leaves_no_config(tmp_path, change):
 
 
 @pytest.mark.slow
-def test_a_start_that_failed_can_be_mended(tmp_path):
+def test_a_failed_start_can_be_corrected(tmp_path):
   """A failed start leaves no config that a later start would have to match."""
   for name, message in ('init_weights', 'no weights in'), ('data.dir', 'add'):
     config = sudoku.get_config('smoke')
@@ -87,7 +87,7 @@ def test_a_start_that_failed_can_be_mended(tmp_path):
     loop.run(mended, str(tmp_path / 'run'))
 
 
-def test_a_setting_that_no_config_has(tmp_path):
+def test_an_unknown_setting(tmp_path):
   config = sudoku.get_config('smoke')
   config.data.note = 'mine'
   with pytest.raises(UserError, match=r'data\.note, which configs/rrn/sudoku'):
@@ -95,7 +95,7 @@ def test_a_setting_that_no_config_has(tmp_path):
   assert not list(tmp_path.iterdir())
 
 
-def test_a_setting_that_is_missing(tmp_path):
+def test_a_missing_setting(tmp_path):
   config = sudoku.get_config('smoke')
   del config.model.width
   del config.batch_size
@@ -247,7 +247,7 @@ def test_setting_of_another_type(tmp_path, saved):
     inference.load(str(tmp_path), {})
 
 
-def test_weights_tell_their_updates(tmp_path, monkeypatch):
+def test_weights_record_their_number_of_updates(tmp_path, monkeypatch):
   monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
   assert loop.run(toy_task.make_config(), str(tmp_path))
   with pytest.raises(UserError, match='already has 6 updates'):
@@ -258,7 +258,7 @@ def test_weights_tell_their_updates(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['weights.safetensors', 'results.json'])
-def test_a_folder_that_holds_only_an_outcome_is_not_trained_in(
+def test_training_refuses_a_folder_with_only_weights_or_results(
   tmp_path, monkeypatch, name
 ):
   monkeypatch.setattr(inference, 'make_task', lambda _: toy_task.ToyTask())
@@ -303,7 +303,7 @@ def test_predict_prints_a_line_for_each_answer(
   ]
 
 
-def test_predict_is_content_without_errors(tmp_path, capsys):
+def test_predict_succeeds_without_errors(tmp_path, capsys):
   (tmp_path / 'lines').write_bytes(b'a\n\n')
   trained = types.SimpleNamespace(task=Echo(), model=None)
   assert inference.predict(trained, str(tmp_path / 'lines'))

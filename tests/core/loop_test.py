@@ -125,7 +125,7 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
 
 
 @pytest.mark.slow
-def test_what_was_measured_in_training_is_not_of_the_end(tmp_path, stop_after):
+def test_resuming_removes_earlier_results(tmp_path, stop_after):
   stop_after(3)
   assert not train(tmp_path)
   (tmp_path / 'results.json').touch()  # by --mode=eval, beside the training

@@ -74,7 +74,7 @@ def train_alone(seed, is_muon):
     pytest.param((1, 1, 1), 3, True, marks=pytest.mark.slow),
   ],
 )
-def test_each_seed_is_what_it_is_alone(mesh, num_seeds, is_muon):
+def test_each_seed_matches_a_separate_run(mesh, num_seeds, is_muon):
   changes = MUON if is_muon else {}
   first, losses, metrics, state = train(
     mesh, seed=5, num_seeds=num_seeds, **changes
@@ -96,7 +96,7 @@ def test_each_seed_is_what_it_is_alone(mesh, num_seeds, is_muon):
 
 @pytest.mark.campaign
 @pytest.mark.parametrize('configs', [pretty_clevr, set_sorting, list_sorting])
-def test_each_seed_of_each_system_is_what_it_is_alone(configs):
+def test_each_seed_of_each_system_matches_a_separate_run(configs):
   """Compare the losses and the evaluation after two updates."""
   losses, measured = [], []
   for seed, num_seeds in (5, 2), (5, 1), (6, 1):
@@ -155,7 +155,7 @@ def test_updates_of_split_seeds_need_no_other_device():
     ((2, 2, 2), 3, P(None, 'fsdp', 'tensor'), P()),
   ],
 )
-def test_what_is_split(mesh, num_seeds, kernel, bias):
+def test_shardings_of_several_seeds(mesh, num_seeds, kernel, bias):
   mesh = make_mesh(*mesh)
   state = {
     'layers/0/kernel': jnp.zeros((num_seeds, 64, 128)),
@@ -375,7 +375,7 @@ def test_one_seed_becomes_weights_of_its_own(tmp_path, run):
     pytest.param({'num_seeds': 0}, marks=pytest.mark.slow),
   ],
 )
-def test_seeds_that_are_not_there(tmp_path, run, overrides):
+def test_unknown_seeds_are_errors(tmp_path, run, overrides):
   assert run(tmp_path)
   with pytest.raises(UserError, match='holds seeds 0 to 2; keep'):
     inference.load(str(tmp_path), overrides)

@@ -110,7 +110,9 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
 @pytest.mark.slow
 @pytest.mark.parametrize('mesh', [(2, 2, 2), (1, 8, 1), (1, 1, 8)])
 @pytest.mark.parametrize('configs', [set_sorting, list_sorting])
-def test_other_systems_do_not_depend_on_it_either(configs, mesh, tmp_path):
+def test_losses_of_all_systems_do_not_depend_on_the_mesh(
+  configs, mesh, tmp_path
+):
   """Also restore on another mesh what was saved on the first."""
   config = configs.get_config('smoke')
   # Adam makes large differences of small ones where a gradient is near 0.

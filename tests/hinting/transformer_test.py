@@ -124,7 +124,7 @@ def test_later_tokens_are_masked():
 
 
 @pytest.mark.parametrize('num_layers', [1, 2])
-def test_effect_of_the_order(num_layers):
+def test_order_matters_from_two_layers_on(num_layers):
   """One layer without positions is invariant to the order; two are not."""
   model = make(num_layers=num_layers)
   tokens = draw(1, 9)

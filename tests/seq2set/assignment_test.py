@@ -37,7 +37,7 @@ def test_best_permutation():
     np.testing.assert_allclose(total, row[ranks, list(best)].sum(), rtol=1e-5)
 
 
-def test_each_rank_alone_may_repeat():
+def test_independent_ranks_may_repeat_elements():
   model, memories, start = make()
   targets = jnp.zeros((BATCH, COUNT), int)
   logits = model(memories, start, targets)
@@ -56,7 +56,7 @@ def test_order_of_the_elements_does_not_matter():
   np.testing.assert_allclose(logits, turned[..., ::-1], rtol=1e-4, atol=1e-5)
 
 
-def test_padded_elements_are_never_chosen_and_change_nothing():
+def test_padding_is_never_chosen_and_has_no_effect():
   model, memories, start = make()
   mask = np.arange(COUNT)[None].repeat(BATCH, 0) < 3
   other = jnp.where(mask[..., None], memories, 1e3)

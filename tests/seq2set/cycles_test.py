@@ -28,7 +28,7 @@ def test_cycles_are_read_from_any_point():
   assert cycles.to_closed_cycle(np.array([3, 1, 2])) == [1, 2, 3, 1]
 
 
-def test_cycles_are_the_same_from_any_point_in_both_directions():
+def test_cycles_are_equal_from_any_start_in_both_directions():
   true = outputs(0, 1, 2, 3)
   for other, is_same in [
     ((1, 2, 3, 0), True),

@@ -44,7 +44,7 @@ def test_log_p_is_a_distribution():
   )
 
 
-def test_step_and_scores_are_those_of_log_p():
+def test_step_and_scores_agree_with_log_p():
   def both(model):
     state, total, known = model.start(2), 0, model.token_params(TOKENS)
     for k in range(4):
@@ -57,7 +57,7 @@ def test_step_and_scores_are_those_of_log_p():
   np.testing.assert_allclose(total, expected, atol=1e-5)
 
 
-def test_enumeration_is_brute_force():
+def test_enumeration_agrees_with_brute_force():
   model = make_model()
   log_p = learning.compiled(order_search.log_p_of_all_orders, model, TOKENS)
   assert log_p.shape == (2, 24)
@@ -120,7 +120,7 @@ def test_draws_follow_their_distributions():
     np.testing.assert_allclose(draws(model, mode), p, atol=0.012)
 
 
-def test_sharp_draws_follow_powers():
+def test_sharpness_is_an_exponent_of_probabilities():
   model = make_model()
   log_p = brute_force(model)[0]
   power = np.asarray(jax.nn.softmax(5 * log_p))
@@ -141,7 +141,7 @@ def test_sharp_draws_follow_powers():
   assert share[(orders == greedy).all(1)] == 1
 
 
-def test_weights_lead_from_draws_to_the_posterior():
+def test_importance_weights_recover_the_posterior():
   model = make_model()
   q, weights = ancestral(model)
   np.testing.assert_allclose(
@@ -157,7 +157,7 @@ def test_weights_lead_from_draws_to_the_posterior():
   np.testing.assert_allclose(log_weight, weights[rows], atol=1e-5)
 
 
-def test_gradients_of_the_posterior_are_those_of_the_marginal_on_average():
+def test_posterior_gradients_equal_the_marginals_in_expectation():
   model = make_model()
   graphdef, params = nnx.split(model)
 
@@ -177,7 +177,7 @@ def test_gradients_of_the_posterior_are_those_of_the_marginal_on_average():
     np.testing.assert_allclose(a, b, atol=0.1 * jnp.abs(b).max() + 1e-3)
 
 
-def test_the_choice_of_an_order_has_no_gradient():
+def test_order_selection_has_no_gradient():
   """A sampled order has the gradient of the same fixed order."""
   model = make_model()
   graphdef, params = nnx.split(model)
@@ -199,7 +199,7 @@ def test_the_choice_of_an_order_has_no_gradient():
   )
 
 
-def test_drawn_estimates_are_near_the_enumerated_values(monkeypatch):
+def test_sampled_estimates_agree_with_enumeration(monkeypatch):
   model, key = make_model(), jax.random.key(4)
 
   def log_p(num_draws):
@@ -231,7 +231,7 @@ SEARCHES = 'uniform', 'shared', 'sample', 'posterior', 'marginal'
 
 
 @pytest.mark.parametrize('mode', SEARCHES)
-def test_of_one_order_all_losses_are_its_own(mode):
+def test_with_one_order_all_modes_have_its_loss(mode):
   model, order = make_model(), np.array([2, 0, 3, 1])
   losses, chosen = search(
     model, TOKENS, jax.random.key(0), mode=mode, orders=order[None]
@@ -242,7 +242,7 @@ def test_of_one_order_all_losses_are_its_own(mode):
 
 
 @pytest.mark.parametrize('mode', SEARCHES)
-def test_of_a_few_orders_none_other_is_chosen(mode):
+def test_only_the_given_orders_are_selected(mode):
   model, orders = make_model(), np.array([[2, 0, 3, 1], [0, 1, 2, 3]])
   _, chosen = search(model, TOKENS, jax.random.key(0), mode=mode, orders=orders)
   assert (chosen[:, None] == orders[None]).all(-1).any(1).all()
@@ -258,7 +258,7 @@ def test_of_a_few_orders_none_other_is_chosen(mode):
   ],
 )
 @pytest.mark.parametrize('is_uniform', [False, True])
-def test_a_uniform_beginning(mode, is_uniform):
+def test_is_uniform_overrides_the_mode(mode, is_uniform):
   model, key = make_model(), jax.random.key(5)
   switched = jnp.asarray(is_uniform)
   losses, chosen = search(model, TOKENS, key, mode=mode, is_uniform=switched)

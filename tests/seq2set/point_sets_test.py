@@ -38,7 +38,7 @@ def test_angles_rise_around_the_mean():
 
 
 @pytest.mark.parametrize('keep_angles', [False, True])
-def test_rescale_forgets_place_and_scale(keep_angles):
+def test_rescale_removes_position_and_scale(keep_angles):
   points = point_sets.draw(np.random.default_rng(0), 1, 9, 'uniform')[0]
   for distribution in point_sets.DISTRIBUTIONS:
     one, other, wide = (
@@ -83,7 +83,7 @@ def test_bad_lines(line, why):
 
 
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
-def test_files_hold_sets_of_any_sizes(tmp_path, inputs):
+def test_files_may_mix_set_sizes(tmp_path, inputs):
   path = tmp_path / 'sets.txt'
   path.write_text(f'{LINE}\n0 1 0 0 1 0 output 2 3 1 2\n')
   columns = load(path, lambda indices, count: indices[:-1], inputs)
@@ -144,7 +144,7 @@ def test_collinearity_depends_on_neither_unit_nor_position(scale, offset):
       point_sets.parse(' '.join(words))
 
 
-def test_a_thin_triangle_is_no_line():
+def test_thin_triangles_are_not_collinear():
   point_sets.parse('0 0 1 0 0 0.0000005')
   with pytest.raises(UserError, match='lie on one line'):
     point_sets.parse('0 0 1 0 0 1e-15')

@@ -100,7 +100,7 @@ def test_process_is_equations_3_to_7(attention):
     np.testing.assert_allclose(ours[b], summary, atol=1e-5)
 
 
-def test_padding_and_neighbors_change_nothing():
+def test_padding_and_other_sets_have_no_effect():
   process, memories = make_process(), sets()
   sizes = np.array([5, 2, 0])
   mask = np.arange(COUNT) < sizes[:, None]
@@ -115,7 +115,7 @@ def test_padding_and_neighbors_change_nothing():
   assert np.isfinite(jax.jit(jax.grad(lambda x: run(x).sum()))(other)).all()
 
 
-def test_no_step_sees_nothing_and_the_first_has_one_query():
+def test_zero_steps_give_zeros_and_the_first_query_is_learned():
   process = make_process()
   np.testing.assert_array_equal(process(sets(), num_steps=0), 0)
   state = process(sets(), num_steps=1)[:, :WIDTH]
@@ -188,7 +188,7 @@ def test_pointer_network_sees_the_order():
 
 
 @ENCODERS
-def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
+def test_padding_is_never_chosen_and_has_no_effect(encoder):
   model = make_model(encoder=encoder)
   elements = jax.random.normal(jax.random.key(1), (BATCH, COUNT, 2))
   mask = np.arange(COUNT)[None].repeat(BATCH, 0) < 3
@@ -210,7 +210,7 @@ def test_padded_elements_are_never_chosen_and_change_nothing(encoder):
 
 
 @ENCODERS
-def test_a_set_without_elements_has_a_code(encoder):
+def test_empty_sets_have_a_finite_encoding(encoder):
   _, state = make_model(encoder=encoder).encode(jnp.zeros((BATCH, 0, 2)))
   assert state[0].shape == (BATCH, WIDTH)
   assert all(jnp.isfinite(x).all() for x in state)
@@ -330,7 +330,7 @@ def test_a_beam_avoids_repeats_and_padding():
     model.decode(elements, length=2, beam=2, key=jax.random.key(0))
 
 
-def test_drawn_outputs_follow_their_probability():
+def test_samples_follow_their_probabilities():
   model = make_model()
   elements = jax.random.normal(jax.random.key(1), (1, 2, 2))
   pairs = jnp.array(list(itertools.product(range(2), repeat=2)))
@@ -372,7 +372,7 @@ def test_avoiding_repeats_sorts_without_training():
   assert np.mean(right[True]) > 0.4
 
 
-def test_unknown_choices_are_refused():
+def test_unknown_choices_are_errors():
   with pytest.raises(UserError, match='one of read_process_write'):
     make_model(encoder='lstm')
   with pytest.raises(UserError, match='one of dot, additive'):

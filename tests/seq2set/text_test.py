@@ -42,7 +42,7 @@ def test_bad_text(tmp_path):
     text.load(str(tmp_path / 'none'), 'train')
 
 
-def test_a_vocabulary_without_words_is_refused():
+def test_an_empty_vocabulary_is_an_error():
   with pytest.raises(UserError, match='vocabulary_size=2 is too small'):
     text.vocabulary([['a']], 2)
 
@@ -63,7 +63,7 @@ def test_generated_text_is_fixed_and_differs_by_split():
   assert np.mean([len(sentence) for sentence in first]) > 5
 
 
-def test_a_bom_and_odd_separators_are_no_words_and_no_lines(tmp_path):
+def test_boms_and_odd_separators_do_not_split_words_or_lines(tmp_path):
   path = tmp_path / 'my.txt'
   lines = ['\ufeffhouse sees', *['a\x85b\u2028c\x0cd'] * 8, 'last']
   path.write_bytes('\r\n'.join(lines).encode())

@@ -1,7 +1,7 @@
 """Measures of a model that sorts, as functions of arrays.
 
 An answer step is a position at which a token of the answer is predicted: SORT
-or a token of the right answer. Reviews name the procedures probing, identity,
+or a token of the correct answer. Reviews name the procedures probing, identity,
 and successor of the paper (Awasthi & Gupta 2023); their details here are ours.
 `transformer.Hook` observes the attention logits.
 
@@ -36,9 +36,8 @@ class Steps:
     successor: The next larger value of the list, -1 if there is none. SORT is
       below all values, as in the construction.
     minimum: The smallest value of the list.
-    target: The right next token.
-    copies_left: The number of copies of the current value that the answer still
-      lacks.
+    target: The correct next token.
+    copies_left: The number of copies of the current value still to be written.
   """
 
   current: jax.Array

@@ -58,8 +58,9 @@ def no_edit(config: ModelConfig) -> Edit:
 
 def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
   """Return the role of each token of a row with a list of `length` values."""
-  firsts = jnp.array([1, length + 1, length + 2])  # of all roles but BOS
-  return (jnp.arange(num_tokens)[:, None] >= firsts[None]).sum(1)
+  # The first token of the list, the delimiter, and the answer; BOS is at 0.
+  role_starts = jnp.array([1, length + 1, length + 2])
+  return (jnp.arange(num_tokens)[:, None] >= role_starts[None]).sum(1)
 
 
 def run(

@@ -132,9 +132,11 @@ def read_by_probes(results: Results) -> Figure:
       axes.set_ylim(-0.35, 1.05)
   for axes in grid[-1]:
     axes.set_xlabel('list length')
-  words = 'accuracy', 'accuracy', 'ROC AUC', 'R²', 'ROC AUC'
-  for axes, name, word in zip(grid[0], probes.PROBES, words, strict=True):
-    axes.set_title(f'{name} ({word})')
+  score_names = 'accuracy', 'accuracy', 'ROC AUC', 'R²', 'ROC AUC'
+  for axes, name, score_name in zip(
+    grid[0], probes.PROBES, score_names, strict=True
+  ):
+    axes.set_title(f'{name} ({score_name})')
   grid[0, -1].legend(loc='center left', bbox_to_anchor=(1, 0.5))
   _name_rows(grid, results)
   return figure
@@ -167,11 +169,11 @@ def circuits(results: Results) -> Figure:
   centered = {
     name: maps - maps.mean(-1, keepdims=True) for name, maps in tables.items()
   }
-  reach = max(np.quantile(abs(maps), 0.995) for maps in centered.values())
+  limit = max(np.quantile(abs(maps), 0.995) for maps in centered.values())
   return _maps(
     results,
     centered,
-    {'vmin': -reach, 'vmax': reach, 'cmap': 'RdBu_r'},
+    {'vmin': -limit, 'vmax': limit, 'cmap': 'RdBu_r'},
     'Attention logits of embeddings, queries (rows) by keys (columns): BOS,'
     ' SORT, values; minus the mean of each query',
     marks=(1.5,),

@@ -32,12 +32,12 @@ def fit_ridge(
   Returns:
     The weights; the last row is the offset.
   """
-  middle, level = inputs.mean(0), outputs.mean(0)
-  centered = (inputs - middle).astype(np.float64)
+  input_mean, output_mean = inputs.mean(0), outputs.mean(0)
+  centered = (inputs - input_mean).astype(np.float64)
   gram = centered.T @ centered
   gram += strength * np.trace(gram) / len(gram) * np.eye(len(gram))
-  slope = np.linalg.solve(gram, centered.T @ (outputs - level))
-  return np.vstack([slope, level - middle @ slope])
+  coefficients = np.linalg.solve(gram, centered.T @ (outputs - output_mean))
+  return np.vstack([coefficients, output_mean - input_mean @ coefficients])
 
 
 def apply_ridge(weights, inputs):

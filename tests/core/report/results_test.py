@@ -138,7 +138,7 @@ def test_a_table_of_another_size_is_not_replaced(sweep, tmp_path):
   results.write(sweep, target)
   for path in sweep.glob('*/run.json'):
     path.write_text(path.read_text().replace(':smoke', ':cpu'))
-  with pytest.raises(UserError, match='depths.json is a table of .*:smoke'):
+  with pytest.raises(UserError, match='depths.json has results of .*:smoke'):
     results.write(sweep, target)
 
 

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[3]
 @pytest.mark.parametrize(
   'error', [RuntimeError("Unable to initialize backend 'x'"), AssertionError()]
 )
-def test_devices_that_are_not_there(monkeypatch, error):
+def test_missing_devices_are_a_user_error(monkeypatch, error):
   def fail():
     raise error
 

@@ -43,7 +43,7 @@ def test_same_config_resumes(tmp_path, caplog):
     run_folder.record_start(folder, changed)
     saved = json.loads((folder / 'config.json').read_text())
   assert saved['total_steps'] == 7
-  assert 'total_steps was 300000 and is 7 now' in caplog.text
+  assert 'total_steps was 300000 and is now 7' in caplog.text
 
 
 def test_another_config_is_refused(tmp_path):

@@ -71,7 +71,7 @@ def test_many_copies():
   assert construction.share_sorted(model, lists) == 1
 
 
-def test_a_margin_buys_a_factor_of_length():
+def test_frozen_weights_sort_up_to_the_predicted_length():
   """SORT gets less than half of the weight once 2 n + 1 exceeds 42 e^c."""
   model = construction.build(30, max_copies=30, margin=1, frozen_length=20)
   last = int((42 * math.e - 1) / 2)

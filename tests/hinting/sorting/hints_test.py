@@ -148,7 +148,7 @@ def test_member():
     ('parity', lambda x: 1 + sum(v % 2 for v in x) % 2),
   ],
 )
-def test_one_number(name, measure):
+def test_hints_about_the_whole_list(name, measure):
   for x, _, _, answer in examples(name):
     assert answer == [measure(x), 'EOS']
 

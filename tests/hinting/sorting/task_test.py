@@ -138,7 +138,7 @@ def test_tables():
     sorting.sweep('smoke,table=depths,hint=count')
 
 
-def test_the_papers_values():
+def test_paper_values_require_the_papers_setting():
   """The paper has values only for configs that change nothing but the hint."""
 
   def paper(arg):
@@ -210,7 +210,7 @@ def test_measures_of_an_oracle():
   assert values['tokens_length_16'] == pytest.approx(16 / 17)
 
 
-def test_fixed_lists_are_uniform_and_apart():
+def test_fixed_lists_are_uniform_and_not_shared_by_splits():
   made = make()
   index = jnp.arange(500)
   validation, test = (
@@ -229,7 +229,7 @@ def test_fixed_lists_are_uniform_and_apart():
 @pytest.mark.parametrize(
   'temperature', ['none', pytest.param('affine_log', marks=pytest.mark.slow)]
 )
-def test_exact_match_is_that_of_decoding(temperature):
+def test_exact_match_agrees_with_decoding(temperature):
   """Exact match agrees with decoding for a model that is sometimes right."""
   made = make(
     f'smoke,hint=none,temperature={temperature}', **{'evals.lengths': (4,)}

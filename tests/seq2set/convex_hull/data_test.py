@@ -7,7 +7,7 @@ from seq2set import cycles
 from seq2set.convex_hull import data
 
 
-def test_hulls_hold_all_points():
+def test_hulls_contain_all_points():
   for points in np.random.default_rng(0).standard_normal((100, 7, 2)):
     corners = data.convex_hull(points)
     assert corners.argmin() == 0

@@ -139,7 +139,7 @@ def test_answers_of_a_file_may_be_clockwise_or_without_area():
 
 
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
-def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
+def test_a_file_adds_an_evaluator(inputs, tmp_path):
   path = tmp_path / 'hulls.txt'
   made = make(f'smoke,inputs={inputs}', **{'evals.source': str(path)})
   lines = []
@@ -169,7 +169,7 @@ def test_predict_answers_in_the_order_of_the_line(inputs):
   assert isinstance(bad, UserError)
 
 
-def test_predict_asks_for_no_other_scale(caplog):
+def test_predict_rescales_points_and_names_failures(caplog):
   made = make()
   model = made.make_model(nnx.Rngs(0))
   lines = [
@@ -195,7 +195,7 @@ def test_predict_scores_lines_with_answers(caplog):
   assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 
-def test_refusals():
+def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='config.model.inputs'):
     make(**{'model.inputs': 'sorted'})
   with pytest.raises(UserError, match='config.data.distribution'):

@@ -21,7 +21,7 @@ def is_empty(points, triangle):
 
 
 @pytest.mark.parametrize('num_points', [3, 5, 8])
-def test_triangles_are_all_whose_circles_are_empty(num_points):
+def test_triangles_are_those_with_empty_circumcircles(num_points):
   for points in np.random.default_rng(0).random((30, num_points, 2)):
     true = {
       triangle

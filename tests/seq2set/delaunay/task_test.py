@@ -117,7 +117,7 @@ def test_measures_of_an_oracle(errs):
 
 
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
-def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
+def test_a_file_adds_an_evaluator(inputs, tmp_path):
   path = tmp_path / 'triangles.txt'
   made = make(f'smoke,inputs={inputs}', **{'evals.source': str(path)})
   lines = []
@@ -160,7 +160,7 @@ def test_predict_answers_in_the_order_of_the_line(inputs):
   assert isinstance(bad, UserError)
 
 
-def test_predict_leaves_out_what_is_no_triangle(caplog):
+def test_predict_omits_invalid_triangles(caplog):
   made = make()
   (answer,) = made.predict(Oracle(errs=True), ['0 0 1 0 0 1 1 1.2'])
   assert len(answer.split()) == 3
@@ -181,7 +181,7 @@ def test_predict_scores_lines_with_answers(caplog):
   assert accuracy.startswith('accuracy 66.7%') and '2 of 3' in accuracy
 
 
-def test_refusals():
+def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='config.model.outputs'):
     make(**{'model.outputs': 'sorted'})
   with pytest.raises(

@@ -18,7 +18,7 @@ SENTENCE = 'This is a sentence .'.split()
     ('three_words', 'a is This <pad> . sentence'),
   ],
 )
-def test_orders_are_the_papers(order, expected):
+def test_orders_match_the_papers_examples(order, expected):
   assert data.reorder(SENTENCE, order) == expected.split()
 
 

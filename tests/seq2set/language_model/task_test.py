@@ -49,7 +49,7 @@ def test_perplexity_of_a_uniform_model_counts_pads_in_two_ways():
   assert values['perplexity_with_pads'] == pytest.approx(151, rel=1e-4)
 
 
-def test_orders_hold_the_same_words():
+def test_orders_contain_the_same_words():
   streams = {
     order: make(f'smoke,order={order}')._stream('test')
     for order in language_model.PAPER
@@ -63,7 +63,7 @@ def test_orders_hold_the_same_words():
   assert not np.array_equal(streams['natural'], streams['reverse'])
 
 
-def test_logits_depend_on_the_past_alone():
+def test_logits_depend_only_on_past_words():
   made = make()
   model = made.make_model(nnx.Rngs(0))
   words = jax.random.randint(jax.random.key(0), (2, 9), 0, 150)
@@ -77,7 +77,7 @@ def test_logits_depend_on_the_past_alone():
   assert (changed[:, 5:] != logits[:, 5:]).any(-1).all()
 
 
-def test_dropout_takes_effect_with_a_key_only():
+def test_dropout_requires_a_key():
   made = make(**{'model.dropout': 0.5})
   model = made.make_model(nnx.Rngs(0))
   words = jnp.ones((2, 9), int)
@@ -96,7 +96,7 @@ def test_batches_are_windows_of_the_text():
   assert all(np.asarray(row).tobytes() in text for row in batch['words'])
 
 
-def test_refusals_and_predict(tmp_path):
+def test_invalid_settings_and_predict(tmp_path):
   with pytest.raises(UserError, match='config.model.order'):
     make(**{'model.order': 'backwards'})
   path = tmp_path / 'short'

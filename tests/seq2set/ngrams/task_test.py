@@ -25,7 +25,7 @@ def test_windows_stay_inside_sentences():
   assert data.windows([]).shape == (0, 5)
 
 
-def test_tokens_can_be_undone_from_any_order():
+def test_tokens_convert_back_from_any_order():
   words = np.array([7, 7, 0, 3, 7])
   tokens = np.random.default_rng(0).permutation(data.tokens(words))
   tokens = tokens[np.argsort(tokens % data.N)]
@@ -113,7 +113,7 @@ def test_every_mode_has_a_loss(orders, mode):
   assert 0 < loss < 5 * np.log(5 * 150) + 1
 
 
-def test_refusals(tmp_path):
+def test_invalid_settings_are_errors(tmp_path):
   with pytest.raises(UserError, match='config.model.mode'):
     make(**{'model.mode': 'samples'})
   path = tmp_path / 'short'

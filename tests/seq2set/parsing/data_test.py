@@ -49,7 +49,7 @@ def test_cleaning():
     assert str(data.clean(read(two.replace('ROOT', label)))) == two
 
 
-def test_brackets_leave_out_punctuation_tags_and_the_root():
+def test_brackets_exclude_punctuation_tags_and_the_root():
   tree = read(
     '(S (`` ``) (NP (DT a) (, ,) (NN b)) (PRN (, ,)) (PRT (RP up)) (. .))'
   )
@@ -69,7 +69,7 @@ def test_scores():
   assert data.score([twice], [read('(S (NP (NN a)))')]) == (1, 2, 1)
 
 
-def test_lines_hold_a_sentence_or_a_tree():
+def test_lines_contain_a_sentence_or_a_tree():
   words, tree = data.parse_line('a (b) thin\u2009space .')
   assert words == ['a', '-LRB-b-RRB-', 'thin\u2009space', '.'] and tree is None
   assert data.parse_line('(b c) d')[0] == ['-LRB-b', 'c-RRB-', 'd']

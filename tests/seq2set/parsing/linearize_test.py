@@ -83,7 +83,7 @@ def test_repaired_trees_have_all_words(order, labels, count):
 @pytest.mark.parametrize(
   'labels', ['S LEV DONE', 'S LEV A B LEV C PAR DONE', 'S DONE A', 'S LEV A']
 )
-def test_what_no_tree_is_written_as_is_none(labels):
+def test_sequences_that_are_not_a_tree_give_none(labels):
   labels = labels.split()
   for words in ['w'], ['w', 'v']:
     tree = linearize.rebuild(labels, words, 'breadth_first', repairs=False)
@@ -91,7 +91,7 @@ def test_what_no_tree_is_written_as_is_none(labels):
 
 
 @pytest.mark.parametrize('order', linearize.ORDERS)
-def test_outputs_that_are_deeper_than_any_tree_are_repaired(order):
+def test_outputs_deeper_than_the_limit_are_repaired(order):
   labels = ['NP'] * 2000 if order == 'depth_first' else ['NP', 'LEV'] * 2000
   assert linearize.rebuild(labels, ['w'], order, repairs=False) is None
   tree = linearize.rebuild(labels, ['w'], order, repairs=True)

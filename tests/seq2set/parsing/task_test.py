@@ -21,7 +21,7 @@ def make(arg='smoke', **changes):
 
 
 @pytest.mark.parametrize('order', linearize.ORDERS)
-def test_columns_can_be_undone(order):
+def test_columns_convert_back_to_trees(order):
   made = make(f'smoke,order={order}')
   columns = made.arrays('train')
   trees = made._trees('train')
@@ -140,7 +140,7 @@ def test_learns_one_batch(arg):
   assert metrics['labels'] == 1
 
 
-def test_predict_and_refusals():
+def test_predict_and_invalid_settings():
   made = make()
   model = made.make_model(nnx.Rngs(0))
   lines = ['a b .', 'a ) ((b .', '', '# a', 'a ' * 11, '(S (A b)']

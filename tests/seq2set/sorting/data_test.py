@@ -40,7 +40,7 @@ def test_rescale_keeps_the_order_inside_the_unit_interval(numbers):
   assert (np.diff(rescaled[np.argsort(values)]) >= 0).all()
 
 
-def test_rescale_of_even_numbers():
+def test_rescale_by_hand():
   np.testing.assert_allclose(
     data.rescale(np.array([3.0, 1, 2])), [0.75, 0.25, 0.5]
   )

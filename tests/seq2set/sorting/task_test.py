@@ -202,7 +202,7 @@ def test_predict_names_and_scores_wrong_answers(caplog):
   assert accuracy.startswith('accuracy 50.0%')
 
 
-def test_unknown_choices_are_refused():
+def test_unknown_choices_are_errors():
   with pytest.raises(UserError, match='config.model.outputs'):
     make('smoke,outputs=triples')
   with pytest.raises(UserError, match='ranks up to'):

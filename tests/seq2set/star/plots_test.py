@@ -27,6 +27,6 @@ def test_the_grid_has_the_differences():
   assert [text.get_text() for text in axes.texts] == ['-0.50', '+0.25', '+0.00']
 
 
-def test_half_a_cell_is_no_figure():
+def test_no_figure_without_a_complete_cell():
   first, *_ = points({(200, 1.0): -0.5})
   assert task.sweep_figures(dict([first])) == {}

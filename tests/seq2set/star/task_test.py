@@ -30,7 +30,7 @@ class Truth(nnx.Module, pytree=False):
     return jnp.asarray(total)[:, None]
 
 
-def test_the_truth_has_no_excess():
+def test_the_true_model_has_zero_excess_nats():
   made = make()
   columns = made._evaluation_set('test')
   batch = columns | {'weight': np.ones(len(columns['index']))}
@@ -39,7 +39,7 @@ def test_the_truth_has_no_excess():
   assert abs(excess) < 1e-4
 
 
-def test_orders_hold_the_same_examples():
+def test_orders_contain_the_same_examples():
   first, last = make(), make('smoke,order=head_last')
   a, b = first.arrays('train'), last.arrays('train')
   np.testing.assert_array_equal(
@@ -53,7 +53,7 @@ def test_orders_hold_the_same_examples():
 @pytest.mark.parametrize(
   'order, position', [('head_first', 0), ('head_last', 9)]
 )
-def test_the_head_of_a_fixed_order_is_where_it_says(order, position):
+def test_head_position_of_fixed_orders(order, position):
   made = make(f'smoke,order={order}')
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(jax.random.key(0), arrays, size=4, step=jnp.asarray(0))
@@ -93,7 +93,7 @@ def test_measures_of_a_search():
   assert 0 < every < values['excess_nats_of_one_order'].result()
 
 
-def test_refusals():
+def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='one of head_first'):
     make('smoke,order=head')
   with pytest.raises(UserError, match="'given'"):

@@ -42,7 +42,7 @@ def test_tours_are_counterclockwise_from_index_0(num_points):
   assert (cycles.signed_area(points, tours.astype(int)) > 0).all()
 
 
-def test_chunks_do_not_matter(monkeypatch):
+def test_chunk_size_has_no_effect(monkeypatch):
   points = draw(20, 6)
   tours = data.shortest_tours(points)
   monkeypatch.setattr(data, '_CHUNK_SIZE', 7)

@@ -133,7 +133,7 @@ def test_an_untrained_network_writes_tours(encoder):
 
 
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
-def test_a_file_is_one_more_set_to_measure(inputs, tmp_path):
+def test_a_file_adds_an_evaluator(inputs, tmp_path):
   path = tmp_path / 'tours.txt'
   made = make(f'smoke,inputs={inputs}', **{'evals.source': str(path)})
   lines = []
@@ -189,7 +189,7 @@ def test_predict_compares_lengths(caplog):
   assert 'longer than the known tour' in caplog.messages[0]
 
 
-def test_refusals():
+def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='config.model.outputs'):
     make(**{'model.outputs': 'sorted'})
   with pytest.raises(

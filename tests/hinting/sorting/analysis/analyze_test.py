@@ -318,7 +318,7 @@ def test_models_that_cannot_be_analyzed(subject, tmp_path, changes, words):
 
 
 @pytest.mark.slow
-def test_mistakes_are_one_clear_line(tmp_path):
+def test_user_errors_take_one_line(tmp_path):
   for args, word in [
     ((), '--weights'),
     ((f'--weights={tmp_path}/none',), 'config.json'),

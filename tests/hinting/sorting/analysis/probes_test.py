@@ -35,7 +35,7 @@ def residuals(values, seed=0):
 
 
 @pytest.mark.slow
-def test_reads_what_is_there_on_longer_lists():
+def test_probes_generalize_to_longer_lists():
   short, long = [draw(n, n) for n in (4, 8)], draw(16, 16)
   fitted = probes.fit(list(map(residuals, short)), short, NUM_VALUES)
   scores = probes.score(fitted, residuals(long, 1), long)
