@@ -33,9 +33,7 @@ def solved_by_step(
   steps = np.arange(1, len(shares) + 1)
   figure = Figure(figsize=(6.4, 4.0))
   axes = figure.subplots()
-  axes.set_title(
-    'Boards solved, by givens (dashed: steps in training)'
-  )
+  axes.set_title('Boards solved, by givens (dashed: steps in training)')
   axes.set_xlabel('message passing steps')
   axes.set_ylabel('boards solved (%)')
   plots.show_percent(axes)
