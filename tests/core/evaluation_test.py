@@ -18,7 +18,8 @@ def make_mesh(num_devices):
 
 def evaluate(columns, *, batch_size=4, num_devices=1, factor=1.0):
   def measure(scale, batch):
-    values, weight = scale * batch['value'], batch['weight']
+    values = scale * batch['value'].astype(jnp.float32)
+    weight = batch['weight']
     metrics = {'curve': Metric.mean(values, weight[:, None], axis=0)}
     metrics['mean'] = Metric.mean(values, weight[:, None])
     metrics['weight'] = Metric(weight.sum(), jnp.ones(()))

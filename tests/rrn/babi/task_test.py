@@ -133,7 +133,7 @@ def test_loss_of_support_is_of_the_facts_there_are(weight):
         model, story, jax.random.key(0)
       )
       if config.model.support_loss:
-        assert metrics['support'].result() == (supports == 'all')
+        assert float(metrics['support'].result()) == (supports == 'all')
   assert losses[0.0, 'all'] == losses[0.0, 'none']
   # Two facts on average, each predicted to support with odds of 3 : 1.
   for supports, nats in ('all', np.log(4 / 3)), ('none', np.log(4)):

@@ -110,7 +110,7 @@ def test_measures_of_an_oracle(errs):
   metrics = learning.compiled(
     made.measure, Oracle(errs), columns | {'weight': np.ones(60)}
   )
-  assert metrics['accuracy'].result() == (not errs)
+  assert float(metrics['accuracy'].result()) == (not errs)
   assert metrics['accuracy'].interval()['count'] == 60
   coverage = 60 / counts.sum() if errs else 1
   assert metrics['coverage'].result() == pytest.approx(coverage)

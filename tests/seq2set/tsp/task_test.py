@@ -88,7 +88,7 @@ def test_measures_of_an_oracle(flaw):
   metrics = learning.compiled(
     made.measure, Oracle(flaw), columns | {'weight': np.ones(60)}
   )
-  values = {name: metric.result() for name, metric in metrics.items()}
+  values = {name: float(metric.result()) for name, metric in metrics.items()}
   optimal = data.tour_lengths(columns['points'], columns['answer']).mean()
   assert values['accuracy'] == (not flaw)
   assert values['valid'] == (flaw != 'repeat')
