@@ -8,6 +8,7 @@ killed run therefore repeats exactly the updates that it lost.
 import contextlib
 import dataclasses
 import pathlib
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -97,6 +98,7 @@ def train(
     run_folder.record_start(pathlib.Path(folder), config)
     if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
+      _announce(config, folder, mesh, state)
     state, is_stopped = _make_updates(
       state,
       program,
@@ -161,6 +163,24 @@ def _make_updates(
         with recorder.paused():
           checkpointer.save(done, state)
   return state, stopping
+
+
+def _announce(
+  config: ConfigDict, folder: str, mesh: Mesh, state: step.TrainState
+):
+  """Print what is trained, where, and on which devices."""
+  if jax.process_index() != 0:
+    return
+  count = sum(x.size for x in jax.tree.leaves(state.params))
+  last = config.seed + config.num_seeds - 1
+  seeds = f'seeds {config.seed} to {last}' if config.num_seeds > 1 else ''
+  print(
+    f'{folder}: {config.task}, {count // config.num_seeds:,} parameters,'
+    f' {seeds or f"seed {config.seed}"}, {mesh.size} x'
+    f' {mesh.devices.flat[0].device_kind}, updates {int(state.step):,} to'
+    f' {config.total_steps:,}\ncompiling, which may take a minute',
+    file=sys.stderr,
+  )
 
 
 def _check_folder(folder: str, state: step.TrainState | None, total: int):
@@ -312,6 +332,7 @@ class _Recorder:
     self._timed += len(losses)
     if not self._clock:  # exclude the first call, which compiles
       self._start_clock()
+      self._writer.start_clock(done)
     every, total = self._config.log.every, self._config.total_steps
     if not _is_due(every, self._written, done, total):
       return

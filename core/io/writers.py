@@ -35,7 +35,7 @@ class Writer(contextlib.AbstractContextManager):
       UserError: the folder cannot be written.
     """
     self._folder = pathlib.Path(folder)
-    self._start, self._total_steps = start, total_steps
+    self._total_steps = total_steps
     self._is_active = jax.process_index() == 0
     if not self._is_active:
       return
@@ -47,20 +47,29 @@ class Writer(contextlib.AbstractContextManager):
       # SummaryWriter would block the run forever when the disk is full: its
       # thread dies, and its queue fills.
       self._events = event_file_writer.EventsWriter(str(events / 'events'))
-    self._opened = time.monotonic()
-    self._origin = self._opened - seconds
-    # disable=None shows no bar if standard error is not a terminal.
-    bar = {'unit': 'step', 'dynamic_ncols': True, 'disable': None}
-    self._bar = tqdm.tqdm(initial=start, total=total_steps, **bar)
+    self._origin = time.monotonic() - seconds
+    self.start_clock(start)
+    self._bar = tqdm.tqdm(
+      initial=start,
+      total=total_steps,
+      unit='step',
+      bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt}',  # lines have the ETA
+      dynamic_ncols=True,
+      disable=None,  # no bar if standard error is not a terminal
+    )
 
   def __exit__(self, *_):
     self.close()
+
+  def start_clock(self, step: int):
+    """Estimate the remaining time from the updates after `step`."""
+    self._start, self._opened = step, time.monotonic()
 
   def write(self, step: int, values: Mapping[str, Value]):
     """Record measurements.
 
     Args:
-      step: number of updates, more than at the start.
+      step: number of updates.
       values: tag, such as 'train/loss' -> value. Only metrics.jsonl has lists.
 
     Raises:
@@ -80,8 +89,10 @@ class Writer(contextlib.AbstractContextManager):
           event_pb2.Event(step=step, wall_time=time.time(), summary=scalar)
         )
       self._events.flush()
-    pace = (now - self._opened) / (step - self._start)
-    remaining = tqdm.tqdm.format_interval(pace * (self._total_steps - step))
+    remaining = '?'
+    if step > self._start:
+      pace = (now - self._opened) / (step - self._start)
+      remaining = tqdm.tqdm.format_interval(pace * (self._total_steps - step))
     progress = f'{step:{len(str(self._total_steps))}}/{self._total_steps}'
     self._bar.update(step - self._bar.n)
     tqdm.tqdm.write(

@@ -15,7 +15,7 @@ from core.run import run_config
 PAGE = pathlib.Path(__file__).parents[2] / 'CONTRIBUTING.md'
 
 
-def test_two_files_are_an_experiment(tmp_path, monkeypatch):
+def test_two_files_are_an_experiment(tmp_path, monkeypatch, capsys):
   config_text, task_text = re.findall(
     r'^```python\n(.*?)^```', PAGE.read_text(), re.M | re.S
   )
@@ -33,7 +33,10 @@ def test_two_files_are_an_experiment(tmp_path, monkeypatch):
   monkeypatch.setattr(sys, 'path', [*sys.path])
   monkeypatch.setenv(run_config.TASK_FOLDER, str(tmp_path))
   assert loop.run(config, str(tmp_path / 'run'))
+  start = 'my_lab.majority, 10 parameters, seed 0, 8 x cpu, updates 0 to 200'
+  assert start in capsys.readouterr().err
   assert loop.run(config, str(tmp_path / 'run'))  # finished
+  assert not capsys.readouterr().err
   trained = inference.load(str(tmp_path / 'run'), {})
   values = inference.evaluate(trained, str(tmp_path / 'run'))
   assert values['words/accuracy'] > 0.7

@@ -30,6 +30,21 @@ def test_lines_hold_step_seconds_and_values(tmp_path, capsys):
   assert 'ETA' in console[0] and 'curve' not in console[1]
 
 
+def test_remaining_time_excludes_what_precedes_the_clock(
+  tmp_path, monkeypatch, capsys
+):
+  seconds = [0.0]
+  monkeypatch.setattr(writers.time, 'monotonic', lambda: seconds[0])
+  with writers.Writer(tmp_path, start=0, total_steps=100) as writer:
+    seconds[0] = 60.0  # the compilation
+    writer.start_clock(10)
+    writer.write(10, {'train/loss': 1.0})
+    seconds[0] = 65.0
+    writer.write(20, {'train/loss': 1.0})
+  first, second = capsys.readouterr().err.splitlines()
+  assert first.endswith('ETA ?') and second.endswith('ETA 00:40')
+
+
 def test_tensorboard_gets_the_scalars(tmp_path):
   with writers.Writer(tmp_path, start=0, total_steps=10) as writer:
     writer.write(5, {'train/loss': 0.5, 'curve': [1.0]})
