@@ -98,7 +98,7 @@ def train(
     run_folder.record_start(pathlib.Path(folder), config)
     if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
-      _announce(config, folder, mesh, state)
+    _announce(config, folder, mesh, state)
     state, is_stopped = _make_updates(
       state,
       program,
@@ -169,7 +169,11 @@ def _announce(
   config: ConfigDict, folder: str, mesh: Mesh, state: step.TrainState
 ):
   """Print what is trained, where, and on which devices."""
-  if jax.process_index() != 0:
+  start, total = int(state.step), config.total_steps
+  if jax.process_index() != 0 or not total:
+    return
+  if start == total:
+    print(f'{folder} is finished, after {total:,} updates', file=sys.stderr)
     return
   count = sum(x.size for x in jax.tree.leaves(state.params))
   last = config.seed + config.num_seeds - 1
@@ -177,8 +181,8 @@ def _announce(
   print(
     f'{folder}: {config.task}, {count // config.num_seeds:,} parameters,'
     f' {seeds or f"seed {config.seed}"}, {mesh.size} x'
-    f' {mesh.devices.flat[0].device_kind}, updates {int(state.step):,} to'
-    f' {config.total_steps:,}\ncompiling, which may take a minute',
+    f' {mesh.devices.flat[0].device_kind}, updates {start:,} to {total:,}\n'
+    'compiling, which may take a minute',
     file=sys.stderr,
   )
 

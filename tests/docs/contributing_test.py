@@ -36,7 +36,7 @@ def test_two_files_are_an_experiment(tmp_path, monkeypatch, capsys):
   start = 'my_lab.majority, 10 parameters, seed 0, 8 x cpu, updates 0 to 200'
   assert start in capsys.readouterr().err
   assert loop.run(config, str(tmp_path / 'run'))  # finished
-  assert not capsys.readouterr().err
+  assert capsys.readouterr().err.endswith('is finished, after 200 updates\n')
   trained = inference.load(str(tmp_path / 'run'), {})
   values = inference.evaluate(trained, str(tmp_path / 'run'))
   assert values['words/accuracy'] > 0.7
