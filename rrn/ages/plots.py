@@ -25,7 +25,7 @@ def accuracy_by_step(
   axes = figure.subplots()
   axes.set_title('Accuracy by number of jumps (dashed: steps in training)')
   axes.set_xlabel('message passing step')
-  axes.set_ylabel('right answers (%)')
+  axes.set_ylabel('accuracy (%)')
   plots.show_percent(axes)
   axes.axvline(trained_steps, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   curves = {

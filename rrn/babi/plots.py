@@ -40,7 +40,7 @@ def error_by_task(
   )
   axes.set_title('Error of each bAbI task')
   axes.set_xlabel('task')
-  axes.set_ylabel('wrong answers (%)')
+  axes.set_ylabel('error (%)')
   axes.set_xticks(tasks)
   axes.set_ylim(bottom=0)
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(1))

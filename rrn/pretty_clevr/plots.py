@@ -27,7 +27,7 @@ def accuracy_by_jumps(
   title = 'Accuracy after each step'
   axes.set_title(f'{title} (dashed: paper)' if len(paper) else title)
   axes.set_xlabel('number of jumps')
-  axes.set_ylabel('right answers (%)')
+  axes.set_ylabel('accuracy (%)')
   plots.show_percent(axes)
   for name, share in zip(names, paper, strict=False):
     axes.plot(jumps, share, color=palette[name], lw=1, dashes=(4, 3), alpha=0.6)
