@@ -90,24 +90,14 @@ def train(
       folder, keep_last=keep.keep_last, keep_every=keep.keep_every
     ) as checkpointer,
   ):
-    rename = run_config.layer_renamer(config.task)
-    state = checkpointer.restore(program.abstract_state, rename)
-    _check_folder(folder, state, config.total_steps)
-    state = state or _initial_state(program, config, start_from)
+    state = _first_state(checkpointer, program, config, folder, start_from)
     start = int(state.step)
     run_folder.record_start(pathlib.Path(folder), config)
     if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
     _announce(config, folder, mesh, state)
     state, is_stopped = _make_updates(
-      state,
-      program,
-      arrays,
-      evaluations,
-      config,
-      folder,
-      checkpointer,
-      stop,
+      state, program, arrays, evaluations, config, folder, checkpointer, stop
     )
     done = int(state.step)
     if done < config.total_steps:
@@ -122,6 +112,20 @@ def train(
       weights.remove(folder)  # results of an evaluation during training
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())
+
+
+def _first_state(
+  checkpointer: checkpoints.Checkpointer,
+  program: step.Program,
+  config: ConfigDict,
+  folder: str,
+  start_from: str,
+) -> step.TrainState:
+  """Restore the newest checkpoint, or return the state of a new run."""
+  rename = run_config.layer_renamer(config.task)
+  state = checkpointer.restore(program.abstract_state, rename)
+  _check_folder(folder, state, config.total_steps)
+  return state or _initial_state(program, config, start_from)
 
 
 def _make_updates(
