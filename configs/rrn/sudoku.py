@@ -144,6 +144,7 @@ def _set_paper_data(data, board: Board):
 def _set_paper_evals(evals, board: Board):
   evals.givens = board.givens  # in validation, and in generated test sets
   evals.every = 5000  # updates
+  evals.splits = ('validation', 'test')  # test: only after training
   evals.num_steps = (16, 32, 64)
   evals.boards_per_givens = 1000
   evals.boards_per_difficulty = 200  # hard puzzles, in validation

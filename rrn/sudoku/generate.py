@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from rrn.sudoku import data
 
@@ -125,3 +126,17 @@ def add_givens(key, puzzle, solution, givens):
   rank = jnp.argsort(jnp.argsort(order))
   keep = jnp.maximum(givens, (puzzle > 0).sum())
   return jnp.where(rank < keep, solution, 0)
+
+
+def reveal_cell(
+  key: jax.Array,
+  puzzles: Int[Array, 'B N'],
+  solutions: Int[Array, 'B N'],
+  answers: Int[Array, 'B N'],
+) -> Int[Array, 'B N']:
+  """Reveal the digit of an empty cell with a wrong answer on each board."""
+  is_wrong = (answers != solutions) & (puzzles == 0)
+  score = jax.random.uniform(key, is_wrong.shape)
+  cell = jnp.where(is_wrong, score, -1.0).argmax(1)
+  is_cell = jax.nn.one_hot(cell, puzzles.shape[1], dtype=bool)
+  return jnp.where(is_cell, solutions, puzzles)

@@ -5,6 +5,7 @@ import ml_collections
 from core.errors import UserError, check_choice, check_numbers, check_positive
 from rrn.sudoku import hard
 
+SPLITS = 'validation', 'test'
 SYMMETRIES = 'none', 'digits', 'all'
 
 
@@ -50,6 +51,8 @@ def check(config: ml_collections.ConfigDict):
         f'config.{name}={(fewest, most)}: expected the fewest givens, then the'
         ' most'
       )
+  for split in config.evals.splits:
+    check_choice('config.evals.splits', split, SPLITS)
   check_choice('config.data.symmetries', config.data.symmetries, SYMMETRIES)
   check_choice(
     'config.data.hard_measure', config.data.hard_measure, hard.MEASURES

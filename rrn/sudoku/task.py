@@ -12,7 +12,6 @@ import numpy as np
 import optax
 from absl import logging
 from flax import nnx
-from jaxtyping import Array, Int
 from matplotlib.figure import Figure
 
 from core import layers
@@ -178,7 +177,7 @@ class SudokuTask:
     num_steps = carry['num_steps'] + config.num_steps
     if config.reveal_after:
       is_due = ~is_solved & (num_steps % config.reveal_after == 0)
-      puzzle = _reveal_cell(
+      puzzle = generate.reveal_cell(
         key, carry['puzzle'], carry['solution'], logits[-1].argmax(-1)
       )
       carry['puzzle'] = jnp.where(is_due[:, None], puzzle, carry['puzzle'])
@@ -204,11 +203,13 @@ class SudokuTask:
 
     Sets with 'hard' in their name have hard puzzles, and sets with '_by_rules'
     are measured by `measures.by_rules`. 'test_zero_positions' has the boards
-    with the fewest givens, and sets the position embeddings to zero.
+    with the fewest givens, and sets the position embeddings to zero. The config
+    `evals.splits` can exclude the test sets.
     """
     make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
     evaluators = {}
-    for split, period in (('validation', self.evals.every), ('test', 0)):
+    for split in self.evals.splits:
+      period = self.evals.every if split == 'validation' else 0
       sets = {split: self._evaluation_set}
       if self.data.hard_share:
         sets[f'{split}_hard'] = self._hard_evaluation_set
@@ -218,6 +219,8 @@ class SudokuTask:
           measure=functools.partial(self._measure, split),
           every=period,
         )
+    if 'test' not in evaluators:
+      return evaluators
     if self.model_config.network == 'cells':
       evaluators['test_zero_positions'] = make(
         arrays=self._hardest_test_set,
@@ -384,17 +387,3 @@ class SudokuTask:
   ) -> Iterator[str | UserError]:
     """Solve the puzzles of a text; see `predict.answer`."""
     return predict.answer(model, lines, box=self.box, evals=self.evals)
-
-
-def _reveal_cell(
-  key: jax.Array,
-  puzzles: Int[Array, 'B N'],
-  solutions: Int[Array, 'B N'],
-  answers: Int[Array, 'B N'],
-) -> Int[Array, 'B N']:
-  """Reveal the digit of an empty cell with a wrong answer on each board."""
-  is_wrong = (answers != solutions) & (puzzles == 0)
-  score = jax.random.uniform(key, is_wrong.shape)
-  cell = jnp.where(is_wrong, score, -1.0).argmax(1)
-  is_cell = jax.nn.one_hot(cell, puzzles.shape[1], dtype=bool)
-  return jnp.where(is_cell, solutions, puzzles)

@@ -24,23 +24,24 @@ _NEW_BOARDS = {'model.max_steps': 0, 'model.reveal_after': 0}
 # Row -> number of updates, and changes to the network on candidates. All rows
 # train for about the same time.
 LEVERS = {
-  'base': (950, {}),
-  'width_32': (2000, {'model.width': 32, 'model.hidden_width': 64}),
-  'width_48': (1500, {'model.width': 48, 'model.hidden_width': 96}),
-  'messages_32': (800, {'model.message_width': 32}),
-  'no_hard_puzzles': (950, {'data.hard_share': 0.0}),
-  'no_intersections': (1200, {'model.intersections': False}),
-  'separate_weights': (830, {'model.groups': 'separate'}),
-  'shared_weights': (950, {'model.groups': 'shared'}),
-  'segments_of_4': (1900, {'model.num_steps': 4}),
-  'segments_of_16': (475, {'model.num_steps': 16}),
-  'boards_64': (475, {'batch_size': 64}),
-  'adamw': (950, {'optim.name': 'adamw'}),
-  'learning_rate_2e-3': (950, {'optim.learning_rate': 2e-3}),
-  'learning_rate_8e-3': (950, {'optim.learning_rate': 8e-3}),
-  'nothing_revealed': (950, {'model.reveal_after': 0}),
-  'new_boards': (475, {**_NEW_BOARDS, 'model.num_steps': 16}),
-  'burn_in_48': (475, {**_NEW_BOARDS, 'model.burn_in': 48}),
+  'base': (600, {}),
+  'no_intersections': (760, {'model.intersections': False}),
+  'width_32': (1260, {'model.width': 32, 'model.hidden_width': 64}),
+  'width_48': (900, {'model.width': 48, 'model.hidden_width': 96}),
+  'learning_rate_6e-3': (600, {'optim.learning_rate': 6e-3}),
+  'boards_64': (300, {'batch_size': 64}),
+  'boards_16': (1200, {'batch_size': 16}),
+  'new_boards': (300, {**_NEW_BOARDS, 'model.num_steps': 16}),
+  'burn_in_48': (300, {**_NEW_BOARDS, 'model.burn_in': 48}),
+  'adamw': (600, {'optim.name': 'adamw'}),
+  'segments_of_4': (1200, {'model.num_steps': 4}),
+  'segments_of_16': (300, {'model.num_steps': 16}),
+  'no_hard_puzzles': (600, {'data.hard_share': 0.0}),
+  'nothing_revealed': (600, {'model.reveal_after': 0}),
+  'shared_weights': (600, {'model.groups': 'shared'}),
+  'separate_weights': (530, {'model.groups': 'separate'}),
+  'messages_32': (500, {'model.message_width': 32}),
+  'learning_rate_1.5e-3': (600, {'optim.learning_rate': 1.5e-3}),
 }
 # The regions of a jigsaw board, row by row.
 JIGSAW = (
@@ -138,15 +139,23 @@ def networks(
 def levers(
   get_config: Callable[[str], Config], arg: str | None
 ) -> dict[str, Config]:
-  """Return the network on candidates, with one change per row of `LEVERS`."""
+  """Return the network on candidates, with one change per row of `LEVERS`.
+
+  Settings are compared on boards for validation, never on the test file.
+  """
   points = {}
   for name, (updates, changes) in LEVERS.items():
     config = points[name] = get_config(f'{arg or ""},network=candidates')
     config.update_from_flattened_dict(changes)
     config.total_steps = config.evals.every = updates
+    config.data.curriculum_steps = updates // 2
+    config.evals.splits = ('validation',)
     config.evals.within_steps = ()
     config.evals.givens = (config.evals.givens[0],) * 2  # the hardest boards
-    config.report = dict.fromkeys(config.report, '')
+    config.evals.boards_per_givens = 1000
+    config.report = {
+      f'validation/steps_{steps}/solved': '' for steps in config.evals.num_steps
+    }
   return points
 
 

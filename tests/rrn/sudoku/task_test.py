@@ -283,6 +283,15 @@ def test_answers_by_the_rules_count_within_their_steps():
   np.testing.assert_allclose(shares, [2 / 5, 4 / 5])
 
 
+def test_settings_are_compared_without_the_test_set():
+  for name, config in sudoku.sweep('cpu,source=generated,table=levers').items():
+    assert list(task.make_task(config).evaluators()) == (
+      ['validation', 'validation_hard']
+      if config.data.hard_share
+      else ['validation']
+    ), name
+
+
 def test_evaluation_sets_hold_each_number_of_givens(smoke):
   columns = smoke._evaluation_set('validation')
   assert data.is_solution(
