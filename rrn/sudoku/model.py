@@ -25,6 +25,9 @@ from rrn import candidates, network
 from rrn.sudoku import data
 
 SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
+# Steps in each iteration of a loop. Training with 8 steps then stores no copies
+# of the states, which makes it 1.2 times as fast on CPUs.
+_UNROLLED_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +264,9 @@ class SudokuCandidates(nnx.Module):
       states = self.network(states, given, self.groups)
       return states, self.output(states)[..., 0]
 
-    states, logits = jax.lax.scan(step, states, length=num_steps)
+    states, logits = jax.lax.scan(
+      step, states, length=num_steps, unroll=_UNROLLED_STEPS
+    )
     # Class 0, an empty cell, is never the answer.
     logits = jnp.pad(logits, [(0, 0)] * 3 + [(1, 0)], constant_values=-1e9)
     return states, logits
