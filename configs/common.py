@@ -181,7 +181,7 @@ def default_config() -> ml_collections.ConfigDict:
 def muon(
   config: ml_collections.ConfigDict, *, paths: str, learning_rate: float
 ):
-  """Set Muon instead of the paper's Adam, with settings that suit Sudoku.
+  """Set Muon instead of the paper's Adam, with settings tuned on Sudoku.
 
   Args:
     config: the config to change.

@@ -2,14 +2,14 @@
 
 A puzzle is a set of positions, and each position holds one of K symbols. The
 nodes of the graph are *candidates*: symbol k at position n. A group is a set of
-candidates of which exactly one is right: all symbols at one position, or one
-symbol at all positions of a unit, such as a row in Sudoku. Candidates that
+candidates of which at most one is right: all symbols at one position, or one
+symbol at the positions of a unit, such as a row in Sudoku. Candidates that
 share a group exchange messages. In contrast, the nodes of Palm et al. 2018
 (equations 1-3) are positions, and the network has to learn what symbols mean.
 
 A message depends only on its sender and on the kind of the group. Therefore, a
-candidate receives the sum over its group minus its own message, and a step
-takes O(nodes) time. Messages for pairs of nodes would take O(edges). Nothing
+step computes one message per candidate and kind rather than one per edge, and a
+candidate receives the sum over its group minus its own message. Nothing
 depends on the names of symbols or positions: permuting them permutes the
 outputs, and the same weights apply to any number of positions, symbols, and
 groups.

@@ -24,6 +24,7 @@ Expected result: 86 % after 5 jumps and 84 % after 7 jumps, read out at step 4
 from collections.abc import Iterable
 
 from configs import common
+from core.errors import UserError
 
 # Accuracy in % for 0 to 7 jumps, digitized from the paper's Figure 2b: one row
 # for each step. (In the figure, the value 99.5 at step 3 is hidden.)
@@ -121,9 +122,15 @@ def sweep(arg: str | None = None):
 
 def _parse(arg: str | None):
   args = common.parse_arg(
-    arg, network=_DEFAULT, steps=4, pixels=False, stage=0, table=TABLES[0]
+    arg, network=_DEFAULT, steps=0, pixels=False, stage=0, table=TABLES[0]
   )
   common.check_known('network', args.network, PAPER)
+  if args.steps and args.network != _DEFAULT:
+    raise UserError(
+      f'config argument steps={args.steps}: network={args.network} always runs'
+      ' one step; leave it out'
+    )
+  args.steps = args.steps or 4
   common.check_known('table', args.table, TABLES)
   common.check_stage(args, _num_stages(args))
   return args

@@ -238,12 +238,12 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
 
 
 def describe(config: ConfigDict, config_flag: str) -> str:
-  """Return one line per setting, with the paper's value if that differs.
+  """Return one line per setting, with its other value at the paper's size.
 
   Args:
     config: the resolved config.
-    config_flag: `FILE[:ARGUMENTS]`. The paper's config has the same arguments
-      except the size.
+    config_flag: `FILE[:ARGUMENTS]`. The paper's size has the same arguments
+      without `cpu` or `smoke`.
   """
   path, _, arguments = config_flag.partition(':')
   kept = [x for x in arguments.split(',') if x not in ('', 'cpu', 'smoke')]
@@ -253,7 +253,7 @@ def describe(config: ConfigDict, config_flag: str) -> str:
   for name in sorted(ours | theirs):
     here, there = (repr(c[name]) if name in c else '-' for c in (ours, theirs))
     line = f'config.{name} = {here}'
-    lines.append(line if here == there else f'{line}  # paper: {there}')
+    lines.append(line if here == there else f"{line}  # paper's size: {there}")
   return '\n'.join(lines)
 
 

@@ -139,7 +139,9 @@ class BabiTask:
     # Stories of similar size form a micro-batch, which then runs on a small
     # graph. `core.step` assigns every n-th example to the same micro-batch,
     # where n is the number of micro-batches.
-    groups = size // (self.microbatch_size * jax.device_count() or size)
+    groups = 1
+    if self.microbatch_size:
+      groups = size // (self.microbatch_size * jax.device_count())
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
       order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()

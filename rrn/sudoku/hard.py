@@ -4,7 +4,7 @@ Random minimal puzzles are easy: half of them need no guess. This module has two
 measures of difficulty. The number of *guesses* of an exact solver depends on
 the order in which it tries candidates. The number of *unrefuted* candidates
 does not: a wrong candidate is unrefuted if assuming it, and then filling in
-singles, leads to no contradiction. The best-known hard puzzles have 150 to 200
+singles, leads to no contradiction. Six famous hard puzzles have 146 to 194
 unrefuted candidates, but puzzles that need hundreds of guesses may have none.
 
 A chain keeps one solution and moves from puzzle to puzzle with this solution.

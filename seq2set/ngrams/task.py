@@ -200,7 +200,7 @@ class NgramsTask:
   def predict(
     self, model: order_search.TokenModel, lines: Iterable[str]
   ) -> Iterator[str | UserError]:
-    """Print the perplexity of five words in the best order, and this order."""
+    """Yield the perplexity of five words in the best order, and this order."""
     graphdef, params = nnx.split(model)
     if self.orders is None:
       orders = order_search.all_orders(data.N)

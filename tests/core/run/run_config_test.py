@@ -11,10 +11,12 @@ def test_settings_show_the_values_of_the_paper():
   config.seed = 3
   lines = run_config.describe(config, f'{FILE}:cpu,set_size=7').splitlines()
   assert 'config.data.set_size = 7' in lines  # it is an argument of both
-  assert 'config.seed = 3  # paper: 0' in lines
+  assert "config.seed = 3  # paper's size: 0" in lines
   rate = config.optim.learning_rate
   expected = sorting.get_config('set_size=7').optim.learning_rate
-  assert f'config.optim.learning_rate = {rate}  # paper: {expected}' in lines
+  assert (
+    f"config.optim.learning_rate = {rate}  # paper's size: {expected}" in lines
+  )
   assert not any(line.startswith('config.report') for line in lines)
 
 
