@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import tqdm
 from flax import nnx
 from jax.sharding import Mesh
 
@@ -21,6 +22,8 @@ def make_evaluation(
   merge: Callable[[Any], nnx.Module],
   mesh: Mesh,
   num_seeds: int = 1,
+  *,
+  shows_progress: bool = False,
 ) -> Callable[[Any], Metrics]:
   """Place the set on the mesh, and return params -> metrics on the host.
 
@@ -30,6 +33,8 @@ def make_evaluation(
     mesh: the mesh.
     num_seeds: with several seeds, the first axis of parameters and metrics is
       the seed.
+    shows_progress: whether to draw a progress bar if standard error is a
+      terminal.
   """
   place = sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds)
   parts = [
@@ -39,7 +44,10 @@ def make_evaluation(
   call = make_call(evaluator, merge, mesh, num_seeds)
 
   def evaluate(params):
-    measured = [jax.device_get(call(params, part)) for part in parts]
+    bar = tqdm.tqdm(
+      parts, leave=False, unit='part', disable=None if shows_progress else True
+    )
+    measured = [jax.device_get(call(params, part)) for part in bar]
     return jax.tree.map(lambda *sums: sum(sums), *measured)
 
   return evaluate

@@ -99,7 +99,7 @@ class TrainedModel:
     mesh: the mesh of evaluations.
     step: number of updates.
     params: nested dict of NumPy arrays; every process has the whole arrays.
-    is_picked: whether this is one selected seed of a run with several seeds.
+    is_one_of_many: whether this is a selected seed of a run with several.
   """
 
   folder: pathlib.Path
@@ -108,7 +108,7 @@ class TrainedModel:
   mesh: Mesh
   step: int
   params: Any
-  is_picked: bool
+  is_one_of_many: bool
 
   @functools.cached_property
   def model(self) -> nnx.Module:
@@ -149,8 +149,9 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
   config.update_from_flattened_dict(overrides)
   # Weights of a single seed may be loaded with any `config.seed`.
   is_alone = config.num_seeds == len(seeds) == 1
-  allowed = {1: seeds, len(seeds): seeds[:1]}.get(config.num_seeds, ())
-  if config.seed not in allowed and not is_alone:
+  is_whole = config.num_seeds == len(seeds) and config.seed == seeds[0]
+  is_one_of_them = config.num_seeds == 1 and config.seed in seeds
+  if not (is_alone or is_whole or is_one_of_them):
     raise UserError(
       f'{folder} holds seeds {seeds[0]} to {seeds[-1]}; keep config.seed and'
       ' config.num_seeds, or select one seed with --config.num_seeds=1 and'
@@ -173,11 +174,11 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
         ' another folder'
       )
     done, params = int(state.step), sharding.fetch(state.eval_params, mesh)
-  is_picked = config.num_seeds < len(seeds)
-  if is_picked:
+  is_one_of_many = config.num_seeds < len(seeds)
+  if is_one_of_many:
     index = seeds.index(config.seed)
     params = jax.tree.map(lambda x: x[index], params)
-  return TrainedModel(path, config, task, mesh, done, params, is_picked)
+  return TrainedModel(path, config, task, mesh, done, params, is_one_of_many)
 
 
 def predict(trained: TrainedModel, path: str) -> bool:
@@ -220,8 +221,8 @@ def predict(trained: TrainedModel, path: str) -> bool:
 
 
 def _print_error(number: int, error: UserError):
-  why = ' '.join(str(error).split())
-  print(f'error: line {number}: {why}', file=sys.stderr)
+  text = ' '.join(str(error).split())
+  print(f'error: line {number}: {text}', file=sys.stderr)
 
 
 def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
@@ -245,8 +246,14 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
   merge = step.make_merge(trained.task)
   values, counts = {}, {}
   for name, evaluator in trained.task.evaluators().items():
-    _say(f'evaluating {name}')
-    run = evaluation.make_evaluation(evaluator, merge, trained.mesh, num_seeds)
+    _print_once(f'evaluating {name}')
+    run = evaluation.make_evaluation(
+      evaluator,
+      merge,
+      trained.mesh,
+      num_seeds,
+      shows_progress=jax.process_index() == 0,
+    )
     measured = run(trained.params)
     values |= evaluation.values(measured, f'{name}/', num_seeds)
     counts |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
@@ -260,11 +267,11 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
       )
       plots.save(figures(trained.task, values, trained.model), path / 'plots')
   numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
-  _say(_table(numbers, counts))
+  _print_once(_table(numbers, counts))
   return {'step': trained.step} | numbers
 
 
-def _say(text: str):
+def _print_once(text: str):
   """Print to standard error, on the first process only."""
   if jax.process_index() == 0:
     print(text, file=sys.stderr)
@@ -294,15 +301,15 @@ def _open_results_folder(trained: TrainedModel, path: pathlib.Path):
   only results, and gets the config. For one seed of several, it must be empty,
   and also gets the weights.
   """
-  if trained.is_picked and trained.step < trained.config.total_steps:
+  if trained.is_one_of_many and trained.step < trained.config.total_steps:
     raise UserError(
       f'{trained.step} of {trained.config.total_steps} updates are done; finish'
       ' the training before you select a seed'
     )
   is_own = path.is_dir() and path.samefile(trained.folder)
-  if is_own and not trained.is_picked:
+  if is_own and not trained.is_one_of_many:
     return
-  allowed = () if trained.is_picked else _RESULTS
+  allowed = () if trained.is_one_of_many else _RESULTS
   if others := {file.name for file in path.glob('*')}.difference(allowed):
     raise UserError(
       f'{path} is in use (it holds {min(others)}); name a new folder for the'
@@ -310,5 +317,5 @@ def _open_results_folder(trained: TrainedModel, path: pathlib.Path):
     )
   path.mkdir(parents=True, exist_ok=True)
   atomic_files.write_json(path / run_config.NAME, trained.config.to_dict())
-  if trained.is_picked:
+  if trained.is_one_of_many:
     weights.save_weights(path, trained.params, step=trained.step)

@@ -59,8 +59,8 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     except KeyboardInterrupt:
       signal.signal(signal.SIGINT, signal.SIG_DFL)
       print(
-        'error: interrupted; run the same command again to resume training from'
-        ' the last checkpoint',
+        'error: interrupted; training resumes from the last checkpoint with the'
+        ' same command',
         file=sys.stderr,
       )
       status = 1

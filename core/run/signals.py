@@ -47,7 +47,9 @@ class StopSignal:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(OSError):  # print may not be called in a handler
       name = signal.Signals(number).name
-      os.write(2, f'{name}: saving after the current call\n'.encode())
+      hint = 'Ctrl-C stops at once, without saving'
+      text = f'{name}: saving after the current call; {hint}\n'
+      os.write(2, text.encode())
 
   def __call__(self) -> bool:
     """Return whether to save and stop now; all processes call it together."""
