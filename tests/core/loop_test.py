@@ -99,6 +99,17 @@ def test_run_records_everything(unbroken):
   assert steps(unbroken) == ['4', '6']
 
 
+def test_training_announces_its_data(tmp_path, capsys):
+  class Columns(toy_task.ToyTask):
+    def arrays(self, split):
+      rows = np.zeros((3000, 2), np.float32)
+      return super().arrays(split) | {'x': rows, 'y': rows, 'scale': rows[0, 0]}
+
+  train(tmp_path / 'run', Columns())
+  data = '1 row of scale; 4 rows of slope; 3,000 rows of x, y'
+  assert f'\ntraining data: {data}\n' in capsys.readouterr().err
+
+
 def test_finished_run_is_left_as_it_is(unbroken, tmp_path):
   before = read_lines(unbroken)
   assert train(unbroken)
