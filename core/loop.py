@@ -292,7 +292,7 @@ def _initial_state(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
   loaded = weights.load_weights(
-    source,
+    run_config.find_folder(source),
     expected,
     missing_regex=config.init_missing_regex,
     rename=run_config.layer_renamer(config.task),

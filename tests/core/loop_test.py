@@ -13,7 +13,7 @@ import pytest
 
 from core import checkpoints, inference, loop, sharding, step
 from core.errors import UserError
-from core.run import signals
+from core.run import run_config, signals
 from tests.core import toy_task
 
 CLOCK = ('seconds', 'perf/examples_per_second')
@@ -233,10 +233,13 @@ def test_a_call_is_profiled(tmp_path):
   assert b'train' in trace.read_bytes()
 
 
-def test_starts_from_weights(unbroken, tmp_path):
+@pytest.mark.parametrize('is_relative', [False, True])
+def test_starts_from_weights(unbroken, tmp_path, monkeypatch, is_relative):
+  monkeypatch.setattr(run_config, 'ROOT', unbroken.parent)
+  source = unbroken.name if is_relative else str(unbroken)
   assert train(
     tmp_path,
-    **{'seed': 5, 'init_weights': str(unbroken), 'optim.learning_rate': 0.0},
+    **{'seed': 5, 'init_weights': source, 'optim.learning_rate': 0.0},
     **{'optim.ema_decay': 0.0},
   )
   assert (tmp_path / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()
