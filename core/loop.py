@@ -5,6 +5,7 @@ previous one, runs the evaluations that are due, and then saves the state. A
 killed run therefore repeats exactly the updates that it lost.
 """
 
+import collections
 import contextlib
 import dataclasses
 import pathlib
@@ -95,7 +96,7 @@ def train(
     run_folder.record_start(pathlib.Path(folder), config)
     if start < config.total_steps:
       weights.remove(folder)  # from a shorter training of this run
-    _announce(config, folder, mesh, state)
+    _announce(config, folder, mesh, state, arrays)
     state, is_stopped = _make_updates(
       state, program, arrays, evaluations, config, folder, checkpointer, stop
     )
@@ -170,9 +171,13 @@ def _make_updates(
 
 
 def _announce(
-  config: ConfigDict, folder: str, mesh: Mesh, state: step.TrainState
+  config: ConfigDict,
+  folder: str,
+  mesh: Mesh,
+  state: step.TrainState,
+  arrays: dict[str, jax.Array],
 ):
-  """Print what is trained, where, and on which devices."""
+  """Print what is trained, where, on which devices, and on which data."""
   start, total = int(state.step), config.total_steps
   if jax.process_index() != 0 or not total:
     return
@@ -186,8 +191,20 @@ def _announce(
     f'{folder}: {config.task}, {count // config.num_seeds:,} parameters,'
     f' {seeds or f"seed {config.seed}"}, {mesh.size} x'
     f' {mesh.devices.flat[0].device_kind}, updates {start:,} to {total:,}\n'
+    f'training data: {_describe(arrays) or "drawn on the device"}\n'
     'compiling, which may take a minute',
     file=sys.stderr,
+  )
+
+
+def _describe(arrays: dict[str, jax.Array]) -> str:
+  """Return '900 rows of x, y; 20 rows of z'; '' if there are no arrays."""
+  names = collections.defaultdict(list)
+  for name, array in arrays.items():
+    names[array.shape[0] if array.shape else 1].append(name)
+  return '; '.join(
+    f'{count:,} row{"s" if count != 1 else ""} of {", ".join(columns)}'
+    for count, columns in names.items()
   )
 
 
@@ -275,7 +292,7 @@ def _initial_state(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
   loaded = weights.load_weights(
-    source,
+    run_config.find_folder(source),
     expected,
     missing_regex=config.init_missing_regex,
     rename=run_config.layer_renamer(config.task),

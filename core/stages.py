@@ -85,7 +85,8 @@ def check(stages: Stages, folder: pathlib.Path):
   """Validate all stages before training, which may take hours per stage.
 
   Raises:
-    UserError: a config is invalid, or a folder holds a run of another config.
+    UserError: a config is invalid, or a folder holds a run with a different
+      config.
   """
   is_followed = False  # whether the next stage has started
   for number, name in reversed(list(enumerate(stages))):

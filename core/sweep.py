@@ -55,8 +55,8 @@ def run(
     Whether all of these points are finished; False after a signal.
 
   Raises:
-    UserError: there is no such index, or the folder of a point holds a run of
-      another config; see also `train`.
+    UserError: there is no such index, or the folder of a point holds a run with
+      a different config; see also `train`.
     FloatingPointError: a loss was not finite; the other points were trained.
   """
   names = list(points)

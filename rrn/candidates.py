@@ -2,7 +2,7 @@
 
 A puzzle is a set of positions, and each position holds one of K symbols. The
 nodes of the graph are *candidates*: symbol k at position n. A group is a set of
-candidates of which at most one is right: all symbols at one position, or one
+candidates of which at most one is correct: all symbols at one position, or one
 symbol at the positions of a unit, such as a row in Sudoku. Candidates that
 share a group exchange messages. In contrast, the nodes of Palm et al. 2018
 (equations 1-3) are positions, and the network has to learn what symbols mean.
@@ -115,7 +115,7 @@ class CandidateNetwork(nnx.Module):
 
     Args:
       states: states after the previous step.
-      given: which candidates are known to be right.
+      given: which candidates are known to be correct.
       groups: groups of `num_kinds` kinds.
     """
     sent = jax.nn.relu(self.send(states))

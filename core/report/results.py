@@ -50,7 +50,7 @@ def write(folder, results: str | None = None) -> None:
 
   Raises:
     UserError: a file is damaged, `results` cannot be written, no run is
-      evaluated, or `results` has this table for another config.
+      evaluated, or `results` has this table with a different config.
   """
   if jax.process_index() != 0:
     return

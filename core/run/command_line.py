@@ -25,6 +25,13 @@ _MODES = {
   'results': ('sweep', 'report'),
   'workdir': ('train', 'eval', 'predict', 'sweep', 'report'),
 }
+# Type of a flag -> the value that it expects.
+_EXPECTED = {
+  'int': 'a whole number',
+  'float': 'a number',
+  'bool': 'True or False',
+  'multi tuple': 'values in parentheses',
+}
 _PATHS = 'workdir', 'weights', 'input', 'results'
 _HELP = '--help', '-help', '-h', '--helpshort', '--helpfull'
 _USAGE = """\
@@ -96,6 +103,8 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     rest = values([argv[0], f'--config={path}', *overrides])
     _expand_leaves(values.config)
     return rest
+  except flags.IllegalFlagValueError as error:
+    sys.exit(complain(_explain(error, values)))
   except (UserError, flags.Error) as error:
     sys.exit(complain(error))
   except Exception as error:  # the code of a config can raise any error
@@ -185,6 +194,31 @@ def _expand_leaves(config: ConfigDict):
   for name, value in _leaves(config).items():
     if isinstance(value, str) and data_files.is_expandable(value):
       config.update_from_flattened_dict({name: data_files.expand(value)})
+
+
+def _explain(
+  error: flags.IllegalFlagValueError, values: flags.FlagValues
+) -> flags.Error:
+  """Return the error of a flag's value with a text that says what it expects.
+
+  absl reports '--seed=x: invalid literal for int() with base 10'.
+  """
+  reason = str(error.__context__)
+  given = str(error).removeprefix('flag ').removesuffix(f': {reason}')
+  name = given.partition('=')[0].removeprefix('--')
+  if name not in values:
+    return error
+  if 'as a ConfigDict' in reason:
+    expected = f'one key of this section, for example --{name}.KEY=VALUE'
+  elif expected := _EXPECTED.get(values[name].flag_type()):
+    default = values[name].default
+    if isinstance(default, list):
+      default = tuple(default)
+    if type(default) is not bool:
+      expected += f', for example {1 if default is None else default}'
+  else:
+    return error
+  return flags.IllegalFlagValueError(f'{given}: expected {expected}')
 
 
 def _in_config(error: Exception) -> UserError:

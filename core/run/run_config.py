@@ -232,8 +232,8 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
   ]
   if differing:
     raise UserError(
-      f'{folder} holds a run of another config: {", ".join(differing)}; give'
-      ' the same config to resume it, or another --workdir'
+      f'{folder} holds a run with a different config: {", ".join(differing)};'
+      ' give the same config to resume it, or another --workdir'
     )
 
 

@@ -91,7 +91,7 @@ def count_unrefuted(puzzles: np.ndarray) -> np.ndarray:
     is_refuted.append(~data.propagate(assumed, units)[1])
   refuted = np.concatenate(is_refuted or [np.zeros(0, bool)])
   left = np.bincount(board[~refuted], minlength=len(puzzles))
-  return left - is_open.sum(0)  # each open cell has one right candidate
+  return left - is_open.sum(0)  # each open cell has one correct candidate
 
 
 # Measure -> its function, and the temperature of the chains: the mean decrease

@@ -78,7 +78,7 @@ def by_steps(
       'steps_<t>/solved': share of boards that are solved.
       'steps_<t>/valid': share of boards that obey the rules.
       'steps_<t>/lost': share of boards that were solved earlier, but not now.
-      'steps_<t>/cells': share of cells with the right digit.
+      'steps_<t>/cells': share of cells with the correct digit.
       'steps_<t>/solved_<kind>': share of the boards of a kind that are solved.
   """
   puzzle, solution = (
@@ -124,8 +124,8 @@ def by_rules(
 ) -> Metrics:
   """Measure the share of boards with an answer that obeys the rules, by steps.
 
-  The first such answer counts. It is right, because only the one solution of a
-  puzzle obeys the rules.
+  The first such answer counts. It is correct, because only the one solution of
+  a puzzle obeys the rules.
 
   Args:
     model: see `solver.solve`.

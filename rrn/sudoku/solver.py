@@ -1,6 +1,6 @@
 """Run a network on each board until its answer obeys the rules.
 
-The rules alone identify a right answer. Therefore each board can take as many
+The rules alone identify a correct answer. Therefore each board can take as many
 steps as it needs, and stop without knowing its solution.
 
 Axes: B boards, S active boards, N cells, K classes, U units, n cells of a unit,

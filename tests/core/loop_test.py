@@ -13,7 +13,7 @@ import pytest
 
 from core import checkpoints, inference, loop, sharding, step
 from core.errors import UserError
-from core.run import signals
+from core.run import run_config, signals
 from tests.core import toy_task
 
 CLOCK = ('seconds', 'perf/examples_per_second')
@@ -97,6 +97,17 @@ def test_run_records_everything(unbroken):
   assert list(losses) == [1, 2, 3, 4, 5, 6] and losses[6] < losses[1]
   assert list(errors) == [2, 4, 6] and errors[6] < errors[2]
   assert steps(unbroken) == ['4', '6']
+
+
+def test_training_announces_its_data(tmp_path, capsys):
+  class Columns(toy_task.ToyTask):
+    def arrays(self, split):
+      rows = np.zeros((3000, 2), np.float32)
+      return super().arrays(split) | {'x': rows, 'y': rows, 'scale': rows[0, 0]}
+
+  train(tmp_path / 'run', Columns())
+  data = '1 row of scale; 4 rows of slope; 3,000 rows of x, y'
+  assert f'\ntraining data: {data}\n' in capsys.readouterr().err
 
 
 def test_finished_run_is_left_as_it_is(unbroken, tmp_path):
@@ -222,10 +233,13 @@ def test_a_call_is_profiled(tmp_path):
   assert b'train' in trace.read_bytes()
 
 
-def test_starts_from_weights(unbroken, tmp_path):
+@pytest.mark.parametrize('is_relative', [False, True])
+def test_starts_from_weights(unbroken, tmp_path, monkeypatch, is_relative):
+  monkeypatch.setattr(run_config, 'ROOT', unbroken.parent)
+  source = unbroken.name if is_relative else str(unbroken)
   assert train(
     tmp_path,
-    **{'seed': 5, 'init_weights': str(unbroken), 'optim.learning_rate': 0.0},
+    **{'seed': 5, 'init_weights': source, 'optim.learning_rate': 0.0},
     **{'optim.ema_decay': 0.0},
   )
   assert (tmp_path / WEIGHTS).read_bytes() == (unbroken / WEIGHTS).read_bytes()

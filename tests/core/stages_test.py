@@ -202,7 +202,9 @@ def test_a_stage_that_another_started_from_keeps_its_length(tmp_path):
 @pytest.mark.slow
 def test_a_later_stage_of_another_config(tmp_path):
   assert run(tmp_path)
-  with pytest.raises(UserError, match='three holds a run of another config'):
+  with pytest.raises(
+    UserError, match='three holds a run with a different config'
+  ):
     parts = make_stages()
     parts['three'].seed = 5
     stages.run(parts, tmp_path, train)

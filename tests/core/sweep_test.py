@@ -57,7 +57,7 @@ def test_finished_points_of_another_config(tmp_path):
   # Told before the points ahead of it are trained.
   other = {'new': POINTS['b'], 'a': toy_task.make_config(seed=3)}
   train = Trainer()
-  with pytest.raises(UserError, match='another config: seed'):
+  with pytest.raises(UserError, match='a different config: seed'):
     sweep.run(other, tmp_path, train)
   assert train.names == []
 
@@ -78,8 +78,8 @@ def test_diverged_point_does_not_keep_the_others(tmp_path):
 
 
 def test_other_errors_are_raised(tmp_path):
-  with pytest.raises(UserError, match='another config'):
-    sweep.run(POINTS, tmp_path, Trainer({'a': UserError('another config')}))
+  with pytest.raises(UserError, match='a different config'):
+    sweep.run(POINTS, tmp_path, Trainer({'a': UserError('a different config')}))
 
 
 def test_index_trains_one_point(tmp_path):

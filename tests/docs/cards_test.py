@@ -1,4 +1,4 @@
-"""The cards of weights state the right commands and sizes; their code runs."""
+"""Cards of weights state correct commands and sizes, and their code runs."""
 
 import math
 import pathlib
@@ -10,7 +10,7 @@ from safetensors import safe_open
 ROOT = pathlib.Path(__file__).parents[2]
 WEIGHTS = sorted(ROOT.glob('pretrained/*/weights.safetensors'))
 FOLDERS = [path.parent.name for path in WEIGHTS]
-# The right answer to the example of each card.
+# The correct answer to the example of each card.
 ANSWERS = {
   'hinting_sorting': '1 3 7 7 100',
   'hinting_sorting_unhinted': '5 5 12 30 41 77 93',

@@ -1,9 +1,6 @@
 """The commands in the documents name flags and configs that there are."""
 
 import importlib
-import pathlib
-import re
-import shlex
 
 import pytest
 from absl import flags
@@ -11,25 +8,13 @@ from absl import flags
 import main
 from core.errors import UserError
 from core.run import command_line
+from tests.docs import documents
 
-ROOT = pathlib.Path(__file__).parents[2]
-DOCUMENTS = sorted(
-  path
-  for pattern in ('*.md', 'docs/**/*.md', '*/README.md', '*/*/README.md')
-  for path in ROOT.glob(pattern)
-)
 # CONTRIBUTING.md builds these configs itself.
 EXAMPLES = (
   'configs/examples/majority.py:smoke',
   '$HOME/research/config.py:smoke',
 )
-
-
-def commands(text):
-  """Yield the arguments after main.py, up to the end of a line or code span."""
-  text = text.replace('\\\n', ' ')
-  for line in re.findall(r'\bmain\.py\b([^`"|\n]*)', text):
-    yield shlex.split(line, comments=True)
 
 
 def complaint(arguments):
@@ -74,14 +59,18 @@ def complaint(arguments):
   ],
 )
 def test_mistakes_are_found(command, problem):
-  (arguments,) = commands(command)
-  assert problem in complaint(arguments)
+  (found,) = documents.commands(command)
+  assert problem in complaint(found.arguments)
 
 
 @pytest.mark.parametrize(
-  'path', DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT))
+  'path',
+  documents.DOCUMENTS,
+  ids=lambda path: str(path.relative_to(documents.ROOT)),
 )
 def test_flags_and_configs_exist(path):
-  found = list(commands(path.read_text()))
-  wrong = [(line, complaint(line)) for line in found if complaint(line)]
-  assert not wrong
+  problems = {
+    str(command): complaint(command.arguments)
+    for command in documents.commands(path.read_text())
+  }
+  assert not any(problems.values()), problems

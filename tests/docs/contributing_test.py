@@ -33,7 +33,10 @@ def test_two_files_are_an_experiment(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(sys, 'path', [*sys.path])
   monkeypatch.setenv(run_config.TASK_FOLDER, str(tmp_path))
   assert loop.run(config, str(tmp_path / 'run'))
-  start = 'my_lab.majority, 10 parameters, seed 0, 8 x cpu, updates 0 to 200'
+  start = (
+    'my_lab.majority, 10 parameters, seed 0, 8 x cpu, updates 0 to 200\n'
+    'training data: drawn on the device\n'
+  )
   assert start in capsys.readouterr().err
   assert loop.run(config, str(tmp_path / 'run'))  # finished
   assert capsys.readouterr().err.endswith('is finished, after 200 updates\n')

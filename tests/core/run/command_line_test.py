@@ -99,6 +99,29 @@ def parse(*args):
     return flags.FLAGS.flag_values_dict(), 0
 
 
+@pytest.mark.parametrize(
+  'argument, expected',
+  [
+    ('--config.num_seeds=x', 'a whole number, for example 1'),
+    ('--config.seed=1.5', 'a whole number, for example 0'),
+    ('--config.seed=a: b=c', 'a whole number, for example 0'),
+    ('--index=x', 'a whole number, for example 1'),
+    ('--config.optim.l2=1,5', 'a number, for example 0.0'),
+    ('--config.model.remat=maybe', 'True or False'),
+    ('--distributed=maybe', 'True or False'),
+    ('--config.data.givens=(4,5', 'values in parentheses, for example (4, 6)'),
+    (
+      '--config.model=3',
+      'one key of this section, for example --config.model.KEY=VALUE',
+    ),
+  ],
+)
+def test_values_of_a_wrong_type(capsys, argument, expected):
+  config = '--config=configs/rrn/sudoku.py:smoke'
+  assert parse('--mode=sweep', config, argument)[1] == 2
+  assert capsys.readouterr().err == f'error: {argument}: expected {expected}\n'
+
+
 @pytest.mark.parametrize('flag', ['--help', '-h', '--helpfull'])
 def test_help_is_complete(capsys, flag):
   assert parse(flag, '--config=configs/rrn/babi.py:smoke')[1] == 0
