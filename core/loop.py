@@ -93,10 +93,14 @@ def train(
   ):
     state = _first_state(checkpointer, program, config, folder, start_from)
     start = int(state.step)
-    run_folder.record_start(pathlib.Path(folder), config)
-    if start < config.total_steps:
-      weights.remove(folder)  # from a shorter training of this run
     _announce(config, folder, mesh, state, arrays)
+    is_finished = start >= config.total_steps
+    if not is_finished:
+      # Tracing finds errors of the batch before the folder has a config.
+      program.update.eval_shape(state, arrays)
+    run_folder.record_start(pathlib.Path(folder), config)
+    if not is_finished:
+      weights.remove(folder)  # from a shorter training of this run
     state, is_stopped = _make_updates(
       state, program, arrays, evaluations, config, folder, checkpointer, stop
     )

@@ -43,7 +43,7 @@ class TrainState:
     return self.params if self.ema_params is None else self.ema_params
 
 
-_NO_STEP = 2**31 - 1  # folded into the key of the first carry; never a step
+_CARRY_STEP = 2**31 - 1  # folded into the key of the first carry; never a step
 # The axis of the seeds in each field.
 # pyrefly: ignore[bad-argument-type]
 _SEED_AXES = TrainState(params=0, ema_params=0, opt_state=0, step=None, carry=0)
@@ -171,7 +171,8 @@ def _check_rows(batch: Batch, batch_size: int, num_parts: int):
       raise UserError(
         f'config.batch_size={batch_size}: {len(x)} rows of {name!r} are not'
         f' divisible by {num_parts}, the number of micro-batches of all'
-        ' devices; change it, config.microbatch_size, or config.mesh'
+        ' devices; change config.batch_size, config.microbatch_size, or'
+        ' config.mesh'
       )
 
 
@@ -202,7 +203,7 @@ def make_init(task: Task, config: ConfigDict, mesh: Mesh):
     step = jnp.zeros((), jnp.int32)
     carry = ()
     if hasattr(task, 'init_carry'):
-      carry_key = jax.random.fold_in(key, _NO_STEP)
+      carry_key = jax.random.fold_in(key, _CARRY_STEP)
       carry = task.init_carry(carry_key, config.batch_size)
     return TrainState(params, ema_params, optimizer.init(params), step, carry)
 

@@ -276,7 +276,7 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (('--index=0', '--mode=report'), '--index does not apply to --mode=report'),
     (('--config=/dev/null',), '/dev/null is not a config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
-    ((SMOKE, 'eval'), "'eval' is not a flag; write --name=value"),
+    ((SMOKE, 'eval'), "'eval' is not a flag; write --mode=eval"),
     (('--mode=eval', '--workdir=none'), 'none holds no config.json'),
     (('--mode=predict', '--weights=none'), 'none holds no config.json'),
     (('--mode=report', '--workdir=none'), 'none holds neither a run nor'),

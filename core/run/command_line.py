@@ -76,7 +76,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
 
 
 def parse(argv: list[str], overrides: list[str]) -> list[str]:
-  """Parse the flags of `main.py`; a user error prints one line, status 2.
+  """Parse the flags of `main.py`; exit with status 2 on a user error.
 
   Args:
     argv: the name of the program and its arguments.
@@ -90,7 +90,9 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     others = [_with_path(x) for x in argv if not is_override(x)]
     is_help = not set(_HELP).isdisjoint(others)
     if rest := values([x for x in others if x not in _HELP])[1:]:
-      raise UserError(f'{rest[0]!r} is not a flag; write --name=value')
+      is_mode = rest[0] in values['mode'].parser.enum_values
+      name = f'--mode={rest[0]}' if is_mode else '--name=value'
+      raise UserError(f'{rest[0]!r} is not a flag; write {name}')
     path = _choose_config(values)
     values([argv[0], f'--config={path}'])
     if not isinstance(values.config, ConfigDict):
@@ -282,6 +284,11 @@ def check_file(path: str):
   """
   if not (file := pathlib.Path(path)).exists():
     return
+  if file.is_dir():
+    raise UserError(
+      f'{path} is a folder, not a config; name weights with --weights, or a run'
+      ' with --workdir'
+    )
   try:
     nodes = ast.walk(ast.parse(file.read_bytes(), filename=path))
   except (OSError, SyntaxError, ValueError) as error:

@@ -1,5 +1,6 @@
 """The config of a run or of weights, from `config.json` in its folder."""
 
+import difflib
 import json
 import os
 import pathlib
@@ -12,12 +13,13 @@ from typing import Any
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from core.errors import UserError, nearest, one_line
+from core.errors import UserError, one_line
 from core.io import atomic_files, data_files
 
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'config.json'
 TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # environment variable
+_MOST_DIFFERENCES = 5  # that an error lists
 _NO_TASKS = '__init__', 'common'  # files in configs/ that are not tasks
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
@@ -219,9 +221,15 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
   """Raise UserError if a folder holds a run with a different config."""
   if not (folder / NAME).is_file():
     return
+  saved = read(folder)
+  if saved.task != config.task:
+    raise UserError(
+      f'{folder} holds a run of {saved.task}, not of {config.task}; choose'
+      ' another --workdir'
+    )
   old, new = (
     traverse_util.flatten_dict(json.loads(c.to_json()), sep='.')
-    for c in (read(folder), config)
+    for c in (saved, config)
   )
   differing = [
     f'{key} ({json.dumps(old.get(key))} there, {json.dumps(new.get(key))} now)'
@@ -231,6 +239,9 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
     and old.get(key) != new.get(key)
   ]
   if differing:
+    if len(differing) > _MOST_DIFFERENCES:
+      rest = len(differing) - _MOST_DIFFERENCES
+      differing[_MOST_DIFFERENCES:] = [f'{rest} more']
     raise UserError(
       f'{folder} holds a run with a different config: {", ".join(differing)};'
       ' give the same config to resume it, or another --workdir'
@@ -292,8 +303,8 @@ def _rename_settings(saved: dict[str, Any]):
 def _not_a_run(folder: pathlib.Path) -> str:
   """Return the error for a folder that holds neither a run nor weights."""
   text = (
-    f'{folder} holds no {NAME}; name a run with --workdir or weights with'
-    ' --weights'
+    f'{folder} holds no {NAME}; train a run in it first, or name another run'
+    ' with --workdir, or weights with --weights'
   )
   shipped = ROOT / 'pretrained'
   places = dict.fromkeys([folder.absolute().parent, shipped])
@@ -303,8 +314,9 @@ def _not_a_run(folder: pathlib.Path) -> str:
       names[path.parent.name] = f'{place.name}/{path.parent.name}'
   if not names:
     return text
-  near, known = names[nearest(folder.name, names)], ', '.join(names.values())
-  return f'{text}; did you mean {near}? (known: {known})'
+  if near := difflib.get_close_matches(folder.name, names, 1):
+    text += f'; did you mean {names[near[0]]}?'
+  return f'{text} (known: {", ".join(names.values())})'
 
 
 def _default_config(task: str) -> ConfigDict:

@@ -110,6 +110,16 @@ def test_training_announces_its_data(tmp_path, capsys):
   assert f'\ntraining data: {data}\n' in capsys.readouterr().err
 
 
+def test_batch_with_too_few_rows_leaves_no_run_behind(tmp_path):
+  class Short(toy_task.ToyTask):
+    def batch(self, key, arrays, *, size, step):
+      return super().batch(key, arrays, size=size // 2 + 1, step=step)
+
+  with pytest.raises(UserError, match='rows of'):
+    train(tmp_path, Short())
+  assert train(tmp_path)
+
+
 def test_finished_run_is_left_as_it_is(unbroken, tmp_path):
   before = read_lines(unbroken)
   assert train(unbroken)
