@@ -1,5 +1,6 @@
 """The commands in the documents that run Python modules, on little input."""
 
+import functools
 import os
 import pathlib
 import re
@@ -57,6 +58,13 @@ def run(*arguments, folder=ROOT, path=ROOT):
   return result.returncode, result.stdout + result.stderr
 
 
+@functools.cache
+def help_of(target):
+  """Return the text of --help of a script or a module."""
+  name = [target] if target.endswith('.py') else ['-m', target]
+  return run(*name, '--help')[1]
+
+
 def unknown_flags(help_text, arguments):
   """Return the flags among the arguments that a help text does not list."""
   names = re.findall(r'^ *--(?:\[no\])?(\w+):', help_text, re.MULTILINE)
@@ -76,8 +84,7 @@ def test_python_commands_run(command, tmp_path):
   target, *rest = command[1:] if command[0] == '-m' else command
   path = ROOT
   if IS_LONG.match(target):
-    name = [] if target.endswith('.py') else ['-m']
-    _, text = run(*name, target, '--help')
+    text = help_of(target)
     assert 'flags:' in text and not unknown_flags(text, rest), text
     return
   if target == 'core.report.tables':  # it writes to the documents
