@@ -91,7 +91,7 @@ def train(
       folder, keep_last=keep.keep_last, keep_every=keep.keep_every
     ) as checkpointer,
   ):
-    state = _first_state(checkpointer, program, config, folder, start_from)
+    state = _restore_or_init(checkpointer, program, config, folder, start_from)
     start = int(state.step)
     _announce(config, folder, mesh, state, arrays)
     is_finished = start >= config.total_steps
@@ -119,7 +119,7 @@ def train(
     return not (is_stopped or stop())
 
 
-def _first_state(
+def _restore_or_init(
   checkpointer: checkpoints.Checkpointer,
   program: step.Program,
   config: ConfigDict,
@@ -130,7 +130,7 @@ def _first_state(
   rename = run_config.layer_renamer(config.task)
   state = checkpointer.restore(program.abstract_state, rename)
   _check_folder(folder, state, config.total_steps)
-  return state or _initial_state(program, config, start_from)
+  return state or _new_state(program, config, start_from)
 
 
 def _make_updates(
@@ -279,7 +279,7 @@ def _is_due(every: int, previous: int, done: int, total: int) -> bool:
   return done == total or every > 0 and done // every > previous // every
 
 
-def _initial_state(
+def _new_state(
   program: step.Program, config, start_from: str
 ) -> step.TrainState:
   """Return a new state, from initial weights if there are any.

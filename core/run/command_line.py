@@ -41,7 +41,7 @@ usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
   main.py                                      train the default in a minute
   main.py --config=configs/rrn/sudoku.py:cpu   train an experiment
   main.py --mode=eval --workdir=runs/...       evaluate a run
-  main.py --mode=config --config=...           show settings, and the paper's
+  main.py --mode=config --config=...           show the settings of a config
   main.py --mode=predict --weights=pretrained/rrn_sudoku --input=puzzles.txt
 """
 
