@@ -1,46 +1,23 @@
-"""Compare training speed on Sudoku: our networks, plain forms, and PyTorch.
-
-  uv run python benchmarks/rrn_sudoku.py
-  uv run --with torch==2.13.0 python benchmarks/rrn_sudoku.py --output=out.json
+"""Training speed on Sudoku: our networks, plain forms, and PyTorch.
 
 Each contender makes whole updates (forward, backward, optimizer) of the same
 model in float32: the paper's network, whose nodes are cells, or ours, whose
-nodes are candidates. All contenders for a network take turns, so that other
-load on the machine affects all of them. Matrix products, timed in the same
-turns, show the peak speed of the machine. First, the script checks that all
-contenders have the same logits for the same weights.
+nodes are candidates. Matrix products, timed in the same turns, show the peak
+speed of the machine.
 """
 
 import functools
-import pathlib
-import sys
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import jax
 import numpy as np
-import rich.console
-import rich.table
-from absl import app, flags
 
-# Python adds the folder of the script to sys.path, not the root.
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
-from benchmarks import sudoku_plain, timing
+from benchmarks import harness, sudoku_plain
 from configs.rrn import sudoku
-from core import errors, sharding, step
-from core.io import atomic_files
-from core.run import run_folder
+from core import sharding, step
+from core.run import devices
 from rrn.sudoku import data, model, task
 
-try:
-  import torch
-
-  from benchmarks import torch_twins
-except ModuleNotFoundError:
-  torch = None
-
-TOLERANCE = 1e-4  # of logits, because float32 sums depend on their order
 SQUARE = 2048  # side of the large product
 SKINNY_REPEATS = 16  # a single small product is too short to be timed
 # Network -> for each contender: its name, whether it is the plain form, whether
@@ -59,12 +36,24 @@ PROGRAMS = {
   ),
 }
 MICROBATCH = {'cells': 1, 'candidates': 2}  # the fastest on CPUs
+FLAGS = {
+  'network': ('all', ('all', *PROGRAMS), 'Network to measure.'),
+  'batch_size': (32, 1, 'Boards per update.'),
+  'num_steps': (None, 1, 'Message passing steps. Default: as in :cpu.'),
+  'microbatch_size': (
+    None,
+    0,
+    'Boards per device at once; 0: all. Default: 1 (cells) or 2 (candidates)'
+    ' on CPUs, else 0.',
+  ),
+  'rounds': (5, 1, 'Turns of each contender.'),
+}
+PEERS = ('torch',)
+UNIT = 'board_steps'
 
-Contender = tuple[Callable[[], Any], float]  # a call, and its operation count
 
-
-def make_contenders(config, boards) -> dict[str, Contender]:
-  """Build all contenders, and check that their logits are equal to ours.
+def make_contenders(config, boards) -> dict[str, harness.Contender]:
+  """Build all contenders.
 
   Args:
     config: the config of training, with the micro-batch size of the contenders
@@ -72,109 +61,93 @@ def make_contenders(config, boards) -> dict[str, Contender]:
     boards: 'puzzle' and 'solution', int [B, N].
   """
   mesh = sharding.make_mesh(config.mesh)
-  contenders, programs = {}, {}
+  contenders, params = {}, None
   for name, is_plain, is_split, layers in PROGRAMS[config.model.network]:
     settings = config.copy_and_resolve_references()
     settings.model.message_layers = layers
     settings.microbatch_size = config.microbatch_size if is_split else 0
     made = (sudoku_plain.PlainTask if is_plain else task.SudokuTask)(settings)
-    programs[name] = step.make_program(made, settings, mesh)
+    program = step.make_program(made, settings, mesh)
     flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
-    update = make_update(programs[name], boards)
-    contenders[name] = update, config.batch_size * flops
-  params = _perturb(programs['ours'].init().params)
-  logits = {
-    name: programs[name].merge(params)(
-      boards['puzzle'], num_steps=config.model.num_steps
+    values = []
+    if layers == config.model.message_layers:  # else it is another model
+      if params is None:
+        params = harness.perturb(program.init().params)
+      values = [_logits(program.merge, params, boards, config.model.num_steps)]
+    contenders[name] = harness.Contender(
+      harness.make_updates(program, boards),
+      values,
+      config.batch_size * flops / 1e9,
     )
-    for name in ('ours', 'plain form')
-  }
-  if torch is None or jax.default_backend() != 'cpu':
-    print('skipping PyTorch: it is not installed, or the device is not a CPU')
-  else:
-    twins, their_logits = make_twins(config, params, boards)
+  if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
     is_plain = config.model.network == 'cells'
-    flops = contenders['plain form' if is_plain else 'ours'][1]
-    contenders |= {name: (twin.update, flops) for name, twin in twins.items()}
-    logits |= their_logits
-  _check_equal(logits)
+    gflop = contenders['plain form' if is_plain else 'ours'].gflop
+    on_devices = config.microbatch_size * jax.device_count()
+    sizes = {'': config.batch_size}
+    if 0 < on_devices < config.batch_size:
+      sizes[', micro-batches'] = on_devices
+    for suffix, at_once in sizes.items():
+      make = functools.partial(
+        make_twin, twins, config, params, boards, at_once=at_once, gflop=gflop
+      )
+      contenders |= twins.variants(make, suffix)
   return contenders
 
 
-def make_twins(config, params, boards, *, compiler=None):
-  """Build the PyTorch contenders.
+def _logits(merge, params, boards, num_steps):
+  """Return the logits without class 0, an empty cell: never the answer."""
+  run = jax.jit(
+    lambda params, puzzles: merge(params)(puzzles, num_steps=num_steps)
+  )
+  return run(params, boards['puzzle'])[..., 1:]
+
+
+def make_twin(
+  twins, config, params, boards, compiler, *, at_once: int, gflop: float = 0.0
+) -> harness.Contender:
+  """Build a PyTorch contender.
 
   Args:
+    twins: the module `torch_twins`.
     config, boards: see `make_contenders`.
     params: parameters of the network, as nested dicts of arrays.
-    compiler: compiles a step of the network on candidates. None selects
-      `torch.compile` for fixed shapes.
-
-  Returns:
-    Name -> twin, and name -> its logits for the boards that it takes at once.
+    compiler: compiles a step of the network.
+    at_once: number of boards in a forward and backward pass.
+    gflop: see `harness.Contender`.
   """
-  on_devices = config.microbatch_size * jax.device_count() or config.batch_size
-  sizes = {'': config.batch_size}
-  sizes[', micro-batches'] = min(on_devices, config.batch_size)
+  params, torch = twins.to_tensors(params), twins.torch
+  if config.model.network == 'cells':
+    step, solve = twins.relational_step, twins.cells_logits
+    graph = torch.tensor(data.neighbors(3, 3)).long()
+  else:
+    step, solve = twins.candidates_step, twins.candidates_logits
+    groups = sudoku_plain.make_groups(model.ModelConfig(**config.model))
+    graph = [torch.tensor(members).float() for members in groups.kinds]
   options = {'num_steps': config.model.num_steps}
-  kinds = {'PyTorch eager': {}}
-  make = torch_twins.CellsTwin
-  if config.model.network == 'candidates':
-    make = torch_twins.CandidatesTwin
-    options['groups'] = sudoku_plain.make_groups(
-      model.ModelConfig(**config.model)
-    )
-    compiler = compiler or functools.partial(
-      torch.compile, dynamic=False, fullgraph=True
-    )
-    kinds['PyTorch compiled'] = {'compiler': compiler}
-  twins, logits = {}, {}
-  for kind, choice in kinds.items():
-    for suffix, at_once in sizes.items():
-      twin = make(params, boards, at_once=at_once, **options, **choice)
-      try:
-        values = twin.logits(twin.puzzles[:at_once]).detach().numpy()
-      except Exception as error:  # a compiler can raise any error
-        if not choice:
-          raise
-        print(f'skipping {kind}: {errors.one_line(error)}')
-        break
-      twins[kind + suffix], logits[kind + suffix] = twin, values
-  return twins, logits
+  solve = functools.partial(solve, compiler(step), params, graph, **options)
+  puzzles, solutions = (
+    torch.tensor(boards[name]).split(at_once) for name in ('puzzle', 'solution')
+  )
 
+  def losses():
+    for part, targets in zip(puzzles, solutions, strict=True):
+      loss = torch.nn.functional.cross_entropy(
+        solve(part).flatten(0, -2),
+        targets.flatten().repeat(config.model.num_steps),
+      )
+      yield len(part) / config.batch_size * loss
 
-def make_update(program: step.Program, boards) -> Callable[[], None]:
-  """Return a function that makes one update and waits for it."""
-  state = program.init()
-
-  def update():
-    nonlocal state
-    state, *_ = jax.block_until_ready(program.update(state, boards))
-
-  return update
-
-
-def _perturb(params):
-  """Add noise, because initial biases are 0, which would hide errors."""
-  leaves, structure = jax.tree.flatten(params)
-  keys = jax.random.split(jax.random.key(1), len(leaves))
-  return structure.unflatten(
-    leaf + 0.02 * jax.random.normal(key, leaf.shape)
-    for leaf, key in zip(leaves, keys, strict=True)
+  leaves = jax.tree.leaves(params)
+  optimizer = torch.optim.AdamW(leaves, fused=True)
+  logits = torch.cat([solve(part).detach() for part in puzzles], 1)
+  return harness.Contender(
+    twins.make_call(losses, leaves, optimizer=optimizer),
+    twins.to_arrays(logits[..., 1:]),
+    gflop,
   )
 
 
-def _check_equal(logits):
-  """Raise ArithmeticError if any logits differ from ours."""
-  ours = logits.pop('ours')
-  for name, others in logits.items():
-    difference = np.abs(others - ours[:, : others.shape[1]]).max()
-    if not difference < TOLERANCE:
-      raise ArithmeticError(f'{name}: logits differ by {difference} from ours')
-    print(f'{name}: logits are equal to ours within {difference:.0e}')
-
-
-def make_products(config, at_once: int) -> dict[str, Contender]:
+def make_products(config, at_once: int) -> dict[str, harness.Contender]:
   """Return products of float32 matrices, with rows split over all devices.
 
   The first is a large square product. The second has the size of the largest
@@ -204,20 +177,20 @@ def make_products(config, at_once: int) -> dict[str, Contender]:
     def call(multiply=multiply, left=left, right=right):
       jax.block_until_ready(multiply(left, right))
 
+    gflop = 2 * rows * columns**2 * repeats / 1e9
     name = f'{rows} x {columns} x {columns}'
-    products[name] = call, 2 * rows * columns**2 * repeats
+    products[name] = harness.Contender(call, gflop=gflop)
   return products
 
 
-def benchmark(
+def make_config(
   network: str,
   *,
   batch_size: int,
-  num_steps: int | None,
-  microbatch_size: int | None,
-  rounds: int,
-) -> tuple[dict[str, int], dict[str, dict]]:
-  """Measure all contenders for a network, and products.
+  num_steps: int | None = None,
+  microbatch_size: int | None = None,
+):
+  """Return the config of training a network of `PROGRAMS` on boards in memory.
 
   Args:
     network: a key of `PROGRAMS`.
@@ -225,121 +198,36 @@ def benchmark(
     num_steps: number of message passing steps. None selects that of `:cpu`.
     microbatch_size: number of boards that a device takes at once, 0 for all.
       None selects the fastest on CPUs, and 0 on other devices.
-    rounds: number of turns of each contender.
-
-  Returns:
-    The sizes, and name -> result: the 'seconds' of every call, their 'median'
-    and 'best', and the counted 'gflop'; from the median, 'gflop_per_second',
-    its 'share' of the fastest product's, and for contenders,
-    'board_steps_per_second'.
-
-  Raises:
-    UserError: the sizes do not divide each other.
   """
   config = sudoku.get_config(f'cpu,source=generated,network={network}')
   if microbatch_size is None:
     microbatch_size = MICROBATCH[network] * (jax.default_backend() == 'cpu')
-  config.batch_size = batch_size
-  config.microbatch_size = microbatch_size
-  config.model.num_steps = num_steps = num_steps or config.model.num_steps
-  config.model.burn_in, config.steps_per_call = 0, 1
-  rng = np.random.default_rng(0)
-  solutions = rng.integers(1, 10, (batch_size, 81))  # timing needs no real ones
-  puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
-  boards = {'puzzle': puzzles, 'solution': solutions}
-  at_once = min(microbatch_size * jax.device_count() or batch_size, batch_size)
-  contenders = make_contenders(config, boards)
-  products = make_products(config, at_once)
-  results = _time(contenders, products, rounds)
-  for name in contenders:
-    rate = batch_size * num_steps / results[name]['median']
-    results[name]['board_steps_per_second'] = rate
-  sizes = {
-    'batch_size': batch_size,
-    'num_steps': num_steps,
-    'microbatch_size': microbatch_size,
-    'rounds': rounds,
-  }
-  return sizes, results
+  config.batch_size, config.microbatch_size = batch_size, microbatch_size
+  config.data.hard_share, config.steps_per_call = 0.0, 1
+  config.model.num_steps = num_steps or config.model.num_steps
+  config.model.burn_in = 0
+  config.model.message_layers = PROGRAMS[network][0][-1]
+  return config
 
 
-def _time(
-  contenders: Mapping[str, Contender],
-  products: Mapping[str, Contender],
-  rounds: int,
-) -> dict[str, dict]:
-  """Time contenders and products in turns; see `benchmark` for the results."""
-  calls, flops, results = {}, {}, {}
-  for name, (call, count) in {**contenders, **products}.items():
-    calls[name], flops[name] = call, count
-  for name, seconds in timing.measure(calls, rounds).items():
-    gflop, median = flops[name] / 1e9, timing.median(seconds)
-    results[name] = {
-      'seconds': seconds,
-      'median': median,
-      'best': min(seconds),
-      'gflop': gflop,
-      'gflop_per_second': gflop / median,
-    }
-  fastest = max(results[name]['gflop_per_second'] for name in products)
-  for result in results.values():
-    result['share'] = result['gflop_per_second'] / fastest
-  return results
-
-
-def print_table(title: str, results: Mapping[str, Mapping]):
-  """Print a row for each result; 'plain form' must be among them."""
-  options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
-  table = rich.table.Table('', title=title, **options)  # 80 columns wide
-  columns = 'steps/s|x plain|median ms|best ms|GFLOP|GFLOP/s|share'
-  for column in columns.split('|'):
-    table.add_column(column, justify='right')
-  plain_rate = results['plain form']['board_steps_per_second']
-  for name, result in results.items():
-    rate = result.get('board_steps_per_second')
-    table.add_row(
-      name,
-      f'{rate:.0f}' if rate else '',
-      f'{rate / plain_rate:.2f}' if rate else '',
-      f'{1e3 * result["median"]:.0f}',
-      f'{1e3 * result["best"]:.0f}',
-      f'{result["gflop"]:.1f}',
-      f'{result["gflop_per_second"]:.1f}',
-      f'{result["share"]:.0%}',
-    )
-  rich.console.Console().print(table)
-
-
-def main(_):
-  """Measure, print a table per network, and write JSON if --output is set."""
-  args = flags.FLAGS
-  path = timing.start(args.output, args.batch_size)
-  runs = {}
+def make_cases(args) -> Iterator[harness.Case]:
+  """Build a case for each network."""
+  devices.use_cpu_cores(args.batch_size)
   for network in PROGRAMS if args.network == 'all' else [args.network]:
-    names = 'batch_size', 'num_steps', 'microbatch_size', 'rounds'
-    sizes, results = benchmark(network, **{n: args[n].value for n in names})
-    title = ', '.join(f'{name} {size}' for name, size in sizes.items())
-    print_table(f'{network}: {title}, {jax.device_count()} devices', results)
-    runs[network] = sizes | {'results': results}
-  if args.output:
-    versions = run_folder.versions() | {'torch': torch and torch.__version__}
-    atomic_files.write_json(path, versions | runs)
-
-
-if __name__ == '__main__':
-  # Defined here, so that a test can import benchmarks with equal flag names.
-  flags.DEFINE_enum('network', 'all', ['all', *PROGRAMS], 'Network to measure.')
-  flags.DEFINE_integer('batch_size', 32, 'Boards per update.', 1)
-  flags.DEFINE_integer(
-    'num_steps', None, 'Message passing steps. Default: as in :cpu.', 1
-  )
-  flags.DEFINE_integer('rounds', 5, 'Turns of each contender.', 1)
-  flags.DEFINE_integer(
-    'microbatch_size',
-    None,
-    'Boards per device at once; 0: all. Default: 1 (cells) or 2 (candidates)'
-    ' on CPUs, else 0.',
-    lower_bound=0,
-  )
-  flags.DEFINE_string('output', None, 'JSON file to write.')
-  app.run(timing.guarded(main))
+    config = make_config(
+      network,
+      batch_size=args.batch_size,
+      num_steps=args.num_steps,
+      microbatch_size=args.microbatch_size,
+    )
+    rng = np.random.default_rng(0)
+    # Timing needs no real boards.
+    solutions = rng.integers(1, 10, (args.batch_size, 81))
+    puzzles = np.where(rng.random(solutions.shape) < 0.3, solutions, 0)
+    at_once = config.microbatch_size * jax.device_count() or args.batch_size
+    yield harness.Case(
+      network,
+      make_contenders(config, {'puzzle': puzzles, 'solution': solutions}),
+      args.batch_size * config.model.num_steps,
+      products=make_products(config, min(at_once, args.batch_size)),
+    )

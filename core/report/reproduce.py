@@ -74,7 +74,8 @@ def _table(corner: str, rows: Iterable[Sequence[str]]) -> str:
 
 def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
   table = results.read(path)
-  return [_link(root, path), *_cells(table['rows'].values(), table['command'])]
+  rows = (table | row for row in table['rows'].values())
+  return [_link(root, path), *_cells(rows, table['command'])]
 
 
 def _weights_row(root: pathlib.Path, folder: pathlib.Path) -> list[str]:

@@ -12,6 +12,9 @@ A row describes a run and its measurements; `row_of` lists its keys. The config
 of the table with the overrides of a row is the config of its run. The config
 argument `table=NAME` names the table. By default, it has the first name in
 TABLES of the config file. The table of a single run has the name of its folder.
+
+A table of measurements that are not runs, such as timings, has no config. Its
+rows need only 'metrics', and its provenance may be at the top.
 """
 
 import json
@@ -101,11 +104,9 @@ def read(path: pathlib.Path) -> dict[str, Any]:
   """
   if not path.is_file():
     raise UserError(f'{path} does not exist')
-  table = atomic_files.read_json(path, config=str, command=str, rows=dict)
+  table = atomic_files.read_json(path, command=str, rows=dict)
   for row in table['rows'].values():
-    atomic_files.check_object(
-      row, path, overrides=dict, metrics=dict, paper=dict
-    )
+    atomic_files.check_object(row, path, metrics=dict)
   return table
 
 

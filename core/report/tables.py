@@ -23,7 +23,11 @@ Alternatively, a row is an object of cells. A cell is a text, such as a number
 from the paper, or a list: a result file, a metric, and optionally the unit "%".
 Paths start at the root of the repository. A share with an interval is shown in
 %, and with "percent": true, all numbers are. With several seeds, a cell shows
-the median, the lowest, and the highest value.
+the median, the lowest, and the highest value. A 'low' and a 'high' value
+without a 'count' are shown in the same way.
+
+"typed": true keeps the typed text of a block until the file of ["FILE",
+"PREFIX"] exists.
 
 The command also writes docs/reproduce.md; see `core.report.reproduce`.
 """
@@ -65,8 +69,11 @@ def fill(text: str, name: str = 'the text') -> str:
 
   def replace(match: re.Match) -> str:
     try:
-      table = render(json.loads(match[1]))
-    except (ValueError, UserError) as error:
+      spec = json.loads(match[1])
+      if spec.pop('typed', False) and not (ROOT / spec['rows'][0]).is_file():
+        return match[0]
+      table = render(spec)
+    except (ValueError, LookupError, UserError) as error:
       raise UserError(f'{name}: table block: {error}') from error
     return f'<!-- table\n{match[1]}-->\n\n{table}\n\n{END}'
 
@@ -132,7 +139,7 @@ def _cell(path: str, name: str, unit: str = '') -> str:
 
 def _number(entry: Mapping[str, Any], unit: str) -> str:
   value, ends = entry['value'], [entry.get('low'), entry.get('high')]
-  is_share = None not in ends
+  is_share = 'count' in entry and None not in ends
   if by_seed := entry.get('by_seed'):
     ends = min(by_seed), max(by_seed)
   suffix = f' {unit}' if unit not in ('', 'x100') else ''
@@ -142,7 +149,8 @@ def _number(entry: Mapping[str, Any], unit: str) -> str:
   elif unit == '%':
     return f'{100 * value:.3g} %'
   else:
-    texts = [f'{x:.4g}' for x in (value, *ends) if x is not None]
+    numbers = [x for x in (value, *ends) if x is not None]
+    texts = [f'{x:,.0f}' if abs(x) > 999 else f'{x:.4g}' for x in numbers]
   low_to_high = f' ({" to ".join(texts[1:])})' if texts[1:] else ''
   return f'{texts[0]}{suffix}{low_to_high}'
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from benchmarks import rrn_graphs
+from benchmarks import harness, rrn_graphs
 
 pytestmark = pytest.mark.slow
 
@@ -14,8 +14,7 @@ def test_contenders_agree_and_run(name):
   case = dataclasses.replace(rrn_graphs.CASES[name], width=16)
   contenders = rrn_graphs.make_contenders(case, batch_size=8)
   assert {'plain form', 'ours'} <= set(contenders)
-  for call in contenders.values():
-    call()
+  harness.measure(harness.Case(name, contenders, 8), 1, 'graphs')
 
 
 def test_a_difference_is_noticed(monkeypatch):
@@ -26,5 +25,6 @@ def test_a_difference_is_noticed(monkeypatch):
     'pass_messages',
     lambda *args, **options: pass_messages(*args, **options) * 1.01,
   )
+  contenders = rrn_graphs.make_contenders(case, batch_size=8)
   with pytest.raises(ArithmeticError, match='plain form'):
-    rrn_graphs.make_contenders(case, batch_size=8)
+    harness.measure(harness.Case('graphs', contenders, 8), 1, 'graphs')

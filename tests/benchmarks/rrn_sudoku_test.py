@@ -6,27 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from benchmarks import rrn_sudoku, sudoku_plain
-from configs.rrn import sudoku
+from benchmarks import harness, rrn_sudoku, sudoku_plain
 from core.aot import compile
 from rrn.sudoku.task import SudokuTask
-from tests.rrn import perturbed
 
 pytestmark = pytest.mark.slow
-
-NETWORKS = tuple(rrn_sudoku.PROGRAMS)
-
-
-def make_config(network, *, message_layers=3, num_steps=2):
-  config = sudoku.get_config(f'cpu,source=generated,network={network}')
-  config.model.message_layers = message_layers
-  config.model.num_steps = num_steps
-  config.model.burn_in = 0
-  return config
-
-
-def random_boards(count):
-  return np.random.default_rng(0).integers(0, 10, (count, 81))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +26,9 @@ def random_boards(count):
 def test_counted_operations_are_those_of_the_program(
   network, kind, message_layers
 ):
-  task = kind(make_config(network, message_layers=message_layers, num_steps=16))
+  config = rrn_sudoku.make_config(network, batch_size=4, num_steps=16)
+  config.model.message_layers = message_layers
+  task = kind(config)
   graphdef, params = nnx.split(nnx.eval_shape(task.make_model, nnx.Rngs(0)))
   num_boards = 4
   boards = jax.ShapeDtypeStruct((num_boards, 81), jnp.int32)
@@ -60,57 +46,50 @@ def test_counted_operations_are_those_of_the_program(
   )
 
 
-@pytest.mark.parametrize('network', NETWORKS)
-def test_plain_form_equals_ours(network):
-  boards, logits = random_boards(2), []
-  for kind in SudokuTask, sudoku_plain.PlainTask:
-    model = kind(make_config(network)).make_model(nnx.Rngs(0))
-    graphdef, params = perturbed.split(model)
-    solve = jax.jit(
-      lambda *args, g=graphdef: nnx.merge(g, args[0])(args[1], num_steps=2)
-    )
-    logits.append(solve(params, boards))
-  np.testing.assert_allclose(*logits, atol=rrn_sudoku.TOLERANCE)
-
-
-@pytest.mark.parametrize('network', NETWORKS)
-def test_twins_equal_ours_and_train(network):
-  pytest.importorskip('torch')
-  config, boards = make_config(network), random_boards(4)
-  config.batch_size, config.microbatch_size = 4, 2
-  model = SudokuTask(config).make_model(nnx.Rngs(0))
-  graphdef, params = perturbed.split(model)
-  ours = nnx.merge(graphdef, params)(jnp.asarray(boards), num_steps=2)
-  batch = {'puzzle': boards, 'solution': np.maximum(boards, 1)}
-  twins, logits = rrn_sudoku.make_twins(
-    config, params, batch, compiler=lambda step: step
+def make_inputs(network):
+  """Return a config, and a random batch for it."""
+  config = rrn_sudoku.make_config(
+    network, batch_size=16, num_steps=2, microbatch_size=1
   )
-  for name, twin in twins.items():
-    values = logits[name]
-    np.testing.assert_allclose(
-      values, ours[:, : values.shape[1]], atol=rrn_sudoku.TOLERANCE
-    )
-    twin.update()
-    trained = twin.logits(twin.puzzles).detach().numpy()
-    assert np.abs(trained - ours).max() > 1e-4
+  boards = np.random.default_rng(0).integers(0, 10, (16, 81))
+  return config, {'puzzle': boards, 'solution': np.maximum(boards, 1)}
 
 
-def test_contenders_without_a_compiler_are_left_out(capsys):
-  pytest.importorskip('torch')
-  config, boards = make_config('candidates', num_steps=1), random_boards(2)
-  config.batch_size = config.microbatch_size = 2
-  model = SudokuTask(config).make_model(nnx.Rngs(0))
-  params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+@pytest.mark.parametrize('network', rrn_sudoku.PROGRAMS)
+def test_contenders_agree_and_run(network):
+  config, boards = make_inputs(network)
+  contenders = rrn_sudoku.make_contenders(config, boards)
+  assert {'plain form', 'ours'} <= set(contenders)
+  products = rrn_sudoku.make_products(config, 8)
+  case = harness.Case(network, contenders, 32, products=products)
+  rows = harness.measure(case, 1, 'board_steps')
+  assert all(row['metrics']['gflop_per_second'] for row in rows.values())
 
-  def compiler(step):
+
+def test_a_difference_is_noticed(monkeypatch):
+  pass_messages = sudoku_plain.reference.pass_messages
+  monkeypatch.setattr(
+    sudoku_plain.reference,
+    'pass_messages',
+    lambda *args, **options: pass_messages(*args, **options) * 1.01,
+  )
+  contenders = rrn_sudoku.make_contenders(*make_inputs('cells'))
+  with pytest.raises(ArithmeticError, match='plain form'):
+    harness.measure(harness.Case('boards', contenders, 16), 1, 'board_steps')
+
+
+def test_a_contender_without_a_compiler_is_left_out(monkeypatch, capsys):
+  torch = pytest.importorskip('torch')
+
+  def compiler(step, **options):
     def fail(*args):
       raise RuntimeError('no C++ compiler')
 
     return fail
 
-  twins, _ = rrn_sudoku.make_twins(
-    config, params, {'puzzle': boards, 'solution': boards}, compiler=compiler
-  )
-  assert all('compiled' not in name for name in twins)
+  monkeypatch.setattr(torch, 'compile', compiler)
+  contenders = rrn_sudoku.make_contenders(*make_inputs('candidates'))
+  assert 'PyTorch eager' in contenders
+  assert not any('compiled' in name for name in contenders)
   printed = capsys.readouterr().out
-  assert printed == 'skipping PyTorch compiled: no C++ compiler\n'
+  assert 'skipping PyTorch compiled: no C++ compiler\n' in printed

@@ -120,7 +120,10 @@ def typed_numbers(text: str) -> list[str]:
   outside = tables._BLOCK.sub('', text).splitlines()
   found = [x for x in outside if x.startswith('|') and re.search(r'\d', x)]
   for block in tables._BLOCK.finditer(text):
-    rows = json.loads(block[1])['rows']
+    spec = json.loads(block[1])
+    rows = spec['rows']
+    if spec.get('typed'):
+      found.append(f'typed: {block[1]}')
     cells = [
       (f'{label}, {column}', cell)
       for label, row in (rows.items() if isinstance(rows, Mapping) else ())
@@ -145,6 +148,8 @@ def test_numbers_that_are_typed_are_found():
   table = '| a | b |\n| --- | --- |\n| depth | 3.5 |\n'
   found = typed_numbers(f'{block(spec, table)}\n\n{table}')
   assert found == ['| depth | 3.5 |', 'here, solved: 97.8']
+  until_measured = {'rows': ['x.json', ''], 'columns': {}, 'typed': True}
+  assert len(typed_numbers(block(until_measured, table))) == 1
 
 
 def test_the_page_of_commands(sweep, root):

@@ -1,0 +1,303 @@
+"""The shared part of all benchmarks: check, time in turns, print, and write.
+
+A benchmark is a module with
+
+  FLAGS       flag -> (default, smallest value or choices, help); has 'rounds'
+  PEERS       packages that it can do without
+  UNIT        what its rates count, such as 'graphs'
+  make_cases  parsed flags -> an iterator of `Case`
+
+For each case, the harness first checks that all contenders compute the values
+of ours. Then they take turns in one process, so that other load on the machine
+affects all of them.
+"""
+
+import argparse
+import importlib
+import pathlib
+import platform
+import re
+import shlex
+import statistics
+import time
+import types
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import rich.console
+import rich.table
+from absl import logging
+
+from core import step
+from core.errors import one_line
+from core.io import atomic_files
+from core.report import results
+from core.run import run_folder
+
+TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
+_RUN = 'git', 'date', 'device', 'num_devices', 'num_processes'
+
+
+class Contender(NamedTuple):
+  """One way to compute a case.
+
+  Attributes:
+    call: makes all updates of a turn, and waits for them.
+    values: arrays that must equal those of ours. () for another function.
+    gflop: 1e9 operations of the matrix products of an update, if counted.
+  """
+
+  call: Callable[[], Any]
+  values: Sequence[Any] = ()
+  gflop: float = 0.0
+
+
+class Case(NamedTuple):
+  """Contenders that take turns; one of them is 'ours'.
+
+  Attributes:
+    name: name of the case.
+    contenders: contenders by name.
+    num_items: number of items, such as graphs, in an update.
+    num_updates: number of updates in a turn.
+    products: matrix products by name, which show the peak speed of the machine.
+  """
+
+  name: str
+  contenders: Mapping[str, Contender]
+  num_items: int
+  num_updates: int = 1
+  products: Mapping[str, Contender] = types.MappingProxyType({})
+
+
+def run(name: str, benchmark: Any, arguments: Sequence[str]):
+  """Measure a benchmark, print a table per case, and write a file if asked to.
+
+  Args:
+    name: name of the benchmark.
+    benchmark: its module.
+    arguments: the flags of the command.
+
+  Raises:
+    ArithmeticError: a contender computes other values than ours.
+    UserError: the flags contradict each other, or a file cannot be written.
+  """
+  logging.set_verbosity(logging.WARNING)
+  args = vars(make_parser(name, benchmark).parse_args(arguments))
+  output, folder = args.pop('output'), args.pop('results')
+  paths = [pathlib.Path(output)] if output else []
+  if folder:
+    paths.append(pathlib.Path(folder, 'benchmarks', f'{name}.json'))
+  for path in paths:  # a mistake is reported before the measurement
+    with atomic_files.reported_writes(path.parent, '--results or --output'):
+      path.parent.mkdir(parents=True, exist_ok=True)
+  rows = {}
+  for case in benchmark.make_cases(argparse.Namespace(**args)):
+    measured = measure(case, args['rounds'], benchmark.UNIT)
+    print_rows(case.name, measured)
+    rows |= {f'{case.name}, {each}': row for each, row in measured.items()}
+  flags = {k: v for k, v in args.items() if v != benchmark.FLAGS[k][0]}
+  record = {'name': name, **provenance(name, benchmark.PEERS, flags)}
+  record |= {'flags': args, 'rows': rows}
+  for path in paths:
+    with atomic_files.reported_writes(path.parent, '--results or --output'):
+      text = results.to_text(record)
+      atomic_files.replace_file(path, f'{text}\n'.encode())
+    print(f'wrote {path}')
+
+
+def make_parser(name: str, benchmark: Any) -> argparse.ArgumentParser:
+  """Return the parser of the flags of a benchmark."""
+  parser = argparse.ArgumentParser(
+    prog=f'python -m benchmarks {name}',
+    description=benchmark.__doc__,
+    formatter_class=argparse.RawDescriptionHelpFormatter,
+    allow_abbrev=False,
+  )
+  for flag, (default, allowed, text) in benchmark.FLAGS.items():
+    if default is not None:
+      text = f'{text} Default: {default}.'
+    is_number = isinstance(allowed, int)
+    kind = {'type': _at_least(allowed)} if is_number else {'choices': allowed}
+    parser.add_argument(f'--{flag}', default=default, help=text, **kind)
+  parser.add_argument(
+    '--results',
+    metavar='FOLDER',
+    help=f'Folder of result files; writes FOLDER/benchmarks/{name}.json.',
+  )
+  parser.add_argument('--output', metavar='FILE', help='Another file to write.')
+  return parser
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+  def integer(text: str) -> int:
+    if int(text) < least:
+      raise argparse.ArgumentTypeError(f'{text} is less than {least}')
+    return int(text)
+
+  return integer
+
+
+def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
+  """Check and time the contenders of a case.
+
+  Args:
+    case: the case.
+    rounds: number of timed turns of each contender, after a turn to warm up.
+    unit: what `case.num_items` counts.
+
+  Returns:
+    Contender -> its 'metrics', each with the median 'value' and the 'low' and
+    'high' of the rounds, and the 'seconds' of every turn.
+
+  Raises:
+    ArithmeticError: a contender computes other values than ours.
+  """
+  ours = case.contenders['ours'].values
+  for name, contender in case.contenders.items():
+    if contender.values:
+      check_equal(f'{case.name}, {name}', contender.values, ours)
+  turns = {**case.contenders, **case.products}
+  seconds = {name: [] for name in turns}
+  for number in range(1 + rounds):
+    for name, contender in turns.items():
+      start = time.perf_counter()
+      contender.call()
+      if number:
+        seconds[name].append(time.perf_counter() - start)
+  speeds = {
+    name: [case.num_updates * contender.gflop / x for x in seconds[name]]
+    for name, contender in turns.items()
+  }
+  peak = max((statistics.median(speeds[x]) for x in case.products), default=0)
+  rows = {}
+  for name in case.contenders:
+    updates = [x / case.num_updates for x in seconds[name]]
+    ratios = np.divide(seconds[name], seconds['ours'])
+    metrics = {
+      f'{unit}_per_second': [case.num_items / x for x in updates],
+      'ms': [1e3 * x for x in updates],
+      'speedup_of_ours': ratios.tolist(),
+    }
+    if peak:
+      metrics['gflop_per_second'] = speeds[name]
+      metrics['percent_of_peak'] = [100 * x / peak for x in speeds[name]]
+    rows[name] = {
+      'metrics': {key: _spread(values) for key, values in metrics.items()},
+      'seconds': [float(f'{x:.4g}') for x in seconds[name]],
+    }
+  return rows
+
+
+def _spread(values: Sequence[float]) -> dict[str, float]:
+  ends = statistics.median(values), min(values), max(values)
+  rounded = (float(f'{x:.3g}') for x in ends)
+  return dict(zip(('value', 'low', 'high'), rounded, strict=True))
+
+
+def check_equal(name: str, values: Sequence[Any], ours: Sequence[Any]):
+  """Raise ArithmeticError if arrays differ from ours in shape or in values."""
+  for other, mine in zip(values, ours, strict=True):
+    other, mine = np.asarray(other), np.asarray(mine)
+    if other.shape != mine.shape:
+      raise ArithmeticError(f'{name}: shape {other.shape}, not {mine.shape}')
+    difference = np.abs(other - mine).max() / np.abs(mine).max()
+    if not difference < TOLERANCE:
+      raise ArithmeticError(
+        f'{name}: values differ from ours by {difference:.1e} of the largest'
+        f' one, more than {TOLERANCE:.0e}'
+      )
+
+
+def print_rows(title: str, rows: Mapping[str, Mapping]):
+  """Print medians, and the lowest and highest time."""
+  options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
+  table = rich.table.Table('', title=title, **options)  # 80 columns wide
+  metrics = list(next(iter(rows.values()))['metrics'])
+  for metric in (*metrics, 'low ms', 'high ms'):
+    text = metric.replace('_per_second', '/s').replace('percent', '%')
+    table.add_column(text.replace('_', ' '), justify='right')
+  for name, row in rows.items():
+    numbers = [row['metrics'][metric]['value'] for metric in metrics]
+    numbers += [row['metrics']['ms'][end] for end in ('low', 'high')]
+    table.add_row(name, *(f'{x:,.0f}' if x > 99 else f'{x}' for x in numbers))
+  rich.console.Console().print(table)
+
+
+def provenance(
+  name: str, peers: Sequence[str], flags: Mapping[str, Any]
+) -> dict[str, Any]:
+  """Return the command, device, versions, revision, and date of a benchmark.
+
+  A peer that is not installed has no version, and is not in the command.
+  """
+  versions = run_folder.versions()
+  run = {key: versions.pop(key) for key in _RUN}
+  command = ['uv', 'run']
+  for peer in peers:
+    versions[peer] = _version(peer)
+    if versions[peer]:
+      command += ['--with', f'{peer}=={versions[peer].partition("+")[0]}']
+  command += ['python', '-m', 'benchmarks', name]
+  command += [f'--{flag}={value}' for flag, value in flags.items()]
+  is_cpu = jax.default_backend() == 'cpu'
+  return {
+    'command': shlex.join(command),
+    'device': f'{run["num_devices"]} x {_cpu() if is_cpu else run["device"]}',
+    'versions': versions,
+    'revision': run['git'],
+    'date': run['date'],
+  }
+
+
+def _version(package: str) -> str | None:
+  try:
+    return metadata.version(package)
+  except metadata.PackageNotFoundError:
+    return None
+
+
+def _cpu() -> str:
+  """Return the model of the CPU."""
+  path = pathlib.Path('/proc/cpuinfo')
+  text = path.read_text(encoding='utf-8') if path.is_file() else ''
+  found = re.search(r'^model name\s*:\s*(.+)', text, re.MULTILINE)
+  return found[1] if found else platform.processor() or platform.machine()
+
+
+def peer(label: str, module: str) -> types.ModuleType | None:
+  """Import a module that needs an optional package, or print why it cannot.
+
+  PyTorch uses the CPU, so there are no peers on other devices.
+  """
+  try:
+    if jax.default_backend() != 'cpu':
+      raise ImportError(f'JAX uses a {jax.default_backend()}')
+    return importlib.import_module(module)
+  except ImportError as error:
+    print(f'skipping {label}: {one_line(error)}')
+    return None
+
+
+def perturb(params):
+  """Add noise to parameters: initial biases are 0, which would hide errors."""
+  leaves, structure = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(1), len(leaves))
+  return structure.unflatten(
+    leaf + 0.02 * jax.random.normal(key, leaf.shape)
+    for leaf, key in zip(leaves, keys, strict=True)
+  )
+
+
+def make_updates(program: step.Program, arrays: Any) -> Callable[[], None]:
+  """Return a function that makes updates, and waits for them."""
+  state = program.init()
+
+  def call():
+    nonlocal state
+    state, *_ = jax.block_until_ready(program.update(state, arrays))
+
+  return call
