@@ -97,7 +97,7 @@ def train(
     is_finished = start >= config.total_steps
     if not is_finished:
       # Tracing finds errors of the batch before the folder has a config.
-      program.update.eval_shape(state, arrays)
+      jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
     if not is_finished:
       weights.remove(folder)  # from a shorter training of this run

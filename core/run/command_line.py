@@ -90,9 +90,7 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     others = [_with_path(x) for x in argv if not is_override(x)]
     is_help = not set(_HELP).isdisjoint(others)
     if rest := values([x for x in others if x not in _HELP])[1:]:
-      is_mode = rest[0] in values['mode'].parser.enum_values
-      name = f'--mode={rest[0]}' if is_mode else '--name=value'
-      raise UserError(f'{rest[0]!r} is not a flag; write {name}')
+      raise UserError(f'{rest[0]!r} is not a flag; write {_as_flag(rest[0])}')
     path = _choose_config(values)
     values([argv[0], f'--config={path}'])
     if not isinstance(values.config, ConfigDict):
@@ -111,6 +109,12 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
     sys.exit(complain(error))
   except Exception as error:  # the code of a config can raise any error
     sys.exit(complain(_in_config(error)))
+
+
+def _as_flag(word: str) -> str:
+  """Return the flag that a user most likely meant by a word."""
+  modes = flags.FLAGS['mode'].parser.enum_values  # pyrefly: ignore
+  return f'--mode={word}' if word in modes else '--name=value'
 
 
 def _with_path(argument: str) -> str:
