@@ -351,8 +351,8 @@ class _Recorder:
       update, *seed = bad[0]
       of_seed = f' of seed {self._config.seed + seed[0]}' if seed else ''
       raise FloatingPointError(
-        f'update {done - len(losses) + update + 1}{of_seed} is not finite (its'
-        ' loss, gradient or parameters); the last checkpoint is kept. Lower'
+        f'update {done - len(losses) + update + 1}{of_seed} has a non-finite'
+        ' loss, gradient, or parameter; the last checkpoint is kept. Lower'
         ' config.optim.learning_rate or set config.optim.clip_norm'
       )
     if self._sums:

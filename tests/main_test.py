@@ -335,7 +335,7 @@ def test_failed_training_has_its_own_status(call, tmp_path):
     f'--workdir={tmp_path}',
   )
   assert status == 1
-  assert 'update 1 is not finite' in errors.splitlines()[-1]
+  assert 'update 1 has a non-finite' in errors.splitlines()[-1]
 
 
 @pytest.mark.slow

@@ -91,8 +91,11 @@ def render(spec: Mapping[str, Any]) -> str:
   Raises:
     UserError: a key is unknown or missing, or a row names no committed result.
   """
-  if unknown := (spec.keys() - {'percent'}) ^ {'rows', 'columns', 'corner'}:
-    raise UserError(f'keys that are unknown or missing: {sorted(unknown)}')
+  needed = {'rows', 'columns', 'corner'}
+  if missing := needed - spec.keys():
+    raise UserError(f'missing keys: {sorted(missing)}')
+  if unknown := spec.keys() - needed - {'percent'}:
+    raise UserError(f'unknown keys: {sorted(unknown)}')
   rows = spec['rows']
   if not isinstance(rows, Mapping):
     path, prefix = rows

@@ -2,7 +2,7 @@
 
 `rrn.ages.data` defines problems and the numbering of trees.
 
-Axes: N persons, E = N - 1 edges.
+Axes: N people, E = N - 1 edges.
 """
 
 import jax
@@ -18,7 +18,8 @@ def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
   """Return the edges (i, j), i < j, of a tree, sorted.
 
   Pruefer's algorithm connects the smallest leaf to the first person of the
-  sequence, removes both, and repeats; it connects the last two people.
+  sequence, removes that leaf and that entry of the sequence, and repeats.
+  Finally, it connects the two people that remain.
   """
   persons = jnp.arange(NUM_PERSONS)
   sequence = tree // NUM_PERSONS ** jnp.arange(NUM_PERSONS - 2) % NUM_PERSONS

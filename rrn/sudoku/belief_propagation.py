@@ -1,4 +1,4 @@
-"""Solve Sudoku with loopy belief propagation: the paper's fixed baselines.
+"""Solve Sudoku with loopy belief propagation, the baselines without learning.
 
   uv run python -m rrn.sudoku.belief_propagation
   uv run python -m rrn.sudoku.belief_propagation --variant=random --givens=20
@@ -49,7 +49,7 @@ from rrn.sudoku import builder, data
 
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
-_LEAST = 1e-30  # smallest message; its eighth power still fits in float64
+_MIN_MESSAGE = 1e-30  # smallest message; its eighth power still fits in float64
 _BALANCING_ROUNDS = 10
 _COLUMNS = 256  # columns per call of `all_different`, which fit in the cache
 
@@ -129,7 +129,7 @@ def _normalize(weights, axis: int):
   """Scale weights to sum to 1 over an axis; zeros stay zeros."""
   total = weights.sum(axis, keepdims=True)
   weights = weights / np.where(total > 0, total, 1)
-  return np.where(weights > 0, np.maximum(weights, _LEAST), 0)
+  return np.where(weights > 0, np.maximum(weights, _MIN_MESSAGE), 0)
 
 
 class Beliefs:
@@ -241,9 +241,9 @@ def solve(
         break
     if variant != 'modified' or not left.size:
       break
-    goes_on = state.fill()
-    left = left[goes_on]
-    state.keep(goes_on)
+    can_continue = state.fill()
+    left = left[can_continue]
+    state.keep(can_continue)
   return answers
 
 
