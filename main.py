@@ -72,7 +72,7 @@ def main(_) -> int:
   match MODE.value:
     case 'train':
       runs = stages.load(path, overrides) or config
-      if loop.run_all(runs, folder):
+      if loop.train_run(runs, folder):
         print(report.report(folder))
     case 'sweep':
       points = sweep.load_points(path, overrides)

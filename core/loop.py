@@ -41,7 +41,7 @@ def run(config: ConfigDict, folder: str, start_from: str = '') -> bool:
     return train(task, program, config, folder, mesh, start_from)
 
 
-def run_all(runs: ConfigDict | stages.Stages, folder: str) -> bool:
+def train_run(runs: ConfigDict | stages.Stages, folder: str) -> bool:
   """Train a run with or without stages; see `run` and `stages.run`."""
   if isinstance(runs, ConfigDict):
     return run(runs, folder)
@@ -49,8 +49,8 @@ def run_all(runs: ConfigDict | stages.Stages, folder: str) -> bool:
 
 
 def run_and_evaluate(runs: ConfigDict | stages.Stages, folder: str) -> bool:
-  """Train a point of a sweep with `run_all`, and evaluate it once finished."""
-  if not run_all(runs, folder):
+  """Train a point of a sweep, and evaluate it once finished."""
+  if not train_run(runs, folder):
     return False
   inference.evaluate(inference.load(folder, {}), folder)
   return True
@@ -159,8 +159,12 @@ def _make_updates(
       if num_steps > total - done:  # the last call makes fewer updates
         num_steps = total - done
         update = program.make_update(num_steps)
-      with _profile(folder if done == profiled else None, done) as wait:
-        state, metrics, losses = wait(update(state, arrays))
+      is_profiled = done == profiled
+      trace = _profile(folder) if is_profiled else contextlib.nullcontext()
+      with trace, jax.profiler.StepTraceAnnotation('train', step_num=done):
+        state, metrics, losses = update(state, arrays)
+        if is_profiled:
+          jax.block_until_ready(losses)
       previous, done = done, done + num_steps
       recorder.add(done, metrics, losses)
       for every, evaluate in evaluations:
@@ -256,22 +260,13 @@ def _make_evaluations(
 
 
 @contextlib.contextmanager
-def _profile(folder: str | None, done: int) -> Iterator[Callable]:
-  """Annotate a call for profilers; with a folder, also write a profile there.
-
-  Yields:
-    A function that returns its argument; with a folder, it first waits for it.
-  """
-  with contextlib.ExitStack() as stack:
-    if folder:
-      path = pathlib.Path(folder) / 'profile'
-      with atomic_files.reported_writes(folder):
-        path.mkdir(exist_ok=True)  # JAX would not report a failure
-      stack.enter_context(jax.profiler.trace(str(path)))
-    stack.enter_context(
-      jax.profiler.StepTraceAnnotation('train', step_num=done)
-    )
-    yield jax.block_until_ready if folder else lambda result: result
+def _profile(folder: str) -> Iterator[None]:
+  """Write a profile of the block to the run folder."""
+  path = pathlib.Path(folder) / 'profile'
+  with atomic_files.reported_writes(folder):
+    path.mkdir(exist_ok=True)  # JAX would not report a failure
+  with jax.profiler.trace(str(path)):
+    yield
 
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
