@@ -87,12 +87,10 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   )
 
   def update_call(state, arrays, *, num_steps):
-    state, metrics = jax.lax.scan(
+    state, (metrics, is_finite) = jax.lax.scan(
       lambda state, _: update(state, arrays), state, length=num_steps
     )
-    losses = metrics['loss'].result()
-    is_finite = jnp.isfinite(metrics['gradient_norm'].result())
-    losses = jnp.where(is_finite, losses, jnp.nan)
+    losses = jnp.where(is_finite, metrics['loss'].result(), jnp.nan)
     summed_axes = (0, 1) if config.num_seeds > 1 else 0
     return state, jax.tree.map(lambda x: x.sum(summed_axes), metrics), losses
 
@@ -115,9 +113,10 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
 
 
 def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
-  """Return (key, state, arrays) -> (state, metrics) for one update of one seed.
+  """Return the function for one update of one seed.
 
-  The metric 'gradient_norm' is NaN if the new parameters are not finite.
+  It maps (key, state, arrays) to (state, (metrics, is_finite)): whether the
+  gradient and the new parameters are finite.
   """
   num_micro = num_microbatches(config, mesh)
   num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
@@ -152,14 +151,12 @@ def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
         grads, state.opt_state, state.params
       )
     params = optax.apply_updates(state.params, updates)
-    is_finite = jnp.isfinite(optax.tree.norm(params))
-    norm = jnp.where(is_finite, optax.tree.norm(grads), jnp.nan)
+    norm = optax.tree.norm(grads)
     metrics['gradient_norm'] = Metric.mean(norm)
+    is_finite = jnp.isfinite(norm) & jnp.isfinite(optax.tree.norm(params))
     ema_params = _update_average(state, params, config.optim.ema_decay)
-    return (
-      TrainState(params, ema_params, opt_state, state.step + 1, carry),
-      metrics,
-    )
+    state = TrainState(params, ema_params, opt_state, state.step + 1, carry)
+    return state, (metrics, is_finite)
 
   return update
 
