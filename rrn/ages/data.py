@@ -100,8 +100,9 @@ def parse(line: str) -> dict[str, np.ndarray]:
   counts = len(differences), len(given_ages), len(asked)
   if counts != (len(PERSONS) - 1, 1, 1):
     raise UserError(
-      'found {} differences, {} ages, and {} questions; expected'
-      ' {}, 1, and 1'.format(*counts, len(PERSONS) - 1)
+      'differences: {}, ages: {}, questions: {}; expected {}, 1, and 1'.format(
+        *counts, len(PERSONS) - 1
+      )
     )
   facts = [*sorted(map(_ordered, differences)), *given_ages]
   ages = _solve_checked(facts)

@@ -158,12 +158,12 @@ def climb(
     found, owners, _ = data.search(data.candidates(proposed), 2, units)
     sets.learn(found, owners)
     is_unique = np.bincount(owners, minlength=num_chains) == 1
-    moved = np.flatnonzero(is_unique & (proposed != puzzles).any(1))
-    new = count(proposed[moved])
-    decrease = np.log1p(difficulty[moved]) - np.log1p(new)
-    accepted = decrease <= temperature * rng.exponential(size=moved.size)
-    moved = moved[accepted]
-    puzzles[moved], difficulty[moved] = proposed[moved], new[accepted]
+    changed = np.flatnonzero(is_unique & (proposed != puzzles).any(1))
+    new = count(proposed[changed])
+    decrease = np.log1p(difficulty[changed]) - np.log1p(new)
+    is_accepted = decrease <= temperature * rng.exponential(size=changed.size)
+    moved = changed[is_accepted]
+    puzzles[moved], difficulty[moved] = proposed[moved], new[is_accepted]
     visited.append(proposed[moved])
     chains.append(moved)
   chain = np.concatenate(chains)

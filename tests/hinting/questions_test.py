@@ -1,4 +1,4 @@
-"""Lines with and without an answer."""
+"""Tests of lines with and without an answer."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The paper's numbers stand beside what was measured on its boards, alone."""
+"""Reports show the paper's numbers only for the paper's boards."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def test_other_boards_have_no_numbers_of_the_paper(arg):
         assert low <= int(name.split('_')[-2]) <= high
 
 
-def test_the_papers_boards_have_them():
+def test_papers_boards_have_its_numbers():
   for arg in (None, 'cpu,source=royle17,network=cells'):
     report = sudoku.get_config(arg).report
     assert {name: text for name, text in report.items() if text} == {
@@ -29,9 +29,7 @@ def test_the_papers_boards_have_them():
   assert park['test/steps_64/solved_24_givens'].startswith('70 %')
 
 
-def test_source_depends_on_the_data_folder_for_small_runs_alone(
-  monkeypatch, tmp_path
-):
+def test_source_depends_on_the_data_folder_only_for_cpu(monkeypatch, tmp_path):
   def source(arg):
     return sudoku.get_config(arg).data.source
 

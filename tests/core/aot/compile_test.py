@@ -1,4 +1,4 @@
-"""Compiling for chips that are not here."""
+"""Tests of compiling for absent chips."""
 
 import functools
 import importlib.util
@@ -130,7 +130,7 @@ def test_batch_grows_with_the_chips(monkeypatch):
     monkeypatch,
   )
   assert costs['chips'] == ['1', '4'] and costs['batch'] == ['16', '64']
-  # A chip does the same, and one alone has nobody to talk to.
+  # Each chip does the same work, and a single chip does not communicate.
   one, four = costs['matrix products per chip']
   assert one == four
   one, four = costs['all-reduce']
@@ -151,10 +151,10 @@ def test_other_chips(monkeypatch, name, memory):
 @on_tpu
 @pytest.mark.campaign
 @pytest.mark.parametrize('module', smoke_test.MODULES)
-def test_bare_configs_fit(monkeypatch, module):
+def test_paper_sizes_fit(monkeypatch, module):
   """Compile the training call, with a few rows in place of the data."""
   config = smoke_test.get_config(module, 'paper')
-  if config.batch_size % 16:  # 20 texts, the paper's
+  if config.batch_size % 16:  # the paper's batch has 20 texts
     config.mesh.data, config.mesh.tensor = 4, 4
   task = inference.make_task(config)
   columns = smoke_test.STAND_INS.get(config.task, lambda _: {})(config)
@@ -168,7 +168,7 @@ def test_bare_configs_fit(monkeypatch, module):
 
 
 @on_tpu
-def test_batch_that_does_not_divide():
+def test_indivisible_batch():
   config = sorting.get_config('smoke')
   config.batch_size = 6
   with pytest.raises(UserError, match='batch_size=6 is not divisible by 4'):

@@ -44,8 +44,8 @@ def test_solve_by_hand():
 @pytest.mark.parametrize(
   ('old', 'new', 'message'),
   [
-    ('A=B+12;', '', 'found 6 differences, 1 ages, and 1 questions'),
-    ('F=31', 'F=A+1', 'found 8 differences, 0 ages, and 1 questions'),
+    ('A=B+12;', '', 'differences: 6, ages: 1, questions: 1'),
+    ('F=31', 'F=A+1', 'differences: 8, ages: 0, questions: 1'),
     ('G=?', '', '1 ages, and 0 questions; expected 7, 1, and 1'),
     ('F=31', '', "statement 8 is ''; expected a difference such as A=B"),
     ('G=?', 'G=?; H=?', '1 ages, and 2 questions'),
