@@ -46,9 +46,9 @@ def test_solve_by_hand():
   [
     ('A=B+12;', '', 'differences: 6, ages: 1, questions: 1'),
     ('F=31', 'F=A+1', 'differences: 8, ages: 0, questions: 1'),
-    ('G=?', '', '1 ages, and 0 questions; expected 7, 1, and 1'),
+    ('G=?', '', 'ages: 1, questions: 0; expected 7, 1, 1'),
     ('F=31', '', "statement 8 is ''; expected a difference such as A=B"),
-    ('G=?', 'G=?; H=?', '1 ages, and 2 questions'),
+    ('G=?', 'G=?; H=?', 'ages: 1, questions: 2'),
     ('A=B+12', 'A=B', "statement 1 is 'A=B'; expected"),
     ('A=B+12', 'A=B+-1', "statement 1 is 'A=B[+]-1'"),
     ('A=B+12', 'A=J+12', "unknown person 'J'; expected one of A, B"),
