@@ -100,7 +100,7 @@ def parse(line: str) -> dict[str, np.ndarray]:
   counts = len(differences), len(given_ages), len(asked)
   if counts != (len(PERSONS) - 1, 1, 1):
     raise UserError(
-      'differences: {}, ages: {}, questions: {}; expected {}, 1, and 1'.format(
+      'differences: {}, ages: {}, questions: {}; expected {}, 1, 1'.format(
         *counts, len(PERSONS) - 1
       )
     )
