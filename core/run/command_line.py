@@ -64,15 +64,19 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     except (UserError, FloatingPointError, console.StreamError) as error:
       status = distributed.exit_process(complain(error))
     except KeyboardInterrupt:
-      signal.signal(signal.SIGINT, signal.SIG_DFL)
-      print(
-        'error: interrupted; training resumes from the last checkpoint with the'
-        ' same command',
-        file=sys.stderr,
-      )
-      status = 1
+      _exit_interrupted()
     errors.flush()
     return 1 if errors.is_lost and not status else status
+
+
+def _exit_interrupted():
+  """End the program at once; an exit that waits for compilation may crash."""
+  values = flags.FLAGS
+  is_training = 'mode' in values and values['mode'].value in ('train', 'sweep')
+  hint = '; the same command resumes from the last checkpoint'
+  text = f'error: interrupted{hint if is_training else ""}'
+  print(text, file=sys.stderr, flush=True)
+  os._exit(1)
 
 
 def parse(argv: list[str], overrides: list[str]) -> list[str]:
