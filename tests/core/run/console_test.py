@@ -132,7 +132,6 @@ def raising(error):
   [
     (UserError('a mistake\nof the user'), 2),
     (FloatingPointError('not finite'), 1),
-    (KeyboardInterrupt(), 1),
     (console.StreamError('cannot read'), 1),
   ],
 )
@@ -140,6 +139,14 @@ def test_errors_take_one_line(capsys, error, status):
   assert command_line.run(raising(error), []) == status
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('error: ')
+
+
+def test_an_interrupt_ends_the_program_at_once(monkeypatch, capsys):
+  monkeypatch.setattr(os, '_exit', sys.exit)
+  with pytest.raises(SystemExit, match='1'):
+    command_line.run(raising(KeyboardInterrupt()), [])
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: interrupted')
 
 
 def test_other_errors_are_raised():
