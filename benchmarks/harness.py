@@ -3,7 +3,7 @@
 A benchmark is a module with
 
   FLAGS       flag -> (default, smallest value or choices, help); has 'rounds'
-  PEERS       packages that it can do without
+  PEERS       optional packages, such as 'torch'
   UNIT        what its rates count, such as 'graphs'
   make_cases  parsed flags -> an iterator of `Case`
 
@@ -46,8 +46,10 @@ class Contender(NamedTuple):
 
   Attributes:
     call: makes all updates of a turn, and waits for them.
-    values: arrays that must equal those of ours. () for another function.
-    gflop: 1e9 operations of the matrix products of an update, if counted.
+    values: arrays that must equal those of 'ours'; () if it computes another
+      function.
+    gflop: operations of the matrix products of an update, in 1e9; 0 if they are
+      not counted.
   """
 
   call: Callable[[], Any]
@@ -128,7 +130,9 @@ def make_parser(name: str, benchmark: Any) -> argparse.ArgumentParser:
     metavar='FOLDER',
     help=f'Folder of result files; writes FOLDER/benchmarks/{name}.json.',
   )
-  parser.add_argument('--output', metavar='FILE', help='Another file to write.')
+  parser.add_argument(
+    '--output', metavar='FILE', help='File to write the same results to.'
+  )
   return parser
 
 

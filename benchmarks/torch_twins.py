@@ -105,10 +105,10 @@ def mlp(params, x):
 
 def lstm(layer, x, cell):
   """Return the hidden state and the cell after one step on [input, hidden]."""
-  write, candidate, forget, read = linear(layer, x).chunk(4, -1)
+  input_, candidate, forget, output = linear(layer, x).chunk(4, -1)
   cell = torch.sigmoid(forget + 1) * cell
-  cell = cell + torch.sigmoid(write) * torch.tanh(candidate)
-  return torch.sigmoid(read) * torch.tanh(cell), cell
+  cell = cell + torch.sigmoid(input_) * torch.tanh(candidate)
+  return torch.sigmoid(output) * torch.tanh(cell), cell
 
 
 def relational_step(params, senders, edges, inputs, state, hidden, cell):

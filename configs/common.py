@@ -110,7 +110,7 @@ def _convert(name: str, text: str, default):
 def _whole(text: str) -> int | None:
   """Return the whole number in a text such as '1e3', or None.
 
-  Arguments are sizes, so a number above a million is a mistake.
+  A number above a million in this form is taken for a mistake.
   """
   try:
     number = float(text)
@@ -155,7 +155,7 @@ def default_config() -> ml_collections.ConfigDict:
       'l2': 0.0,  # adds l2 / 2 * sum of squares to the loss ...
       'l2_paths': '.*kernel',  # ... over the parameters that match this regex
       'clip_norm': 0.0,  # largest norm of the whole gradient; 0: no clipping
-      'ema_decay': 0.0,  # of the average that is evaluated; 0: no average
+      'ema_decay': 0.0,  # of the moving average of the parameters; 0: none
     }
   )
   # Devices per axis. One axis may be -1 and gets all remaining devices.

@@ -96,15 +96,16 @@ class Checkpointer(contextlib.AbstractContextManager):
         saving.result()  # otherwise, its thread and files stay open
 
   def restore(self, abstract_state: PyTree, rename=str) -> PyTree | None:
-    """Call the function `restore`, and rename damaged checkpoints.
+    """Restore like the function `restore`, and rename damaged checkpoints.
 
     Their new name is `corrupt-<step>`, so that their steps can be saved again.
     """
     state, damaged = _restore(self._folder, abstract_state, rename)
-    for step in damaged if jax.process_index() == 0 else ():
-      renamed = self._folder / f'corrupt-{step}'
-      shutil.rmtree(renamed, ignore_errors=True)  # left by an earlier restore
-      (self._folder / str(step)).rename(renamed)
+    if jax.process_index() == 0:
+      for step in damaged:
+        renamed = self._folder / f'corrupt-{step}'
+        shutil.rmtree(renamed, ignore_errors=True)  # left by an earlier restore
+        (self._folder / str(step)).rename(renamed)
     if damaged:
       multihost_utils.sync_global_devices('damaged checkpoints are renamed')
       self._checkpointer.reload()
@@ -217,7 +218,7 @@ def _read(
   if int(checksum) != int(_checksum([leaves[name] for name in saved])):
     return None, 'its checksum differs'
   arrays = [
-    weights.cast_float(leaves[name], like) for name, like in wanted.items()
+    weights.cast_float(leaves[name], leaf) for name, leaf in wanted.items()
   ]
   return jax.tree.unflatten(jax.tree.structure(abstract_state), arrays), ''
 

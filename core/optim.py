@@ -71,7 +71,7 @@ def make_optimizer(
 
 
 def _mask(pattern: str):
-  """Return params -> a tree of bools: whether the path matches a regex."""
+  """Return a function from parameters to bools: whether each path matches."""
 
   def matches(path, _):
     name = jax.tree_util.keystr(path, simple=True, separator='/')

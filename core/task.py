@@ -29,8 +29,8 @@ class Evaluator:
     measure: a pure function that maps the model and a batch to metrics. The
       batch has the columns, and 'weight' [B], which is 0 for padding.
     batch_size: number of examples at once.
-    every: number of updates between evaluations in training; the last update is
-      always followed by one. 0: only `--mode=eval` evaluates.
+    every: number of updates between evaluations in training; an evaluation also
+      follows the last update. 0: only `--mode=eval` evaluates.
   """
 
   arrays: Callable[[], Mapping[str, np.ndarray]]

@@ -19,8 +19,7 @@ The result is the paper's up to rounding, but the computation is rearranged:
 
 `rrn.reference` is the same network as written in the paper.
 
-Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features,
-C classes.
+Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features.
 """
 
 import functools

@@ -133,10 +133,11 @@ def loss(
     tokens: tokens of each set, in the order of the data.
     key: random key.
     mode: one of `MODES`; the module docstring describes them.
-    orders: int [O, N], the orders to search; None searches all orders. 'given'
-      ignores it. With a few orders, 'sample' samples one in proportion to its
-      probability.
-    num_draws: number of sets that select the order of 'shared': the first ones.
+    orders: int [O, N], the orders to search; None searches all orders. A single
+      order is used in every mode. Otherwise, 'given' ignores `orders`, and
+      'sample' samples one of them in proportion to its probability.
+    num_draws: number of sets, the first of the batch, whose total probability
+      selects the order of 'shared'.
     sharpness: exponent of the probabilities in 'sample' and 'posterior'; 1 in
       the paper. Larger values favor orders with a high probability.
     is_uniform: scalar; if True, use 'uniform' in place of the mode. The paper

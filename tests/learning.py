@@ -72,9 +72,9 @@ def learn(made, batch, **settings):
     and the metrics at the end.
   """
   has_grad, _, (value, metrics) = train(made, batch, **settings)
-  has_none = {
+  without_gradient = {
     jax.tree_util.keystr(path, simple=True, separator='/')
     for path, some in jax.tree_util.tree_leaves_with_path(has_grad)
     if not some
   }
-  return has_none, value, {k: m.result() for k, m in metrics.items()}
+  return without_gradient, value, {k: m.result() for k, m in metrics.items()}

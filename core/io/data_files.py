@@ -75,16 +75,16 @@ def find_file(
   if path is None:
     raise UserError(
       f'{" or ".join(names)} not found in {data_folder(folder).absolute()} or'
-      f' its sub-folders; get it from {url} and name its folder by'
-      ' --config.data.dir=FOLDER or the environment variable'
-      f' LEARNED_ALGORITHMS_DATA, {hint}'
+      f' its sub-folders; get it from {url} and set'
+      ' --config.data.dir or the environment variable LEARNED_ALGORITHMS_DATA'
+      f' to its folder, {hint}'
     )
   with path.open('rb') as file:
     digest = hashlib.file_digest(file, 'sha256').hexdigest()
   if digest != names[path.name]:
     raise UserError(
       f'{path} is damaged or another version (SHA-256 {digest}, expected'
-      f' {names[path.name]}); replace it by {url}'
+      f' {names[path.name]}); replace it with {url}'
     )
   return path
 

@@ -121,7 +121,7 @@ def cast_float(array: Any, like: Any) -> Any:
 
 
 def load_step(folder) -> int | None:
-  """Return the number of updates in the file, or None without it."""
+  """Return the number of updates, or None if the file does not record it."""
   path = pathlib.Path(data_files.expand(folder)) / NAME
   with safetensors.safe_open(path, 'numpy') as file:
     step = (file.metadata() or {}).get('step', '')

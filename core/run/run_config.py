@@ -39,7 +39,7 @@ _FREE_KEYS = (
 
 
 def tasks() -> dict[str, str]:
-  """Return the name of each task, such as 'rrn.sudoku' -> its config file."""
+  """Map the name of each task, such as 'rrn.sudoku', to its config file."""
   return {
     f'{path.parent.name}.{path.stem}': str(path)
     for path in sorted(ROOT.glob('configs/*/*.py'))
@@ -249,7 +249,7 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
 
 
 def describe(config: ConfigDict, config_flag: str) -> str:
-  """Return one line per setting, with its other value at the paper's size.
+  """List the settings, with their values at the paper's size if those differ.
 
   Args:
     config: the resolved config.

@@ -1,6 +1,6 @@
 """Weights, set by hand, with which the transformer sorts exactly.
 
-This command prints the table of hinting/README.md in a minute on a CPU core:
+This command measures the table of hinting/README.md in a minute on a CPU core:
 
   uv run python -m hinting.sorting.construction
 
@@ -47,7 +47,7 @@ _STEEPNESS = 100
 # The sizes of the table that this command prints.
 _NUM_VALUES = 100
 _NUM_LISTS = 100
-_CHUNK = 10  # Lists per call: the logits of 1,002 tokens take 80 MB.
+_CHUNK = 10  # Lists per call: the attention logits of 1,002 tokens take 80 MB.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -252,10 +252,10 @@ def draw_few(key: jax.Array, count: int, length: int) -> jax.Array:
   return jax.vmap(draw)(jax.random.split(key, count))
 
 
-# Name -> arguments of `build`, distribution of the lists, and lengths.
 _FROZEN_LENGTHS = 20, 40, 60, 100, 200
 _SCALED = {'max_copies': 100, 'margin': 3}
 _LENGTHS = 20, 50, 100, 200, 500
+# Name -> arguments of `build`, distribution of the lists, and lengths.
 _CASES = {
   'scaled, c = 3; uniform lists': (_SCALED, draw_uniform, _LENGTHS),
   'scaled, c = 3; 10 distinct values': (_SCALED, draw_few, _LENGTHS),

@@ -107,7 +107,7 @@ class RrnBabi(tfds.core.GeneratorBasedBuilder):
   """Stores encoded questions; `make_splits()` returns the columns by split."""
 
   VERSION = tfds.core.Version('1.1.0')
-  code_path = None  # see `core.datasets`
+  code_path = None  # see `core.io.datasets`
 
   def __init__(
     self, *, make_splits: Callable[[], dict[str, Columns]], **kwargs
@@ -150,7 +150,7 @@ def _make_splits(source: str, data_dir: str) -> dict[str, Columns]:
       if count != expected:
         raise UserError(
           f'{path} has {count} {split} questions of task {task}, expected'
-          f' {expected}; replace it by {_URL}'
+          f' {expected}; replace it with {_URL}'
         )
   _check_vocabulary(questions['train'], path)
   return {split: _columns(by_task) for split, by_task in questions.items()}
@@ -197,7 +197,7 @@ def _read_archive(path: pathlib.Path) -> dict[str, list[str]]:
           lines_by_name[member.name] = text.removesuffix('\n').split('\n')
   except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
     raise UserError(
-      f'{path} is damaged ({one_line(error)}); replace it by {_URL}'
+      f'{path} is damaged ({one_line(error)}); replace it with {_URL}'
     ) from error
   return lines_by_name
 
@@ -214,7 +214,7 @@ def _check_vocabulary(by_task: dict[int, list[data.Question]], path):
   missing = sorted(set(data.vocabulary()) - found - {'<unk>'})
   if missing:
     raise UserError(
-      f'{path} lacks the words {", ".join(missing)}; replace it by {_URL}'
+      f'{path} lacks the words {", ".join(missing)}; replace it with {_URL}'
     )
 
 

@@ -286,7 +286,7 @@ def _test_boards(givens: int, count: int):
     raise UserError(
       f'{" or ".join(builder.TEST_FILES)} not found in'
       f' {data_files.data_folder().absolute()} or its sub-folders; get it from'
-      f' {builder.TEST_URL} and name its folder by LEARNED_ALGORITHMS_DATA'
+      f' {builder.TEST_URL} and set LEARNED_ALGORITHMS_DATA to its folder'
     ) from None
   rows = np.flatnonzero((columns['puzzle'] > 0).sum(1) == givens)[:count]
   if not rows.size:

@@ -240,7 +240,7 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
     solutions, counts = data.solve(puzzles)
     if (counts != 1).any():
       raise UserError(
-        f'{path} has a puzzle without a unique solution; replace it by'
+        f'{path} has a puzzle without a unique solution; replace it with'
         f' {_ROYLE_URL}'
       )
     test = _hard_test(data_dir)['test']['solution']
@@ -367,7 +367,7 @@ def _select(
 
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
   """Return the digits of each column: int8 [rows, characters] each."""
-  lines = ' '.join(data_files.read_lines(path)).split()[skip_header:]
+  lines = ' '.join(data_files.read_lines(path)).split()[int(skip_header) :]
   columns = zip(*(line.split(',') for line in lines), strict=True)
   return [
     np.array(column, 'S').view(np.int8).reshape(len(lines), -1) - ord('0')

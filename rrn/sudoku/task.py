@@ -64,6 +64,9 @@ class SudokuTask:
     self.units = variants.units_of(config.evals.variant, self.box)
     self.data = config.data
     self.evals = config.evals
+    # Hard puzzles are standard boards.
+    is_standard = config.evals.variant == 'standard'
+    self.has_hard_sets = config.data.hard_share > 0 and is_standard
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> nnx.Module:
@@ -80,8 +83,8 @@ class SudokuTask:
     if (self.data.source, self.box, split) == ('generated', (3, 3), 'train'):
       logging.warning(
         'training uses generated puzzles; for the puzzles of the paper, get its'
-        ' two files (see rrn/README.md), name their folder with'
-        ' --config.data.dir, and add source=royle17 to the config arguments'
+        ' two files (see rrn/README.md), set --config.data.dir to their folder,'
+        ' and add source=royle17 to the config arguments'
       )
     columns = self._puzzles(split)
     if split == 'train' and self.data.num_train:
@@ -148,9 +151,11 @@ class SudokuTask:
     key: jax.Array,
     carry: Mapping[str, Any] | None = None,
   ):
-    """Return the cross-entropy, averaged over steps, boards, and cells.
+    """Return the mean cross-entropy over boards and cells, and the metrics.
 
-    Boards of the batch replace carried boards that are finished.
+    The mean also covers all steps, unless `config.model.loss_steps` is 'last'.
+    With a carry, boards of the batch replace finished boards, and the next
+    carry is a third result.
     """
     config = self.model_config
     if carry is None:
@@ -211,7 +216,7 @@ class SudokuTask:
     for split in self.evals.splits:
       period = self.evals.every if split == 'validation' else 0
       sets = {split: self._evaluation_set}
-      if self.data.hard_share:
+      if self.has_hard_sets:
         sets[f'{split}_hard'] = self._hard_evaluation_set
       for name, arrays in sets.items():
         evaluators[name] = make(
@@ -223,15 +228,15 @@ class SudokuTask:
       return evaluators
     if self.model_config.network == 'cells':
       evaluators['test_zero_positions'] = make(
-        arrays=self._hardest_test_set,
+        arrays=self._fewest_givens_test_set,
         measure=self._measure_zero_positions,
         every=0,
       )
     if self.evals.within_steps:
       sets = {'test_by_rules': evaluators['test'].arrays}
       if self._is_published('test'):
-        sets['test_by_rules'] = self._hardest_test_set
-      if self.data.hard_share:
+        sets['test_by_rules'] = self._fewest_givens_test_set
+      if self.has_hard_sets:
         sets['test_hard_by_rules'] = evaluators['test_hard'].arrays
       for name, arrays in sets.items():
         evaluators[name] = Evaluator(
@@ -260,9 +265,10 @@ class SudokuTask:
 
   def _is_published(self, split: str) -> bool:
     """Return whether a split is the paper's test file."""
-    return split == 'test' and self.data.source == 'royle17'
+    is_standard = self.evals.variant == 'standard'
+    return is_standard and split == 'test' and self.data.source == 'royle17'
 
-  def _hardest_test_set(self) -> dict[str, np.ndarray]:
+  def _fewest_givens_test_set(self) -> dict[str, np.ndarray]:
     """Return the test boards with the fewest givens."""
     columns = self._evaluation_set('test')
     givens = (columns['puzzle'] > 0).sum(1)

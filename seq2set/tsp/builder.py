@@ -30,7 +30,7 @@ class Tours(tfds.core.GeneratorBasedBuilder):
   """Stores the shortest tours of sets of points [n, N, 2]."""
 
   VERSION = tfds.core.Version('1.0.0')
-  code_path = None  # see `core.datasets`
+  code_path = None  # see `core.io.datasets`
 
   def __init__(self, *, points: np.ndarray, **kwargs):
     self.points = points

@@ -17,7 +17,7 @@ DOCUMENTS = sorted(
 _MAIN = re.compile(
   r'(?:\b((?:echo|printf)\b[^`|\n]*)\|)?([^`|\n]*)\bmain\.py\b([^`"|\n]*)'
 )
-_PYTHON = re.compile(r'\bpython ((?:-m |benchmarks/)[^`\n]*)')
+_PYTHON = re.compile(r'\bpython (-m [^`\n]*)')
 
 
 @dataclasses.dataclass(frozen=True)

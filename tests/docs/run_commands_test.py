@@ -35,7 +35,7 @@ PAGES = {
   ]
   for path in documents.DOCUMENTS
 }
-_done: dict[tuple[str, ...], str] = {}  # see `reusable_key`; -> run folder
+_done: dict[tuple[str, ...], str] = {}  # `reusable_key` -> run folder
 
 
 def block(document, start):
@@ -144,7 +144,8 @@ def reusable_key(command, arguments):
       'pretrained/' in x or x.startswith('--config=') for x in kept
     )
     is_reusable = is_whole and not any('runs/' in x for x in arguments)
-  return (*sorted(kept), command.feed) if is_reusable else ()
+  variables = [f'{name}={value}' for name, value in command.variables]
+  return (*sorted(kept), *variables, command.feed) if is_reusable else ()
 
 
 def start(command, arguments, patch, capsys):
@@ -179,8 +180,8 @@ def start_process(arguments):
   return (result.stderr or result.stdout).strip().splitlines()[-1]
 
 
-def with_processes(command):
-  """Return a command for several processes as one for a single process."""
+def as_single_process(command):
+  """Change a command for several processes to run in a single process."""
   if '--distributed' not in command.arguments:
     return command
   kept = [
@@ -234,7 +235,7 @@ def test_commands_run(problem_of, subtests, page):
       is_compiled = '--mode=compile' in command.arguments
       if is_compiled and importlib.util.find_spec('libtpu') is None:
         pytest.skip('needs libtpu: uv sync --extra tpu')
-      problem = problem_of(with_processes(command))
+      problem = problem_of(as_single_process(command))
       if MISSING.match(problem):
         pytest.skip(problem)
       assert not problem

@@ -35,7 +35,7 @@ TINY = {
 }
 # Settings whose values in the documents do not fit a smoke run.
 FIXED = {
-  'config.evals.test_lengths': '(4, 8)',  # of `evals.longest_list`
+  'config.evals.test_lengths': '(4, 8)',  # at most `data.longest_list`
   'config.evals.within_steps': '(4,)',
   'config.log.profile': '1',
   'config.mesh.data': '1',  # of two devices
@@ -84,7 +84,7 @@ def _smoke(config: str) -> str:
 
 
 def _load(flag: str, mode: str) -> ConfigDict:
-  """Return a config, or for a sweep that of its first run."""
+  """Return a config; for a sweep, return the config of its first run."""
   path, _, arg = os.path.expandvars(flag).partition(':')
   if not os.path.exists(path):
     path = str(documents.ROOT / path)

@@ -45,12 +45,12 @@ def run():
   for name, folder in zip(names, folders, strict=True):
     subject = analyze.load(folder, values.num_lists, subject)
     results[name] = analyze.analyze(subject)
+  figures = analysis_plots.figures(results)
   with atomic_files.reported_writes(output):
     text = json.dumps(analyze.to_json(results), allow_nan=False)
     (output / 'analysis.json').write_text(text, encoding='utf-8')
-    plots.save(analysis_plots.figures(results), output)
-  num_figures = len(list(output.glob('*.png')))
-  print(f'wrote {output}/analysis.json and {num_figures} figures')
+    plots.save(figures, output)
+  print(f'wrote {output}/analysis.json and {len(figures)} figures')
 
 
 def main(argv) -> int:

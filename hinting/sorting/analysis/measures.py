@@ -1,8 +1,9 @@
 """Measures of a model that sorts, as functions of arrays.
 
 An answer step is a position at which a token of the answer is predicted: SORT
-or a token of the correct answer. Reviews name the procedures probing, identity,
-and successor of the paper (Awasthi & Gupta 2023); their details here are ours.
+or a token of the correct answer. The public reviews of the paper (Awasthi &
+Gupta 2023) name its procedures: probing, identity, and successor. Their details
+here are ours.
 `transformer.Hook` observes the attention logits.
 
 Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
@@ -153,7 +154,7 @@ def entropy(
 def match_entropy(
   logits: Float[Array, 'B H A L'], wanted: Float[Array, ' H']
 ) -> Float[Array, ' H']:
-  """Return the factor of the logits of each head that gives a mean entropy.
+  """Return the factor on each head's logits that gives the wanted mean entropy.
 
   The search is a bisection between 0.1 and 10, because the entropy decreases as
   the factor increases.

@@ -198,8 +198,8 @@ def test_invalid_settings_are_errors():
 @pytest.mark.slow
 def test_learns_one_batch():
   made = make('smoke,hint=tail,order=reversed')
-  has_none, loss, metrics = learning.learn(
+  without_gradient, loss, metrics = learning.learn(
     made, draw(made, 8), num_updates=500, rate=3e-3
   )
-  assert all('key' in name and 'bias' in name for name in has_none)
+  assert all('key' in name and 'bias' in name for name in without_gradient)
   assert metrics['increment_tokens'] == 1 and loss < 0.1

@@ -322,8 +322,8 @@ def test_invalid_settings_are_errors():
 )
 def test_learns_one_batch(arg):
   made = make(f'smoke,{arg}')
-  has_none, loss, metrics = learning.learn(
+  without_gradient, loss, metrics = learning.learn(
     made, draw(made, 8), num_updates=500, rate=3e-3
   )
-  assert all('key' in name and 'bias' in name for name in has_none)
+  assert all('key' in name and 'bias' in name for name in without_gradient)
   assert metrics['sort_tokens'] == 1 and loss < 0.1

@@ -292,6 +292,13 @@ def test_settings_are_compared_without_the_test_set():
     ), name
 
 
+def test_boards_with_other_rules_have_no_sets_of_standard_boards():
+  config = sudoku.get_config('cpu,source=generated')
+  config.evals.variant = 'diagonal'
+  evaluators = task.make_task(config).evaluators()
+  assert list(evaluators) == ['validation', 'test', 'test_by_rules']
+
+
 def test_evaluation_sets_hold_each_number_of_givens(smoke):
   columns = smoke._evaluation_set('validation')
   assert data.is_solution(

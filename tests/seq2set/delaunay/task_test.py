@@ -200,6 +200,6 @@ def test_invalid_settings_are_errors():
 )
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
-  has_none, _, metrics = learning.learn(made, learning.draw(made))
-  assert not has_none
+  without_gradient, _, metrics = learning.learn(made, learning.draw(made))
+  assert not without_gradient
   assert metrics['accuracy_given_prefix'] == 1

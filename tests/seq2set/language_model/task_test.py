@@ -113,6 +113,8 @@ def test_invalid_settings_and_predict(tmp_path):
 @pytest.mark.slow
 def test_learns_one_batch():
   made = make()
-  has_none, loss, _ = learning.learn(made, learning.draw(made, 2), rate=2e-2)
-  assert not has_none
+  without_gradient, loss, _ = learning.learn(
+    made, learning.draw(made, 2), rate=2e-2
+  )
+  assert not without_gradient
   assert loss < 0.6  # 5.0 at the start

@@ -157,7 +157,7 @@ def test_predict():
 @pytest.mark.parametrize('orders', ['natural', 'hard'])
 def test_learns_one_batch(orders):
   made = make(f'smoke,orders={orders}')
-  has_none, loss, _ = learning.learn(made, learning.draw(made))
-  assert not has_none
+  without_gradient, loss, _ = learning.learn(made, learning.draw(made))
+  assert not without_gradient
   # Of 8 different ones each has at most one eighth.
   assert np.log(8) < loss + 0.1 < np.log(8) + 1

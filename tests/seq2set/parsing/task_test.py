@@ -135,8 +135,8 @@ def test_learns_one_batch(arg):
   made = make(arg)
   arrays = jax.tree.map(jnp.asarray, made.arrays('train'))
   batch = made.batch(jax.random.key(0), arrays, size=4, step=0)
-  has_none, _, metrics = learning.learn(made, batch)
-  assert not has_none
+  without_gradient, _, metrics = learning.learn(made, batch)
+  assert not without_gradient
   assert metrics['labels'] == 1
 
 

@@ -257,7 +257,7 @@ def test_paper_values():
 def test_learns_one_batch(arg):
   made = make(arg)
   batch = learning.draw(made)
-  has_none, _, metrics = learning.learn(made, batch, num_updates=1000)
-  assert all('process' in name or 'start' in name for name in has_none)
-  assert bool(has_none) == ('process=0' in arg)
+  without_gradient, _, metrics = learning.learn(made, batch, num_updates=1000)
+  assert all('process' in name or 'start' in name for name in without_gradient)
+  assert bool(without_gradient) == ('process=0' in arg)
   assert metrics['accuracy_given_prefix'] == 1

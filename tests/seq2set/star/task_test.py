@@ -118,7 +118,7 @@ def test_predict():
 @pytest.mark.parametrize('order', ['head_first', 'sample'])
 def test_learns_one_batch(order):
   made = make(f'smoke,order={order}')
-  has_none, loss, _ = learning.learn(made, learning.draw(made))
-  assert not has_none
+  without_gradient, loss, _ = learning.learn(made, learning.draw(made))
+  assert not without_gradient
   # Of 8 different examples each has at most one eighth.
   assert np.log(8) < loss + 0.1 < np.log(8) + 1

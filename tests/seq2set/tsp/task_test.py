@@ -58,8 +58,8 @@ def test_random_targets_are_the_same_tours_in_all_orders(encoder):
 class Oracle(nnx.Module):
   """Knows the tours; 'error' swaps two points, 'repeat' visits one twice."""
 
-  def __init__(self, flaw=''):
-    self.flaw = flaw
+  def __init__(self, failure=''):
+    self.failure = failure
 
   def decode(self, points, *, length, mask=None, avoid_repeats=False, **_):
     if mask is None:
@@ -70,9 +70,9 @@ class Oracle(nnx.Module):
       for row, one, known in zip(rows, points, mask, strict=True):
         one = np.asarray(one)[np.asarray(known)]
         tour = data.shortest_tours(one[None])[0]
-        if self.flaw == 'error' and len(tour) > 3:
+        if self.failure == 'error' and len(tour) > 3:
           tour[[1, 2]] = tour[[2, 1]]
-        if self.flaw == 'repeat' and not avoid_repeats:
+        if self.failure == 'repeat' and not avoid_repeats:
           tour[2] = tour[1]
         row[: len(tour)] = tour
       return rows
@@ -81,19 +81,19 @@ class Oracle(nnx.Module):
     return jax.pure_callback(solve, shape, points, mask), None
 
 
-@pytest.mark.parametrize('flaw', ['', 'error', 'repeat'])
-def test_measures_of_an_oracle(flaw):
+@pytest.mark.parametrize('failure', ['', 'error', 'repeat'])
+def test_measures_of_an_oracle(failure):
   made = make(**{'evals.num_sets': 60})
   columns = made.arrays('test')
   metrics = learning.compiled(
-    made.measure, Oracle(flaw), columns | {'weight': np.ones(60)}
+    made.measure, Oracle(failure), columns | {'weight': np.ones(60)}
   )
   values = {name: float(metric.result()) for name, metric in metrics.items()}
   optimal = data.tour_lengths(columns['points'], columns['answer']).mean()
-  assert values['accuracy'] == (not flaw)
-  assert values['valid'] == (flaw != 'repeat')
+  assert values['accuracy'] == (not failure)
+  assert values['valid'] == (failure != 'repeat')
   assert values['optimal_length'] == pytest.approx(optimal, rel=1e-5)
-  if flaw == 'error':
+  if failure == 'error':
     assert values['length'] > 1.05 * optimal
     assert values['excess'] > 0.05
   else:
@@ -202,6 +202,6 @@ def test_invalid_settings_are_errors():
 @pytest.mark.parametrize('encoder', common.ENCODERS)
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
-  has_none, _, metrics = learning.learn(made, learning.draw(made))
-  assert not has_none
+  without_gradient, _, metrics = learning.learn(made, learning.draw(made))
+  assert not without_gradient
   assert metrics['accuracy_given_prefix'] == 1
