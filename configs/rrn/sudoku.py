@@ -73,8 +73,7 @@ def get_config(arg: str | None = None):
         continues from the shipped weights.
       `source=royle17` (the paper's puzzles) or `generated`; `:cpu` uses the
         paper's if their file is in the folder $LEARNED_ALGORITHMS_DATA.
-      `puzzles=hard`: continues from the shipped weights on much harder puzzles;
-        `puzzles=more`: on more puzzles of the same kinds.
+      `puzzles=hard`: continues from the shipped weights on much harder puzzles.
       `stage=1` or `2`: a single stage of `cpu,network=cells`.
       `table=levers` or `boards`: the table of `--mode=sweep`.
   """
@@ -83,11 +82,10 @@ def get_config(arg: str | None = None):
   common.check_known('network', network, [*NETWORKS, *tables.BASELINES])
   box = args.box or ('2x2' if args.size == 'smoke' else '3x3')
   common.check_known('box', box, BOARDS)
-  common.check_known('puzzles', args.puzzles, ('', *PUZZLES))
+  common.check_known('puzzles', args.puzzles, ('', 'hard'))
   if args.puzzles:
-    name = f'with puzzles={args.puzzles}'
-    common.check_known(f'network {name}', network, ['candidates'])
-    common.check_known(f'box {name}', box, ['3x3'])
+    common.check_known('network for hard puzzles', network, ['candidates'])
+    common.check_known('box for hard puzzles', box, ['3x3'])
   config = common.default_config()
   config.task = 'rrn.sudoku'
   config.model.network, config.data.source = network, _source(args, box)
@@ -169,7 +167,7 @@ def _select_size(config, args, board: Board):
   if network == 'candidates':
     _candidates(config, args.size, board)
     if args.puzzles:
-      PUZZLES[args.puzzles](config, args.size)
+      _hard(config, args.size)
   elif network == 'cells':
     if (args.stage or _num_stages(args)) == NUM_STAGES:
       _last_stage(config)
@@ -358,19 +356,3 @@ def _hard(config, size: str):
     config.optim.learning_rate = 2e-3
     config.total_steps = 2000
     config.evals.boards_per_difficulty = 40
-
-
-def _more(config, size: str):
-  """Continue from the shipped weights, and reveal digits later."""
-  config.seed = 1  # other boards than in the training of these weights
-  config.data.start_givens = config.data.givens
-  config.data.curriculum_steps = 0
-  config.init_weights = 'pretrained/rrn_sudoku'
-  if size == 'cpu':
-    config.model.max_steps = 192
-    config.model.reveal_after = 96
-    config.optim.learning_rate = 2e-3
-    config.total_steps = 3500
-
-
-PUZZLES = {'hard': _hard, 'more': _more}
