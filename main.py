@@ -30,15 +30,10 @@ DEFAULT = pathlib.Path(__file__).parent / 'configs/seq2set/sorting.py'
 OVERRIDES: list[str] = []  # see `command_line.parse`
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config',
-  f'{DEFAULT}:cpu',
-  'Config file and its arguments.',
-  sys_argv=OVERRIDES,
+  'config', f'{DEFAULT}:cpu', 'File, and arguments.', sys_argv=OVERRIDES
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
-WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'Run folder; default: runs/TASK.'
-)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder [runs/TASK].')
 WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of weights to use.')
 INPUT = flags.DEFINE_string('input', '-', 'File to predict; default: stdin.')
 TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'TPUs to compile for.')
@@ -47,9 +42,7 @@ INDEX = flags.DEFINE_integer('index', None, 'Run one point of a sweep.')
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', False, 'Run as one of several processes.'
 )
-COORDINATOR = flags.DEFINE_string(
-  'coordinator', None, 'Address of process 0, HOST:PORT.'
-)
+COORDINATOR = flags.DEFINE_string('coordinator', None, 'Process 0, HOST:PORT.')
 NUM_PROCESSES = flags.DEFINE_integer(
   'num_processes', None, 'Number of processes.'
 )

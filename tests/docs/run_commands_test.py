@@ -26,7 +26,6 @@ ROOT = documents.ROOT
 MISSING = re.compile(
   r'error: (sudoku17|rrn_sudoku|babi|tasks_1-20|craft)\S*( or \S+)* not found'
 )
-FAST = ('README.md',)  # documents of the default tests
 PAGES = {
   str(path.relative_to(ROOT)): [
     command
@@ -36,6 +35,14 @@ PAGES = {
   for path in documents.DOCUMENTS
 }
 _done: dict[tuple[str, ...], str] = {}  # `reusable_key` -> run folder
+
+
+def marks_of(page):
+  """The root README is tested by default, and other READMEs by slow tests."""
+  if page == 'README.md':
+    return []
+  is_readme = page.endswith('README.md') and not page.startswith('pretrained')
+  return pytest.mark.slow if is_readme else pytest.mark.campaign
 
 
 def block(document, start):
@@ -224,7 +231,7 @@ def test_mistakes_are_found(problem_of, line, problem):
 @pytest.mark.parametrize(
   'page',
   [
-    pytest.param(page, marks=[] if page in FAST else pytest.mark.slow)
+    pytest.param(page, marks=marks_of(page))
     for page, commands in PAGES.items()
     if commands
   ],
