@@ -36,7 +36,7 @@ construction.main()
 """,
 }
 # Commands of minutes, and benchmarks, which need PyTorch: only their flags.
-IS_LONG = re.compile(r'hinting\.sorting\.analysis|benchmarks/')
+LONG = 'hinting.sorting.analysis', 'benchmarks'
 
 
 def run(*arguments, folder=ROOT, path=ROOT):
@@ -59,21 +59,22 @@ def run(*arguments, folder=ROOT, path=ROOT):
 
 
 @functools.cache
-def help_of(target):
-  """Return the text of --help of a script or a module."""
-  name = [target] if target.endswith('.py') else ['-m', target]
-  return run(*name, '--help')[1]
+def help_of(*names):
+  """Return the text of --help of a module, or of one of its commands."""
+  return run('-m', *names, '--help')[1]
 
 
 def unknown_flags(help_text, arguments):
   """Return the flags among the arguments that a help text does not list."""
-  names = re.findall(r'^ *--(?:\[no\])?(\w+):', help_text, re.MULTILINE)
+  names = re.findall(
+    r'^ *(?:-\w, )?--(?:\[no\])?(\w+)', help_text, re.MULTILINE
+  )
   given = [x.removeprefix('--').partition('=')[0] for x in arguments]
   return [name for name in given if name not in names]
 
 
 def test_unknown_flags_are_found():
-  text = '  --num_lists: The number.\n  --[no]fast: Be fast.\n'
+  text = '  --num_lists: The number.\n  -f, --[no]fast  Be fast.\n'
   assert not unknown_flags(text, ['--num_lists=3', '--fast'])
   assert unknown_flags(text, ['--lists=3', '--fast']) == ['lists']
 
@@ -81,11 +82,13 @@ def test_unknown_flags_are_found():
 @pytest.mark.slow
 @pytest.mark.parametrize('command', COMMANDS, ids=' '.join)
 def test_python_commands_run(command, tmp_path):
-  target, *rest = command[1:] if command[0] == '-m' else command
+  target, *rest = command[1:]
   path = ROOT
-  if IS_LONG.match(target):
-    text = help_of(target)
-    assert 'flags:' in text and not unknown_flags(text, rest), text
+  if target in LONG and rest:
+    names = [x for x in rest if not x.startswith('--') and x != 'NAME']
+    text = help_of(target, *names)
+    given = [x for x in rest if x.startswith('--')]
+    assert not unknown_flags(text, given), text
     return
   if target == 'core.report.tables':  # it writes to the documents
     path = copy_of_the_repository(tmp_path / 'copy')
