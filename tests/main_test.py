@@ -289,7 +289,7 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (
       ('--config=configs/rrn/sudoku.py:source=royle17', '--workdir={new}')
       + ('--config.data.dir={new}',),
-      '--config.data.dir=FOLDER',
+      '--config.data.dir',
     ),
     (
       (SMOKE, '--config.data.dir={new}', '--workdir={new}'),
