@@ -102,7 +102,9 @@ def _animate(model, problem: puzzle_text.Problem, evals):
     model = model.for_units(problem.units)
   puzzle = jnp.asarray(problem.puzzle[None], jnp.int32)
   logits = model(puzzle, num_steps=min(_MOST_FRAMES, evals.max_steps))[:, 0]
-  valid = solver.is_valid(logits.argmax(-1), puzzle, problem.units)
+  answers = logits.argmax(-1)
+  puzzles = jnp.broadcast_to(puzzle, answers.shape)
+  valid = solver.is_valid(answers, puzzles, problem.units)
   last = int(valid.argmax()) if valid.any() else len(logits) - 1
   probabilities = np.asarray(jax.nn.softmax(logits[: last + 1]))
   path = evals.animation

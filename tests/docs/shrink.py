@@ -18,7 +18,7 @@ TINY = {
   'total_steps': 2,
   'steps_per_call': 2,
   'data.num_generated': 200,
-  'data.num_hard_puzzles': 20,
+  'data.num_hard_puzzles': 75,  # of four solutions
   'data.num_puzzles': 20,
   'data.num_sets': 64,
   'evals.batch_size': 8,
