@@ -19,12 +19,15 @@ os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 # Most of the tests' time is compilation.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 # The first two halve it again; the third saves the threads of a compilation.
+# With the last two, devices wait for each other on a busy machine.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
     '--xla_cpu_use_fusion_emitters=false',
     '--xla_cpu_prefer_vector_width=128',
     '--xla_cpu_parallel_codegen_split_count=1',
+    '--xla_cpu_collective_call_warn_stuck_timeout_seconds=300',
+    '--xla_cpu_collective_call_terminate_timeout_seconds=900',
   ]
 )
 

@@ -10,6 +10,7 @@ from absl import logging
 from core.errors import UserError, one_line
 
 _M_ARENA_MAX = -8  # from malloc.h
+_TIMEOUT = '--xla_cpu_collective_call_terminate_timeout_seconds'
 
 
 def use_float32():
@@ -55,9 +56,21 @@ def use_cpu_cores(batch_size: int):
   """
   # pyrefly: ignore[missing-attribute]
   is_set = jax.config.jax_num_cpu_devices > 0
+  _wait_for_slow_devices()
   if not is_set and not jax.distributed.is_initialized():
     _split_cpu(batch_size)
   check_devices()
+
+
+def _wait_for_slow_devices():
+  """Let a CPU device wait an hour for the others, as on a busy machine.
+
+  By default, XLA ends the program after 40 seconds. This has an effect only
+  before JAX uses its devices.
+  """
+  given = os.environ.get('XLA_FLAGS', '')
+  if _TIMEOUT not in given:
+    os.environ['XLA_FLAGS'] = f'{given} {_TIMEOUT}=3600'
 
 
 def _split_cpu(batch_size: int):

@@ -17,14 +17,14 @@ def convex_hull(points: np.ndarray) -> np.ndarray:
 
 
 def find_failure(points: np.ndarray, corners: np.ndarray) -> str:
-  """Return why corners are not the hull of a set.
+  """Return why the corners are not the convex hull of the points.
 
   Args:
     points: float64 [N, 2], in any unit.
     corners: indices [K], in either direction.
 
   Returns:
-    A verb phrase; '' if no rule is broken.
+    A verb phrase, or '' if the corners are the hull.
   """
   if len(set(corners)) < 3:
     return 'has fewer than 3 corners'

@@ -1,4 +1,4 @@
-"""Tests of the network: reference, parameter counts, and symmetries."""
+"""Compare the network with its reference; test burn-in, masks, symmetries."""
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def test_fast_form_equals_the_equations(make_graph, edges, masked, options):
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
 
 
-def test_burn_in_gives_the_later_states_without_their_past():
+def test_burn_in_returns_later_states_and_stops_their_gradient():
   graphdef, params = make_model()
   graph = sudoku_graph()
   inputs = jax.random.normal(jax.random.key(2), (2, 16, WIDTH))

@@ -1,4 +1,4 @@
-"""Deep Sets and the Set Transformer are what their papers say."""
+"""Deep Sets and the Set Transformer match the equations of their papers."""
 
 import jax
 import jax.numpy as jnp

@@ -27,6 +27,18 @@ def test_missing_devices_are_a_user_error(monkeypatch, error):
   assert '\n' not in str(caught.value)
 
 
+def test_devices_wait_an_hour_unless_the_user_says_how_long(monkeypatch):
+  jax.devices()  # later changes of the variable have no effect
+  flag = '--xla_cpu_collective_call_terminate_timeout_seconds'
+  for given, expected in (
+    ('--xla_a=1', f'--xla_a=1 {flag}=3600'),
+    (f'{flag}=5', f'{flag}=5'),
+  ):
+    monkeypatch.setenv('XLA_FLAGS', given)
+    devices.use_cpu_cores(4)
+    assert os.environ['XLA_FLAGS'] == expected
+
+
 def test_models_are_float32_whatever_the_environment(caplog):
   jax.config.update('jax_enable_x64', True)
   try:

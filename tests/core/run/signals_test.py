@@ -1,4 +1,4 @@
-"""Signals that stop a training, in one process and in several."""
+"""Signals that stop training, in one process and in several."""
 
 import os
 import pathlib

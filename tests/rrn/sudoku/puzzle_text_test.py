@@ -130,7 +130,7 @@ PAIR = '......\n......'
     ('----\n1...\n....\n----\n...2\n....\n----', None, '1..........2....'),
     ('----\n----\n----\n----', None, 16 * '.'),
     (lay_out('1' + 48 * '-', (1, 7)), (1, 7), '1' + 48 * '.'),
-    # The boxes tell where blank lines may be.
+    # The box shape determines where blank lines are allowed.
     (f'{PAIR}\n\n{PAIR}\n\n.....1\n......', None, 29 * '.' + '1......'),
     (f'{PAIR}\n......\n\n{PAIR}\n.....1', (3, 2), 35 * '.' + '1'),
   ],
@@ -152,7 +152,7 @@ def test_empty_boards_of_all_sides(side, empty):
 
 TRUNCATED = '\n'.join(ROWS[:8])
 IN_BANDS = BANDED.replace(f'{ROWS[4]}\n', '')
-# As FORMATS, and errors.
+# Like FORMATS, but a string is the start of an expected error.
 # fmt: off
 ERRORS = [
   (f'x{LINE[1:]}\n{LINE}', ["1: character 'x' at position 1 (r1c1)", 2]),
@@ -169,7 +169,7 @@ ERRORS = [
   (f'{PAIR}\n{PAIR}\n{PAIR}\n{LINE}', ['1: the board has side 6', 7]),
   (lay_out(FIVE + 240 * '.', (4, 4)), ['1: the board has side 16']),
   (f'{GRID[:30]}?{GRID[31:]}\n{LINE}', ["1: character '?' at position 28", 10]),
-  # The number of rows is right, so that the next grid is found.
+  # The number of rows is right, so the next grid is found.
   (f'{GRID[:30]}{GRID[31:]}\n{GRID}', ['4: row 4 has length 8; the other', 10]),
   (f'{GRID[1:]}\n{GRID}', ['1: row 1 has length 8; the other rows have 9', 10]),
   # The number of rows is wrong.
@@ -180,7 +180,7 @@ ERRORS = [
   (f'{TRUNCATED}\nGrid 02\n{GRID}', ['1: 8 rows of length 9', None, 10]),
   (f'{ROWS[0]}\n\n{GRID}', ['1: the line has length 9', None, 3]),
   ('\n'.join([*ROWS[:3], '', GRID]), ['1: 3 rows of length 9', 5]),
-  # A band left over must not become the first one of the next grid.
+  # A leftover band must not become the first band of the next grid.
   (f'{IN_BANDS}\n\n{BANDED}', [
     '1: 5 rows', None, '8: 3', None, '12: 3', None, '16: 3', None, '20: 3'
   ]),
@@ -210,7 +210,7 @@ def test_errors_say_where_and_what_and_hide_nothing(text, expected):
 
 
 def solved(side):
-  """Return a solution of side n, int [N]."""
+  """Return a solved board, int [side * side]."""
   height, width = data.box_shape(side**2)
   row, column = np.divmod(np.arange(side**2), side)
   return (width * (row % height) + row // height + column) % side + 1
@@ -246,7 +246,7 @@ ALPHABETS = {
 @pytest.mark.parametrize('is_grid', [False, True])
 @pytest.mark.parametrize('empty', '.-0')
 @pytest.mark.parametrize('side, name', ALPHABETS)
-def test_the_whole_board_tells_the_alphabet(side, name, empty, is_grid):
+def test_the_whole_board_determines_the_alphabet(side, name, empty, is_grid):
   alphabet, puzzle = ALPHABETS[side, name], masked(solved(side))
   text = write(puzzle, alphabet, '.' if alphabet[0] == empty else empty)
   if is_grid:
@@ -277,7 +277,7 @@ RARE_0 = write(without(SOLVED, 16), DIGITS, '0')  # in no unit twice
     (RARE_0, ['1-G', '0-F']),
   ],
 )
-def test_a_board_of_several_alphabets_needs_a_choice(text, names):
+def test_an_ambiguous_alphabet_must_be_chosen(text, names):
   (error,) = read(text)
   assert error.startswith('1: ') and '--config.evals.symbols=' in error
   assert [x for x in ('1-G', 'A-P', '0-F') if f'{x} (' in error] == names
@@ -287,7 +287,7 @@ def test_a_board_of_several_alphabets_needs_a_choice(text, names):
     np.testing.assert_array_equal(problem.puzzle, digits)
 
 
-def test_a_solution_tells_the_alphabet():
+def test_a_solution_determines_the_alphabet():
   for name in '1-G', 'A-P', '0-F':
     alphabet = ALPHABETS[16, name]
     texts = write(SOLVED, alphabet), write(without(SOME, 16), alphabet)
@@ -298,20 +298,20 @@ def test_a_solution_tells_the_alphabet():
   assert show(problem) == RARE_0.replace('0', '.')
 
 
-def test_the_choice_is_of_large_boards_only():
+def test_the_symbols_option_affects_only_large_boards():
   (problem,) = read(ZEROS, symbols='0-F')
   assert show(problem) == LINE
   with pytest.raises(UserError, match='config.evals.symbols'):
     read(LINE, symbols='1-9')
 
 
-def test_the_symbol_that_clashes_is_the_one_written():
+def test_errors_name_the_symbol_as_typed():
   for symbol, text in ('0', '0.0F.'), ('f', '0.fF.'), ('G', 'G..G1'):
     (error,) = read(text + 251 * '.')
     assert error.startswith(f'1: no solution: digit {symbol} twice in row 1')
 
 
-def test_a_puzzle_comes_with_its_last_line():
+def test_a_puzzle_is_yielded_at_its_last_line():
   lines, taken = [LINE, '', *ROWS, BOXES, *ROWS, LINE], []
   items = puzzle_text.read_puzzles(taken.append(x) or x for x in lines)
   assert [len(taken) for _ in items] == [1, 2, 11, 21, 22]

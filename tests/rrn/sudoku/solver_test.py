@@ -21,7 +21,7 @@ def test_validity_agrees_with_the_rules(boards):
   puzzles, solutions = (x.copy() for x in boards)
   solutions[0, [0, 1]] = solutions[0, [1, 0]]  # breaks columns
   cell = np.flatnonzero(puzzles[1])[0]
-  puzzles[1, cell] = puzzles[1, cell] % 4 + 1  # a given not kept
+  puzzles[1, cell] = puzzles[1, cell] % 4 + 1  # changes a given
   valid = solver.is_valid(jnp.asarray(solutions), jnp.asarray(puzzles), UNITS)
   np.testing.assert_array_equal(valid, data.is_solution(solutions, puzzles))
   assert not valid[:2].any() and valid[2:].all()
@@ -49,7 +49,7 @@ class Slow(nnx.Module):
 
 @pytest.mark.parametrize('max_steps', [7, 40])
 def test_first_valid_answer_counts(boards, max_steps):
-  """Later answers do not count; without a valid one, the last answer does."""
+  """Later answers are ignored; `num_steps` is 0 if no answer is valid."""
   puzzles, solutions = boards
   steps = np.array([1, 5, 16, 17, 33, 100])
   solve = solver.make_solver(
@@ -117,7 +117,7 @@ def test_assumptions_keep_the_givens(boards):
   assert (full[changed] == 0).all() and not changed[:, 3].any()
 
 
-def test_answers_without_the_rules_are_those_without_assumptions(boards):
+def test_unsolved_boards_get_the_answer_before_assumptions(boards):
   puzzles, solutions = boards
   model = Doubtful(puzzles, solutions, num_needed=17)
   for max_steps in (16, 128):
