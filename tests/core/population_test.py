@@ -297,7 +297,7 @@ def test_seed_whose_loss_is_not_finite_is_named(tmp_path, monkeypatch, run):
   second = train(seed=1)[0]['kernel']
   monkeypatch.setattr(inference, 'make_task', lambda _: Task())
   changes = {'seed': 0, 'optim.learning_rate': 0.0}
-  with pytest.raises(FloatingPointError, match='update 1 of seed 1 is not fin'):
+  with pytest.raises(FloatingPointError, match='update 1 of seed 1 has a'):
     run(tmp_path, **changes)
 
 
