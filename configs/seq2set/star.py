@@ -15,8 +15,8 @@ Arguments:
   order          `head_first`, `head_last`, or a mode of `seq2set.order_search`
                  that searches for an order. The paper does not try this search.
 
-Expected: head first is at least as good as head last. The two orders
-are equally good with many examples or a large beta. The paper gives no numbers;
+Expected: head first is at least as good as head last. The two orders are
+equally good with many examples or a large beta. The paper gives no numbers;
 seq2set/star/README.md has our results.
 """
 
