@@ -8,7 +8,7 @@ the number of seeds, the seeds are split instead of the batch.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
@@ -89,6 +89,33 @@ def batch_sharding(
 def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
   """Return the sharding of an array with seeds on the first axis."""
   return NamedSharding(mesh, P(seed_axes(mesh, num_seeds) or None))
+
+
+def sum_over_shards(fn: Callable, mesh: Mesh, num_seeds: int = 1) -> Callable:
+  """Return `fn`, run by each shard of the batch on its part alone.
+
+  Args:
+    fn: (arrays, parts) -> (sums, new parts). Only the parts are split, on their
+      first axis. The sums are added over all shards.
+    mesh: the mesh.
+    num_seeds: number of seeds.
+  """
+  axes = tuple(x for x in batch_axes(mesh, num_seeds) if mesh.shape[x] > 1)
+  if not axes:
+    return fn
+
+  def run(arrays, parts):
+    sums, parts = fn(arrays, parts)
+    return jax.lax.psum(sums, axes), parts
+
+  return jax.shard_map(
+    run,
+    mesh=mesh,
+    in_specs=(P(), P(axes)),
+    out_specs=(P(), P(axes)),
+    axis_names=set(axes),
+    check_vma=False,  # the gradients of `arrays` are those of a shard
+  )
 
 
 def state_shardings(

@@ -118,12 +118,10 @@ def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
   It maps (key, state, arrays) to (state, (metrics, is_finite)): whether the
   gradient and the new parameters are finite.
   """
-  num_micro = num_microbatches(config, mesh)
-  num_parts = num_micro * sharding.num_batch_shards(mesh, config.num_seeds)
-  optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
-  split = functools.partial(
-    sharding.batch_sharding, mesh, num_seeds=config.num_seeds
+  num_parts = num_microbatches(config, mesh) * sharding.num_batch_shards(
+    mesh, config.num_seeds
   )
+  optimizer, schedule = optim.make_optimizer(config.optim, config.total_steps)
 
   def loss_fn(params, batch, carry, key):
     model = merge(params)
@@ -142,7 +140,14 @@ def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
     )
     _check_rows(batch, config.batch_size, num_parts)
     metrics, grads, carry = _gradients(
-      loss_fn, state.params, batch, state.carry, loss_key, num_micro, split
+      loss_fn,
+      state.params,
+      batch,
+      state.carry,
+      loss_key,
+      num_parts if config.microbatch_size else 1,
+      mesh,
+      config.num_seeds,
     )
     # Optax mixes types, which is an error with strict type promotion.
     with jax.numpy_dtype_promotion('standard'):
@@ -267,41 +272,42 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
 
 
 def _gradients(
-  loss_fn, params, batch: Batch, carry, key, num_micro: int, split
+  loss_fn, params, batch: Batch, carry, key, num_parts: int, mesh, num_seeds
 ):
   """Return metrics with 'loss', mean gradients, and the next carry.
 
-  The gradients are averaged over micro-batches. `split(axis=n)` returns the
-  sharding of examples on axis n.
+  The gradients are averaged over micro-batches of consecutive examples. Each
+  micro-batch has its own key, so that its draws do not depend on the mesh. The
+  devices communicate once, after the last micro-batch.
   """
 
-  def one(batch, carry, key):
-    batch, carry = jax.lax.with_sharding_constraint((batch, carry), split())
+  def one(params, batch, carry, key):
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (metrics, carry)), grads = grad_fn(params, batch, carry, key)
     return ({'loss': Metric.mean(loss)} | metrics, grads), carry
 
-  if num_micro == 1:
-    (metrics, grads), carry = one(batch, carry, key)
+  split = sharding.batch_sharding(mesh, num_seeds=num_seeds)
+  batch, carry = jax.lax.with_sharding_constraint((batch, carry), split)
+  if num_parts == 1:
+    (metrics, grads), carry = one(params, batch, carry, key)
+    carry = jax.lax.with_sharding_constraint(carry, split)
     return metrics, grads, carry
-  # Each micro-batch takes its share of every device's examples.
-  micro = jax.tree.map(
-    lambda x: x.reshape(-1, num_micro, *x.shape[1:]).swapaxes(0, 1),
-    (batch, carry),
+  parts = jax.tree.map(
+    lambda x: x.reshape(num_parts, -1, *x.shape[1:]), (batch, carry)
   )
-  micro = jax.lax.with_sharding_constraint(micro, split(axis=1))
-  inputs = *micro, jax.random.split(key, num_micro)
-  shapes, _ = jax.eval_shape(one, *jax.tree.map(lambda x: x[0], inputs))
 
-  def accumulate(sums, inputs):
-    terms, carry = one(*inputs)
-    return jax.tree.map(jnp.add, sums, terms), carry
+  def accumulate(params, parts):
+    first = jax.tree.map(lambda x: x[0], parts)
+    shapes, _ = jax.eval_shape(one, params, *first)
 
-  (metrics, grads), carry = jax.lax.scan(
-    accumulate, optax.tree.zeros_like(shapes), inputs
-  )
-  carry = jax.tree.map(
-    lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), carry
-  )
-  carry = jax.lax.with_sharding_constraint(carry, split())
-  return metrics, jax.tree.map(lambda g: g / num_micro, grads), carry
+    def add(sums, part):
+      terms, carry = one(params, *part)
+      return jax.tree.map(jnp.add, sums, terms), carry
+
+    return jax.lax.scan(add, optax.tree.zeros_like(shapes), parts)
+
+  (metrics, grads), carry = sharding.sum_over_shards(
+    accumulate, mesh, num_seeds
+  )(params, (*parts, jax.random.split(key, num_parts)))
+  carry = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), carry)
+  return metrics, jax.tree.map(lambda g: g / num_parts, grads), carry

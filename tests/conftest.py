@@ -19,7 +19,8 @@ os.environ['JAX_NUMPY_DTYPE_PROMOTION'] = 'strict'
 # Most of the tests' time is compilation.
 os.environ['JAX_DISABLE_MOST_OPTIMIZATIONS'] = '1'
 # The first two halve it again; the third saves the threads of a compilation.
-# With the last two, devices wait for each other on a busy machine.
+# With the last three, devices wait for each other on a busy machine, but never
+# forever.
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
@@ -28,6 +29,7 @@ os.environ['XLA_FLAGS'] = ' '.join(
     '--xla_cpu_parallel_codegen_split_count=1',
     '--xla_cpu_collective_call_warn_stuck_timeout_seconds=300',
     '--xla_cpu_collective_call_terminate_timeout_seconds=900',
+    '--xla_cpu_enable_concurrency_optimized_scheduler=false',
   ]
 )
 

@@ -10,7 +10,13 @@ from absl import logging
 from core.errors import UserError, one_line
 
 _M_ARENA_MAX = -8  # from malloc.h
-_TIMEOUT = '--xla_cpu_collective_call_terminate_timeout_seconds'
+# A CPU device waits an hour for the others, as on a busy machine: by default,
+# XLA ends the program after 40 seconds. Each device runs its collectives in the
+# same order: otherwise, two devices can wait for each other forever.
+_XLA_FLAGS = {
+  '--xla_cpu_collective_call_terminate_timeout_seconds': '3600',
+  '--xla_cpu_enable_concurrency_optimized_scheduler': 'false',
+}
 
 
 def use_float32():
@@ -56,21 +62,17 @@ def use_cpu_cores(batch_size: int):
   """
   # pyrefly: ignore[missing-attribute]
   is_set = jax.config.jax_num_cpu_devices > 0
-  _wait_for_slow_devices()
+  _set_xla_flags()
   if not is_set and not jax.distributed.is_initialized():
     _split_cpu(batch_size)
   check_devices()
 
 
-def _wait_for_slow_devices():
-  """Let a CPU device wait an hour for the others, as on a busy machine.
-
-  By default, XLA ends the program after 40 seconds. This has an effect only
-  before JAX uses its devices.
-  """
+def _set_xla_flags():
+  """Add our flags to those of the user, before JAX uses its devices."""
   given = os.environ.get('XLA_FLAGS', '')
-  if _TIMEOUT not in given:
-    os.environ['XLA_FLAGS'] = f'{given} {_TIMEOUT}=3600'
+  ours = [f'{k}={v}' for k, v in _XLA_FLAGS.items() if k not in given]
+  os.environ['XLA_FLAGS'] = ' '.join([*filter(None, [given]), *ours])
 
 
 def _split_cpu(batch_size: int):

@@ -136,15 +136,13 @@ class BabiTask:
     batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
-    # Stories of similar size form a micro-batch, which then runs on a small
-    # graph. `core.step` assigns every n-th example to the same micro-batch,
-    # where n is the number of micro-batches.
-    groups = 1
-    if self.microbatch_size:
-      groups = size // (self.microbatch_size * jax.device_count())
+    # A micro-batch of stories of similar size runs on a small graph. In random
+    # order, the micro-batches of every device are small and large.
+    groups = size // (self.microbatch_size or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
-      order = jnp.argsort(num_facts).reshape(groups, -1).T.ravel()
+      order = jnp.argsort(num_facts).reshape(groups, -1)
+      order = order[np.random.default_rng(0).permutation(groups)].ravel()
       batch = jax.tree.map(lambda x: x[order], batch)
     return batch
 

@@ -119,6 +119,7 @@ def test_losses_of_all_systems_do_not_depend_on_the_mesh(
   config.optim.name, config.optim.warmup_steps = 'sgd', 0
   config.optim.learning_rate = 0.1
   config.steps_per_call = 1
+  config.microbatch_size = 16  # a device has as many on the largest mesh
   task = inference.make_task(config)
   expected, _, expected_state = train(task, config, make_mesh())
   losses, _, state = train(task, config, make_mesh(*mesh))
@@ -193,6 +194,26 @@ def test_microbatches_change_nothing(train_on, mesh, microbatch_size):
     micro_state.params,
     state.params,
   )
+
+
+def test_draws_of_micro_batches_do_not_depend_on_the_mesh():
+  class NoisyTask(toy_task.ToyTask):
+    def loss(self, model, batch, key):
+      noise = jax.random.normal(key, batch['x'].shape)
+      return super().loss(model, batch | {'x': batch['x'] + noise}, key)
+
+  losses = {}
+  for name, shape, microbatch_size in (
+    ('alone', ALONE, 2),
+    ('two', (2, 1, 1), 2),
+    ('eight', (2, 2, 2), 2),
+    ('larger', ALONE, 4),
+  ):
+    config = toy_task.make_config(microbatch_size=microbatch_size)
+    losses[name], *_ = train(NoisyTask(), config, make_mesh(*shape), 1)
+  np.testing.assert_allclose(losses['two'], losses['alone'], rtol=1e-5)
+  np.testing.assert_allclose(losses['eight'], losses['alone'], rtol=1e-5)
+  assert not np.allclose(losses['larger'], losses['alone'], rtol=1e-2)
 
 
 @pytest.mark.parametrize(

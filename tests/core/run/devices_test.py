@@ -27,12 +27,14 @@ def test_missing_devices_are_a_user_error(monkeypatch, error):
   assert '\n' not in str(caught.value)
 
 
-def test_devices_wait_an_hour_unless_the_user_says_how_long(monkeypatch):
+def test_xla_flags_of_the_user_win(monkeypatch):
   jax.devices()  # later changes of the variable have no effect
-  flag = '--xla_cpu_collective_call_terminate_timeout_seconds'
+  wait = '--xla_cpu_collective_call_terminate_timeout_seconds'
+  scheduler = '--xla_cpu_enable_concurrency_optimized_scheduler'
   for given, expected in (
-    ('--xla_a=1', f'--xla_a=1 {flag}=3600'),
-    (f'{flag}=5', f'{flag}=5'),
+    ('', f'{wait}=3600 {scheduler}=false'),
+    ('--xla_a=1', f'--xla_a=1 {wait}=3600 {scheduler}=false'),
+    (f'{scheduler}=true {wait}=5', f'{scheduler}=true {wait}=5'),
   ):
     monkeypatch.setenv('XLA_FLAGS', given)
     devices.use_cpu_cores(4)
