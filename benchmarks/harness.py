@@ -2,14 +2,14 @@
 
 A benchmark is a module with
 
-  FLAGS       flag -> (default, smallest value or choices, help); has 'rounds'
+  FLAGS       flag -> (default, smallest value or choices, help); needs 'rounds'
   PEERS       optional packages, such as 'torch'
   UNIT        what its rates count, such as 'graphs'
   make_cases  parsed flags -> an iterator of `Case`
 
-For each case, the harness first checks that all contenders compute the values
-of ours. Then they take turns in one process, so that other load on the machine
-affects all of them.
+For each case, the harness first checks that all contenders compute the same
+values as ours. Then they take turns in one process, so that other load on the
+machine affects all of them.
 """
 
 import argparse
@@ -84,7 +84,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
     arguments: the flags of the command.
 
   Raises:
-    ArithmeticError: a contender computes other values than ours.
+    ArithmeticError: the values of a contender differ from ours.
     UserError: the flags contradict each other, or a file cannot be written.
   """
   logging.set_verbosity(logging.WARNING)
@@ -158,7 +158,7 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
     'high' of the rounds, and the 'seconds' of every turn.
 
   Raises:
-    ArithmeticError: a contender computes other values than ours.
+    ArithmeticError: the values of a contender differ from ours.
   """
   ours = case.contenders['ours'].values
   for name, contender in case.contenders.items():
@@ -219,7 +219,7 @@ def check_equal(name: str, values: Sequence[Any], ours: Sequence[Any]):
 def print_rows(title: str, rows: Mapping[str, Mapping]):
   """Print medians, and the lowest and highest time."""
   options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
-  table = rich.table.Table('', title=title, **options)  # 80 columns wide
+  table = rich.table.Table('', title=title, **options)  # fits 80 columns
   metrics = list(next(iter(rows.values()))['metrics'])
   for metric in (*metrics, 'low ms', 'high ms'):
     text = metric.replace('_per_second', '/s').replace('percent', '%')
@@ -273,7 +273,7 @@ def _cpu() -> str:
 
 
 def peer(label: str, module: str) -> types.ModuleType | None:
-  """Import a module that needs an optional package, or print why it cannot.
+  """Import a module that needs an optional package, or print why that fails.
 
   PyTorch uses the CPU, so there are no peers on other devices.
   """

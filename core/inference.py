@@ -99,7 +99,7 @@ class TrainedModel:
     mesh: the mesh of evaluations.
     step: number of updates.
     params: nested dict of NumPy arrays; every process has the whole arrays.
-    is_one_of_many: whether this is a selected seed of a run with several.
+    is_one_of_many: whether this is one selected seed of a run with several.
   """
 
   folder: pathlib.Path
@@ -214,7 +214,8 @@ def predict(trained: TrainedModel, path: str) -> bool:
         _print_error(number, answer)
         answer, is_good = '', False
       print(answer or '', flush=True)
-  for number, error in unreadable.items():  # lines inside larger problems
+  # The remaining lines belong to problems of several lines.
+  for number, error in unreadable.items():
     _print_error(number, error)
     is_good = False
   return is_good

@@ -63,7 +63,7 @@ def seed_axes(mesh: Mesh, num_seeds: int) -> tuple[str, ...]:
 
 
 def batch_axes(mesh: Mesh, num_seeds: int = 1) -> tuple[str, ...]:
-  """Return the axes that split the batch; () if axes split the seeds."""
+  """Return the axes that split the batch; () if they split the seeds."""
   return () if seed_axes(mesh, num_seeds) else ('data', 'fsdp')
 
 
@@ -92,7 +92,7 @@ def seed_sharding(mesh: Mesh, num_seeds: int) -> NamedSharding:
 
 
 def sum_over_shards(fn: Callable, mesh: Mesh, num_seeds: int = 1) -> Callable:
-  """Return `fn`, run by each shard of the batch on its part alone.
+  """Return a function that runs `fn` on each shard of the batch separately.
 
   Args:
     fn: (arrays, parts) -> (sums, new parts). Only the parts are split, on their
@@ -114,7 +114,8 @@ def sum_over_shards(fn: Callable, mesh: Mesh, num_seeds: int = 1) -> Callable:
     in_specs=(P(), P(axes)),
     out_specs=(P(), P(axes)),
     axis_names=set(axes),
-    check_vma=False,  # the gradients of `arrays` are those of a shard
+    # With this check, JAX would sum every gradient of `arrays` over the shards.
+    check_vma=False,
   )
 
 
@@ -125,8 +126,8 @@ def state_shardings(
 
   Args:
     abstract_state: the shapes of the state. With several seeds, each leaf
-      except 'step' has them on its first axis. The carry of the task is split
-      like the batch.
+      except 'step' has the seeds on its first axis. The carry of the task is
+      split like the batch.
     mesh: the mesh.
     num_seeds: number of seeds.
     rules: path regex -> mesh axes. The first matching rule applies.
@@ -136,17 +137,14 @@ def state_shardings(
 
   def sharding(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
+    has_seeds = num_seeds > 1 and name != 'step'
     if name.startswith('carry/'):
-      axis = int(num_seeds > 1)
-      batch = batch_sharding(mesh, axis=axis, num_seeds=num_seeds).spec
-      return NamedSharding(
-        mesh, P(split or None, *batch[1:]) if axis else batch
-      )
-    if num_seeds == 1 or name == 'step':
-      return NamedSharding(mesh, _spec(name, leaf.shape, free, rules))
-    return NamedSharding(
-      mesh, P(split or None, *_spec(name, leaf.shape[1:], free, rules))
-    )
+      spec = P(batch_axes(mesh, num_seeds) or None)
+    else:
+      spec = _spec(name, leaf.shape[int(has_seeds) :], free, rules)
+    if has_seeds:
+      spec = P(split or None, *spec)
+    return NamedSharding(mesh, spec)
 
   return jax.tree_util.tree_map_with_path(sharding, abstract_state)
 

@@ -115,8 +115,8 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
 def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
   """Return the function for one update of one seed.
 
-  It maps (key, state, arrays) to (state, (metrics, is_finite)): whether the
-  gradient and the new parameters are finite.
+  It maps (key, state, arrays) to (state, (metrics, is_finite)). `is_finite`
+  tells whether the gradient and the new parameters are finite.
   """
   num_parts = num_microbatches(config, mesh) * sharding.num_batch_shards(
     mesh, config.num_seeds

@@ -34,7 +34,7 @@ States = Float[Array, 'B N K D']
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Groups:
-  """The positions of each group: the constant graph.
+  """The constant graph, as the positions of each group.
 
   Attributes:
     kinds: for each kind of group, bool [G, N]: whether a group contains a

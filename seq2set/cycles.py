@@ -25,7 +25,7 @@ def from_closed_cycle(indices: np.ndarray) -> np.ndarray:
   """Convert the indices [K + 1] of a line of text to a cycle [K].
 
   Returns:
-    The cycle, from its lowest index.
+    The cycle, which starts at its lowest index.
 
   Raises:
     UserError: the cycle is not closed, or contains a point twice.

@@ -5,12 +5,12 @@ loss is -log p of one order of each set. Each token encodes its position, so any
 order can be undone.
 
 The modes differ in how they select an order. The paper has 'uniform' and
-'sample'; 'shared', 'posterior' and 'marginal' are additions.
+'sample'; 'shared', 'posterior', and 'marginal' are additions.
 
   given      the order of the data
   uniform    a uniformly random order
-  shared     the order with the highest probability over a few sets together,
-             used for all sets
+  shared     one order for all sets: the one with the highest joint probability
+             over a few of them
   sample     sampled token by token, in proportion to the probabilities of the
              remaining tokens
   posterior  sampled in proportion to its probability
@@ -119,7 +119,7 @@ def loss(
   *,
   mode: str,
   orders: np.ndarray | None = None,
-  num_draws: int = 8,
+  num_sets: int = 8,
   sharpness: float = 1.0,
   is_uniform: jax.Array | None = None,
 ) -> tuple[Float[Array, ' B'], Int[Array, 'B N']]:
@@ -136,13 +136,13 @@ def loss(
     orders: int [O, N], the orders to search; None searches all orders. A single
       order is used in every mode. Otherwise, 'given' ignores `orders`, and
       'sample' samples one of them in proportion to its probability.
-    num_draws: number of sets, the first of the batch, whose total probability
-      selects the order of 'shared'.
+    num_sets: for 'shared', the number of sets, from the start of the batch,
+      whose joint probability selects the order.
     sharpness: exponent of the probabilities in 'sample' and 'posterior'; 1 in
       the paper. Larger values favor orders with a high probability.
     is_uniform: scalar; if True, use 'uniform' in place of the mode. The paper
-      does so for the first 1,000 updates, so that the search does not keep its
-      first choices.
+      does so for the first 1,000 updates, so that the search does not lock in
+      its first choices.
 
   Returns:
     The losses, and the selected orders; for 'marginal', the orders with the
@@ -163,7 +163,7 @@ def loss(
     key,
     mode=mode,
     orders=orders,
-    num_draws=num_draws,
+    num_sets=num_sets,
     sharpness=sharpness,
   )
   if is_uniform is None:
@@ -174,7 +174,7 @@ def loss(
 
 
 def _select_orders(
-  model, tokens, key, *, mode, orders, num_draws, sharpness
+  model, tokens, key, *, mode, orders, num_sets, sharpness
 ) -> Int[Array, 'B N']:
   """Select an order for each set, by a mode other than 'marginal'."""
   model = _stop_gradient(model)
@@ -186,7 +186,7 @@ def _select_orders(
   if mode == 'sample' and orders is None:
     return sample_orders(model, tokens, key, sharpness=sharpness)[0]
   if mode == 'shared':
-    log_p = log_p_of_orders(model, tokens[:num_draws], orders).sum(0)
+    log_p = log_p_of_orders(model, tokens[:num_sets], orders).sum(0)
     index = jnp.broadcast_to(log_p.argmax(), len(tokens))
   else:
     log_p = log_p_of_orders(model, tokens, orders)
@@ -235,8 +235,8 @@ def log_p_of_sets(
 
   Orders are enumerated if the sets are small or `orders` is given. Otherwise,
   `num_draws` sampled orders give the best order and an importance-sampling
-  estimate of the sum. The estimate is unbiased, so its logarithm is low on
-  average (Jensen's inequality).
+  estimate of the sum. The estimate is unbiased, so its logarithm is too low
+  on average (Jensen's inequality).
 
   Args:
     model: the token model.

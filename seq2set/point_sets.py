@@ -237,7 +237,7 @@ def _parse_number(word: str) -> float:
     raise UserError(f'{word[:40]!r} is not a number') from None
   if not abs(number) < _MAX_COORDINATE:
     raise UserError(
-      f'{word[:40]!r} is too large or not finite; expected less than'
-      f' {_MAX_COORDINATE:g}'
+      f'{word[:40]!r} is too large or not finite; expected an absolute value'
+      f' below {_MAX_COORDINATE:g}'
     )
   return number

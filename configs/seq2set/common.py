@@ -37,7 +37,7 @@ def parse_points(arg: str | None, tables, **defaults):
 
 
 def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
-  """Build the config that convex hulls and triangulations share.
+  """Build the config that all experiments on points share.
 
   Args:
     args: config arguments with `size`, `encoder` and `inputs`.

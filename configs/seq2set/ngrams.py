@@ -26,6 +26,8 @@ PAPER = {'natural': '225', 'bad': '280', 'easy': '225', 'hard': '225'}
 
 # The tables of --mode=sweep; `table=` selects one.
 TABLES = ('table_2',)
+# Old names of settings in the config.json of earlier versions.
+RENAMED = {'model': {'num_draws': 'num_sets'}}
 
 
 def get_config(arg: str | None = None):
@@ -42,7 +44,7 @@ def get_config(arg: str | None = None):
   config.model.orders = args.orders
   config.model.mode = args.mode
   config.model.uniform_steps = 1000
-  config.model.num_draws = 8
+  config.model.num_sets = 8
   config.model.sharpness = 1.0
   config.data.source = args.source or ('generated' if is_smoke else 'ptb')
   config.data.dir = ''  # '': $LEARNED_ALGORITHMS_DATA

@@ -24,6 +24,8 @@ from configs import common
 
 # The tables of --mode=sweep; `table=` selects one.
 TABLES = ('head_first',)
+# Old names of settings in the config.json of earlier versions.
+RENAMED = {'model': {'num_draws': 'num_sets'}}
 
 
 def get_config(arg: str | None = None):
@@ -43,7 +45,7 @@ def get_config(arg: str | None = None):
   config.model.width = 32 if is_smoke else 128
   config.model.order = args.order
   config.model.uniform_steps = 0
-  config.model.num_draws = 8
+  config.model.num_sets = 8
   config.model.sharpness = 1.0
   config.data.num_variables = args.num_variables or (10 if is_smoke else 30)
   config.data.num_examples = args.num_examples

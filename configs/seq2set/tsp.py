@@ -5,7 +5,7 @@
 Sizes:
   (none)  the Pointer Network of 2015, the baseline of the paper, on a million
           sets of 10 points. The tours take a minute or two to compute. Adam
-          1e-3 is our choice.
+          with learning rate 1e-3 is our choice.
   :cpu    10 points, width 128, 500,000 sets, 20,000 updates.
   :smoke  5 points: seconds.
 

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from core import errors, evaluation, inference, sharding, step
 from core.aot import hlo
 from core.errors import UserError, one_line
+from core.report import markdown
 
 _2D = '1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'
 _3D = '2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'
@@ -279,7 +280,7 @@ def _table(
   rows = list(dict.fromkeys(row for column in columns for row in column))
   calls = list(dict.fromkeys(call for call, _ in rows))
   rows.sort(key=lambda row: calls.index(row[0]))
-  lines = [('', *names), ('---',) * (len(names) + 1)]
-  for row in rows:
-    lines.append((row[1], *(column.get(row, _NONE) for column in columns)))
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return markdown.table(
+    ['', *names],
+    [[row[1], *(column.get(row, _NONE) for column in columns)] for row in rows],
+  )

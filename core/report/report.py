@@ -6,14 +6,14 @@ and results.json, which `--mode=eval` writes.
 
 import math
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import jax
 
 from core import inference, metrics, sweep
 from core.errors import UserError
 from core.io import atomic_files
-from core.report import plots
+from core.report import markdown, plots
 from core.run import run_config
 
 _NONE = '–'
@@ -143,7 +143,7 @@ def _report_run(run: _Run) -> str:
     plots.save(figures, run.folder / 'plots')
   parts = [
     f'# {run.folder.name}',
-    _table(('metric', 'paper', 'ours'), rows),
+    markdown.table(('metric', 'paper', 'ours'), rows),
     f'Ours: {run.source}',
     _provenance(run),
     _images(run.folder),
@@ -181,7 +181,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   if curves := plots.sweep_curves({run.folder.name: run.lines for run in runs}):
     figures['training'] = curves
   plots.save(figures, folder / 'plots')
-  table = _table(('', *short.values()), rows)
+  table = markdown.table(('', *short.values()), rows)
   images = _images(folder)
   return f'# {folder.name}\n\n{table}\n{note}' + (images and f'\n{images}\n')
 
@@ -212,11 +212,6 @@ def _provenance(run: _Run) -> str:
     parts.append(f'git {origin["git"]}')
     parts.append(', '.join(f'{tool} {origin[tool]}' for tool in _TOOLS))
   return '; '.join(parts) + '.'
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-  lines = [header, ['---'] * len(header), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.io import atomic_files
-from core.report import results
+from core.report import markdown, results
 
 PATH = 'docs/reproduce.md'
 _MISSING = '–'
@@ -68,8 +68,7 @@ def _table(corner: str, rows: Iterable[Sequence[str]]) -> str:
   rows = list(rows)
   if not rows:
     return 'None yet.'
-  lines = [(corner, *_HEADER), ['---'] * (1 + len(_HEADER)), *rows]
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+  return markdown.table([corner, *_HEADER], rows)
 
 
 def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
@@ -111,7 +110,7 @@ def _cells(rows: Iterable[Mapping[str, Any]], command: str) -> list[str]:
 def _figures(root: pathlib.Path) -> str:
   """Return a table of docs/figures and the commands that draw them."""
   commands = atomic_files.read_json(root / 'docs/figures/commands.json')
-  lines = ['| figure | command |', '| --- | --- |']
+  rows = []
   for path in sorted((root / 'docs/figures').glob('*')):
     if path.suffix not in ('.png', '.gif'):
       continue
@@ -119,8 +118,8 @@ def _figures(root: pathlib.Path) -> str:
       raise UserError(
         f'docs/figures/commands.json has no command for {path.name}; add one'
       )
-    lines.append(f'| {_link(root, path)} | {commands[path.name]} |')
-  return '\n'.join(lines)
+    rows.append((_link(root, path), commands[path.name]))
+  return markdown.table(['figure', 'command'], rows)
 
 
 def _link(root: pathlib.Path, path: pathlib.Path) -> str:

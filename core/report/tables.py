@@ -41,7 +41,7 @@ from typing import Any
 
 from core.errors import UserError
 from core.io import atomic_files
-from core.report import reproduce, results
+from core.report import markdown, reproduce, results
 
 ROOT = pathlib.Path(__file__).parents[2]
 END = '<!-- end of table -->'
@@ -101,8 +101,7 @@ def render(spec: Mapping[str, Any]) -> str:
     path, prefix = rows
     names = results.read(ROOT / path)['rows']
     rows = {name: [f'{path}#{name}', prefix] for name in names}
-  lines = [[spec['corner'], *spec['columns']]]
-  lines.append(['---'] * len(lines[0]))
+  body = []
   for label, row in rows.items():
     if not isinstance(row, Mapping):
       path, prefix = row
@@ -114,8 +113,8 @@ def render(spec: Mapping[str, Any]) -> str:
     cells = [row.get(column, _MISSING) for column in spec['columns']]
     unit = ['x100'] if spec.get('percent') else []
     cells = [x if isinstance(x, str) else _cell(*(x + unit)[:3]) for x in cells]
-    lines.append([label, *cells])
-  return '\n'.join(f'| {" | ".join(line)} |' for line in lines)
+    body.append([label, *cells])
+  return markdown.table([spec['corner'], *spec['columns']], body)
 
 
 def _cell(path: str, name: str, unit: str = '') -> str:

@@ -10,9 +10,10 @@ from absl import logging
 from core.errors import UserError, one_line
 
 _M_ARENA_MAX = -8  # from malloc.h
-# A CPU device waits an hour for the others, as on a busy machine: by default,
-# XLA ends the program after 40 seconds. Each device runs its collectives in the
-# same order: otherwise, two devices can wait for each other forever.
+# On a busy machine, a CPU device may have to wait long for the others. It waits
+# up to an hour; by default, XLA ends the program after 40 seconds. All devices
+# run their collectives in the same order; otherwise, two of them could wait for
+# each other forever.
 _XLA_FLAGS = {
   '--xla_cpu_collective_call_terminate_timeout_seconds': '3600',
   '--xla_cpu_enable_concurrency_optimized_scheduler': 'false',
@@ -32,7 +33,7 @@ def use_float32():
 
 
 def check_devices():
-  """Start the devices of JAX.
+  """Initialize the devices of JAX.
 
   Raises:
     UserError: JAX has no device of the kind that JAX_PLATFORMS names.
@@ -51,11 +52,11 @@ def check_devices():
 
 
 def use_cpu_cores(batch_size: int):
-  """Use each CPU core as a device, as many as divide the batch size.
+  """Make CPU cores JAX devices: the largest number that divides the batch size.
 
   Two devices with one core each train 1.5 times faster than one device with two
-  threads. This does nothing if devices are already in use, if there are several
-  processes, or if the user has set JAX_NUM_CPU_DEVICES.
+  threads. The number of devices does not change if devices are already in use,
+  if there are several processes, or if the user has set JAX_NUM_CPU_DEVICES.
 
   Raises:
     UserError: see `check_devices`.
@@ -69,7 +70,7 @@ def use_cpu_cores(batch_size: int):
 
 
 def _set_xla_flags():
-  """Add our flags to those of the user, before JAX uses its devices."""
+  """Add our flags to those of the user, before JAX starts its devices."""
   given = os.environ.get('XLA_FLAGS', '')
   ours = [f'{k}={v}' for k, v in _XLA_FLAGS.items() if k not in given]
   os.environ['XLA_FLAGS'] = ' '.join([*filter(None, [given]), *ours])

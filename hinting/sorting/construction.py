@@ -27,6 +27,7 @@ Axes: B lists, N values, V values.
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +36,7 @@ from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
+from core.report import markdown
 from hinting import vocabulary
 from hinting.model_config import ModelConfig
 from hinting.sorting import hints
@@ -281,18 +283,22 @@ _CASES = {
 def main():
   """Print the share of sorted lists of each case and length, as Markdown."""
   lengths = sorted({n for *_, lengths in _CASES.values() for n in lengths})
-  print('| weights, lists |', *(f'n = {n} |' for n in lengths))
-  print('| --- |', *('--- |' for _ in lengths))
-  for name, (options, draw, measured) in _CASES.items():
-    model = build(_NUM_VALUES, **options)
-    cells = []
-    for n in lengths:
-      if n in measured:
-        lists = draw(jax.random.key(n), _NUM_LISTS, n)
-        cells.append(f'{share_sorted(model, lists):.0%} |')
-      else:
-        cells.append('|')
-    print(f'| {name} |', *cells, flush=True)
+  header = ['weights, lists', *(f'n = {n}' for n in lengths)]
+  rows = (_row(name, lengths) for name in _CASES)
+  for line in markdown.lines(header, rows):
+    print(line, flush=True)
+
+
+def _row(name: str, lengths: Iterable[int]) -> list[str]:
+  options, draw, measured = _CASES[name]
+  model = build(_NUM_VALUES, **options)
+  cells = []
+  for n in lengths:
+    cells.append('')
+    if n in measured:
+      lists = draw(jax.random.key(n), _NUM_LISTS, n)
+      cells[-1] = f'{share_sorted(model, lists):.0%}'
+  return [name, *cells]
 
 
 if __name__ == '__main__':

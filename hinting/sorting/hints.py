@@ -1,10 +1,11 @@
 """The lists, the main task, its hints, and the controls as rows of tokens.
 
 Our sources about the paper (Awasthi & Gupta 2023) name the hints but do not
-define their rows. The successor is certain; fill and count are likely. A review
-names predecessor and parity without their task. According to the sources, a
-hint uses the same lists as sorting and has a simpler answer. The form of the
-rows and all other hints are ours.
+define their rows. That the paper has successor is certain; that it has fill and
+count is likely. A review mentions predecessor and parity, but not whether they
+are hints for sorting. According to the sources, a hint uses the same lists as
+sorting and has a simpler answer. The form of the rows and all other hints are
+ours.
 
 A list x of n values, here 7 3 7 1, becomes
 
@@ -24,8 +25,8 @@ A list x of n values, here 7 3 7 1, becomes
 The answer follows two spaces, or is in parentheses. The loss covers the answer
 only.
 
-Axes: B batch, N values of a list, of which the first `count` belong to it, V
-values.
+Axes: B batch, N values of an array, of which the first `count` are the list,
+V possible values.
 """
 
 import functools
@@ -49,11 +50,13 @@ def draw_values(
   """Draw a list.
 
   'uniform' lists have uniform values, and 'distinct' lists have no repeats. For
-  the other kinds, half of the lists are uniform, and half have fewer values:
+  the other kinds, half of the lists are uniform. The other half have few or
+  close values (n is `count`, and V is `num_values`):
 
-    rich     at most k values, k uniform in 1 .. n
+    rich     at most k different values, k uniform in 1 .. n
     dense    values from a window with a width uniform in n .. V
-    diverse  at most k values from a window with a width log-uniform in k .. V
+    diverse  at most k different values, k as for rich, from a window with a
+             width log-uniform in k .. V
 
   Values of a window are uniform values modulo its width, which slightly favors
   lower values.
@@ -158,7 +161,7 @@ def sort_rows(values: Int[Array, 'B N']) -> Int[Array, 'B 2*N+3']:
 
 
 def scratchpad(key, values, count):
-  """Return the pieces of `scratchpad`: sorted values with the copies left."""
+  """Return the pieces of `scratchpad`: sorted values and their copies left."""
   del key
   ordered = _sorted(values, count)
   same = ordered[:, None] == ordered[None]
@@ -242,7 +245,7 @@ def count_copies(key, values, count):
 
 
 def rank(key, values, count):
-  """Return the pieces of `rank`, the number of values at most a value."""
+  """Return the pieces of `rank`, the number of values up to the query."""
   return _ask_about_value(
     key,
     values,
@@ -288,7 +291,7 @@ def _parity(ordered, count):
 
 
 def fill(key, values, count):
-  """Return the pieces of `fill`, the values missing in a sorted list."""
+  """Return the pieces of `fill`, the values missing from a sorted list."""
   one_key, hole_key = jax.random.split(key)
   ordered = _sorted(values, count)
   index = jnp.arange(len(values))
@@ -344,5 +347,5 @@ def kinds(num_values: int) -> dict[str, RowKind]:
     'parity': whole(Token.PARITY, _parity),
     'copy': ordered(rows.copy),
     'fill': RowKind(fill, lambda n: 3 * n + 4, lambda n: n + 1),
-    'more_sort': ordered(sort),
+    'more_sort': ordered(sort),  # control: the main task in place of a hint
   }

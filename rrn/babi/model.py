@@ -54,9 +54,9 @@ class ModelConfig:
     num_offsets: the first fact has a position from 0 to num_offsets - 1.
     support_loss: weight of an auxiliary loss (ours): which facts support the
       answer. 0 selects the paper's loss.
-    graph_sizes: rising numbers of nodes up to `data.MAX_FACTS`. A batch runs on
-      the first graph that holds its facts. Several sizes help small batches on
-      CPUs.
+    graph_sizes: increasing numbers of nodes up to `data.MAX_FACTS`. A batch
+      runs on the first graph that holds its facts. Several sizes speed up small
+      batches on CPUs.
   """
 
   width: int = 128
@@ -76,11 +76,11 @@ class ModelConfig:
 
   def __post_init__(self):
     sizes = list(self.graph_sizes)
-    is_rising = sizes == sorted(set(sizes)) and min(sizes, default=0) > 0
-    if not is_rising or sizes[-1] != data.MAX_FACTS:
+    is_increasing = sizes == sorted(set(sizes)) and min(sizes, default=0) > 0
+    if not is_increasing or sizes[-1] != data.MAX_FACTS:
       raise UserError(
         f'config.model.graph_sizes={tuple(sizes)}: expected positive numbers in'
-        f' rising order, the last one {data.MAX_FACTS}'
+        f' increasing order, the last one {data.MAX_FACTS}'
       )
 
 
@@ -184,8 +184,8 @@ class BabiNetwork(nnx.Module):
     if len(sizes) == 1:
       return run(facts.shape[1])()
     index = (num_facts > jnp.array(sizes)).sum()
-    # Without checkpoints, the backward pass would store the residuals of all
-    # graphs.
+    # Without `jax.checkpoint`, the residuals of all graphs would be stored for
+    # the backward pass.
     return jax.lax.switch(index, [jax.checkpoint(run(n)) for n in sizes])
 
   def _states(self, facts, question, offset) -> Float[Array, 'T B N D']:

@@ -45,6 +45,7 @@ from jaxtyping import Bool, Float, Int
 from core import metrics
 from core.errors import UserError
 from core.io import data_files
+from core.report import markdown
 from rrn.sudoku import builder, data
 
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
@@ -258,21 +259,25 @@ def main(argv) -> int:
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  print('| loopy belief propagation | givens | paper | ours | CPU seconds |')
-  print('| --- | --- | --- | --- | --- |')
-  for variant in PAPER if values.variant == 'all' else [values.variant]:
-    start = time.process_time()
-    solved = (solve(puzzles, variant) == solutions).all(1)
-    seconds = time.process_time() - start
-    low, high = metrics.wilson_interval(solved.sum(), len(solved))
-    paper = PAPER[variant] if values.givens == 17 else '–'
-    ours = f'{solved.mean():.1%} ({100 * low:.1f} to {100 * high:.1f}'
-    print(
-      f'| {variant} | {values.givens} | {paper} | {ours}, n = {len(solved)}) |'
-      f' {seconds:.0f} |',
-      flush=True,
-    )
+  header = 'loopy belief propagation', 'givens', 'paper', 'ours', 'CPU seconds'
+  variants = PAPER if values.variant == 'all' else [values.variant]
+  rows = (
+    _row(variant, puzzles, solutions, values.givens) for variant in variants
+  )
+  for line in markdown.lines(header, rows):
+    print(line, flush=True)
   return 0
+
+
+def _row(variant: str, puzzles, solutions, givens: int) -> list[str]:
+  start = time.process_time()
+  solved = (solve(puzzles, variant) == solutions).all(1)
+  seconds = time.process_time() - start
+  low, high = metrics.wilson_interval(solved.sum(), len(solved))
+  interval = f'{100 * low:.1f} to {100 * high:.1f}, n = {len(solved)}'
+  paper = PAPER[variant] if givens == 17 else '–'
+  ours = f'{solved.mean():.1%} ({interval})'
+  return [variant, str(givens), paper, ours, f'{seconds:.0f}']
 
 
 def _test_boards(givens: int, count: int):

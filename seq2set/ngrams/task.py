@@ -40,7 +40,7 @@ class ModelConfig:
     orders: one of `ORDERS`.
     mode: one of `order_search.MODES`; 'given' requires orders='hard'.
     uniform_steps: number of first updates that use random orders.
-    num_draws: see `order_search.loss`.
+    num_sets: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """
 
@@ -48,7 +48,7 @@ class ModelConfig:
   orders: str = 'hard'
   mode: str = 'sample'
   uniform_steps: int = 1000
-  num_draws: int = 8
+  num_sets: int = 8
   sharpness: float = 1.0
 
   def __post_init__(self):
@@ -86,7 +86,7 @@ class NgramsTask:
     check_positive(
       config,
       'model.width',
-      'model.num_draws',
+      'model.num_sets',
       'evals.num_examples',
     )
     self.model_config = ModelConfig(**config.model)
@@ -139,7 +139,7 @@ class NgramsTask:
       key,
       mode=self.model_config.mode,
       orders=self.orders,
-      num_draws=self.model_config.num_draws,
+      num_sets=self.model_config.num_sets,
       sharpness=self.model_config.sharpness,
       is_uniform=batch['is_uniform'].all(),
     )

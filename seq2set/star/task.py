@@ -43,14 +43,14 @@ class ModelConfig:
     order: 'head_first', 'head_last', or a mode of `order_search.MODES` that
       searches for an order.
     uniform_steps: number of first updates of a search that use random orders.
-    num_draws: see `order_search.loss`.
+    num_sets: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """
 
   width: int = 128
   order: str = 'head_first'
   uniform_steps: int = 0
-  num_draws: int = 8
+  num_sets: int = 8
   sharpness: float = 1.0
 
   def __post_init__(self):
@@ -77,7 +77,7 @@ class StarTask:
     check_positive(
       config,
       'model.width',
-      'model.num_draws',
+      'model.num_sets',
       'data.num_examples',
       'data.num_variables',
       'evals.num_draws',
@@ -149,7 +149,7 @@ class StarTask:
       batch['tokens'],
       key,
       mode=self.mode,
-      num_draws=self.model_config.num_draws,
+      num_sets=self.model_config.num_sets,
       sharpness=self.model_config.sharpness,
       is_uniform=is_uniform,
     )

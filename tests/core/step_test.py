@@ -113,13 +113,13 @@ def test_losses_do_not_depend_on_the_mesh(mesh):
 def test_losses_of_all_systems_do_not_depend_on_the_mesh(
   configs, mesh, tmp_path
 ):
-  """Also restore on another mesh what was saved on the first."""
+  """Also restore the saved state on other meshes."""
   config = configs.get_config('smoke')
-  # Adam makes large differences of small ones where a gradient is near 0.
+  # Where a gradient is near 0, Adam turns small differences into large ones.
   config.optim.name, config.optim.warmup_steps = 'sgd', 0
   config.optim.learning_rate = 0.1
   config.steps_per_call = 1
-  config.microbatch_size = 16  # a device has as many on the largest mesh
+  config.microbatch_size = 16  # the examples of a device on the largest mesh
   task = inference.make_task(config)
   expected, _, expected_state = train(task, config, make_mesh())
   losses, _, state = train(task, config, make_mesh(*mesh))
@@ -158,7 +158,7 @@ def test_losses_of_all_systems_do_not_depend_on_the_mesh(
 def test_parameters_are_split_as_the_rules_say(mesh, lstm, first, second):
   state = sudoku_on(mesh)[-1]
   muon = state.opt_state[-1].inner_states['muon'].inner_state[0].mu
-  # Muon knows nothing of the embeddings: Adam has them.
+  # Adam, not Muon, updates the embeddings, so Muon has no state for them.
   muon = muon | {'digit_embedding': state.params['digit_embedding']}
   for tree in (state.params, state.ema_params, muon):
     layers = tree['input_mlp']['layers']
@@ -225,7 +225,7 @@ def test_one_call_of_many_is_many_calls_of_one(train_on):
   np.testing.assert_array_equal(more_losses, losses)
   if train_on is toy_on:
     assert is_same(more_state, state)
-  # To the bit is more than a compiler of both large programs promises.
+  # The compiler does not promise equal bits for the two large Sudoku programs.
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
     more_state,
@@ -257,7 +257,7 @@ def test_each_update_has_its_own_batch():
 
 def test_average_of_the_parameters():
   task, config = make_toy()
-  config.optim.ema_decay = 0.25  # reached after the third update
+  config.optim.ema_decay = 0.25  # reached at the third update
   program = step.make_program(task, config, make_mesh())
   state = program.init()
   average = jax.device_get(state.params)
@@ -303,7 +303,7 @@ def test_state_is_donated():
     ),
   ],
 )
-def test_what_does_not_divide(changes, message):
+def test_indivisible_batches_are_errors(changes, message):
   config = toy_task.make_config(**changes)
   with pytest.raises(UserError, match=message):
     step.make_program(toy_task.ToyTask(), config, make_mesh(data=2, fsdp=4))

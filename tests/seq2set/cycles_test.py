@@ -41,7 +41,7 @@ def test_cycles_are_equal_from_any_start_in_both_directions():
     assert cycles.are_same_cycles(outputs(*other), true, 5)[0] == is_same
     if other:
       assert cycles.is_same_cycle(np.array(other), np.arange(4)) == is_same
-  later = jnp.array([[0, 1, 2, 3, 5, 4]])  # after the stop nothing counts
+  later = jnp.array([[0, 1, 2, 3, 5, 4]])  # 4, after the stop, is ignored
   assert cycles.are_same_cycles(later, true, 5)[0]
   assert cycles.are_same_cycles(later, true[:, :5], 5)[0]
   whole = jnp.array([[0, 4, 1, 2, 3]])  # without a stop

@@ -1,4 +1,4 @@
-"""Orders that are sampled, enumerated and weighted agree with brute force."""
+"""Orders that are sampled, enumerated, and weighted agree with brute force."""
 
 import functools
 import itertools
@@ -80,7 +80,7 @@ def test_the_marginal_is_above_any_order():
 
 
 def draws(model, mode, count=20_000, **options):
-  """How often each order of the first set is drawn."""
+  """Return the share of draws of each order of the first set."""
   tokens = jnp.repeat(TOKENS[:1], count, 0)
   _, orders = search(model, tokens, jax.random.key(1), mode=mode, **options)
   rows = (orders[:, None] == order_search.all_orders(4)[None]).all(-1)
@@ -90,7 +90,7 @@ def draws(model, mode, count=20_000, **options):
 
 @functools.cache
 def ancestral(model):
-  """Probability of each order of the first set, and its log weight."""
+  """Return p of each order, sampled token by token, and its log weight."""
   p, weights, known = [], [], model.token_params(TOKENS[:1])
   for order in order_search.all_orders(4):
     state, log_q, weight, left = model.start(1), 0.0, 0.0, list(range(4))
@@ -214,16 +214,16 @@ def test_sampled_estimates_agree_with_enumeration(monkeypatch):
   np.testing.assert_array_equal(drawn[2], exact[2])
 
 
-@pytest.mark.parametrize('num_draws', [1, 8])
-def test_shared_is_the_best_order_of_the_first_sets_together(num_draws):
+@pytest.mark.parametrize('num_sets', [1, 8])
+def test_shared_is_the_best_order_of_the_first_sets_together(num_sets):
   model = make_model()
   log_p = brute_force(model)
   together = log_p.sum(0).argmax()
   assert together not in log_p.argmax(1)
   _, chosen = search(
-    model, TOKENS, jax.random.key(0), mode='shared', num_draws=num_draws
+    model, TOKENS, jax.random.key(0), mode='shared', num_sets=num_sets
   )
-  best = together if num_draws > 1 else log_p[0].argmax()
+  best = together if num_sets > 1 else log_p[0].argmax()
   np.testing.assert_array_equal(chosen, [order_search.all_orders(4)[best]] * 2)
 
 

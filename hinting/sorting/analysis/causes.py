@@ -105,7 +105,7 @@ def _score_each_head(score, shape) -> dict[str, np.ndarray]:
 
 
 def sharpen(subject: Subject, length: int) -> dict[float, Any]:
-  """Return the scores with the logits of each head scaled, by factor."""
+  """Return, for each factor, the scores with each head's logits scaled."""
   rows = make_rows(subject, 'sort', length)
   unedited = passes.no_edit(subject.task.model_config)
 
@@ -151,8 +151,8 @@ def patch(subject: Subject, length: int) -> dict[str, float]:
   )
 
   def predict(lists):
-    # The answer is that of the unchanged list. Padding gives all rows the same
-    # size, which saves compilations.
+    # The rows contain the answer to the unchanged list. Padding gives all rows
+    # the same size, which saves compilations.
     size = lists.shape[1]
     tokens = np.full((len(lists), 2 * length + 3), Token.PAD)
     tokens[:, 0], tokens[:, size + 1] = Token.BOS, Token.SORT

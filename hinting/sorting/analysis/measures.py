@@ -2,9 +2,9 @@
 
 An answer step is a position at which a token of the answer is predicted: SORT
 or a token of the correct answer. The public reviews of the paper (Awasthi &
-Gupta 2023) name its procedures: probing, identity, and successor. Their details
-here are ours.
-`transformer.Hook` observes the attention logits.
+Gupta 2023) mention probing and the terms identity and successor, without
+details; the measures here are ours. `transformer.Hook` observes the attention
+logits.
 
 Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
 vocabulary, T tokens.

@@ -71,7 +71,7 @@ def test_parameter_count_is_the_papers(options, count):
   'sizes', [(), (10,), (10, 8, 20), (10, 10, 20), (0, 20), (10, 20, 30)]
 )
 def test_graph_sizes_rise_to_the_maximum_number_of_facts(sizes):
-  with pytest.raises(UserError, match='in rising order, the last one 20'):
+  with pytest.raises(UserError, match='in increasing order, the last one 20'):
     ModelConfig(graph_sizes=sizes)
 
 

@@ -76,14 +76,14 @@ def test_tasks_are_drawn_by_their_weights():
 
 
 @pytest.mark.parametrize('weights', [(1, 2), (0,) * 19 + (-1,), (0,) * 20])
-def test_weights_of_other_tasks_are_refused(weights):
+def test_invalid_task_weights_are_refused(weights):
   config = babi.get_config()
   config.data.task_weights = weights
   with pytest.raises(UserError, match='a weight for each of the 20 tasks'):
     task.make_task(config)
 
 
-def test_micro_batches_hold_stories_of_like_size():
+def test_micro_batches_hold_stories_of_similar_size():
   batch = draw(32, microbatch_size=8)
   num_facts = (batch['facts'][..., 0] > 0).sum(1)
   groups = sorted(num_facts.reshape(4, 8), key=min)  # consecutive examples
@@ -111,27 +111,28 @@ def test_any_number_of_micro_batches_gets_the_same_examples():
 @pytest.mark.parametrize(
   'weight', [0.5, pytest.param(2.0, marks=pytest.mark.slow)]
 )
-def test_loss_of_support_is_of_the_facts_there_are(weight):
+def test_support_loss_ignores_padding(weight):
   config = babi.get_config('smoke')
   arrays = uneven((4, 4, 4))
   columns = {name: arrays[name] for name in ('facts', 'question', 'answer')}
   story = jax.tree.map(lambda x: jnp.asarray(x, int), columns)
   story['offset'] = jnp.zeros(12, int)
   losses = {}
-  for config.model.support_loss in 0.0, weight:
+  for support_loss in 0.0, weight:
+    config.model.support_loss = support_loss
     made = task.make_task(config)
     loss = jax.jit(made.loss)
     for supports in 'all', 'none':
       # Padding supports nothing.
       story['supports'] = (story['facts'][..., 0] > 0) & (supports == 'all')
       model = made.make_model(nnx.Rngs(0))
-      if config.model.support_loss:
+      if support_loss:
         model.support_output.kernel[...] *= 0
         model.support_output.bias[...] = jnp.log(jnp.array([3.0]))
-      losses[config.model.support_loss, supports], metrics = loss(
+      losses[support_loss, supports], metrics = loss(
         model, story, jax.random.key(0)
       )
-      if config.model.support_loss:
+      if support_loss:
         assert float(metrics['support'].result()) == (supports == 'all')
   assert losses[0.0, 'all'] == losses[0.0, 'none']
   # Two facts on average, each predicted to support with odds of 3 : 1.
@@ -239,7 +240,7 @@ LINES = [
 
 
 def test_predict_answers_questions_and_names_what_is_wrong(smoke):
-  lines = LINES * 20  # more than one chunk, which ends within a story
+  lines = LINES * 20  # several chunks, the first of which ends within a story
   story = [
     '1 Mary moved to the garden.',
     '2 John went to the kitchen.',
@@ -323,7 +324,7 @@ def test_stages_ask_all_tasks():
   stages = list(babi.stages('cpu').values())
   assert babi.get_config('cpu') == stages[-1]
   for config in stages:
-    task.make_task(config)  # a weight of each task
+    task.make_task(config)  # fails without a weight for each task
     assert min(config.data.task_weights) > 0
     assert config.model.to_dict() == stages[0].model.to_dict() | {
       'support_loss': config.model.support_loss
@@ -367,7 +368,7 @@ def test_short_stories_come_first():
   assert most == {0: 2, 200: 10}
 
 
-def test_all_stories_that_are_as_short_come_together(monkeypatch):
+def test_end_follows_all_stories_that_are_no_longer(monkeypatch):
   rng = np.random.default_rng(0)
   columns = {
     'task': np.repeat([3, 7], [60, 40]).astype(np.uint8),

@@ -12,7 +12,7 @@ from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token, value_token
 
 VALUES = jnp.array([[7, 3, 7, 1], [2, 2, 2, 2]])
-SEEN = np.tri(5, 10, 5, dtype=bool)  # The keys of answer steps.
+SEEN = np.tri(5, 10, 5, dtype=bool)  # The keys that each answer step sees.
 
 
 def tokens(*words):
@@ -34,7 +34,7 @@ def test_rows_and_steps():
   np.testing.assert_array_equal(steps.is_repeat[0], [0, 0, 0, 1, 0])
 
 
-def test_lens_of_confident_logits():
+def test_bucket_shares_of_confident_logits():
   """Logits of one token fill one bucket."""
   steps = measures.answer_steps(VALUES[:1])
 
@@ -58,7 +58,7 @@ def test_lens_of_confident_logits():
   close(shares(steps.minimum)[1], np.eye(5)[[0, 0]])
 
 
-def test_lens_of_uniform_logits():
+def test_bucket_shares_of_uniform_logits():
   steps = measures.answer_steps(VALUES[:1])
   shares = measures.bucket_shares(jnp.zeros((1, 5, 64)), steps)[0, 2, 0]
   np.testing.assert_allclose(shares, np.array([1, 1, 1, 1, 60]) / 64, rtol=1e-5)
@@ -111,8 +111,7 @@ def test_entropy_and_its_match():
   np.testing.assert_allclose(found, scales, rtol=1e-3)
 
 
-def test_circuit_is_attention_of_two_tokens():
-  """In the first layer, the circuit is what the model computes."""
+def test_circuit_equals_the_attention_logits_of_the_first_layer():
   config = ModelConfig(width=32, num_heads=2, feed_forward_width=32)
   model = Transformer(config, 64, rngs=nnx.Rngs(0))
   row = jnp.array([1, 40, 3, 50])
