@@ -91,7 +91,7 @@ def main(_) -> int:
 
 
 def guarded(argv: list[str]) -> int:
-  """Run `main`, and print an error that the user can correct as one line."""
+  """Run `main`, print user errors as one line, and return the exit status."""
   return command_line.run(main, argv)
 
 

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
   if not arguments or arguments[0] in ('-h', '--help'):
     lines = (f'  {name:<11} {text}' for name, text in BENCHMARKS.items())
     print(__doc__, *lines, sep='\n')
-    print('\nuv run python -m benchmarks NAME --help lists the flags of one.')
+    print('\nuv run python -m benchmarks NAME --help lists the flags of NAME.')
     return 0
   name, *flags = arguments
   try:

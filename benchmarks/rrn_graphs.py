@@ -1,9 +1,9 @@
 """Message passing on the graphs of bAbI, Pretty-CLEVR and age arithmetic.
 
-Each contender makes the forward and the backward pass of the paper's network of
-one experiment, from the inputs of the nodes to the states after all steps, in
-float32: ours (`rrn/network.py`), the plain form (`rrn/reference.py`), and the
-plain form in PyTorch, eager and with its step compiled.
+Each contender computes the forward and backward passes of the paper's network
+for one experiment, from the inputs of the nodes to the states after all steps,
+in float32: ours (`rrn/network.py`), the plain form (`rrn/reference.py`), and
+the plain form in PyTorch, eager and with its step compiled.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from core.run import devices
 from rrn import network, reference
 
 FLAGS = {
-  'batch_size': (32, 1, 'Graphs at once.'),
+  'batch_size': (32, 1, 'Graphs per call.'),
   'rounds': (20, 1, 'Turns of each contender.'),
 }
 PEERS = ('torch',)

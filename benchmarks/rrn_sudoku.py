@@ -70,7 +70,7 @@ def make_contenders(config, boards) -> dict[str, harness.Contender]:
     program = step.make_program(made, settings, mesh)
     flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
     values = []
-    if layers == config.model.message_layers:  # else it is another model
+    if layers == config.model.message_layers:  # else a different model
       if params is None:
         params = harness.perturb(program.init().params)
       values = [_logits(program.merge, params, boards, config.model.num_steps)]
@@ -95,7 +95,7 @@ def make_contenders(config, boards) -> dict[str, harness.Contender]:
 
 
 def _logits(merge, params, boards, num_steps):
-  """Return the logits without class 0, an empty cell: never the answer."""
+  """Return the logits without class 0 (an empty cell), never the answer."""
   run = jax.jit(
     lambda params, puzzles: merge(params)(puzzles, num_steps=num_steps)
   )

@@ -170,7 +170,7 @@ def cells_logits(step, params, senders, puzzles, *, num_steps):
 def candidates_step(params, members, states, given):
   """Return the states [N, B, K, D] of `rrn.candidates` after one more step.
 
-  Sums over groups are also matrix products.
+  As in our network, sums over groups are matrix products.
   """
   sent = F.relu(linear(params['send'], states))
   at_position, *by_kind = sent.chunk(len(members) + 1, -1)

@@ -70,7 +70,7 @@ def map_lines(
   """Apply a function to each line with content, as the lines arrive.
 
   Yields:
-    For each line the result, None for a blank line or a comment, or the
+    For each line: the result, None for a blank line or a comment, or the
     UserError that the function raised.
   """
   for line in lines:
@@ -118,8 +118,8 @@ def report(
   """Yield the text of each result, and log which answers are wrong.
 
   Logs a warning with its line number for every answer that has a failure or
-  does not match the known answer. At the end, logs their number, and the
-  accuracy with its 95 % confidence interval if any answer is known.
+  does not match the known answer. At the end, logs the number of these answers
+  and, if any answer is known, the accuracy with its 95 % confidence interval.
 
   Yields:
     The text of an answer, an unchanged UserError, or '' for None.

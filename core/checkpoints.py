@@ -2,8 +2,8 @@
 
 A checkpoint is a flat dict from the path of a leaf to its array. Therefore any
 pytree can be restored exactly, on any mesh, and errors can name the leaves that
-differ. It includes a checksum of all bits, because the storage format reads
-some damaged files without an error.
+differ. It includes a checksum of all bits, because Orbax reads some damaged
+files without an error.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ class Checkpointer(contextlib.AbstractContextManager):
   """Saves and restores the checkpoints of a run; a context manager.
 
   All processes of a run make the same calls, on a folder that all of them see.
-  Opening the folder deletes incomplete files of killed saves, and leaving the
+  Opening the folder deletes the files of incomplete saves, and leaving the
   context waits for the last save.
   """
 
@@ -43,7 +43,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     Args:
       folder: run folder.
       keep_last: number of newest steps to keep.
-      keep_every: keep all multiples of this step; 0 for none.
+      keep_every: also keep the steps that it divides; 0 for none.
 
     Raises:
       UserError: the folder cannot be written.
@@ -120,7 +120,7 @@ def restore(folder, abstract_state: PyTree, rename=str) -> PyTree | None:
   Args:
     folder: run folder.
     abstract_state: the shapes, types, and shardings of the state. Arrays with
-      another floating type are cast.
+      a different floating-point type are cast.
     rename: function from the name of a leaf in the checkpoint to its current
       name; see `run_config.layer_renamer`.
 
@@ -195,7 +195,7 @@ def _read(
   except jax.errors.JaxRuntimeError:  # from a device or a process, not a file
     raise
   except Exception as error:  # a damaged file can raise any error
-    # Several processes always fall back, because only one knows the cause.
+    # With several processes, always fall back: only one knows the cause.
     if jax.process_count() == 1 and isinstance(error, MemoryError):
       raise
     if jax.process_count() == 1 and isinstance(error, PermissionError):
@@ -206,15 +206,15 @@ def _read(
   if re.search(r'is float64\S* .*in the checkpoint', mismatch):
     raise UserError(
       f'checkpoint {path} was saved in float64, with JAX_ENABLE_X64=1, but this'
-      ' version trains in float32; give another --workdir'
+      ' version trains in float32; choose another --workdir'
     )
   if mismatch:
     raise UserError(
-      f'checkpoint {path} belongs to another model: {mismatch}; give the config'
+      f'checkpoint {path} belongs to another model: {mismatch}; use the config'
       ' that it was trained with, or another --workdir'
     )
   checksum = leaves.pop(_CHECKSUM)
-  # The order at the time of the save; new names may change it.
+  # `saved` has the order of the leaves when saved; new names may change it.
   if int(checksum) != int(_checksum([leaves[name] for name in saved])):
     return None, 'its checksum differs'
   arrays = [
@@ -224,9 +224,9 @@ def _read(
 
 
 def _with_saved_float(leaf, saved: str | None):
-  """Return the abstract leaf with the floating type of the checkpoint.
+  """Return the abstract leaf with the floating-point type of the checkpoint.
 
-  With JAX_ENABLE_X64, the leaf is float64, but float32 was saved.
+  For example, with JAX_ENABLE_X64, the leaf is float64, but float32 was saved.
   """
   name = (saved or '').partition('[')[0]
   if name == 'float64' or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -256,7 +256,7 @@ def _checksum(leaves: list[jax.Array]) -> jax.Array:
 
 @contextlib.contextmanager
 def _reported_writes(folder: pathlib.Path):
-  """Convert errors of a full disk, a ValueError in Orbax, to UserError."""
+  """Convert write errors, which Orbax may raise as ValueError, to UserError."""
   with atomic_files.reported_writes(folder):
     try:
       yield

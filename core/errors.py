@@ -61,14 +61,15 @@ def check_numbers(
   section, _, leaf = name.partition('.')
   values = config[section][leaf]
   kinds = (int, float) if fractions else (int,)
+  expected = 'numbers' if fractions else 'whole numbers'
   for value in values:
     if type(value) not in kinds or not least <= value < 2**31:
       raise UserError(
-        f'config.{name}={values}: expected numbers of at least {least}'
+        f'config.{name}={values}: expected {expected} of at least {least}'
       )
   if counts and len(values) not in counts:
-    expected = ' or '.join(map(str, counts))
-    raise UserError(f'config.{name}={values}: expected {expected} numbers')
+    lengths = ' or '.join(map(str, counts))
+    raise UserError(f'config.{name}={values}: expected {lengths} numbers')
   if not counts and not values:
     raise UserError(f'config.{name}=(): expected at least one number')
 

@@ -25,7 +25,9 @@ def make_evaluation(
   *,
   shows_progress: bool = False,
 ) -> Callable[[Any], Metrics]:
-  """Place the set on the mesh, and return params -> metrics on the host.
+  """Place the set on the mesh, and return a function params -> metrics.
+
+  The metrics are on the host.
 
   Args:
     evaluator: the set and its measurement.
@@ -107,7 +109,10 @@ def _pad(
 
 
 def split(batches: dict[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-  """Split batches [N, ...] into parts of equal shape, at most 64 batches."""
+  """Split batches [N, ...] into equal parts of at most 64 batches each.
+
+  Batches that fill the last part have 'weight' 0.
+  """
   count = len(batches['weight'])
   num_parts = -(-count // _BATCHES_PER_CALL)
   size = -(-count // num_parts)

@@ -57,7 +57,8 @@ class Linear(nnx.Linear):
 
   For inputs with more than two axes, JAX computes the kernel gradient as a
   product with both operands transposed, which takes XLA's CPU backend up to
-  twice as long. TPUs keep that form, because ours takes them 1.5 times as long.
+  twice as long. Other devices keep that form: on TPUs, ours takes 1.5 times as
+  long.
   """
 
   def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
@@ -80,8 +81,9 @@ class Conv(nnx.Conv):
   """A convolution of images with 'SAME' padding that is fast in loops on CPUs.
 
   The layer gathers patches with slices and computes one product. All updates
-  run in a loop, where XLA's own convolution takes 14 times as long. The stride
-  is one number, and `use_bias` is the only other supported option of nnx.Conv.
+  run in a loop, in which XLA's own convolution takes 14 times as long. The
+  stride is one number, and `use_bias` is the only other supported option of
+  nnx.Conv.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
@@ -113,7 +115,7 @@ class Conv(nnx.Conv):
 
 
 class LSTM(nnx.Module):
-  """An LSTM with one kernel for input and state; the forget gate adds 1.
+  """An LSTM with one kernel for input and state, and a forget bias of 1.
 
   Args:
     width: width D of the state.
@@ -274,7 +276,7 @@ def symmetric_uniform(scale: float):
 
 
 def dropout(key: jax.Array, x: Float[Array, '*B'], rate: float):
-  """Set a fraction `rate` of `x` to 0, and scale the rest."""
+  """Set each element of `x` to 0 with probability `rate`; scale the rest."""
   kept = jax.random.bernoulli(key, 1 - rate, x.shape)
   return jnp.where(kept, x / (1 - rate), 0)
 

@@ -226,13 +226,13 @@ def _check_folder(folder: str, state: step.TrainState | None, total: int):
   if state is None and weights.outcome(folder) and not is_initial:
     raise UserError(
       f'{folder} holds weights or results but no checkpoint to resume from;'
-      ' give another --workdir, or start from weights with'
+      ' choose another --workdir, or start from weights with'
       ' --config.init_weights'
     )
   if state and int(state.step) > total:
     raise UserError(
       f'{folder} already has {int(state.step)} updates, more than'
-      f' config.total_steps={total}; increase it, or give another --workdir'
+      f' config.total_steps={total}; increase it, or choose another --workdir'
     )
 
 

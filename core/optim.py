@@ -54,19 +54,19 @@ def make_optimizer(
         params,
       ),
       beta=optim.muon_beta,
-      # Updates are as large as AdamW's, so that both use one learning rate.
+      # Match the size of AdamW's updates, so that both share a learning rate.
       consistent_rms=0.2,
     )
   else:
     raise UserError(
       f'config.optim.name={optim.name!r}: expected sgd, adam, adamw, or muon'
     )
-  chain: list[optax.GradientTransformation] = [update]
-  if optim.l2:
-    # L2 is a penalty in the loss, so its gradient comes before the optimizer.
-    chain.insert(0, optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
+  chain: list[optax.GradientTransformation] = []
+  if optim.l2:  # part of the loss, so that its gradient is clipped, too
+    chain.append(optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
   if optim.clip_norm:
-    chain.insert(0, optax.clip_by_global_norm(optim.clip_norm))
+    chain.append(optax.clip_by_global_norm(optim.clip_norm))
+  chain.append(update)
   return optax.chain(*chain), schedule
 
 

@@ -138,7 +138,7 @@ def state_shardings(
   def sharding(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
     has_seeds = num_seeds > 1 and name != 'step'
-    if name.startswith('carry/'):
+    if name.partition('/')[0] == 'carry':
       spec = P(batch_axes(mesh, num_seeds) or None)
     else:
       spec = _spec(name, leaf.shape[int(has_seeds) :], free, rules)

@@ -84,6 +84,8 @@ def total_steps(run: ConfigDict | Stages) -> int:
 def check(stages: Stages, folder: pathlib.Path):
   """Validate all stages before training, which may take hours per stage.
 
+  Also clear `init_weights` of every stage that starts from the previous one.
+
   Raises:
     UserError: a config is invalid, or a folder holds a run with a different
       config.
@@ -92,7 +94,7 @@ def check(stages: Stages, folder: pathlib.Path):
   for number, name in reversed(list(enumerate(stages))):
     config, stage = stages[name], folder / name
     if number:
-      config.init_weights = ''  # the previous stage has them
+      config.init_weights = ''  # the weights come from the previous stage
     run_config.check_known(config)
     run_config.check_same(stage, config)
     saved = atomic_files.read_json(stage / run_config.NAME)
@@ -100,7 +102,8 @@ def check(stages: Stages, folder: pathlib.Path):
     if is_followed and total != config.total_steps:
       raise UserError(
         f'{stage} was trained for {total} updates, and the next stage started'
-        f' from it; set config.total_steps={total}, or give another --workdir'
+        f' from it; set config.total_steps={total} for this stage, or choose'
+        ' another --workdir'
       )
     is_followed |= bool(saved)
 
@@ -122,7 +125,10 @@ def _finish(stages: Stages, folder: pathlib.Path):
 
 
 def _joined_lines(folders):
-  """Yield the lines of all metrics.jsonl, with summed steps and seconds."""
+  """Yield the lines of all metrics.jsonl files.
+
+  Steps and seconds continue those of the previous folder.
+  """
   step, seconds = 0, 0.0
   for folder in folders:
     path, line = folder / 'metrics.jsonl', {'step': step, 'seconds': seconds}

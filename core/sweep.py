@@ -30,7 +30,8 @@ def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
   if points is None:
     path = config_flag.partition(':')[0]
     raise UserError(
-      f'{path} defines no sweep(arg); use --mode=train, or a config that does'
+      f'{path} defines no sweep(arg); use --mode=train, or a config file that'
+      ' defines it'
     )
   return points
 
@@ -84,7 +85,9 @@ def run(
       print(f'{name}: {error}', file=sys.stderr)
       failed.append(name)
   if failed:
-    raise FloatingPointError(f'not finished: {", ".join(failed)}')
+    raise FloatingPointError(
+      f'these points did not finish: {", ".join(failed)}; see the errors above'
+    )
   return True
 
 

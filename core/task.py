@@ -28,7 +28,7 @@ class Evaluator:
     arrays: loads the columns, with examples on their first axis.
     measure: a pure function that maps the model and a batch to metrics. The
       batch has the columns, and 'weight' [B], which is 0 for padding.
-    batch_size: number of examples at once.
+    batch_size: number of examples per batch.
     every: number of updates between evaluations in training; an evaluation also
       follows the last update. 0: only `--mode=eval` evaluates.
   """
@@ -44,7 +44,9 @@ def split_evaluators(
   arrays: Callable[[str], Mapping[str, np.ndarray]],
   measure: Callable[[Any, Batch], Metrics],
 ) -> dict[str, Evaluator]:
-  """Return 'validation', for training, and 'test', for `--mode=eval` only.
+  """Return the evaluators of the splits 'validation' and 'test'.
+
+  Training evaluates only 'validation'; `--mode=eval` evaluates both.
 
   Args:
     evals: the section `evals` of the config, with `every` and `batch_size`.
@@ -123,7 +125,7 @@ class Task(Protocol):
 
 
 class CarryingTask(Task, Protocol):
-  """A task whose examples stay for several updates.
+  """A task whose examples stay in the batch for several updates.
 
   The carry is part of the training state: sharded like the batch, checkpointed,
   and restored bit for bit.

@@ -154,7 +154,8 @@ class HintedTask:
   ) -> Batch:
     """Draw `size` rows, two in each packed row of `rows.make_pairs`.
 
-    The hints have an equal share each, and together `hint_share` of the rows.
+    Each hint has the same number of rows; together, their share of the rows is
+    `hint_share`.
 
     Returns:
       The columns of `rows.pack`, named '<kind of row>/<column>'.
@@ -204,8 +205,7 @@ class HintedTask:
   def _pair_keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
     """Return the keys of `count` pairs of rows.
 
-    The keys are fresh. If `num_rows` is set, they belong to a fixed training
-    set.
+    The keys are fresh, unless `num_rows` sets the size of a fixed training set.
     """
     if not self.data.num_rows:
       return jax.random.split(key, count)
@@ -218,8 +218,8 @@ class HintedTask:
   ) -> tuple[jax.Array, Metrics]:
     """Return the mean cross-entropy of the answer tokens, in nats.
 
-    The mean is over the rows of all kinds. The metrics are the token accuracy
-    of each kind.
+    The mean is over the tokens of all kinds of rows. The metrics are the token
+    accuracy of each kind.
     """
     total, weight = jnp.zeros(()), jnp.zeros(())
     metrics = {}

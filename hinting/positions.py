@@ -1,6 +1,7 @@
 """Positional encodings.
 
-The model of the paper seems to use none. A reviewer asked for the comparison.
+The model of the paper seems to use none. A reviewer of the paper asked for a
+comparison.
 
   none        the causal mask alone reveals the order (NoPE)
   learned     a table, indexed from a random start in training

@@ -113,7 +113,7 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   """Pack rows [G, R] into one row for next-token prediction.
 
   Args:
-    rows: The rows, of which each field has a leading axis G.
+    rows: The rows; each field has a leading axis G.
     num_tokens: L.
     num_answers: A.
 
@@ -152,6 +152,11 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   return packed | {'at': at, 'targets': targets[at], 'weights': weights}
 
 
+def packed_num_tokens(kind: RowKind, max_length: int) -> int:
+  """Return the number of input tokens of the packed rows of `make_pairs`."""
+  return sum(kind.num_tokens(n) - 1 for n in (max_length, MIN_LENGTH))
+
+
 def make_pairs(
   kind: RowKind,
   keys: jax.Array,
@@ -168,14 +173,13 @@ def make_pairs(
   Args:
     kind: The kind of both rows.
     keys: The random keys of the pairs [B].
-    max_length: N, the length of the longest list of the whole training.
+    max_length: N, the length of the longest list in all of training.
     longest: The length of the longest list at this step, at most `max_length`.
     draw_values: Maps a key and a list length to values [N].
   """
-  assert max_length <= 20, 'the claims require training lists of at most 20'
-  bounds = [max_length, MIN_LENGTH]
-  num_tokens = sum(kind.num_tokens(n) - 1 for n in bounds)
-  num_answers = sum(map(kind.num_answers, bounds))
+  assert max_length <= 20, 'training lists must have at most 20 values'
+  num_tokens = packed_num_tokens(kind, max_length)
+  num_answers = sum(map(kind.num_answers, (max_length, MIN_LENGTH)))
 
   def make_pair(key):
     length_key, value_key, row_key = jax.random.split(key, 3)

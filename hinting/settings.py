@@ -5,7 +5,7 @@ from typing import Any
 
 from core.errors import UserError, check_choice
 from hinting.model_config import ModelConfig
-from hinting.rows import RowKind
+from hinting.rows import RowKind, packed_num_tokens
 
 
 def parse_hints(text: str) -> tuple[str, ...]:
@@ -46,8 +46,8 @@ def check(
     )
   if data.num_rows < 0 or data.num_rows % 2:
     raise UserError(
-      f'config.data.num_rows={data.num_rows} is not an even number, but rows'
-      ' come in pairs; use an even number, or 0 for fresh rows'
+      f'config.data.num_rows={data.num_rows} is odd or negative, but rows come'
+      ' in pairs; use a positive even number, or 0 for fresh rows'
     )
   # A row of 'successors' has five queries: START and four values.
   if not 4 <= data.max_length <= 20:
@@ -56,10 +56,14 @@ def check(
       ' to 20'
     )
   longest = max(*evals.lengths, *evals.test_lengths, data.longest_list)
-  num_positions = kinds[main].num_tokens(longest) - 1
-  if model.has_table and model.max_positions < num_positions:
+  needed = {f'rows with {longest} values': kinds[main].num_tokens(longest) - 1}
+  for name in (main, *hints):
+    needed[f'packed {name} rows'] = packed_num_tokens(
+      kinds[name], data.max_length
+    )
+  rows = max(needed, key=lambda rows: needed[rows])
+  if model.has_table and model.max_positions < needed[rows]:
     raise UserError(
-      f'config.model.max_positions={model.max_positions} is too small: rows'
-      f' with {longest} values have {num_positions} positions; use'
-      f' {num_positions} or more'
+      f'config.model.max_positions={model.max_positions} is too small: {rows}'
+      f' have {needed[rows]} positions; use {needed[rows]} or more'
     )

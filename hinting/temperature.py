@@ -63,6 +63,6 @@ class Temperature(nnx.Module):
       return log / _LOG_32
     direction = self.direction[...].reshape(queries.shape[2:])
     sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
-    # The derivative of log(M) ** g in g is not finite at log 1 = 0.
+    # For M = 1, the derivative of log(M) ** g with respect to g is not finite.
     log = jnp.maximum(log, 1e-6)
     return 1 + jax.nn.softplus(sharpness) * log ** self.power[...][None, None]

@@ -45,8 +45,8 @@ class Hook:
     observe: Called with a name and an array: 'logits' of attention, -1e30 for a
       masked key, and 'weights', both [B, H, A, L]; 'heads' [B, A, H, D2];
       'residual' [B, A, D].
-    scale: Multiplies the attention logits, including their positional bias, [1,
-      H, 1, 1].
+    scale: Multiplies the attention logits, including their positional bias:
+      [1, H, 1, 1].
     edit: Maps the outputs of the heads [B, A, H, D2] to new ones.
   """
 

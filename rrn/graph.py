@@ -166,18 +166,17 @@ class Graph:
     return sum_relu(sent, received, edge)
 
   def _depends_on_senders(self, edge, mask) -> bool:
-    """Whether the edge terms of a small complete graph depend on senders only.
+    """Return whether edge terms and mask are the same for all receivers.
 
-    This includes the mask.
+    Return False for graphs that are not complete or not small.
     """
     if self.self_edges is None or len(self.senders) > _MAX_UNROLLED_NODES:
       return False
     if edge is not None and edge.shape[2] > 1 and not self.self_edges:
       return False  # without self-edges, column k is not sender k
-    is_same = edge is None or edge.shape[1] == 1
-    if mask is not None:
-      is_same &= self.self_edges and mask.shape[1] == 1
-    return is_same
+    if mask is not None and not (self.self_edges and mask.shape[1] == 1):
+      return False
+    return edge is None or edge.shape[1] == 1
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -65,7 +65,8 @@ class Assignment(nnx.Module):
       memories: the memories of the elements.
       start: the summary of the set, as the initial state of Write.
       length: T; must be N if `avoid_repeats` is True.
-      mask: False for padding. Outputs beyond the size of a set are undefined.
+      mask: False for padding. Outputs beyond the size of a set are undefined,
+        and log p includes them.
       avoid_repeats: return the most probable permutation; if False, return the
         most probable element of each rank.
     """

@@ -43,7 +43,7 @@ def empty_prefixes(first, start, beam: int, count: int) -> Prefixes:
 
 
 def mask_outputs(logits, prefixes: Prefixes, is_stop) -> jax.Array:
-  """Compute log p of each output [B, K, M]; only stops follow a stop."""
+  """Compute log p of each output [B, K, M]; only stops may follow a stop."""
   lowest = jnp.finfo(logits.dtype).min
   logits = jnp.where(prefixes.is_free, logits, lowest)
   stops = jnp.where(is_stop, 0, -jnp.inf)

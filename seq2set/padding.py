@@ -8,7 +8,7 @@ import numpy as np
 def padded_length(count: int) -> int:
   """Return the next power of two, at least `count`.
 
-  Few lengths need few compilations.
+  Programs are then compiled for only a few different lengths.
   """
   return 1 << (count - 1).bit_length()
 

@@ -57,7 +57,7 @@ class PointTask:
   Subclasses implement the methods that raise NotImplementedError.
   """
 
-  keep_angles = False  # True if the answer depends on the ratio of the axes
+  keep_angles = False  # True if the answer depends on the aspect ratio
   avoid_repeats = False  # True if no point occurs twice in an answer
   has_stop = True  # False if each answer has as many outputs as points
   allow_collinear = False  # True if points on one line have an answer

@@ -1,16 +1,16 @@
 """Read, Process and Write (Vinyals, Bengio, Kudlur 2016, section 4).
 
-Read embeds each element of a set alone. Process, an LSTM without inputs,
-attends to these memories repeatedly, so its final state does not depend on
-their order. Write, an LSTM with a pointer, starts from this state and points at
-memories one by one. The baseline of the paper is the Pointer Network,
-which replaces Process with an LSTM over the elements.
+Read embeds each element of a set independently. Process, an LSTM without
+inputs, attends to these memories repeatedly, so its final state does not depend
+on their order. Write, an LSTM with a pointer, starts from this state and points
+at memories one by one. The baseline of the paper is the Pointer Network, which
+replaces Process with an LSTM over the elements.
 
 The paper leaves several details open. This module makes these choices:
 - Read is an MLP with two layers, also in the Pointer Network.
 - The initial state of Write is the tanh of a linear layer of q*.
 - The pointer uses additive attention.
-- The result of a glimpse is added to the state before the pointer.
+- The result of a glimpse is added to the state that the pointer uses.
 - The stop symbol is a learned memory.
 
 Axes: B batch, N elements, M memories (N, or N + 1 with a stop), P process
@@ -107,8 +107,8 @@ class Process(nnx.Module):
 class Write(nnx.Module):
   """An LSTM that points at memories one by one (section 4.3).
 
-  A glimpse attends to the memories and adds the result to the state before the
-  pointer. The result does not enter the recurrence; the paper does not say
+  A glimpse attends to the memories and adds the result to the state that the
+  pointer uses. The result does not enter the recurrence; the paper does not say
   whether it should. In training, all attention is therefore one batched product
   after the scan.
 
@@ -181,7 +181,8 @@ class Write(nnx.Module):
       memories: the memories of the elements.
       start: the state before the first output.
       length: T.
-      mask: False for padding.
+      mask: False for padding. Without a stop, outputs beyond the size of a set
+        are undefined, and log p includes them.
       avoid_repeats: never point at an element twice; not in the paper.
       key: random key to sample the outputs; None decodes by beam search.
       beam: K, the number of prefixes kept at each step; 1 decodes greedily.

@@ -121,9 +121,11 @@ class Corpus:
 
 
 def generate(rng: np.random.Generator) -> list[str]:
-  """Sample a sentence such as 'the big dog sees a cat near the old house .'.
+  """Sample a sentence such as 'determiner0 noun3 verb0 determiner1 noun0 .'.
 
-  Word frequencies follow a power law, as in natural text.
+  A noun may have adjectives and a prepositional phrase, as in 'the big dog sees
+  a cat near the old house .'. Word frequencies follow a power law, as in
+  natural text.
   """
 
   def word(kind, count):

@@ -22,8 +22,8 @@ SORTING = '--config=configs/seq2set/sorting.py:smoke', '--config.total_steps=20'
 def run(*args):
   """Call main.py in this process, and return the exit status.
 
-  array_record defines flags when it is imported, at the top of this file: here
-  flagsaver would delete them.
+  array_record defines flags when it is imported. This file imports it at the
+  top, because flagsaver would delete flags that are defined here.
   """
   argv = ['main.py', *map(str, args)]
   main.OVERRIDES.clear()
@@ -67,9 +67,7 @@ def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_overrides_are_of_the_config_that_a_folder_was_trained_with(
-  call, trained
-):
+def test_overrides_change_the_config_of_the_folder(call, trained):
   puzzle = ROOT / 'tests' / 'main_test.py'  # no line of it is a puzzle
   options = f'--workdir={trained}', f'--input={puzzle}'
   override = '--config.evals.boards_per_givens=1'  # sorting has no such key
@@ -155,7 +153,7 @@ def test_eval_takes_overrides(call, trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_eval_takes_the_positions_away(call, trained, tmp_path):
+def test_eval_with_zero_positions(call, trained, tmp_path):
   status, output, errors = call(
     '--mode=eval',
     f'--weights={trained}',
@@ -315,7 +313,7 @@ def test_mistakes_end_with_one_line(
   assert output == ''
   *before, last = errors.splitlines()
   assert last.startswith('error: ') and message in last
-  assert all('preparing' in line for line in before)  # says TFDS
+  assert all('preparing' in line for line in before)  # from TFDS
 
 
 def test_checkpoint_of_another_model(call, trained, tmp_path):
@@ -388,7 +386,7 @@ def test_interrupt_during_the_imports():
     ('\0', 'null bytes'),
   ],
 )
-def test_files_that_are_no_configs(call, tmp_path, text, message):
+def test_files_that_are_not_configs(call, tmp_path, text, message):
   (tmp_path / 'config.py').write_text(text)
   workdir = tmp_path / 'run'
   status, _, errors = call(

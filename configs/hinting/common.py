@@ -17,7 +17,7 @@ def rows_config(
 ) -> ml_collections.ConfigDict:
   """Build a config for the rows of a main task and of its hints.
 
-  We do not know the paper's sizes. No suffix selects our estimate of them.
+  We do not know the paper's sizes. The size 'paper' is our estimate of them.
 
   Args:
     args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The

@@ -15,12 +15,12 @@ Sizes:
 Arguments:
   hint         `successor`, another hint of hinting/sorting/hints.py, several
                joined by +, or `none`.
-  hint_share   The share of hint rows, 0.5.
+  hint_share   The share of hint rows; the default is 0.5.
   temperature  `none`, `affine_log`, `log`, or `per_query`.
   positions    `none`, or another kind of hinting/positions.py.
   lists        `uniform`, `distinct`, `rich`, `dense`, or `diverse`.
   main         `sort` or `scratchpad`.
-  num_layers   2.
+  num_layers   The number of layers; the default is 2.
   num_rows     The number of rows of a fixed training set; 0: fresh rows.
   curriculum   Updates until all lengths occur; 0: no curriculum.
   optimizer    `adamw` or `muon`.

@@ -11,8 +11,8 @@ Sizes:
   smoke: a smaller network, half a minute.
 
 Arguments: `steps=8`, not for `:cpu`; `network=relation_network`, which runs one
-step, or `network=mlp`, both baselines; `stage=1` to `stage=4`, one stage of
-`:cpu` alone.
+step, or `network=mlp`, both baselines; `stage=1` to `stage=4`, a single stage
+of `:cpu`.
 
 Expected result: unknown, because the paper shows a figure without numbers.
 rrn/ages/README.md has our results.
@@ -60,7 +60,7 @@ def get_config(arg: str | None = None):
   config.model.answer_loss = 1.0
   config.evals.every = 5000  # updates
   config.evals.num_steps = test_steps
-  config.evals.num_validation = 2048  # problems, on trees of training
+  config.evals.num_validation = 2048  # problems, on training trees
   config.evals.batch_size = 256
   config.total_steps = 1_000_000  # the authors': at most 10 million
   config.batch_size = 128
@@ -108,7 +108,7 @@ def _parse(arg: str | None):
   if args.steps and args.size == 'cpu':
     raise UserError(
       f'config argument steps={args.steps}: the stages of cpu set the steps;'
-      ' leave it out, or choose a stage by stage=1'
+      ' leave it out, or choose a stage with stage=1'
     )
   return args
 

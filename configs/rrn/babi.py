@@ -55,8 +55,8 @@ class Stage:
   new: str = ''
 
 
-# Matching two facts by a word is learned late, and earlier if more questions of
-# a batch need it: tasks 17 and 19 took 1,000 updates of stage 2.
+# The network learns late to match two facts by a word, but earlier if more
+# questions of a batch need it. Tasks 17 and 19 took 1,000 updates of stage 2.
 STAGES = {
   1: Stage(
     1350,
@@ -107,8 +107,8 @@ def get_config(arg: str | None = None):
   """Build the config.
 
   Args:
-    arg: comma-separated: 'cpu', with `stage=1` to `stage=6` for one stage
-      alone, or 'smoke'; and the paper's ablations `linear_input` (a linear
+    arg: comma-separated: 'cpu', with `stage=1` to `stage=6` for a single
+      stage, or 'smoke'; and the paper's ablations `linear_input` (a linear
       layer replaces the MLP before the network), `no_question_in_facts` (only
       the edges have the question), and `no_dropout`.
   """

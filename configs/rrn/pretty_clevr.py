@@ -9,13 +9,14 @@ Sizes:
     augmentation, a curriculum on the number of jumps, and larger initial
     weights of the distance. Training has four stages (`STAGES`), which took 70
     minutes; the first one took 20. `:cpu,pixels` has one stage, takes 40
-    minutes on one core, and adds an auxiliary loss of the objects in each cell.
+    minutes on one core, and adds an auxiliary loss: each cell predicts its
+    objects.
   smoke: a smaller network, half a minute.
 
 Arguments: `network=relation_network` (one step) or `network=mlp`, the paper's
-baselines; `steps=8`; `stage=1`, a stage of `:cpu` alone; `pixels`, which
-replaces positions, colors, and shapes by a picture of 128 x 128 (the paper has
-no results for it).
+baselines; `steps=8`; `stage=1`, a single stage of `:cpu`; `pixels`, which
+replaces positions, colors, and shapes with a picture of 128 x 128 pixels (the
+paper has no results for it).
 
 Expected result: 86 % after 5 jumps and 84 % after 7 jumps, read out at step 4
 (digitized from the paper's Figure 2b, +- 0.5 %).

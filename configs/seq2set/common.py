@@ -8,7 +8,7 @@ ENCODERS = 'pointer_network', 'read_process_write'
 
 
 def use_short_schedule(config: ml_collections.ConfigDict):
-  """Set the optimizer for a short training, which is not in the paper."""
+  """Set the optimizer for short training runs, which are not in the paper."""
   config.optim.schedule = 'cosine'
   config.optim.learning_rate = 2e-3
   config.optim.clip_norm = 1.0
@@ -22,7 +22,7 @@ def parse_points(arg: str | None, tables, **defaults):
   Args:
     arg: the argument of `get_config`.
     tables: the tables of the experiment; the first is the default.
-    **defaults: its own arguments.
+    **defaults: the other arguments of the experiment and their defaults.
   """
   args = common.parse_arg(
     arg,

@@ -15,13 +15,13 @@ Arguments:
   encoder   `read_process_write`, `pointer_network` (the baseline), or, from
             later work, `deep_sets` or `set_transformer`.
   decoder   `write`, or `assignment`, which predicts all outputs in parallel.
-  outputs   `indices` in order; or the set of `pairs` of an index and its rank,
-            by rank, or as `random_pairs`.
-  table     of --mode=sweep: `table_1` or `pairs`.
+  outputs   `indices` in ascending order; `pairs` of an index and its rank, by
+            rank; or `random_pairs`, the same pairs in random order.
+  table     the runs of --mode=sweep: `table_1` or `pairs`.
 
 Expected accuracy in Table 1 of the paper, with 5 steps and a glimpse: 94 % for
-sets of 5, 57 % for 10, and 4 % for 15. Section 5.1.3 says that pairs
-in random order never reached the accuracy of a fixed order, already for 5.
+sets of 5, 57 % for 10, and 4 % for 15. Section 5.1.3 says that pairs in random
+order never reached the accuracy of a fixed order, even for sets of 5.
 """
 
 from configs import common
@@ -77,7 +77,7 @@ def get_config(arg: str | None = None):
   config.evals.every = 1000  # updates
   config.evals.num_sets = 10_000
   config.evals.batch_size = 500
-  # Each size needs a compilation, so skip sizes of large sets.
+  # Each size is compiled separately, so large sets skip some sizes.
   stride = max(1, args.set_size // 10)
   config.evals.set_sizes = tuple(
     range(max(2, stride), 2 * args.set_size + 1, stride)

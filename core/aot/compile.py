@@ -1,4 +1,4 @@
-"""Compile a config for absent TPUs, and report memory and costs.
+"""Compile a config for TPUs that are not attached; report memory and costs.
 
 libtpu compiles for a named topology on any computer. The training call and all
 evaluation calls are lowered from shapes, and nothing is executed. The report
@@ -87,8 +87,9 @@ def report(config: ConfigDict, names: Sequence[str]) -> str:
     scaled.batch_size, rest = divmod(config.batch_size * len(devices), first)
     if rest:
       raise UserError(
-        f'config.batch_size={config.batch_size} on {first} chips is not a whole'
-        f' number of examples on {len(devices)} chips; use a multiple'
+        f'config.batch_size={config.batch_size} for {first} chips does not'
+        f' scale to a whole batch size for {len(devices)} chips; use a multiple'
+        f' of {first}'
       )
     column = {
       ('', 'chips'): str(len(devices)),
@@ -115,11 +116,11 @@ def _num_chips(name: str) -> int:
 
 
 def _devices(name: str) -> Sequence[jax.Device]:
-  """Return the devices of a topology, which can only be compiled for."""
+  """Return the devices of a topology, for which JAX can compile but not run."""
   if importlib.util.find_spec('libtpu') is None:
     raise UserError(
-      'libtpu, the compiler for TPUs, is not installed: start with `uv run'
-      ' --extra tpu main.py --mode=compile`'
+      'libtpu, the compiler for TPUs, is not installed; run the command as `uv'
+      ' run --extra tpu main.py --mode=compile`'
     )
   jax.config.update('jax_platforms', 'cpu')  # for code that is executed
   # JAX can write these programs to its cache, but cannot read them.
@@ -182,7 +183,7 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
       raise
     largest = ', '.join(_largest(traced.jaxpr.jaxpr))
     raise UserError(
-      f'{call.name} does not fit: {one_line(error)} Its largest'
+      f'{call.name} does not fit in memory: {one_line(error)} Its largest'
       f' tensors, over all {num_chips} chips: {largest}. Use more chips, or'
       ' lower config.batch_size, config.microbatch_size, or, for'
       ' evaluations, config.evals.batch_size'

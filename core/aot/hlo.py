@@ -33,8 +33,8 @@ class Costs:
   """The costs of one execution of a program on one device.
 
   Attributes:
-    collectives: kind -> (executions, bytes), where bytes are the larger one of
-      what a device sends and receives.
+    collectives: kind -> (executions, bytes), where bytes are the larger of what
+      a device sends and what it receives.
     memory_traffic: bytes read from and written to the main memory of a device.
     cycles: sum of the compiler's estimates, without communication; 0 if it has
       none.
@@ -67,7 +67,7 @@ class _Instruction:
   is_root: bool
   shape: str
   opcode: str
-  inside: str  # the parentheses: operands, or a value
+  inside: str  # contents of the parentheses: operands, or a value
   rest: str
 
   @property
@@ -112,7 +112,7 @@ class _Program:
         yield from self.executed(called, times, inside)
 
   def _trip_count(self, condition: str) -> int:
-    """Return the bound of `i < bound`; loops of JAX count from 0 by 1."""
+    """Return the bound of `i < bound`; JAX's loops count up from 0 by 1."""
     bounds = [
       int(each.inside)
       for _, each, _, _ in self.executed(condition)
@@ -121,7 +121,7 @@ class _Program:
     return max(bounds, default=1)
 
   def payload(self, where: str, instruction: _Instruction) -> int:
-    """Return the bytes that a device sends or receives, the larger one."""
+    """Return the bytes that a device sends or receives, whichever is larger."""
     given = sum(
       _num_bytes(self.computations[where][name].shape)
       for name in instruction.operands
@@ -166,7 +166,10 @@ class _Program:
     return min(size, total)
 
   def _written(self, where: str, instruction: _Instruction) -> int:
-    """Return the bytes written to main memory; updates count new bytes only."""
+    """Return the bytes written to main memory.
+
+    In-place updates of a slice count only the bytes of the slice.
+    """
     size = _num_bytes(instruction.shape, main_only=True)
     if not size:
       return 0

@@ -30,7 +30,7 @@ def parse_json(
     **types: see `check_object`.
 
   Raises:
-    UserError: the contents are not such an object.
+    UserError: the contents are not an object with these types.
   """
   try:
     # Parse bytes, so that a wrong encoding gives the same error.
@@ -43,7 +43,7 @@ def parse_json(
 def _finite(text: str) -> float:
   value = float(text)
   if not math.isfinite(value):
-    raise ValueError(f'{text} is not a number')
+    raise ValueError(f'{text} is not a finite number')
   return value
 
 
@@ -58,13 +58,13 @@ def check_object(
     **types: required keys and the types of their values.
 
   Raises:
-    UserError: it is not an object, or a value is missing or has another type.
+    UserError: it is not an object, or a value is missing or has a wrong type.
   """
   if not isinstance(value, dict):
     raise _damaged(path, f'{json.dumps(value)[:40]} is not an object')
   for key, kind in types.items():
     if not isinstance(value.get(key, ...), kind):
-      raise _damaged(path, f'{key} is missing or has another type')
+      raise _damaged(path, f'{key} is missing or has the wrong type')
   return value
 
 
@@ -73,12 +73,12 @@ def _damaged(path: pathlib.Path, why: str) -> UserError:
 
 
 def write_json(path: pathlib.Path, value: Any):
-  """Replace a file by a value as JSON."""
+  """Replace the contents of a file with a value as JSON."""
   replace_file(path, (json.dumps(value, indent=2) + '\n').encode())
 
 
 def replace_file(path: pathlib.Path, contents: bytes):
-  """Replace a file as a whole; a kill leaves the old or the new contents."""
+  """Replace a file atomically: a kill leaves the old or the new contents."""
   temporary = path.with_name(path.name + '.tmp')
   temporary.write_bytes(contents)
   temporary.replace(path)
@@ -114,7 +114,7 @@ def _reason(error: OSError, path: pathlib.Path) -> str:
     )
   why = error.strerror or one_line(error)
   if errno.errorcode.get(error.errno or 0) in _FULL:
-    return f'{why}; free space'
+    return f'{why}; free disk space'
   return f'{why}; make it a writable folder'
 
 

@@ -69,7 +69,7 @@ def find_file(
     hint: an alternative, such as 'or generate data: --config=...'.
 
   Raises:
-    UserError: there is no such file, or it has other contents.
+    UserError: there is no such file, or its contents differ.
   """
   path = locate(names, folder)
   if path is None:

@@ -61,7 +61,7 @@ def info(
 def blocks(
   columns: Mapping[str, np.ndarray],
 ) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-  """Cut columns of equal length into a builder's numbered examples."""
+  """Split columns of equal length into the numbered examples of a builder."""
   num_rows = len(next(iter(columns.values())))
   for start in range(0, num_rows, _BLOCK):
     rows = slice(start, start + _BLOCK)
@@ -114,8 +114,8 @@ def load(
     # process was faster.
     if not folder.exists():
       raise UserError(
-        f'cannot prepare {folder}: {one_line(error)}; free space, or'
-        ' name another cache with LEARNED_ALGORITHMS_CACHE'
+        f'cannot prepare {folder}: {one_line(error)}; free disk space, or set'
+        ' LEARNED_ALGORITHMS_CACHE to another folder'
       ) from error
   return _read(make_builder(), split)
 
@@ -128,7 +128,7 @@ def _read(
   # dataset_info.json has no checksum, and one wrong digit would drop rows.
   files = [str(path) for path in builder.info.splits[split].filepaths]
   if len(array_record_data_source.ArrayRecordDataSource(files)) != len(source):
-    raise ValueError('dataset_info.json has another number of records')
+    raise ValueError('dataset_info.json has the wrong number of records')
   records = source.__getitems__(range(len(source)))
   return {
     name: np.concatenate([record[name] for record in records])

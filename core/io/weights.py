@@ -60,8 +60,8 @@ def load_weights(
 
   Args:
     folder: folder of the file; see `data_files.expand`.
-    like_params: nested dict with the expected shapes and types. Arrays with
-      another floating type are cast.
+    like_params: nested dict with the expected shapes and types. Arrays with a
+      different floating-point type are cast.
     missing_regex: if the file lacks parameters whose paths match this regular
       expression, they are None.
     rename: function from the path of a parameter in the file to its current
@@ -99,7 +99,7 @@ def load_weights(
   mismatch = difference('file', describe(tensors), describe(expected))
   if mismatch:
     raise UserError(
-      f'{path} belongs to another model: {mismatch}; use'
+      f'{path} belongs to another model: {mismatch}; use the settings in'
       f' {path.parent}/config.json'
     )
   for name, tensor in tensors.items():

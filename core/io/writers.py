@@ -29,7 +29,7 @@ class Writer(contextlib.AbstractContextManager):
   """Writes the measurements of a run; a context manager."""
 
   def __init__(self, folder, *, start: int, total_steps: int):
-    """Open the files of a run, and drop the lines of later steps than `start`.
+    """Open the files of a run, and drop the lines of steps after `start`.
 
     Raises:
       UserError: the folder cannot be written.
@@ -53,7 +53,7 @@ class Writer(contextlib.AbstractContextManager):
       initial=start,
       total=total_steps,
       unit='step',
-      bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt}',  # lines have the ETA
+      bar_format='{l_bar}{bar}| {n_fmt}/{total_fmt}',  # the log has the ETA
       dynamic_ncols=True,
       disable=None,  # no bar if standard error is not a terminal
     )
@@ -73,7 +73,7 @@ class Writer(contextlib.AbstractContextManager):
       values: tag, such as 'train/loss' -> value. Only metrics.jsonl has lists.
 
     Raises:
-      UserError: the disk is full.
+      UserError: a file cannot be written, such as on a full disk.
     """
     if not self._is_active:
       return
@@ -118,7 +118,7 @@ def _summarize(numbers: Mapping[str, float]) -> str:
 
 
 def without_nan(value: Any) -> Any:
-  """Replace numbers that JSON lacks, such as NaN, by None."""
+  """Replace numbers that JSON lacks, such as NaN, with None."""
   return json.loads(json.dumps(value), parse_constant=lambda _: None)
 
 

@@ -24,7 +24,7 @@ from core.io import atomic_files
 INK, MUTED = '#222222', '#767676'
 # The colors of Okabe and Ito, with a darker yellow that is legible as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
-# Metrics of the progress of training, which are drawn last and are not shares.
+# Metrics of the optimization, which are drawn last and never in percent.
 _SPEED = '(norm|rate|per_second)$'
 _NAMES_PER_ROW = 11  # names in a legend column, per row of panels
 _MAX_RUNS = 33  # more lines are hard to distinguish
@@ -68,7 +68,7 @@ def save(figures: Mapping[str, Figure], folder):
 
 
 def training_curves(lines: Sequence[Mapping]) -> Figure:
-  """Plot one panel per quantity, with a line for each place of measurement.
+  """Plot one panel per quantity: a line for training and for each evaluation.
 
   For example, 'train/solved' and 'eval/validation/steps_64/solved' share a
   panel. Lists and breakdowns are omitted, see `metrics.headline`. `lines` are
@@ -107,11 +107,11 @@ def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
   palette = colors(list(names))
   columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
-  lists = (
+  legend_columns = (
     math.ceil(len(names) / (_NAMES_PER_ROW * rows)) if len(names) > 1 else 0
   )
-  list_width = 0.5 + 0.07 * max(map(len, names))  # inches
-  figure = Figure(figsize=(3.6 * columns + list_width * lists, 2.5 * rows))
+  legend_width = legend_columns * (0.5 + 0.07 * max(map(len, names)))  # inches
+  figure = Figure(figsize=(3.6 * columns + legend_width, 2.5 * rows))
   grid = figure.subplots(rows, columns, squeeze=False)
   for axes in grid.flat[len(panels) :]:
     axes.set_axis_off()
@@ -123,13 +123,13 @@ def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
   for axes in grid[-1]:
     axes.set_xlabel('updates')
-  if lists:
+  if legend_columns:
     drawn = {line.get_label(): line for ax in figure.axes for line in ax.lines}
     figure.legend(
       handles=list(drawn.values()),
       loc='outside right upper',
       handlelength=1,
-      ncols=lists,
+      ncols=legend_columns,
     )
   return figure
 
@@ -186,7 +186,7 @@ def _draw_lines(axes, curves, palette):
 
 
 def _curves(lines: Sequence[Mapping]) -> dict[str, tuple]:
-  """Return (steps, values) by tag of the headline."""
+  """Return tag -> (steps, values) of the metrics in `metrics.headline`."""
   points = {}
   for line in lines:
     for tag, value in line.items():
@@ -224,7 +224,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
 
 
 def _scale(axes: Axes, quantity: str, values: np.ndarray):
-  """Scale shares as 0 to 100 %, wide ranges with a logarithm, others from 0."""
+  """Show shares from 0 to 100 %, wide ranges on a log scale, others from 0."""
   low, high = values.min(), values.max()
   if 0 <= low and high <= 1 and not re.search(f'loss|{_SPEED}', quantity):
     show_percent(axes)

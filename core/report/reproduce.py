@@ -37,7 +37,7 @@ Updates and minutes of training are summed over the rows of a table.
 
 ## Weights
 
-A dash means that the files of these weights do not record it.
+A dash marks a value that the files of these weights do not record.
 
 {weights}
 

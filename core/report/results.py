@@ -10,8 +10,8 @@ or of an evaluated run. `--results=results` copies it to
 
 A row describes a run and its measurements; `row_of` lists its keys. The config
 of the table with the overrides of a row is the config of its run. The config
-argument `table=NAME` names the table. By default, it has the first name in
-TABLES of the config file. The table of a single run has the name of its folder.
+argument `table=NAME` names the table. The default is the first name in TABLES
+of the config file. The table of a single run has the name of its folder.
 
 A table of measurements that are not runs, such as timings, has no config. Its
 rows need only 'metrics', and its provenance may be at the top.
@@ -241,7 +241,7 @@ def _overrides(config: ConfigDict, base: ConfigDict) -> dict[str, Any]:
 
 
 def _minutes(folder: pathlib.Path) -> float | None:
-  """Return the minutes of training by metrics.jsonl; None without lines."""
+  """Return the minutes of training from metrics.jsonl; None without lines."""
   path = folder / 'metrics.jsonl'
   lines = path.read_bytes().splitlines() if path.is_file() else []
   if not lines:

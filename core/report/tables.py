@@ -19,7 +19,7 @@ of the rows selects all rows of such a file. For these files, a column may also
 be "/minutes", "/updates", "/examples", "/seeds" (their number), or
 "/paper/METRIC".
 
-Alternatively, a row is an object of cells. A cell is a text, such as a number
+Alternatively, a row is an object of cells. A cell is a string, such as a number
 from the paper, or a list: a result file, a metric, and optionally the unit "%".
 Paths start at the root of the repository. A share with an interval is shown in
 %, and with "percent": true, all numbers are. With several seeds, a cell shows
@@ -57,7 +57,7 @@ def documents() -> list[pathlib.Path]:
 
 
 def fill(text: str, name: str = 'the text') -> str:
-  """Return a Markdown text with all its table blocks generated again.
+  """Return a Markdown text with all its table blocks regenerated.
 
   Args:
     text: text of a document.
@@ -86,7 +86,7 @@ def render(spec: Mapping[str, Any]) -> str:
   Args:
     spec: 'rows' and 'columns' by label (columns may be a list if all rows are
       objects), 'corner' (the first header), and optionally 'percent'; see the
-      module.
+      docstring of this module.
 
   Raises:
     UserError: a key is unknown or missing, or a row names no committed result.
@@ -111,6 +111,7 @@ def render(spec: Mapping[str, Any]) -> str:
         for column, name in spec['columns'].items()
       }
     cells = [row.get(column, _MISSING) for column in spec['columns']]
+    # The unit of a cell, if it has one, comes first and takes precedence.
     unit = ['x100'] if spec.get('percent') else []
     cells = [x if isinstance(x, str) else _cell(*(x + unit)[:3]) for x in cells]
     body.append([label, *cells])
@@ -140,6 +141,7 @@ def _cell(path: str, name: str, unit: str = '') -> str:
 
 
 def _number(entry: Mapping[str, Any], unit: str) -> str:
+  """Return 'value unit (low to high)'; 'x100' is percent without the sign."""
   value, ends = entry['value'], [entry.get('low'), entry.get('high')]
   is_share = 'count' in entry and None not in ends
   if by_seed := entry.get('by_seed'):

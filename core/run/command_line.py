@@ -38,7 +38,7 @@ _USAGE = """\
 usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
                [--workdir=FOLDER] [--weights=FOLDER] [--input=FILE] [FLAG]...
 
-  main.py                                      train the default in a minute
+  main.py                                      train the default config (1 min)
   main.py --config=configs/rrn/sudoku.py:cpu   train an experiment
   main.py --mode=eval --workdir=runs/...       evaluate a run
   main.py --mode=config --config=...           show the settings of a config
@@ -56,7 +56,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
   with console.checked_streams() as errors:
     try:
-      with distributed.ended_with_others():
+      with distributed.exit_on_failure():
         status = main(argv)
         sys.stdout.flush()
     except console.OutputClosed:  # `| head` has read enough
@@ -294,8 +294,8 @@ def check_file(path: str):
     return
   if file.is_dir():
     raise UserError(
-      f'{path} is a folder, not a config; name weights with --weights, or a run'
-      ' with --workdir'
+      f'{path} is a folder, not a config; use --weights for weights, or'
+      ' --workdir for a run'
     )
   try:
     nodes = ast.walk(ast.parse(file.read_bytes(), filename=path))

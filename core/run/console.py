@@ -1,7 +1,7 @@
 """The standard streams of `main.py`, which may be closed, full, or lost.
 
 Training continues without standard error, and writes further messages to
-`console.txt` in the run folder. Standard output has the results, so the program
+`console.txt` in the run folder. Results go to standard output, so the program
 ends if it cannot write them.
 """
 
@@ -201,8 +201,8 @@ def decode_lines(
 ) -> Iterator[str]:
   """Yield lines of UTF-8 text without line ends, like `data_files.read_lines`.
 
-  A line that is not UTF-8 adds an error to `unreadable`, by its number, and is
-  yielded with replacement characters.
+  For a line that is not UTF-8, add an error to `unreadable` under its number,
+  and yield the line with replacement characters.
   """
   try:
     for number, line in enumerate(file, start=1):
@@ -219,7 +219,7 @@ def decode_lines(
       yield text
   except OSError as error:
     raise StreamError(
-      f'cannot read the input: {error.strerror}; name a file by --input=FILE'
+      f'cannot read the input: {error.strerror}; name a file with --input=FILE'
     ) from error
 
 
@@ -234,6 +234,6 @@ def open_input(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
     return open(data_files.expand(path), 'rb')
   except OSError as error:
     raise UserError(
-      f'--input={path}: {error.strerror}; name a text file, or leave the flag'
-      ' out to read standard input'
+      f'--input={path}: {error.strerror}; name a text file, or omit the flag to'
+      ' read standard input'
     ) from error

@@ -68,7 +68,7 @@ def fail_together() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ended_with_others() -> Iterator[None]:
+def exit_on_failure() -> Iterator[None]:
   """End this process with status 1 if it fails in a run of several processes.
 
   The message is one line if another process was lost. User errors and losses

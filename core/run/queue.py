@@ -5,8 +5,8 @@
 Each line is a command. Blank lines and lines that start with # are skipped. The
 commands after a line `wait` start when all commands before it are finished.
 Each command has a log in `runs/queue`. A command that ends with status 0 is
-added to `done.txt` there, and later calls skip it. Therefore the same call
-resumes after an interruption, because training and sweeps resume.
+added to `done.txt` there, and later runs of the queue skip it. Run the queue
+again after an interruption: training and sweeps resume where they stopped.
 """
 
 import argparse

@@ -50,7 +50,8 @@ def tasks() -> dict[str, str]:
 def check_task(task: str):
   """Check that a task exists, in the repository or in `TASK_FOLDER`.
 
-  Other modules are never imported, because a folder of weights names its task.
+  A folder of weights names its task, so this check prevents such a folder from
+  importing any other module.
 
   Raises:
     UserError: the task does not exist.
@@ -89,7 +90,7 @@ def find_folder(path: str) -> str:
 
 
 def file_of(folder: str | None, default: str) -> str:
-  """Return the config file that a folder was trained with, or the default."""
+  """Return the config file of a run or weights, or the default."""
   if not folder:
     return default
   saved = atomic_files.read_json(pathlib.Path(folder) / NAME)
@@ -104,7 +105,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   are dropped if they have the value in `RETIRED` of its config file.
 
   Raises:
-    UserError: there is no config, the task is unknown, or a value has another
+    UserError: there is no config, the task is unknown, or a value has the wrong
       type.
   """
   path = folder / NAME
@@ -129,11 +130,11 @@ def read(folder: pathlib.Path) -> ConfigDict:
     if nulls := [name for name, value in leaves.items() if value is None]:
       raise TypeError(f'{", ".join(nulls)} is null')
     if not all(isinstance(text, str) for text in config.report.values()):
-      raise TypeError('config.report holds more than text')
+      raise TypeError('config.report holds a value that is not text')
   except (AttributeError, TypeError, ValueError) as error:
     raise UserError(
-      f'{path} holds a setting of another type than the default'
-      f' ({one_line(error)}); correct it'
+      f'{path} holds a setting with the wrong type ({one_line(error)}); correct'
+      ' it'
     ) from error
   return config
 
@@ -170,7 +171,7 @@ def call(
   except Exception as error:  # the code of a config can raise any error
     raise UserError(
       f'{function}({arg!r}) of {path} fails: {type(error).__name__}:'
-      f' {one_line(error)}; it returns a dict from names to configs'
+      f' {one_line(error)}; it must return a dict from names to configs'
     ) from error
   return configs
 
@@ -182,7 +183,7 @@ def check_known(config: ConfigDict):
   a later version.
 
   Raises:
-    UserError: a key is unknown or missing, or its value has another type.
+    UserError: a key is unknown or missing, or its value has the wrong type.
   """
   task = str(config.get('task', ''))
   check_task(task)
@@ -244,7 +245,7 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
       differing[_MOST_DIFFERENCES:] = [f'{rest} more']
     raise UserError(
       f'{folder} holds a run with a different config: {", ".join(differing)};'
-      ' give the same config to resume it, or another --workdir'
+      ' use the same config to resume it, or another --workdir'
     )
 
 
@@ -324,7 +325,7 @@ def _default_config(task: str) -> ConfigDict:
 
 
 def _with_tuples(value: Any) -> Any:
-  """Replace lists, which JSON has in place of tuples."""
+  """Replace lists with tuples, which JSON does not have."""
   if isinstance(value, dict):
     return {key: _with_tuples(x) for key, x in value.items()}
   return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -37,8 +37,8 @@ def open_folder(
 ) -> Iterator[pathlib.Path]:
   """Create or reopen a run folder, and lock it until the block ends.
 
-  All processes see the folder. This function writes only the lock;
-  `record_start` writes the other files.
+  All processes must have access to the folder. This function writes only the
+  lock; `record_start` writes the other files.
 
   Raises:
     UserError: the folder cannot be written, is in use, or holds another run.
@@ -46,7 +46,8 @@ def open_folder(
   folder = pathlib.Path(path)
   if '://' in str(path):
     raise UserError(
-      f'--workdir={path} is a URL; mount the bucket and give the folder'
+      f'--workdir={path} is a URL; mount the bucket, and use the path of the'
+      ' mounted folder'
     )
   _check_same_for_all(config)
   with contextlib.ExitStack() as stack:

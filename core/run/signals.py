@@ -11,7 +11,7 @@ from jax.experimental import multihost_utils
 class StopSignal:
   """Tells whether SIGTERM, SIGHUP, or the first Ctrl-C arrived.
 
-  A second Ctrl-C interrupts immediately. SIGHUP is still ignored under `nohup`.
+  A second Ctrl-C interrupts immediately. Under `nohup`, SIGHUP stays ignored.
   A run of several processes handles only SIGTERM and SIGHUP. Any process may
   receive them, and all processes stop at the same call:
 

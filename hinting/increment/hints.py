@@ -13,9 +13,9 @@ A list of n digits, most significant first, here 1 3 9 9, becomes
   copy       BOS 1 3 9 9 COPY  1 3 9 9 EOS
   parity     BOS 1 3 9 9 PARITY  0 EOS
 
-The answer follows two spaces, and the loss covers the answer only. In order
-'reversed', numbers in lists and answers start with their last digit. Value d +
-1 stands for a digit or number d.
+The answer follows two spaces, and the loss covers the answer only. In the order
+'reversed', numbers in lists and answers start with their last digit. Value
+d + 1 stands for a digit or number d.
 
 Axes: N digits of a list, of which the first `count` belong to it.
 """
@@ -103,7 +103,7 @@ def increment(key, values, count, *, order: str):
 
 
 def tail(key, values, count, *, order: str):
-  """Return the pieces of `tail`, the new and changed digits."""
+  """Return the pieces of `tail`, the changed digits and any leading 1."""
   del key
   run, changed, after = _add_one(values, count, order)
   new_digits = after[jnp.argsort(~changed, stable=True)]
@@ -151,7 +151,7 @@ def kinds(order: str) -> dict[str, RowKind]:
   """Return all kinds of rows by name, for numbers written in an order."""
 
   def as_long(pieces, *, grows: int) -> RowKind:
-    """Return a kind whose answer has as many digits, plus `grows`."""
+    """Return a kind whose answers have n digits, plus `grows`."""
     return RowKind(
       pieces,
       lambda n: 2 * n + 3 + grows,

@@ -55,7 +55,7 @@ class IncrementTask(hinted_task.HintedTask):
   def finish(
     self, answer: list[int | None], values: list[int]
   ) -> tuple[str, str]:
-    """Format an answer in digits, with '?' for tokens that are no digit."""
+    """Format an answer in digits, with '?' for tokens that are not digits."""
     text = self._write(answer)
     is_right = text == self.solve(values)
     return text, '' if is_right else 'is not the number plus one'

@@ -1,6 +1,7 @@
 """Weights, set by hand, with which the transformer sorts exactly.
 
-This command measures the table of hinting/README.md in a minute on a CPU core:
+This command measures the accuracies of the table in hinting/README.md. It takes
+a minute on a CPU core:
 
   uv run python -m hinting.sorting.construction
 
@@ -17,8 +18,8 @@ and its successor otherwise:
 
 For head B, SORT is a value below all others. BOS is a value above all others,
 and stands for EOS. The inverse temperature of a head is log M + c for a query
-that attends to M keys. Irrelevant keys therefore have, in sum, at most e^-c
-times the weight of a relevant one. In head C, the factor is also multiplied by
+that attends to M keys. All irrelevant keys together therefore have at most e^-c
+times the weight of a relevant one. In head C, this bound is also multiplied by
 the threshold.
 
 Axes: B lists, N values, V values.
@@ -95,10 +96,11 @@ def build(
 
   With a margin of 1 or more and temperatures that follow the length, it sorts
   lists of any length with at most `max_copies` copies of a value, within the
-  precision of float32. The logits for 500 values are at most 1,100. The MLP of
-  layer 2 computes with 200 (2 `max_copies` - 1), and one copy left moves a gate
-  by 200 or more: float32 resolves this for thousands of copies. On
-  accelerators, use `jax.default_matmul_precision('float32')`.
+  precision of float32. For lists of 500 values from 1 to 100, the logits are at
+  most 1,100. The biases in the MLP of layer 2 are about -200 (2 `max_copies` -
+  1), and one copy left moves a gate by 200 or more: float32 resolves this for
+  thousands of copies. On accelerators, use
+  `jax.default_matmul_precision('float32')`.
 
   Args:
     num_values: V, tokens as in `vocabulary`.

@@ -1,8 +1,8 @@
 """Parse and solve age problems with NumPy.
 
-Eight people, A to H, have distinct ages from 0 to 98. Seven facts give the
-difference of two ages each. They connect all people, so they are the edges of
-a tree. An eighth fact gives one age. The question is the age of one person.
+Eight people, A to H, have distinct ages from 0 to 98. Each of seven facts gives
+the difference between two ages. They connect all people, so they are the edges
+of a tree. An eighth fact gives one age. The question is the age of one person.
 
 A fact is (i, j, kind, value). Kind `OLDER` or `YOUNGER` compares i with j by
 `value` years. Kind `IS`, with i = j, says that i is `value` years old. The
@@ -16,7 +16,7 @@ A is twelve years older than B, C is four years younger than A, F is 31 years
 old, and the question is the age of G.
 
 There are 8^6 = 262,144 trees. The number of a tree is its Prüfer sequence of
-six people, read as a number in base 8 whose last digit comes first.
+six people, read as a base-8 number with the least significant digit first.
 """
 
 import math
@@ -49,7 +49,7 @@ def solve(facts) -> tuple[np.ndarray, np.ndarray]:
   """Infer all ages from the given one.
 
   Args:
-    facts: [8, 4], see the module; the differences may be in any order.
+    facts: [8, 4], see the module docstring; differences in any order.
 
   Returns:
     The ages, int [8], and the number of differences between each person and the
@@ -69,7 +69,7 @@ def solve(facts) -> tuple[np.ndarray, np.ndarray]:
 
 
 def parse(line: str) -> dict[str, np.ndarray]:
-  """Parse one problem; see the module.
+  """Parse one problem; see the module docstring.
 
   Returns:
     'facts' int32 [8, 4]; 'question' and 'answer', int32 scalars: a person and

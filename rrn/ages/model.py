@@ -212,8 +212,8 @@ def make_model(
 def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
   """Return both people, the kind, and the value of each fact, one-hot."""
   widths = _PERSONS, _PERSONS, data.IS + 1, _CLASSES
-  # A product of one-hot vectors needs no scatter in the backward pass, unlike
-  # an embedding lookup, and takes 1 % of the network's time.
+  # Unlike an embedding lookup, a product with one-hot vectors needs no scatter
+  # in the backward pass. It takes 1 % of the network's time.
   return jnp.concatenate(
     [jax.nn.one_hot(facts[..., k], n) for k, n in enumerate(widths)], -1
   )

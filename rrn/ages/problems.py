@@ -17,7 +17,7 @@ NUM_PERSONS = len(data.PERSONS)
 def decode(tree: Int[Array, '']) -> Int[Array, 'E 2']:
   """Return the edges (i, j), i < j, of a tree, sorted.
 
-  Pruefer's algorithm connects the smallest leaf to the first person of the
+  Prüfer's algorithm connects the smallest leaf to the first person of the
   sequence, removes that leaf and that entry of the sequence, and repeats.
   Finally, it connects the two people that remain.
   """

@@ -72,7 +72,7 @@ def load(source: str, split: str, *, data_dir: str = '') -> Columns:
     The columns of `data.COLUMNS` and 'task' (from 1), sorted by task.
 
   Raises:
-    UserError: the source is unknown, or a file is missing or differs.
+    UserError: the source is unknown, or a file is missing or not as expected.
   """
   tasks(source)  # validates the source
   if source == 'generated':
@@ -174,7 +174,7 @@ def _read_files(
         f' {_COUNTS["train"]} training questions of task {_PARTIAL_TASK}; get'
         f' {_URL}, or use --config.data.source=partial'
       )
-    # With the name of the official archive, this call raises UserError.
+    # Without any archive, this call raises UserError with the official name.
     names = _PARTIAL if has_partial else {_OFFICIAL[0]: ''}
     path = data_files.find_file(names, data_dir, url=_URL, hint=_HINT)
   if path.suffix == '.txt':

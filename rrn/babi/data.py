@@ -131,7 +131,7 @@ class Story:
     elif int(number) <= self.number:
       raise UserError(
         f'line number {number} follows line number {self.number}; number the'
-        ' lines of a story in rising order, and start a new story with 1'
+        ' lines of a story in increasing order, and start a new story with 1'
       )
     self.number = int(number)
 
@@ -165,7 +165,7 @@ def _is_question(sentence: str, words: Words, answer: str) -> bool:
 
 
 def _check_sentence(sentence: str, words: Words, answer: str):
-  """Raise UserError unless the vocabulary and the network can express it."""
+  """Raise UserError if a word is unknown or the sentence is too long."""
   if not _ONE_SENTENCE.fullmatch(sentence):
     raise UserError(
       'more than one sentence on a line; give each sentence a line of its own,'
@@ -187,7 +187,7 @@ def _check_sentence(sentence: str, words: Words, answer: str):
 def read_stories(
   lines: Iterable[str],
 ) -> Iterator[Question | UserError | None]:
-  """Read stories whose questions need all of their facts.
+  """Read stories; a question after more than `MAX_FACTS` facts is an error.
 
   Yields:
     For each line its question, None if it has no question, or the UserError

@@ -81,9 +81,9 @@ class BabiTask:
 
     Returns:
       Columns of `data.encode`: 'facts', 'question', 'answer', and 'supports'.
-      'end' is the row after the last question of the same task that has no more
-      facts. For each task, 'first' is its first row and 'count' is its number
-      of questions.
+      'end' is the row after the last question of the same task with the same
+      number of facts. For each task, 'first' is its first row and 'count' is
+      its number of questions.
     """
     columns = builder.load(self.data.source, split, data_dir=self.data.dir)
     order = np.lexsort((columns['num_facts'], columns['task']))
@@ -136,8 +136,8 @@ class BabiTask:
     batch['offset'] = jax.random.randint(
       offset_key, (size,), 0, self.model_config.num_offsets
     )
-    # A micro-batch of stories of similar size runs on a small graph. In random
-    # order, the micro-batches of every device are small and large.
+    # Stories of similar size share a micro-batch, so that short stories run on
+    # a small graph. In random order, every device gets short and long ones.
     groups = size // (self.microbatch_size or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
@@ -288,7 +288,7 @@ def _encode(question: data.Question) -> dict[str, np.ndarray]:
 
 
 def _check_weights(weights: tuple, num_tasks: int):
-  """Raise UserError unless `weights` is empty or weights all tasks."""
+  """Raise UserError unless `weights` is empty or valid for all tasks."""
   if not weights:
     return
   is_number = all(isinstance(weight, int | float) for weight in weights)
@@ -317,8 +317,8 @@ def share_of_questions(
   """
   if not curriculum:
     return jnp.ones(())
-  is_known = len(curriculum) == 3 and curriculum[0] < curriculum[1]
-  if not is_known or not 0 < curriculum[2] <= 1:
+  is_ordered = len(curriculum) == 3 and curriculum[0] < curriculum[1]
+  if not is_ordered or not 0 < curriculum[2] <= 1:
     raise UserError(
       f'config.data.curriculum={tuple(curriculum)}: expected (first update,'
       ' last update, share of questions at first), where the first update is'

@@ -49,7 +49,7 @@ _EXAMPLE = (
 
 
 def answer(positions, colors, anchor, jumps) -> int:
-  """Answer one question by the rules of the module.
+  """Answer one question by the rules in the module docstring.
 
   Args:
     positions: coordinates of the objects, [8, 2].
@@ -92,11 +92,10 @@ def parse(line: str) -> dict[str, np.ndarray]:
     raise UserError(f'expected {_EXAMPLE}')
   objects = scene['objects']
   if not isinstance(objects, list) or len(objects) != NUM_OBJECTS:
-    found = (
-      f'{len(objects)} objects' if isinstance(objects, list) else 'no list'
-    )
+    is_list = isinstance(objects, list)
+    found = f'has {len(objects)} objects' if is_list else 'is not a list'
     raise UserError(
-      f'"objects" has {found}; expected a list of {NUM_OBJECTS} objects, one of'
+      f'"objects" {found}; expected a list of {NUM_OBJECTS} objects, one of'
       ' each shape'
     )
   positions = np.empty((NUM_OBJECTS, 2), np.float32)

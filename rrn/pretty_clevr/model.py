@@ -40,9 +40,9 @@ class ModelConfig:
     num_steps: number of message passing steps in training; 1 for the baselines.
     width: width of messages and states.
     dropout: dropout rate before the last layer.
-    distance_scale: factor of the initial weights of the distance in the message
-      function (ours), without pixels. Distances are small compared with one-hot
-      features, and the network learns to use them late.
+    distance_scale: factor for the initial weights of the distance in the
+      message function (ours); not used with pixels. Distances are small
+      compared with one-hot features, so the network learns to use them late.
     pixels: whether the input is a picture instead of positions, colors, and
       shapes.
     conv_widths: widths of the five layers of the picture encoder.
@@ -82,7 +82,7 @@ def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
   """Build the network that the config selects.
 
   Raises:
-    UserError: `config.network` is unknown.
+    UserError: `config.network` is unknown, or 'mlp' with pixels.
   """
   if config.network == 'mlp' and not config.pixels:
     return MultilayerPerceptron(config, dtype=dtype, rngs=rngs)
@@ -90,13 +90,13 @@ def make_model(config: ModelConfig, *, dtype, rngs: nnx.Rngs) -> nnx.Module:
     kind = PixelNetwork if config.pixels else StateNetwork
     return kind(config, dtype=dtype, rngs=rngs)
   raise UserError(
-    f'config.model.network={config.network!r} is unknown; expected'
-    ' recurrent_relational_network, relation_network, or, without pixels, mlp'
+    f'config.model.network={config.network}: expected'
+    ' recurrent_relational_network, relation_network, or (without pixels) mlp'
   )
 
 
 class StateNetwork(nnx.Module):
-  """A network whose nodes are objects and whose edges have their distance."""
+  """A network on the objects, with their distances as edge features."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     self.answer = _make_answer_network(
@@ -179,7 +179,7 @@ class PixelNetwork(nnx.Module):
     self.answer = _make_answer_network(
       config, widths[-1] + 2, _GRID**2, dtype=dtype, rngs=rngs
     )
-    # Otherwise the states of 16 nodes grow exponentially with the steps.
+    # Without this, the states of the 16 nodes grow exponentially over steps.
     last = self.answer.network.message.layers[-1].kernel
     last[...] = last[...] / _GRID**2
     if config.object_loss:

@@ -93,7 +93,10 @@ def _cross(x, y):
 
 
 def _triangle(x, y, *, turns: int):
-  """Return the distance to a triangle as high as wide, turned left."""
+  """Return the distance to a triangle that is as high as it is wide.
+
+  It points up, and is turned left by `turns` right angles.
+  """
   for _ in range(turns):
     x, y = y, -x
   x, half = jnp.abs(x), MARKER / 2

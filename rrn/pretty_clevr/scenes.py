@@ -29,7 +29,7 @@ def draw(key: jax.Array) -> tuple[Float[Array, 'N 2'], Int[Array, ' N']]:
   earlier objects exceeds `MIN_DISTANCE`. An object takes the first of 16
   candidates that satisfies this, which is rejection sampling unless all 16
   fail; then it takes the first. The objects before object k exclude at most
-  (k - 1) pi / 100 of the square, so all 16 fail in less than one of 3e10
+  (k - 1) pi / 100 of the square, so all 16 fail in fewer than one in 3e10
   scenes.
   """
   position_key, color_key = jax.random.split(key)
@@ -108,5 +108,5 @@ def augment(
   angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
   sine, cosine = jnp.sin(angle), jnp.cos(angle)
   rotation = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
-  # Accelerators may compute a matrix product with fewer bits.
+  # Not a matrix product, which accelerators may compute with fewer bits.
   return scale * (positions[:, :, None] * rotation[None]).sum(1)

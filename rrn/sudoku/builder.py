@@ -3,7 +3,7 @@
 Sources:
   royle17: Gordon Royle's 49,151 puzzles with 17 givens. 'test' has the 8,378
     puzzles whose solution, up to the names of the digits, is in hard_test.
-    Therefore 'validation' (1,000) and 'train' do not leak test boards.
+    Therefore 'validation' (1,000) and 'train' have no test boards.
   hard_test: the paper's published test file: 18,000 boards, 1,000 with each
     number of givens from 17 to 34.
   generated: random puzzles on boards of any size, or with the rules of
@@ -297,7 +297,7 @@ def _hard(
 
 
 def _own(source: str, lines: list[str], box: data.Box) -> dict[str, Columns]:
-  """Read and solve the user's puzzles; hold out 10 % for each other split."""
+  """Read and solve the user's puzzles; hold out two sets of 10 % each."""
   problems = []
   for problem in puzzle_text.read_puzzles(lines, box=box):
     if isinstance(problem, UserError):

@@ -130,7 +130,7 @@ def solve(
   Args:
     puzzles: [B, N]; 0 is an empty cell.
     limit: number of solutions after which the search for a puzzle stops.
-    box, units: see the module.
+    box, units: see the module docstring.
 
   Returns:
     One solution of each puzzle, int8 [B, N], zeros if there is none; and the

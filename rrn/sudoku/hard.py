@@ -269,7 +269,7 @@ class _UnavoidableSets:
 
 
 def _choose(rng: np.random.Generator, options: np.ndarray) -> np.ndarray:
-  """Draw one of the columns of each row that are True: int [B]."""
+  """Draw one True column of each row: int [B]."""
   noise = rng.random(options.shape, np.float32)
   return np.where(options, noise, -1).argmax(1)
 

@@ -76,7 +76,7 @@ def by_steps(
   Returns:
     'solved_by_step' 'T kinds', and for each number of steps t:
       'steps_<t>/solved': share of boards that are solved.
-      'steps_<t>/valid': share of boards that obey the rules.
+      'steps_<t>/valid': share of answers that obey the rules.
       'steps_<t>/lost': share of boards that were solved earlier, but not now.
       'steps_<t>/cells': share of cells with the correct digit.
       'steps_<t>/solved_<kind>': share of the boards of a kind that are solved.

@@ -54,9 +54,8 @@ class ModelConfig:
     max_steps: number of steps after which an unsolved board is replaced. Until
       then, its states are carried from update to update (ours). With 0, every
       update starts from new boards.
-    reveal_after: number of steps, a multiple of `num_steps`, after which an
-      unsolved carried board gets one more given, again and again (ours); 0 for
-      never.
+    reveal_after: period in steps, a multiple of `num_steps`. After each period,
+      an unsolved carried board gets one more given (ours). 0 for never.
     message_width: see `candidates.CandidateNetwork`.
     hidden_width: see `candidates.CandidateNetwork`.
     groups: which units of candidates share their weights: 'separate' (rows,
@@ -87,7 +86,7 @@ class ModelConfig:
   intersections: bool = True
 
   def __post_init__(self):
-    # Older config.json files have this name.
+    # Older config.json files use this name.
     if self.network == 'recurrent_relational_network':
       object.__setattr__(self, 'network', 'cells')
     if self.network == 'relation_network' and self.num_steps != 1:
@@ -110,7 +109,7 @@ class ModelConfig:
     if self.max_steps and self.burn_in:
       raise UserError(
         f'config.model.burn_in={self.burn_in} and config.model.max_steps='
-        f'{self.max_steps} exclude each other; set one of them to 0'
+        f'{self.max_steps} cannot be combined; set one of them to 0'
       )
     if self.reveal_after and (
       not self.max_steps or self.reveal_after % self.num_steps

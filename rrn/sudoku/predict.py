@@ -113,5 +113,5 @@ def _animate(model, problem: puzzle_text.Problem, evals):
   except (OSError, ValueError) as error:
     raise UserError(
       f'config.evals.animation={path} cannot be written: {one_line(error)};'
-      ' give another path, with the suffix .gif'
+      ' choose another path, with the suffix .gif'
     ) from error

@@ -44,7 +44,7 @@ _HEADER = re.compile(
 )
 _DAMAGED_ROW = re.compile('[0-9A-Za-z.*_-]{2,25}')
 _SEPARATORS = re.compile('[\\s|,;"\'()\\[\\]\u2502\u2503\u2551]+')
-# Only marks; at least one that no row has, or dashes with dots or stars.
+# Only marks: at least one that no row has, or dashes with dots or stars.
 _RULER = re.compile(
   r"(?=.*([+=:'\u2500\u2501\u2504-\u2550\u2552-\u257f]|-.*[.*]|[.*].*-))"
   r"[-+=:'.*|\s\u2500-\u257f]+"
@@ -53,7 +53,7 @@ _RULER = re.compile(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Problem:
-  """A puzzle, and how its input writes it."""
+  """A puzzle, and how the input writes it."""
 
   line: int  # its first line, from 1
   puzzle: np.ndarray  # int8 [N]; 0 is an empty cell
@@ -189,7 +189,7 @@ class _Reader:
     if not self.rows:  # the first row with a symbol decides
       return len(cells) not in _SIDES
     empty = set(self._text()) & _EMPTY_OR_0
-    return len(cells) != self._width() or '-' not in (empty or '-')
+    return len(cells) != self._width() or (bool(empty) and '-' not in empty)
 
   def _read_symbols(self, number: int, text: str):
     """Read a line with a puzzle, a row, a header, or an error."""
@@ -235,10 +235,10 @@ class _Reader:
     """Add a row to the grid, and yield the puzzle once it is complete."""
     empty = set(cells) & _EMPTY_OR_0
     if self._may_be_rulers():
-      if len(cells) != self._width() or '-' not in (empty or '-'):
+      if len(cells) != self._width() or (empty and '-' not in empty):
         self.rows = []
     elif self.num_above and self._is_band_complete():
-      band = self.rows[self.num_above :]  # of another grid: no blank line below
+      band = self.rows[self.num_above :]  # no blank line follows: a new grid
       self.rows = self.rows[: self.num_above]
       yield from self._give_up()
       self.rows = band

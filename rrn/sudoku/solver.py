@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 from rrn.sudoku.model import SudokuCandidates
 
 _STEPS_AT_ONCE = 16  # steps between two checks of the rules
-_SURE = 0.9  # probability from which the network is sure of a digit
+_SURE = 0.9  # the network is sure of a digit with at least this probability
 _SHRINKAGE = 4  # 1/4 of the boards is active at first, then 1/16, ...
 
 

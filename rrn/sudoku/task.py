@@ -248,7 +248,7 @@ class SudokuTask:
     return evaluators
 
   def _hard_evaluation_set(self, split: str) -> dict[str, np.ndarray]:
-    """Return all hard test puzzles, or a sample of those for validation."""
+    """Return all hard test puzzles, or a sample of the validation puzzles."""
     columns = self._hard_puzzles(split)
     if split == 'test':
       return columns
@@ -322,7 +322,7 @@ class SudokuTask:
     model = nnx.clone(model)
     model.zero_positions = True
     metrics = self._measure('test', model, batch)
-    # Its figure needs boards with several numbers of givens.
+    # The figure of this metric needs boards with several numbers of givens.
     del metrics['solved_by_step']
     return metrics
 
@@ -378,7 +378,8 @@ class SudokuTask:
       longest = max(trained, *self.evals.num_steps)
       steps = {1, 2, 4, trained, *self.evals.num_steps}
       steps = sorted(step for step in steps if step <= longest)
-      logits = model(jnp.asarray(puzzle[None]), num_steps=max(steps))
+      solve = self._on_units(model)
+      logits = solve(jnp.asarray(puzzle[None]), num_steps=max(steps))
       figures['digits_by_step'] = plots.digits_by_step(
         puzzle,
         np.asarray(jax.nn.softmax(logits[:, 0])),

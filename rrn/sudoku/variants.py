@@ -80,8 +80,8 @@ def jigsaw_units(regions: str) -> np.ndarray:
   letters, counts = np.unique(list(regions), return_counts=True)
   if side**2 != len(regions) or letters.size != side or (counts != side).any():
     raise UserError(
-      f'regions of a jigsaw board with {len(regions)} characters; expected n'
-      ' letters, each of them n times. Found'
+      'invalid regions of a jigsaw board: expected n different letters, n times'
+      ' each, but found'
       + ', '.join(f' {c} x {a}' for a, c in zip(letters, counts, strict=True))
     )
   cells = np.argsort(list(regions), kind='stable').reshape(side, side)

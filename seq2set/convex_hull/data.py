@@ -7,7 +7,7 @@ the lowest index. `seq2set.cycles` compares hulls and converts them to text.
 import numpy as np
 import scipy.spatial
 
-_TOLERANCE = 1e-9  # smallest one of cross products in the unit square
+_TOLERANCE = 1e-9  # smallest tolerance of cross products in the unit square
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:

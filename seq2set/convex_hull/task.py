@@ -110,7 +110,9 @@ class ConvexHullTask(point_task.PointTask):
 def is_simple_polygon(
   points: Float[Array, 'B N 2'], outputs: Int[Array, 'B T']
 ) -> Bool[Array, ' B']:
-  """Return whether polygons have 3 or more distinct corners and do not cross.
+  """Return whether polygons are simple: 3 or more corners, and no crossing.
+
+  No corner may occur twice.
 
   Args:
     points: the points of each set.

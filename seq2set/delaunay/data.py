@@ -2,8 +2,8 @@
 
 A triangulation is a list of triangles, each a row of three increasing indices.
 The triangles are sorted by the x coordinate of their incenters, and by y if the
-x coordinates are equal (Vinyals, Fortunato, Jaitly 2015). In text, the triples
-follow each other.
+x coordinates are equal (Vinyals, Fortunato, Jaitly 2015). In text, a
+triangulation is the concatenation of its triangles.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ import scipy.spatial
 from core.errors import UserError
 
 _AREA_TOLERANCE = 1e-6  # relative to the area of the convex hull
-_CIRCLE_TOLERANCE = 1e-9  # smallest one of the determinant, for extent 1
+_CIRCLE_TOLERANCE = 1e-9  # smallest tolerance of the determinant, at extent 1
 
 
 def triangulate(points: np.ndarray) -> np.ndarray:
@@ -78,7 +78,7 @@ def find_failure(points: np.ndarray, triangles: np.ndarray) -> str:
   offsets = points - points.mean(0)
   extent = np.abs(offsets).max()
   rounding = 64 * np.finfo(float).eps * np.abs(points).max() / extent
-  offsets /= extent  # the same factor for both axes keeps circles
+  offsets /= extent  # one factor for both axes keeps circles
   tolerance = max(_CIRCLE_TOLERANCE, rounding)
   if _any_circumcircle_contains_point(offsets[triangles], offsets, tolerance):
     return 'has a triangle whose circumcircle contains another point'

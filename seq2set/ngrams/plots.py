@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
+from matplotlib import ticker
 from matplotlib.figure import Figure
 
 from core.report import plots
@@ -29,6 +30,7 @@ def share_by_order(orders: np.ndarray, shares: Sequence[float]) -> Figure:
     names[::-1], np.asarray(shares)[ranked][::-1], color=plots.PALETTE[0]
   )
   axes.set_xlim(0, 1)
+  axes.xaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
   axes.set_xlabel('share of 5-grams (%)')
   axes.set_ylabel('order of the words')
   return figure
@@ -60,6 +62,7 @@ def share_by_update(
     colors=[*plots.PALETTE[:_NUM_COLORS], '#DDDDDD'],
   )
   axes.set_xlim(updates[0], updates[-1])
+  plots.show_percent(axes)
   axes.set_ylim(0, 1)
   axes.set_xlabel('updates')
   axes.set_ylabel('share of 5-grams (%)')

@@ -39,7 +39,7 @@ class ModelConfig:
     width: width of the LSTM.
     orders: one of `ORDERS`.
     mode: one of `order_search.MODES`; 'given' requires orders='hard'.
-    uniform_steps: number of first updates that use random orders.
+    uniform_steps: number of initial updates with random orders.
     num_sets: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """

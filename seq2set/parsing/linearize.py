@@ -95,7 +95,7 @@ class _Node:
 def _from_depth(labels: Iterable[str]) -> _Node:
   """Build nodes from labels in depth-first order.
 
-  Nodes after the root become its children.
+  Nodes after the end of the root become its children.
   """
   root, stack = None, []
   for label in labels:
@@ -121,7 +121,7 @@ def _from_depth(labels: Iterable[str]) -> _Node:
 def _from_breadth(labels: Sequence[str]) -> _Node:
   """Build nodes from labels in breadth-first order.
 
-  Groups without a parent are added to the last one.
+  Groups without a parent are added to the last parent.
   """
   if not labels or labels[0] in (LEVEL, PARENT, DONE):
     labels = ['S', *labels]

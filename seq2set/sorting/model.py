@@ -30,9 +30,9 @@ class ModelConfig:
     num_glimpses: number of glimpses before each output.
     process_attention: one of `attention.ATTENTIONS`.
     pointer_attention: one of `attention.ATTENTIONS`.
-    outputs: 'indices' of the elements in ascending order; or 'pairs' of an
-      index and its rank, which are a set: by rank, or in random order
-      ('random_pairs', section 5.1.3).
+    outputs: what the network writes. 'indices' are those of the elements in
+      ascending order. 'pairs' are the pairs of an index and its rank, by rank.
+      'random_pairs' are these pairs in random order (section 5.1.3).
   """
 
   encoder: str = 'read_process_write'
@@ -93,10 +93,13 @@ class SetToPairs(read_process_write.SetToSequence):
     """Compute the memories of all pairs, and the initial state of Write.
 
     Raises:
-      ValueError: there is a mask; all sets of a batch must have one size.
+      ValueError: there is a mask; all sets of a batch must have the same size.
     """
     if mask is not None:
-      raise ValueError('sets of different sizes have no common ranks')
+      raise ValueError(
+        'pairs of an element and a rank do not support a mask; use batches of'
+        ' sets of the same size, and mask=None'
+      )
     memories, start = super().encode(elements)
     batch, count, width = memories.shape
     ranks = self.rank[...][:count]

@@ -57,8 +57,9 @@ class SortingTask:
       )
     if self.outputs != 'indices' and config.evals.set_sizes:
       raise UserError(
-        f'config.evals.set_sizes={config.evals.set_sizes}: pairs have ranks up'
-        ' to config.data.set_size; set it to ()'
+        f'config.evals.set_sizes={config.evals.set_sizes} is not supported:'
+        ' pairs have ranks up to config.data.set_size; set'
+        ' config.evals.set_sizes to ()'
       )
     self.evals = config.evals
 
@@ -103,7 +104,7 @@ class SortingTask:
     return (_pairs(order)[:, :, None] == self._written(outputs)[:, None]).any(2)
 
   def _order(self, outputs: Int[Array, 'B N']) -> Int[Array, 'B N']:
-    """Return the index of the element of each rank, 0 if no output has it."""
+    """Return the index of the element of each rank, 0 for missing ranks."""
     count = outputs.shape[1]
     index, rank = jnp.divmod(self._written(outputs), count)
     return (jax.nn.one_hot(rank, count, dtype=int) * index[..., None]).max(1)
@@ -217,7 +218,7 @@ class SortingTask:
   ) -> Iterator[str | UserError]:
     """Sort the numbers of each line, up to 1,000.
 
-    Decoding avoids repeats, so that indices are a permutation of their line.
+    Decoding avoids repeats, so that indices give a permutation of the line.
     Lines that carry their sorted numbers are scored.
     """
     graphdef, params = nnx.split(model)
@@ -237,7 +238,8 @@ class SortingTask:
       if self.outputs != 'indices':
         if count > self.set_size:
           raise UserError(
-            f'{count} numbers; this network has ranks up to {self.set_size}'
+            f'{count} numbers; expected at most {self.set_size}, the largest'
+            ' rank of this network'
           )
         length, mask = count, None
       elements = np.zeros((1, length, 1), np.float32)

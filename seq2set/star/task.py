@@ -42,7 +42,7 @@ class ModelConfig:
     width: width of the LSTM.
     order: 'head_first', 'head_last', or a mode of `order_search.MODES` that
       searches for an order.
-    uniform_steps: number of first updates of a search that use random orders.
+    uniform_steps: number of initial updates of a search with random orders.
     num_sets: see `order_search.loss`.
     sharpness: see `order_search.loss`.
   """

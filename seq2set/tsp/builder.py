@@ -1,4 +1,4 @@
-"""Cache of shortest tours, which take long to compute, as ArrayRecord."""
+"""A cache of shortest tours, which are slow to compute, as ArrayRecord."""
 
 import hashlib
 

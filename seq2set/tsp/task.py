@@ -23,7 +23,7 @@ from seq2set.tsp import builder, data
 OUTPUTS = 'fixed', 'random'  # first point and direction of a tour
 
 _MAX_UNCACHED = 10  # points; a million such tours take a minute or two
-_TOLERANCE = 1e-9  # relative difference of two equal lengths
+_TOLERANCE = 1e-9  # relative; lengths that differ by less are equal
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,7 +50,7 @@ def test_contenders_take_turns():
   assert calls == 3 * ['plain', 'ours']  # the first round warms up
 
 
-def test_the_file_of_results(tmp_path, capsys):
+def test_the_result_file(tmp_path, capsys):
   benchmark = make_benchmark(**VALUES)
   arguments = [f'--results={tmp_path}', f'--output={tmp_path}/a/b.json']
   harness.run('fake', benchmark, ['--scale=3', *arguments])
@@ -81,7 +81,7 @@ def test_the_file_of_results(tmp_path, capsys):
 
 
 def test_a_turn_has_several_updates(monkeypatch):
-  clock = iter([0, 0, 5, 0, 9, 0, 13])  # no call ends the warm-up
+  clock = iter([0, 0, 5, 0, 9, 0, 13])  # a warm-up turn reads it once
   monkeypatch.setattr(harness.time, 'perf_counter', lambda: next(clock))
   contenders = {'ours': harness.Contender(lambda: None, gflop=2)}
   case = harness.Case('sums', contenders, 6, 2)

@@ -1,4 +1,4 @@
-"""The benchmark compares equals: it raises where outputs differ."""
+"""The contenders agree; a difference between outputs is an error."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def test_contenders_agree_and_run():
   harness.measure(harness.Case('decoding', decoders, 8), 1, 'lists')
 
 
-def test_a_difference_is_noticed(monkeypatch):
+def test_a_difference_is_an_error(monkeypatch):
   unpack = hinting.unpack
 
   def other_tokens(*args):

@@ -1,4 +1,4 @@
-"""The benchmark compares equals: it raises where states differ."""
+"""The contenders agree; a difference between states is an error."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ def test_contenders_agree_and_run(name):
   harness.measure(harness.Case(name, contenders, 8), 1, 'graphs')
 
 
-def test_a_difference_is_noticed(monkeypatch):
+def test_a_difference_is_an_error(monkeypatch):
   case = dataclasses.replace(rrn_graphs.CASES['Pretty-CLEVR'], width=16)
   pass_messages = rrn_graphs.reference.pass_messages
   monkeypatch.setattr(

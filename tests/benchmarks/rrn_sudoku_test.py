@@ -1,4 +1,4 @@
-"""The benchmark compares equals, and counts what its contenders compute."""
+"""The contenders agree, and their operations are counted correctly."""
 
 import jax
 import jax.numpy as jnp
@@ -23,9 +23,7 @@ pytestmark = pytest.mark.slow
     ('candidates', sudoku_plain.PlainTask, 1),
   ],
 )
-def test_counted_operations_are_those_of_the_program(
-  network, kind, message_layers
-):
+def test_counted_operations_match_the_program(network, kind, message_layers):
   config = rrn_sudoku.make_config(network, batch_size=4, num_steps=16)
   config.model.message_layers = message_layers
   task = kind(config)
@@ -66,7 +64,7 @@ def test_contenders_agree_and_run(network):
   assert all(row['metrics']['gflop_per_second'] for row in rows.values())
 
 
-def test_a_difference_is_noticed(monkeypatch):
+def test_a_difference_is_an_error(monkeypatch):
   pass_messages = sudoku_plain.reference.pass_messages
   monkeypatch.setattr(
     sudoku_plain.reference,

@@ -1,4 +1,4 @@
-"""The benchmark compares equals: it raises where outputs differ."""
+"""The contenders agree; a difference between outputs is an error."""
 
 import pytest
 
@@ -18,7 +18,7 @@ def test_contenders_agree_and_run():
     harness.measure(harness.Case('sets', contenders, 8), 1, 'sets')
 
 
-def test_a_difference_is_noticed(monkeypatch):
+def test_a_difference_is_an_error(monkeypatch):
   plain_process = seq2set.plain_process
   monkeypatch.setattr(
     seq2set,

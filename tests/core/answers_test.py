@@ -52,7 +52,7 @@ def test_lines_stay_aligned_and_stream(caplog):
   assert caplog.messages == REPORT
 
 
-def test_batches_have_the_answers_of_lines(caplog):
+def test_batches_give_the_same_answers_as_lines(caplog):
   results = list(
     answers.answer_problems(
       answers.map_lines(LINES, parse),

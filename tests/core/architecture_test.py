@@ -25,7 +25,7 @@ SYSTEMS = sorted(
     if path.parent != ROOT and path.relative_to(ROOT).parts[0] not in SHARED
   }
 )
-# Name of a file of an experiment -> what it may use of core.
+# File of an experiment -> the modules of core that it may import.
 CORE = {
   'data': {'errors'},
   'model': {'errors', 'layers'},
@@ -112,8 +112,8 @@ def allowed(module, imported):
   is_shared = len(target_rest) == 1
   if rest[-1] == 'data' and len(rest) > 1:
     return False
-  # An experiment uses its own files and its system's, no other experiment's;
-  # the task is used by nothing.
+  # An experiment may import its own files and those of its system, but not
+  # those of another experiment. Nothing imports a task.
   return (is_own or is_shared) and target_rest[-1] != 'task'
 
 
@@ -129,7 +129,7 @@ def test_imports_point_one_way(path):
 
 
 @pytest.mark.parametrize('path', CODE, ids=IDS)
-def test_imports_of_others(path):
+def test_imports_of_other_packages(path):
   module, names = module_name(path), imports(path)
   packages = {name.split('.')[0] for name in names}
   assert 'tensorflow' not in packages
@@ -237,7 +237,7 @@ def test_core_knows_no_experiment(path):
   assert not own_names() & set(strings(path))
 
 
-def test_rules_refuse():
+def test_forbidden_imports_are_found():
   """The rules above are not empty."""
   for module, imported in [
     ('core.loop', 'rrn.sudoku.task'),

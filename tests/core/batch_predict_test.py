@@ -1,4 +1,4 @@
-"""Every line has its answer, in order, whatever the chunks."""
+"""Every line gets its answer, in order, however the lines arrive."""
 
 import threading
 import time
@@ -46,17 +46,16 @@ def test_answers_come_in_order(count):
   assert set(SHAPES) <= {(1,), (64,)}  # compiled twice at most
 
 
-def test_nothing_asked_calls_nothing():
+def test_without_questions_nothing_is_called():
   SHAPES.clear()
   answers = answer_texts(['', ''])
   assert list(answers) == [None, None]
   assert not SHAPES
 
 
-def test_a_chunk_is_full_where_the_input_is_fast(monkeypatch):
-  monkeypatch.setattr(
-    batch_predict, '_PAUSE', 30
-  )  # on a busy machine all is slow
+def test_fast_input_fills_the_chunks(monkeypatch):
+  # A busy machine may take long to deliver the next line.
+  monkeypatch.setattr(batch_predict, '_PAUSE', 30)
   SHAPES.clear()
   texts = [str(n) for n in range(128)]
   assert len(list(answer_texts(texts))) == 128

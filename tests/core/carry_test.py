@@ -1,4 +1,4 @@
-"""What a task carries between updates survives any mesh and interruption."""
+"""The carry of a task does not depend on the mesh or on interruptions."""
 
 import dataclasses
 import functools
@@ -104,7 +104,7 @@ def test_resumed_run_carries_on_exactly(tmp_path, meshes, num_seeds):
   def run(folder, mesh, total_steps):
     folder.mkdir(exist_ok=True)
     task, mesh = CarryingToyTask(), make_mesh(*mesh)
-    # The schedule is constant, so that a shorter run is the start of a longer.
+    # The constant schedule makes a shorter run the start of a longer one.
     config = toy_task.make_config(total_steps=total_steps, num_seeds=num_seeds)
     config.seed = 3
     program = step.make_program(task, config, mesh)

@@ -193,7 +193,7 @@ def test_a_save_leaves_no_thread_behind(tmp_path):
   assert counts[-1] <= counts[2]
 
 
-def test_half_written_saves_go(two_steps, tmp_path):
+def test_half_written_saves_are_removed(two_steps, tmp_path):
   run = shutil.copytree(two_steps, tmp_path / 'run')
   shutil.copytree(
     run / 'checkpoints' / '2', run / 'checkpoints' / '3.orbax-checkpoint-tmp'
@@ -238,7 +238,7 @@ def test_damage_is_never_restored(two_steps, tmp_path, damage):
   fallbacks = 0
   for path in files:
     if damage is flip and path.name == '_CHECKPOINT_METADATA':
-      continue  # a changed name of a leaf reads as another model: an error
+      continue  # a changed leaf name looks like another model, an error
     run = shutil.copytree(two_steps, tmp_path / 'run')
     damage(run / path.relative_to(two_steps))
     with open_at(run) as checkpointer:
@@ -250,11 +250,11 @@ def test_damage_is_never_restored(two_steps, tmp_path, damage):
         checkpointer.save(2, good[2])
     assert is_same(checkpoints.restore(run, abstract(good[2])), good[2])
     shutil.rmtree(run)
-  assert fallbacks >= 3  # the others do not matter to the values
+  assert fallbacks >= 3  # the other files do not affect the values
 
 
 @pytest.mark.slow
-def test_what_may_not_be_read_is_not_damaged(two_steps, monkeypatch):
+def test_missing_permission_is_not_damage(two_steps, monkeypatch):
   def fail(path, like):
     raise PermissionError(13, 'Permission denied')
 

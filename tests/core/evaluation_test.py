@@ -1,4 +1,4 @@
-"""Evaluation: padded sets give plain means, on any number of devices."""
+"""Evaluation: padding does not change the mean, on any number of devices."""
 
 import jax
 import jax.numpy as jnp
@@ -47,7 +47,7 @@ def test_padded_set_gives_the_plain_mean(count, num_devices):
   )
 
 
-def test_padding_is_no_example_of_zeros():
+def test_padding_does_not_consist_of_zeros():
   columns = {'value': np.full((5, 1), 2.0)}
   run = evaluation.make_evaluation(
     Evaluator(

@@ -77,14 +77,14 @@ def test_a_failed_start_can_be_corrected(tmp_path):
     config.update_from_flattened_dict({name: str(tmp_path / 'none')})
     with pytest.raises(UserError, match=message):
       loop.run(config, str(tmp_path / 'run'))
-  mended = sudoku.get_config('smoke,network=cells')
-  mended.model.num_steps = 2
-  mended.total_steps, mended.steps_per_call = 1, 1
-  mended.seed = 1
-  assert loop.run(mended, str(tmp_path / 'run'))
-  mended.seed = 2
+  corrected = sudoku.get_config('smoke,network=cells')
+  corrected.model.num_steps = 2
+  corrected.total_steps, corrected.steps_per_call = 1, 1
+  corrected.seed = 1
+  assert loop.run(corrected, str(tmp_path / 'run'))
+  corrected.seed = 2
   with pytest.raises(UserError, match='seed'):
-    loop.run(mended, str(tmp_path / 'run'))
+    loop.run(corrected, str(tmp_path / 'run'))
 
 
 def test_an_unknown_setting(tmp_path):
@@ -240,10 +240,10 @@ def test_settings_of_a_later_version(tmp_path):
     {'seed': None},
   ],
 )
-def test_setting_of_another_type(tmp_path, saved):
+def test_a_saved_setting_of_another_type(tmp_path, saved):
   saved = json.dumps(saved | {'task': 'rrn.sudoku'})
   (tmp_path / 'config.json').write_text(saved)
-  with pytest.raises(UserError, match='of another type'):
+  with pytest.raises(UserError, match='setting with the wrong type'):
     inference.load(str(tmp_path), {})
 
 
@@ -252,7 +252,7 @@ def test_weights_record_their_number_of_updates(tmp_path, monkeypatch):
   assert loop.run(toy_task.make_config(), str(tmp_path))
   with pytest.raises(UserError, match='already has 6 updates'):
     loop.run(toy_task.make_config(total_steps=4), str(tmp_path))
-  assert run_config.read(tmp_path).total_steps == 6  # refused starts leave it
+  assert run_config.read(tmp_path).total_steps == 6  # unchanged
   assert weights.load_step(tmp_path) == 6
   assert inference.load(str(tmp_path), {}).step == 6
 
@@ -335,7 +335,7 @@ def test_lines_that_are_not_utf8_are_named(tmp_path, capsys):
 
 def test_input_that_cannot_be_read(monkeypatch):
   trained = types.SimpleNamespace(task=Echo(), model=None)
-  with open(os.devnull, 'wb') as stdin:  # as where it was closed at the start
+  with open(os.devnull, 'wb') as stdin:  # as if it was closed at the start
     monkeypatch.setattr(sys, 'stdin', stdin)
     with pytest.raises(console.StreamError, match='--input=FILE'):
       inference.predict(trained, '-')
@@ -382,7 +382,7 @@ def test_interrupt_while_predict_waits_for_a_line():
   assert errors.startswith('error: interrupted') and errors.count('\n') == 1
 
 
-def test_predict_without_its_file():
+def test_predict_with_a_missing_file():
   trained = types.SimpleNamespace(task=Echo(), model=None)
   with pytest.raises(UserError, match='--input=none: No such file'):
     inference.predict(trained, 'none')

@@ -59,7 +59,8 @@ def newest(folder):
 
 def kept_lines(folder):
   """Return the lines of metrics.jsonl that a resumed run must not rewrite."""
-  *lines, _ = (folder / 'metrics.jsonl').read_text().split('\n')  # _: half
+  # The last line may be incomplete.
+  *lines, _ = (folder / 'metrics.jsonl').read_text().split('\n')
   return [line for line in lines if json.loads(line)['step'] <= newest(folder)]
 
 

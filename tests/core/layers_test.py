@@ -1,4 +1,4 @@
-"""The LSTM over time is the LSTM step by step; dropout keeps the mean."""
+"""An LSTM scan equals single steps; dropout keeps the mean."""
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +31,7 @@ def test_scan_is_step_by_step():
   )
 
 
-def test_masked_inputs_leave_the_state():
+def test_masked_inputs_do_not_change_the_state():
   lstm = make()
   mask = np.arange(STEPS) < np.array([[4], [0]])
   hidden, (end, _) = lstm.scan(inputs(), lstm.zeros(2), mask)
@@ -41,7 +41,7 @@ def test_masked_inputs_leave_the_state():
   np.testing.assert_array_equal(end[1], 0)
 
 
-def test_recurrence_has_the_gradient_of_a_plain_loop():
+def test_scan_has_the_gradient_of_a_plain_loop():
   keys = jax.random.split(jax.random.key(2), 6)
   shapes = (4, 6), (3, 2, 6), (2, 4), (2, 1), (3, 2, 1), (2, 6)
   arrays = [jax.random.normal(k, s) for k, s in zip(keys, shapes, strict=True)]
@@ -57,26 +57,26 @@ def test_recurrence_has_the_gradient_of_a_plain_loop():
   def plain(kernel, gates, hidden, count, inputs, given):
     state, hiddens = (hidden, count), []
     for t in range(len(gates)):
-      of_step = gates[t] + state[0] @ kernel
-      state = step(state, of_step, inputs[t], given)
+      step_gates = gates[t] + state[0] @ kernel
+      state = step(state, step_gates, inputs[t], given)
       hiddens.append(state[0])
     return jnp.stack(hiddens), state
 
-  def weighed(function):
+  def make_loss(function):
     def loss(*arrays):
       hiddens, (hidden, count) = function(*arrays)
       return (jnp.sin(hiddens).sum() + (hidden * count).sum()) ** 2
 
     return loss
 
-  results = [jax.value_and_grad(weighed(f), range(6)) for f in (ours, plain)]
+  results = [jax.value_and_grad(make_loss(f), range(6)) for f in (ours, plain)]
   ours, expected = (jax.jit(f)(*arrays) for f in results)
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4), ours, expected
   )
 
 
-def test_recurrence_of_no_steps():
+def test_scan_of_no_steps():
   lstm = make()
 
   def end(kernel, gates):
@@ -112,7 +112,7 @@ def test_dropout():
   assert abs(x.mean() - 1) < 0.02
 
 
-def test_mlp_drops_hidden_layers_with_a_key_only():
+def test_mlp_applies_dropout_only_with_a_key():
   mlp = layers.MLP([4, 64, 2], dropout=(0.5,), rngs=nnx.Rngs(0))
   x = jnp.ones((1, 4))
   np.testing.assert_array_equal(mlp(x), mlp(x))
@@ -122,7 +122,7 @@ def test_mlp_drops_hidden_layers_with_a_key_only():
 @pytest.mark.parametrize('strides', [1, 2, 3])
 @pytest.mark.parametrize('kernel', [(3, 3), (2, 5)])
 @pytest.mark.parametrize('use_bias', [True, False])
-def test_convolution_is_flax_s(strides, kernel, use_bias):
+def test_convolution_matches_flax(strides, kernel, use_bias):
   options = {'strides': strides, 'use_bias': use_bias}
   ours, plain = (
     kind(3, 5, kernel, rngs=nnx.Rngs(0), **options)

@@ -1,4 +1,4 @@
-"""The Python interface: `core.load`, and what an import costs."""
+"""The Python interface: `core.load`, and what an import loads."""
 
 import pathlib
 import subprocess

@@ -120,13 +120,13 @@ def test_batch_with_too_few_rows_leaves_no_run_behind(tmp_path):
   assert not (tmp_path / run_config.NAME).exists()
 
 
-def test_finished_run_is_left_as_it_is(unbroken, tmp_path):
+def test_finished_run_stays_unchanged(unbroken):
   before = read_lines(unbroken)
   assert train(unbroken)
   assert read_lines(unbroken) == before
 
 
-def test_longer_run_goes_on(unbroken, tmp_path):
+def test_longer_run_continues(unbroken, tmp_path):
   assert train(tmp_path, total_steps=2)
   assert train(tmp_path)
   assert_same_runs(tmp_path, unbroken)
@@ -149,7 +149,7 @@ def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
 def test_resuming_removes_earlier_results(tmp_path, stop_after):
   stop_after(3)
   assert not train(tmp_path)
-  (tmp_path / 'results.json').touch()  # by --mode=eval, beside the training
+  (tmp_path / 'results.json').touch()  # by --mode=eval during training
   stop_after(0)
   assert train(tmp_path)
   assert not (tmp_path / 'results.json').exists()
@@ -169,7 +169,9 @@ def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
 
 
 @pytest.mark.slow
-def test_updates_in_calls_of_several(unbroken, tmp_path, stop_after):
+def test_calls_of_several_updates_give_the_same_state(
+  unbroken, tmp_path, stop_after
+):
   stop_after(1)
   assert not train(tmp_path, steps_per_call=2)
   stop_after(0)

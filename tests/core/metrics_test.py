@@ -12,7 +12,7 @@ def test_mean_of_all_values():
   assert Metric.mean(jnp.array([[1, 2], [3, 6]])).result() == 3
 
 
-def test_weights_broadcast_and_leave_out():
+def test_weights_broadcast_and_exclude_values():
   values = jnp.array([[1.0, 2.0], [30.0, 40.0]])
   assert Metric.mean(values, jnp.array([[1.0], [0.0]])).result() == 1.5
   assert Metric.mean(values, jnp.array([[1.0], [3.0]])).result() == 26.625
@@ -37,7 +37,7 @@ def test_merge_is_concatenation():
   assert merged.result() == np.float32((values * weights).sum() / weights.sum())
 
 
-def test_dependent_samples_stay_so():
+def test_sums_of_dependent_samples_are_dependent():
   metric = Metric.mean(jnp.ones((2, 3)), axis=1, is_independent=False)
   summed = jax.tree.map(lambda x: x.sum(0), metric)
   assert not summed.is_independent and summed.result() == 1
@@ -48,7 +48,7 @@ def test_booleans_are_shares():
   assert Metric.mean(jnp.array([True, False, True, True])).result() == 0.75
 
 
-def test_no_weight_has_no_mean():
+def test_mean_without_weight_is_nan():
   assert np.isnan(Metric.mean(jnp.ones(3), jnp.zeros(3)).result())
 
 

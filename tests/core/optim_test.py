@@ -49,7 +49,7 @@ def test_adam_is_optax_adam():
   )
 
 
-def test_muon_orthogonalises_the_matrices_it_is_given():
+def test_muon_orthogonalizes_the_selected_matrices():
   kernel = jax.random.normal(jax.random.key(0), (16, 16))
   params = {'node': {'kernel': kernel, 'bias': kernel[0]}, 'output': kernel}
   optimizer, _ = make(name='muon', learning_rate=0.01, muon_paths='kernel')
@@ -58,7 +58,7 @@ def test_muon_orthogonalises_the_matrices_it_is_given():
   expected, _ = adam.update(params, adam.init(params))
   for pick in (lambda tree: tree['node']['bias'], lambda tree: tree['output']):
     np.testing.assert_allclose(pick(updates), pick(expected), rtol=1e-5)
-  # All singular values alike, and as large as AdamW's: 0.2 of the rate.
+  # All singular values are similar, and the RMS of the update is 0.2 x rate.
   values = np.linalg.svd(updates['node']['kernel'], compute_uv=False)
   np.testing.assert_allclose(values, 0.2 * 0.01 * 4, rtol=0.35)
 
@@ -89,14 +89,16 @@ def test_l2_is_the_gradient_of_a_penalty():
     return 0.05 / 2 * (kernel**2).sum()
 
   with_penalty = jax.tree.map(jnp.add, GRADS, jax.grad(penalty)(PARAMS))
-  # A large eps: the first update of Adam is else nearly the gradient's sign.
-  assert_close(
-    update(GRADS, l2=0.05, l2_paths='layer/kernel', eps=1.0),
-    update(with_penalty, eps=1.0),
-  )
+  for clip_norm in 0.0, 0.1:
+    # With a small eps, Adam's first update is nearly the gradient's sign.
+    options = {'eps': 1.0, 'clip_norm': clip_norm}
+    assert_close(
+      update(GRADS, l2=0.05, l2_paths='layer/kernel', **options),
+      update(with_penalty, **options),
+    )
 
 
-def test_weight_decay_is_decoupled_and_spares_vectors():
+def test_weight_decay_is_decoupled_and_excludes_vectors():
   plain = update(GRADS, name='adamw', learning_rate=0.1)
   decayed = update(GRADS, name='adamw', learning_rate=0.1, weight_decay=0.5)
   assert_close(

@@ -22,7 +22,7 @@ from core.run import signals
 from core.task import Evaluator
 from tests.core import loop_test, toy_task
 
-# Settings that depend on dimensions and norms of parameters, of one seed each.
+# With these settings, updates depend on the shapes and norms within one seed.
 MUON = {
   'optim.name': 'muon',
   'optim.weight_decay': 0.1,
@@ -101,7 +101,7 @@ def test_each_seed_of_each_system_matches_a_separate_run(configs):
   losses, measured = [], []
   for seed, num_seeds in (5, 2), (5, 1), (6, 1):
     config = configs.get_config('smoke')
-    # Adam makes large differences of small ones where a gradient is near 0.
+    # Where a gradient is near 0, Adam turns small differences into large ones.
     config.optim.name, config.optim.warmup_steps = 'sgd', 0
     config.steps_per_call, config.seed, config.num_seeds = 2, seed, num_seeds
     mesh, task = make_mesh(2, 1, 1), inference.make_task(config)
@@ -132,7 +132,7 @@ def test_microbatches_change_nothing(mesh, num_seeds):
 
 
 @pytest.mark.slow
-def test_batch_need_not_divide_where_seeds_do():
+def test_any_batch_size_fits_if_the_seeds_are_split():
   assert train(SPLIT[0], num_seeds=8, batch_size=3)[1].shape == (4, 8)
   with pytest.raises(UserError, match='batch_size=3 is not divisible'):
     train(WHOLE[0], num_seeds=3, batch_size=3)
@@ -169,13 +169,13 @@ def test_shardings_of_several_seeds(mesh, num_seeds, kernel, bias):
     assert specs[name].is_equivalent_to(other, state[name].ndim), name
 
 
-def test_number_of_seeds():
+def test_no_seeds_is_an_error():
   with pytest.raises(UserError, match='num_seeds=0: expected at least 1'):
     train(num_seeds=0)
 
 
 @pytest.mark.parametrize('mesh, num_seeds', [SPLIT, WHOLE])
-def test_evaluation_is_that_of_each_seed(mesh, num_seeds):
+def test_evaluation_measures_each_seed(mesh, num_seeds):
   columns = {'value': np.arange(13.0)}
   evaluator = Evaluator(
     arrays=lambda: columns,
@@ -192,7 +192,7 @@ def test_evaluation_is_that_of_each_seed(mesh, num_seeds):
   np.testing.assert_allclose(means, 6.0 * np.arange(num_seeds), rtol=1e-6)
 
 
-def test_values_are_medians_and_how_far_seeds_are_apart():
+def test_values_are_medians_and_the_spread_of_seeds():
   measured = {
     'solved': Metric(jnp.array([1.0, 4.0, 2.0]), jnp.full(3, 4.0)),
     'curve': Metric(
@@ -268,14 +268,14 @@ def test_stopped_run_resumes_exactly(tmp_path, run, monkeypatch, num_seeds):
 
 
 @pytest.mark.slow
-def test_number_of_seeds_of_a_run_stays(tmp_path, run):
+def test_number_of_seeds_of_a_run_cannot_change(tmp_path, run):
   assert run(tmp_path)
   with pytest.raises(UserError, match=r'num_seeds \(3 there, 2 now\)'):
     run(tmp_path, num_seeds=2)
 
 
 @pytest.mark.slow
-def test_run_of_before_there_were_several_goes_on(tmp_path, run):
+def test_run_from_before_num_seeds_existed_resumes(tmp_path, run):
   assert run(tmp_path, num_seeds=1)
   config = json.loads((tmp_path / 'config.json').read_text())
   del config['num_seeds']
@@ -290,7 +290,7 @@ def test_seed_whose_loss_is_not_finite_is_named(tmp_path, monkeypatch, run):
   class Task(toy_task.ToyTask):
     def loss(self, model, batch, key):
       loss, metrics = super().loss(model, batch, key)
-      # That of one seed alone.
+      # Only the loss of the second seed.
       is_second = (model.kernel[...] == second).all()
       return jnp.where(is_second, jnp.nan, loss), metrics
 
@@ -315,7 +315,7 @@ def test_all_seeds_start_from_weights(tmp_path, run):
 
 
 @pytest.mark.slow
-def test_starts_from_weights_that_lack_what_is_new(tmp_path, run):
+def test_starts_from_weights_that_lack_new_parameters(tmp_path, run):
   old = {'kernel': np.arange(4, dtype=np.float32)[:, None]}
   weights.save_weights(tmp_path, old, step=1)
   still = {'optim.learning_rate': 0.0, 'init_weights': str(tmp_path)}

@@ -1,4 +1,4 @@
-"""Meshes and the rules of what is split over them."""
+"""Meshes, and the rules that split arrays over them."""
 
 import jax
 import numpy as np
@@ -59,12 +59,12 @@ def test_mesh_that_does_not_fit(sizes):
     ('input_mlp/layers/12/kernel', (32, 32), (None, 'tensor')),
     ('opt_state/0/mu/input_mlp/layers/0/kernel', (32, 32), (None, 'tensor')),
     ('input_mlp/layers/0/kernel', (64, 128), ('fsdp', 'tensor')),
-    ('input_mlp/layers/0/kernel', (32, 33), (None, None)),  # does not divide
+    ('input_mlp/layers/0/kernel', (32, 33), (None, None)),  # not divisible
     ('blocks/0/query/kernel', (64, 128), ('fsdp', 'tensor')),
     ('blocks/11/down/kernel', (32, 32), ('tensor', None)),
     ('input_mlp/layers/0/bias', (32,), (None,)),
     ('lstm/kernel', (64, 128), (None, 'fsdp')),  # its largest axis
-    ('lstm/kernel', (128, 127), ('fsdp', None)),  # its largest that divides
+    ('lstm/kernel', (128, 127), ('fsdp', None)),  # its largest divisible axis
     ('lstm/kernel', (32, 64), (None, None)),  # too small
     ('digit_embedding', (512, 512), (None, None)),
     ('step', (), ()),
@@ -74,7 +74,7 @@ def test_rules(name, shape, expected):
   assert spec(name, shape, make_mesh(2, 2, 2)) == P(*expected)
 
 
-def test_one_part_an_axis_is_no_split():
+def test_axes_of_one_device_split_nothing():
   mesh = make_mesh(8, 1, 1)
   placed = jax.device_put(
     np.zeros((64, 128)), jax.NamedSharding(mesh, spec('a', (64, 128), mesh))

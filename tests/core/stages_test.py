@@ -72,7 +72,7 @@ def assert_same(folder, other):
     assert read_weights(part) == read_weights(other / part.relative_to(folder))
 
 
-def test_the_folder_is_that_of_a_run(unbroken):
+def test_the_folder_looks_like_a_single_run(unbroken):
   assert weights.load_step(unbroken) == 8
   config = atomic_files.read_json(unbroken / 'config.json')
   assert (config['total_steps'], config['seed']) == (8, 2)
@@ -92,7 +92,7 @@ def test_the_folder_is_that_of_a_run(unbroken):
   )
 
 
-def test_a_finished_run_is_left_as_it_is(unbroken):
+def test_a_finished_run_stays_unchanged(unbroken):
   (unbroken / 'results.json').touch()
   assert stages.run(make_stages(), unbroken, train=None)  # trains nothing
   assert (unbroken / 'results.json').exists()
@@ -145,7 +145,7 @@ def test_stopped_stages_resume_exactly(unbroken, tmp_path, monkeypatch, calls):
         *((run_folder, 'record_start', call) for call in (1, 2)),
         (weights, 'save_weights', 3),
         (weights, 'load_weights', 1),
-        (atomic_files, 'write_json', 7),  # config.json of the whole
+        (atomic_files, 'write_json', 7),  # config.json of the whole run
         (weights, 'copy', 1),
       ]
     ),
@@ -180,7 +180,7 @@ def test_damaged_weights_of_a_stage_are_written_again(unbroken, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_longer_last_stage_goes_on(tmp_path):
+def test_a_longer_last_stage_continues(tmp_path):
   assert run(tmp_path)
   (tmp_path / 'results.json').touch()
   parts = make_stages()

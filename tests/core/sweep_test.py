@@ -50,11 +50,11 @@ def test_each_point_has_its_folder_and_is_trained_once(tmp_path):
 
 def test_finished_points_of_another_config(tmp_path):
   assert sweep.run(POINTS, tmp_path, Trainer())
-  longer = {name: toy_task.make_config(seed=0, total_steps=9) for name in 'a'}
+  longer = {'a': toy_task.make_config(seed=0, total_steps=9)}
   train = Trainer()
   assert sweep.run(longer, tmp_path, train)
   assert train.names == ['a']
-  # Told before the points ahead of it are trained.
+  # The error comes before the points ahead of it are trained.
   other = {'new': POINTS['b'], 'a': toy_task.make_config(seed=3)}
   train = Trainer()
   with pytest.raises(UserError, match='a different config: seed'):
@@ -70,9 +70,9 @@ def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):
   assert resumed.names == ['b', 'c']
 
 
-def test_diverged_point_does_not_keep_the_others(tmp_path):
+def test_diverged_point_does_not_stop_the_others(tmp_path):
   train = Trainer({'a': FloatingPointError('the loss is nan')})
-  with pytest.raises(FloatingPointError, match='not finished: a'):
+  with pytest.raises(FloatingPointError, match='did not finish: a; see'):
     sweep.run(POINTS, tmp_path, train)
   assert train.names == ['a', 'b', 'c']
 

@@ -143,7 +143,7 @@ def test_relative_positions_ignore_a_shift():
       )
     )
     here = call(params, jnp.arange(6))
-    # The number of keys stays, and temperature 'none' ignores it.
+    # The shift changes `num_keys`, but temperature 'none' ignores it.
     close(call(params, jnp.arange(9, 15)), here)
     moved = call(params, 2 * jnp.arange(6))
     assert not np.allclose(moved, here, atol=1e-3)
@@ -180,7 +180,7 @@ def test_positions_are_drawn_in_order():
 
 
 def test_temperatures():
-  """All scales start at 1 for 32 keys, and 'affine_log' can be constant."""
+  """Scales have the right values, and 'affine_log' can be constant."""
   queries = jnp.ones((1, 3, 2, 4))
   keys = jnp.array([[1, 32, 400]])
 

@@ -78,7 +78,7 @@ def step_by_pairs(params, states, given, groups):
     for name in model.SHARING
   ],
 )
-def test_step_is_what_pairs_of_candidates_say(sharing):
+def test_step_equals_one_with_a_message_per_pair(sharing):
   """Compare values and gradients on 4x4 boards."""
   groups = groups_of((2, 2), sharing=sharing)
   graphdef, params = make(len(groups.kinds))

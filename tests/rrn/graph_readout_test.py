@@ -40,7 +40,7 @@ def test_the_order_of_the_nodes_does_not_matter(lstm):
   assert np.abs(mixed - plain).max() > 1e-2
 
 
-def test_dropout_needs_a_key_and_differs_by_step():
+def test_dropout_needs_a_key_and_differs_by_example():
   model = nnx.merge(*make_small())
   nodes = jnp.ones((2, 6, 5))
   edges = jnp.zeros((1, 6, 5, 1))

@@ -59,7 +59,9 @@ def answer(model, inputs, graph, edges, mask):
     ),
   ],
 )
-def test_fast_form_is_the_literal_one(graph, has_edges, masked, message_layers):
+def test_fast_form_equals_the_literal_one(
+  graph, has_edges, masked, message_layers
+):
   graphdef, params = make_model(
     message_layers=message_layers, edge_width=2 if has_edges else 0
   )

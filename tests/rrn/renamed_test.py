@@ -74,7 +74,7 @@ def test_renamed_layers(name, tmp_path):
   for path, array in old.items():
     np.testing.assert_array_equal(new[rename(path)], array)
 
-  # Each leaf has other values, so that no two can be confused.
+  # Each leaf has different values, so that no two can be confused.
   rng = np.random.default_rng(0)
   state = jax.tree.map(
     lambda x: jax.device_put(

@@ -27,7 +27,7 @@ def test_points_are_drawn_by_seed():
     assert (a.min() < low) == (distribution == 'normal')
 
 
-def test_angles_rise_around_the_mean():
+def test_angles_increase_around_the_mean():
   points = point_sets.draw(np.random.default_rng(0), 1, 9, 'normal')[0]
   order = point_sets.input_order(points, 'angle')
   x, y = (points[order] - points.mean(0)).T
@@ -49,7 +49,7 @@ def test_rescale_removes_position_and_scale(keep_angles):
     assert np.allclose(one, wide, atol=1e-5) != keep_angles
   one = point_sets.rescale(points, 'uniform', keep_angles=keep_angles)
   assert one.min() >= 0 and one.max() == pytest.approx(1)
-  if keep_angles:  # a similar figure
+  if keep_angles:  # the figures are geometrically similar
     ratio = (one - one[0])[1:] / (points - points[0])[1:]
     np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-4)
 
@@ -91,7 +91,7 @@ def test_files_may_mix_set_sizes(tmp_path, inputs):
   assert points.shape == (2, 4, 2) and answer.dtype == np.uint8
   np.testing.assert_array_equal(mask.sum(1), [4, 3])
   assert mask[1, :3].all()
-  # The answers are the same points, wherever these are now.
+  # The answers select the same points in the new order.
   np.testing.assert_allclose(
     points[0][answer[0]], [[0.1, 0.2], [0.9, 0.1], [0.5, 0.8]]
   )
@@ -149,7 +149,7 @@ def test_thin_triangles_are_not_collinear():
   with pytest.raises(UserError, match='lie on one line'):
     point_sets.parse('0 0 1 0 0 1e-15')
   with pytest.raises(UserError, match='lie on one line'):
-    point_sets.parse('0.1 0.3 0.2 0.6 0.3 0.9')  # rounding is no deviation
+    point_sets.parse('0.1 0.3 0.2 0.6 0.3 0.9')  # up to rounding
 
 
 @pytest.mark.parametrize('keep_angles', [False, True])

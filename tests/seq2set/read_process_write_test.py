@@ -24,7 +24,7 @@ ENCODERS = pytest.mark.parametrize(
     for name in rpw.ENCODERS
   ],
 )
-# Symbols to stop add a case to what is decoded without them.
+# Decoding without a stop symbol is the simpler case; its tests are marked slow.
 HAS_STOP = pytest.mark.parametrize(
   'has_stop', [pytest.param(False, marks=pytest.mark.slow), True]
 )
@@ -76,7 +76,7 @@ def test_process_is_invariant(attention):
 
 
 @pytest.mark.parametrize('attention', ATTENTIONS)
-def test_process_is_equations_3_to_7(attention):
+def test_process_matches_equations_3_to_7(attention):
   process = make_process(attention=attention)
   memories, ours = np.asarray(sets()), process(sets(), num_steps=3)
   kernel, bias = process.lstm.kernel[...], process.lstm.bias[...]
@@ -122,7 +122,7 @@ def test_zero_steps_give_zeros_and_the_first_query_is_learned():
   np.testing.assert_allclose(state, state[:1].repeat(BATCH, 0), atol=1e-6)
 
 
-def test_gradients_of_process_are_those_of_its_equations():
+def test_gradients_of_process_match_those_of_its_equations():
   graphdef, params = nnx.split(make_process())
 
   def plain(process, memories):
@@ -287,7 +287,7 @@ def test_a_beam_of_one_is_greedy(has_stop):
     is_done = (expected[:, :t] == COUNT).any(1)
     expected = expected.at[:, t].set(jnp.where(is_done, COUNT, output))
   np.testing.assert_array_equal(ours, expected)
-  # A wider beam, whose search is another, finds nothing less likely here.
+  # A wider beam may drop the greedy outputs; here, it finds none less likely.
   _, wider = decode(model, elements, length=4, beam=4)
   assert (wider >= log_p - 1e-5).all()
 
@@ -345,10 +345,11 @@ def test_samples_follow_their_probabilities():
 
 
 def test_avoiding_repeats_sorts_without_training():
-  """Why masked results say nothing: scores monotone in x suffice.
+  """Without repeats, accuracy says little about what a network has learned.
 
-  Of untrained pointers without repeats many sort whole sets, or sort them
-  backwards; with repeats none does.
+  Many untrained networks then sort whole sets in ascending or descending order,
+  because scores that are monotone in the numbers suffice. With repeats, none
+  of them sorts a set.
   """
   numbers = jax.random.uniform(jax.random.key(0), (50, COUNT, 1))
   order = np.argsort(numbers[..., 0], 1)

@@ -1,4 +1,4 @@
-"""Weights of PyTorch Geometric's Set2Set, the process block, load."""
+"""The weights of PyTorch Geometric's Set2Set load into Process."""
 
 import jax
 import numpy as np

@@ -21,7 +21,7 @@ def test_named_files_in_the_data_folder(tmp_path, monkeypatch):
     text.load('my', 'test')
 
 
-def test_lines_of_any_text_are_split(tmp_path):
+def test_lines_of_any_text_are_assigned_to_splits(tmp_path):
   path = tmp_path / 'any.text'
   path.write_text('\n'.join(f'line {n}' for n in range(100)))
   splits = {name: text.load(str(path), name) for name in text.SPLITS}

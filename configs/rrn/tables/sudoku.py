@@ -1,4 +1,4 @@
-"""The baselines, runs, and paper's numbers of configs/rrn/sudoku.py."""
+"""The baselines, sweeps, and reports of configs/rrn/sudoku.py."""
 
 from collections.abc import Callable, Sequence
 
@@ -111,9 +111,9 @@ def networks(
 ) -> dict[str, Config]:
   """Return the paper's networks, and the network on candidates (ours).
 
-  `:cpu` trains each row for `SWEEP_STEPS` updates, which is too short to reach
-  the paper's numbers. `python -m rrn.sudoku.belief_propagation`
-  prints the paper's baselines that are not trained.
+  `:cpu` trains each row for `SWEEP_STEPS` updates, too few to reach the paper's
+  numbers. `python -m rrn.sudoku.belief_propagation` runs the paper's baselines
+  that are not trained.
 
   Args:
     get_config: builds the config of the experiment.
@@ -162,8 +162,8 @@ def levers(
 def boards(get_config: Callable[[str], Config]) -> dict[str, Config]:
   """Return evaluations of the shipped weights on `UNSEEN_BOARDS`.
 
-  The last two rows have much harder 9x9 puzzles than training, solved with and
-  without assumed digits.
+  The last two rows have much harder 9x9 puzzles than in training, solved with
+  and without assumed digits.
   """
   points = {}
   for name, board in UNSEEN_BOARDS.items():

@@ -68,7 +68,7 @@ def main(argv) -> int:
 
 if __name__ == '__main__':
   flags.DEFINE_string('weights', None, 'A run folder or a folder of weights.')
-  flags.DEFINE_string('against', None, 'A second folder, to compare.')
+  flags.DEFINE_string('against', None, 'A second folder, to compare with.')
   flags.DEFINE_string('output', 'runs/analysis', 'The folder of the results.')
   flags.DEFINE_integer('num_lists', 500, 'The number of lists per length.', 25)
   app.run(main)

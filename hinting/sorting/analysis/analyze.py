@@ -67,8 +67,8 @@ def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
   task = trained.task
   if other and _heads(task) != _heads(other.task):
     raise UserError(
-      f'{folder} has {_heads(task)} layers and heads per layer, but the first'
-      f' model has {_heads(other.task)}; compare models with the same numbers'
+      f'{folder} has {_heads(task)}, but the first model has'
+      f' {_heads(other.task)}; compare models with the same numbers'
     )
   if other and _is_alike(task, other.task):
     merge = other.merge
@@ -78,8 +78,9 @@ def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
   return Subject(task, merge, params, num_lists)
 
 
-def _heads(task) -> tuple[int, int]:
-  return task.model_config.num_layers, task.model_config.num_heads
+def _heads(task) -> str:
+  config = task.model_config
+  return f'{config.num_layers} layers of {config.num_heads} heads'
 
 
 def _is_alike(task, other) -> bool:

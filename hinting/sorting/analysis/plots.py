@@ -17,14 +17,14 @@ from hinting.sorting import error_types
 from hinting.sorting.analysis import measures, probes
 
 Results = Mapping[str, Mapping[str, Any]]
-_GREY = '#BBBBBB'
+_GRAY = '#BBBBBB'
 
 
 def figures(results: Results) -> dict[str, Figure]:
   """Return all figures by name."""
   made = {
     'lens': lens(results),
-    'probes': read_by_probes(results),
+    'probes': probe_scores(results),
     'dilution': dilution(results),
     'circuits': circuits(results),
     'errors': errors(results),
@@ -86,7 +86,7 @@ def lens(results: Results) -> Figure:
   """
   shown = _lengths(results, 'patches')
   figure, grid = _grid(4 * len(results), len(shown), 3, sharey=True)
-  palette = [*plots.PALETTE[:4], _GREY]
+  palette = [*plots.PALETTE[:4], _GRAY]
   rows = itertools.product(
     results.values(),
     (('lens', ''), ('lens_without_norm', ', without norm')),
@@ -109,7 +109,7 @@ def lens(results: Results) -> Figure:
 
 
 @plots.style()
-def read_by_probes(results: Results) -> Figure:
+def probe_scores(results: Results) -> Figure:
   """Plot the scores of probes against length, one line per layer."""
   figure, grid = _grid(len(results), len(probes.PROBES), sharey=True)
   for axes_row, result in zip(grid, results.values(), strict=True):
@@ -244,7 +244,7 @@ def dilution(results: Results) -> Figure:
 def errors(results: Results) -> Figure:
   """Plot first errors by length, and accuracy by multiplicity and density."""
   figure, grid = _grid(len(results), 3, 3.1, 2.6)
-  palette = [*plots.PALETTE, _GREY]
+  palette = [*plots.PALETTE, _GRAY]
   top = max(
     1 - table['shares']['right']
     for result in results.values()
@@ -350,7 +350,10 @@ def _temperature(axes, table):
 
 @plots.style()
 def shared(results: Results) -> Figure:
-  """Plot the loss of each hint against that of sorting, one head ablated."""
+  """Plot the loss increase of each hint against that of sorting, by head.
+
+  An increase is the effect of ablating one head.
+  """
   pairs = [
     (name, hint, table)
     for name, result in results.items()

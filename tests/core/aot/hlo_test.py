@@ -3,7 +3,7 @@
 
 from core.aot import hlo
 
-# A loop of 5 in a loop of 3; what is on S(1) is not in main memory.
+# A loop of 5 in a loop of 3. Arrays in S(1) are not in main memory.
 NESTED = """\
 HloModule nested, is_scheduled=true
 
@@ -108,7 +108,7 @@ def test_bytes_of_a_collective_are_the_larger_side():
   assert count == 1 and 400 <= size <= 408  # and its two flags
 
 
-def test_traffic_is_of_main_memory_and_of_slices():
+def test_traffic_counts_only_main_memory_and_slices():
   fusion = 15 * (400 + 400)  # reads a row of the table, writes one in place
   copy = 400  # from main memory
   permute = 2 * 400 + 8

@@ -83,7 +83,7 @@ def test_read_lines_ends_lines_with_line_feeds_only(tmp_path):
 
 
 @pytest.mark.parametrize('contents', [None, b'\xff\xfe'])
-def test_read_lines_names_a_file_that_is_no_text(contents, tmp_path):
+def test_read_lines_names_a_file_that_is_not_text(contents, tmp_path):
   path = tmp_path / 'a.txt'
   if contents:
     path.write_bytes(contents)

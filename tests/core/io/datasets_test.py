@@ -79,7 +79,7 @@ def test_damaged_files_are_prepared_anew(cache, caplog, pattern, damage):
   damage(file)
   with caplog.at_level(logging.WARNING):
     check(datasets.load(Squares, 'train', name='tiny'))
-  is_read = pattern != 'features.json'  # the builder knows them
+  is_read = pattern != 'features.json'  # the builder defines the features
   assert ('damaged' in caplog.text) == is_read
   assert Squares.times_prepared == 1 + is_read
 
@@ -106,7 +106,7 @@ def test_another_process_was_faster(monkeypatch):
   assert Squares.times_prepared == 2
 
 
-def test_failing_builder_is_not_taken_for_a_rival(monkeypatch):
+def test_failing_builder_is_not_mistaken_for_a_rival(monkeypatch):
   def fail(self, dl_manager):
     raise OSError('disk full')
 
@@ -126,7 +126,7 @@ def test_full_disk(cache):
   check(datasets.load(Squares, 'train', name='tiny'))
 
 
-def test_errors_of_the_builder_are_not_the_disk(monkeypatch):
+def test_errors_of_the_builder_are_raised_unchanged(monkeypatch):
   def fail(self, dl_manager):
     raise RuntimeError('a bug')
 

@@ -85,7 +85,7 @@ def test_weights_that_are_not_finite(folder):
     weights.load_weights(folder, PARAMS)
 
 
-def test_missing_folder_lists_its_neighbours(folder):
+def test_missing_folder_lists_its_neighbors(folder):
   with pytest.raises(UserError, match='has weights in: model$'):
     weights.load_weights(folder.parent / 'modle', PARAMS)
 

@@ -1,4 +1,4 @@
-"""Writers: one line a write, none twice after a resume, no lost errors."""
+"""Writers: one line per write, no line twice after a resume, no lost errors."""
 
 import io
 import json

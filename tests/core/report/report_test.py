@@ -126,7 +126,7 @@ def test_run_names_its_provenance(tmp_path):
   ) in text
 
 
-def test_without_results_the_last_evaluation_serves(tmp_path):
+def test_without_results_the_last_evaluation_is_shown(tmp_path):
   text = report.report(make_run(tmp_path / 'run', paper={'test/solved': '9 %'}))
   assert table_rows(text) == {
     'test/solved': ['9 %', '–'],
@@ -181,7 +181,7 @@ def test_damaged_file_is_named(tmp_path, name, contents):
     report.report(folder)
 
 
-def test_run_that_has_measured_nothing(tmp_path):
+def test_run_without_measurements(tmp_path):
   folder = make_run(tmp_path / 'run', paper={'a': '1 %'}, lines=[])
   text = report.report(folder)
   assert table_rows(text) == {'a': ['1 %', '–']}
@@ -189,7 +189,7 @@ def test_run_that_has_measured_nothing(tmp_path):
   assert 'png' not in text
 
 
-def test_sweep_has_a_row_a_point(tmp_path):
+def test_sweep_has_a_row_per_point(tmp_path):
   paper = {'test/n_5/solved': '94 %', 'test/n_10/solved': ''}
   results = {'test/n_5/solved': SOLVED, 'test/n_10/solved': {'value': 0.5}}
   make_run(tmp_path / 'n=10', paper=paper, results=results)
@@ -250,7 +250,7 @@ def test_shortest_names_stay_unambiguous():
   ]
 
 
-def test_training_curves_have_a_panel_a_quantity():
+def test_training_curves_have_a_panel_per_quantity():
   lines = [*LINES, {'step': 100, 'perf/examples_per_second': 7.0}]
   figure = plots.training_curves(lines)
   panels = {
@@ -268,7 +268,7 @@ def test_training_curves_have_a_panel_a_quantity():
   }
 
 
-def test_sweep_curves_have_a_line_a_run():
+def test_sweep_curves_have_a_line_per_run():
   def lines(value):
     return [{'step': 100, 'seconds': 1, 'train/loss': 9.0, **value}]
 
@@ -294,7 +294,7 @@ def test_sweep_curves_have_a_line_a_run():
   assert plots.sweep_curves({'new': lines({})}) is None
 
 
-def test_sweep_curves_leave_room_for_long_names_and_are_not_of_too_many():
+def test_sweep_curves_fit_long_names_but_not_too_many_runs():
   lines = [{'step': 100, 'seconds': 1, 'eval/validation/solved': 0.5}]
   runs = {f'a_point_with_quite_a_long_name_{k:02}': lines for k in range(33)}
   figure = plots.sweep_curves(runs)

@@ -1,4 +1,4 @@
-"""Result files hold what the files of runs say, and how to repeat the runs."""
+"""Result files hold the numbers of runs, and how to repeat the runs."""
 
 import json
 
@@ -95,7 +95,7 @@ def test_rows_that_are_not_finished_are_left_out(sweep):
   assert list(results.read(sweep / results.NAME)['rows']) == ['layers_10']
 
 
-def test_seeds_stand_in_one_entry_and_curves_are_left_out(tmp_path):
+def test_seeds_share_one_entry_and_curves_are_left_out(tmp_path):
   values = {'a': 0.5, 'a_min': 0.4, 'a_max': 0.6, 'a_by_seed': [0.4, 0.6]}
   values |= {'curve': [0.1, 0.2], 'undefined': None}
   folder = make_run(

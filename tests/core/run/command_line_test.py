@@ -1,4 +1,4 @@
-"""Refused arguments: files that are no configs, and unknown keys."""
+"""Arguments: files that are not configs, unknown keys, and paths."""
 
 import pytest
 from absl import flags

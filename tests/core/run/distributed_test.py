@@ -106,7 +106,7 @@ def config():
 def runs(tmp_path_factory, config):
   """Return the folders of a run of two processes, and of a run of one."""
   two, one = (tmp_path_factory.mktemp(name) for name in ('two', 'one'))
-  assert loop.run(config, str(one))  # it also fills the cache of data
+  assert loop.run(config, str(one))  # it also fills the data cache
   statuses, _, errors = run_all(two, *overrides())
   assert statuses == [0, 0], errors
   return two, one
@@ -149,7 +149,7 @@ def test_another_config_is_refused_by_both(runs):
 
 
 def wait_for(is_met, processes):
-  """Wait until a run has reached a step."""
+  """Wait until a condition is met while all processes run."""
   deadline = time.monotonic() + 300
   while not is_met():
     assert time.monotonic() < deadline
@@ -170,8 +170,8 @@ def test_the_death_of_one_ends_the_others_and_a_restart_resumes(
 ):
   run = shutil.copytree(runs[0], tmp_path / 'run')
   before = (run / 'metrics.jsonl').read_text()
-  # Nothing but updates: who waits for a lost process elsewhere, in a save or
-  # where devices first meet, is ended by JAX after a minute and more.
+  # Make only updates. If a process waits for a lost one elsewhere, as in a save
+  # or in the first communication, JAX ends it only after a minute or more.
   rare = {'checkpoint.every': 10**6, 'evals.every': 10**6}
   processes = start_all(run, overrides(total_steps=10**6, **rare), count)
   wait_for(lambda: loop_test.read_lines(run)[-1]['step'] > 16, processes)
@@ -223,7 +223,7 @@ def test_four_processes_compute_the_same(runs, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluation_is_the_same_and_draws(runs):
+def test_evaluation_is_the_same_and_draws_figures(runs):
   statuses, outputs, errors = run_all(runs[0], '--mode=eval')
   assert statuses == [0, 0], errors
   trained = inference.load(str(runs[1]), {})
@@ -275,7 +275,7 @@ def test_a_failure_of_one_alone_ends_all(failed):
     "multihost_utils.sync_global_devices('start')\n"
     f'if index == {failed}:\n'
     '  distributed.exit_process(2)\n'
-    'with distributed.ended_with_others():\n'
+    'with distributed.exit_on_failure():\n'
     "  multihost_utils.sync_global_devices('end')\n"
   )
   processes = [start('-c', code, str(index)) for index in range(2)]
@@ -283,7 +283,7 @@ def test_a_failure_of_one_alone_ends_all(failed):
   other = 1 - failed
   assert processes[failed].returncode == 2
   assert processes[other].returncode == 1
-  # Not its last line: JAX's threads may speak until the process has ended.
+  # Not its last line: JAX's threads may print until the process has ended.
   assert '\nerror: another process was lost' in f'\n{errors[other]}'
 
 
@@ -341,11 +341,11 @@ def test_failure_of_a_device_ends_a_process_of_several(
   monkeypatch.setattr(jax, 'process_count', lambda: count)
   monkeypatch.setattr(os, '_exit', end)
   with pytest.raises(Ended if count > 1 else jax.errors.JaxRuntimeError):
-    with distributed.ended_with_others():
+    with distributed.exit_on_failure():
       raise jax.errors.JaxRuntimeError(text)
-  said = capsys.readouterr().err
-  assert ('another process was lost' in said) == is_lost
-  assert ('Traceback' in said) == (count > 1 and not is_lost)
+  printed = capsys.readouterr().err
+  assert ('another process was lost' in printed) == is_lost
+  assert ('Traceback' in printed) == (count > 1 and not is_lost)
 
 
 def test_bad_coordinator():

@@ -1,4 +1,4 @@
-"""The config of a run: its difference from the paper's, and where it lies."""
+"""The config of a run: how it differs from the paper's, and its folder."""
 
 from configs.seq2set import sorting
 from core.run import run_config
@@ -20,7 +20,7 @@ def test_settings_show_the_values_of_the_paper():
   assert not any(line.startswith('config.report') for line in lines)
 
 
-def test_the_config_of_the_paper_differs_in_nothing():
+def test_the_config_of_the_paper_has_no_differences():
   text = run_config.describe(sorting.get_config(), FILE)
   assert 'paper' not in text
 

@@ -120,7 +120,7 @@ def test_damaged_config_is_an_error(tmp_path, contents):
       pass
 
 
-def test_errors_of_the_run_are_not_the_disk(tmp_path):
+def test_errors_in_the_block_are_raised_unchanged(tmp_path):
   with pytest.raises(ConnectionError):
     with run_folder.open_folder(tmp_path, make_config()):
       raise ConnectionError

@@ -84,8 +84,8 @@ def test_frozen_weights_sort_up_to_the_predicted_length():
 def test_copies_beyond_the_threshold_are_lost():
   """Values with four or more copies fail the threshold for two copies.
 
-  With one of k copies left, (k - l) / (k + l) is below that threshold, 1/6,
-  from k = 4.
+  With one of k copies left, (k - l) / (k + l) is below that threshold, 1/6, for
+  k = 4 and more.
   """
   lists = np.asarray(draw(100, 30, 30))
   copies = (lists[:, :, None] == np.arange(1, 31)).sum(1).max(1)

@@ -52,7 +52,7 @@ def test_predict(caplog):
 
 
 def test_predict_writes_one_line_per_line(tmp_path, capsys):
-  """Blank lines and comments keep their place and are no errors."""
+  """Blank lines and comments give empty lines, and are not errors."""
   trained = types.SimpleNamespace(task=make(), model=SortingDecoder())
   text = '\ufeff3 1 2\r\n\n# comment\n7 5\n\n'
   path = tmp_path / 'lists.txt'
@@ -60,7 +60,7 @@ def test_predict_writes_one_line_per_line(tmp_path, capsys):
   assert inference.predict(trained, str(path))
   output = capsys.readouterr()
   assert output.out == '1 2 3\n\n\n5 7\n\n' and output.err == ''
-  # A separator that Unicode takes for a line break is part of its line.
+  # A separator that Unicode treats as a line break is part of its line.
   path.write_bytes('3 1\x852 4\n5\r6\n2 1\n'.encode())
   assert not inference.predict(trained, str(path))
   output = capsys.readouterr()

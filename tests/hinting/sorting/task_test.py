@@ -292,7 +292,7 @@ def test_invalid_settings_are_errors():
   for arg in 'hint=scratchpad', 'main=scratchpad,hint=more_sort':
     with pytest.raises(UserError, match='config.data.hint'):
       make(f'smoke,{arg}')  # Another answer to the same prompt.
-  with pytest.raises(UserError, match='num_rows=3 is not an even number'):
+  with pytest.raises(UserError, match='num_rows=3 is odd or negative'):
     make('smoke,num_rows=3')
   with pytest.raises(UserError, match="did you mean 'adamw'"):
     make('smoke,optimizer=adam')
@@ -304,6 +304,16 @@ def test_invalid_settings_are_errors():
     UserError, match='max_positions=512 is too small: .* 602 positions'
   ):
     make('main=scratchpad,positions=learned')
+  with pytest.raises(UserError, match='packed fill rows have 72 positions'):
+    make(
+      'hint=fill,positions=randomized',
+      **{
+        'data.longest_list': 20,
+        'evals.lengths': (20,),
+        'evals.test_lengths': (20,),
+        'model.max_positions': 50,
+      },
+    )
   with pytest.raises(UserError, match='scratchpad'):
     make('smoke,main=sorting')
   with pytest.raises(UserError, match='4 to 20'):

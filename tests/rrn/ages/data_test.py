@@ -69,7 +69,7 @@ def test_parse_says_what_is_wrong(old, new, message):
   assert '\n' not in str(error.value)
 
 
-def test_trees_are_split_once():
+def test_each_tree_is_in_one_split():
   splits = data.split_trees()
   assert len(splits['train']) == 235_930 and len(splits['test']) == 26_214
   everything = np.sort(np.concatenate([*splits.values()]))

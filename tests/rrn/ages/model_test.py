@@ -103,6 +103,6 @@ def test_the_order_of_the_facts_does_not_matter():
     ('mlp', 'one step, but .*ages.py:network=mlp'),
   ],
 )
-def test_mistakes_name_what_to_change(network, message):
+def test_errors_name_what_to_change(network, message):
   with pytest.raises(UserError, match=message):
     make(network=network, num_steps=8)

@@ -39,12 +39,12 @@ def drawn():
   return jax.tree.map(np.asarray, draw(keys, jnp.asarray(numbers)))
 
 
-def test_trees_are_those_of_the_rule(trees):
+def test_trees_match_plain_python(trees):
   for number in np.random.default_rng(0).integers(0, data.NUM_TREES, 2000):
     assert [tuple(edge) for edge in trees[number]] == decode(int(number))
 
 
-def test_all_labelled_trees_are_there_once(trees):
+def test_each_labeled_tree_occurs_once(trees):
   assert (trees[..., 0] < trees[..., 1]).all()
   codes = trees[..., 0] * 8 + trees[..., 1]
   assert (np.diff(codes) > 0).all()
@@ -74,7 +74,7 @@ def test_jumps_have_the_expected_shares(trees):
   np.testing.assert_allclose(shares, SHARES, atol=0.2)
 
 
-def test_problems_have_the_answers_of_plain_python(drawn):
+def test_problems_match_plain_python(drawn):
   for row in range(len(drawn['answer'])):
     ages, jumps = data.solve(drawn['facts'][row])
     question = drawn['question'][row]

@@ -32,7 +32,7 @@ def number(edges):
   return (edges.astype(np.int64) @ [8, 1]) @ 64 ** np.arange(7)
 
 
-def test_batches_hold_right_answers_on_trees_of_training():
+def test_batches_have_correct_answers_on_training_trees():
   made = make()
   batch = jax.tree.map(np.asarray, draw(made))
   for facts, question, answer in zip(
@@ -57,7 +57,7 @@ class Guesses(nnx.Module):
     return answers, jax.random.normal(keys[1], (*shape, 8, 2, 100))
 
 
-def test_the_loss_is_of_what_messages_can_have_told():
+def test_the_loss_covers_what_messages_can_have_reached():
   made = make(
     **{'model.num_steps': 3, 'model.fact_loss': 2.0, 'model.answer_loss': 0.5}
   )
@@ -85,12 +85,12 @@ def test_the_loss_is_of_what_messages_can_have_told():
   np.testing.assert_allclose(loss, expected, rtol=1e-5)
   num_facts = int((batch['fact_jumps'] < 3).sum())
   assert metrics['facts'].weight == num_facts
-  far = batch | {'jumps': jnp.full(64, 7)}  # no known answer
+  far = batch | {'jumps': jnp.full(64, 7)}  # no answer in reach
   assert 0 < loss_of(model, far, key)[0] < loss
 
 
 class Oracle(nnx.Module):
-  """Knows an age after as many steps as it is jumps away."""
+  """Knows an age after as many steps as there are jumps to it."""
 
   def __call__(self, facts, question, *, num_steps):
     def solve(facts, question):
@@ -165,7 +165,7 @@ def test_report_names_what_is_measured():
     assert set(config.report) <= {f'test/{name}' for name in measured}
 
 
-def test_stages_end_with_the_answers_after_four_steps():
+def test_stages_have_the_expected_steps_and_updates():
   stages = ages.stages('cpu')
   assert list(stages) == ['stage_1', 'stage_2', 'stage_3', 'stage_4']
   assert [c.model.num_steps for c in stages.values()] == [1, 2, 4, 4]

@@ -24,7 +24,7 @@ def reached(new, word):
   return {WORDS[index] for index in new[:, WORDS.index(word)]}
 
 
-def test_words_are_exchanged_with_their_like():
+def test_words_are_exchanged_within_their_group():
   new = rename_all([1] * 300)
   np.testing.assert_array_equal(np.sort(new), np.tile(np.arange(177), (300, 1)))
   for group in map(str.split, GROUPS):
@@ -70,7 +70,7 @@ def test_a_batch_renames_by_the_number_of_its_task():
   assert len(np.unique(batch['question'])) > 10
 
 
-def test_answers_are_renamed_as_their_stories():
+def test_answers_are_renamed_like_their_stories():
   config = babi.get_config('smoke')
   config.data.augmentation = True
   made = task.make_task(config)
@@ -82,7 +82,7 @@ def test_answers_are_renamed_as_their_stories():
   for facts, question, answer in zip(
     batch['facts'], batch['question'], batch['answer'], strict=True
   ):
-    person = question[question > 0][-1]  # the question is where they are
+    person = question[question > 0][-1]  # asks where this person is
     people.add(WORDS[person])
     (last,) = [fact[fact > 0] for fact in facts if fact[0] == person][-1:]
     assert answer == last[-1]

@@ -121,7 +121,7 @@ def test_unicode_separators_end_no_line(small, tmp_path, kind):
     load_all(tmp_path if kind == 'archive' else tmp_path / FOLDER)
 
 
-def test_weights_of_the_partial_archive_may_use_the_official_one(
+def test_a_missing_partial_archive_suggests_the_official_one(
   own_cache, tmp_path
 ):
   write_archive(tmp_path / 'tasks_1-20_v1-2.tar.gz', texts())

@@ -29,7 +29,7 @@ def test_a_story_read_by_hand():
   fred = ('fred', 'got', 'the', 'milk', 'there')
   asked = ('where', 'is', 'mary'), (mary, john), 'bathroom', 2
   assert first == (*asked, (True, False), True)
-  assert second.facts == (mary, john, fred)  # the question is no fact
+  assert second.facts == (mary, john, fred)  # a question is not a fact
   assert second.answer == 'milk,football'  # a list is one class
   sandra = ('sandra', 'travelled', 'to', 'the', 'office')
   assert third.facts == (sandra,)
@@ -91,7 +91,7 @@ def test_vocabulary():
     ('1 Where is Mary?', 'a question without a fact'),
   ],
 )
-def test_mistakes_are_named(line, message):
+def test_errors_say_what_is_wrong(line, message):
   with pytest.raises(UserError, match=message):
     data.Story().read(line)
 
@@ -128,7 +128,7 @@ def test_an_unread_first_fact_starts_a_story():
   assert 'line 3 of its story' in str(question)
 
 
-def test_an_unread_question_spoils_no_story():
+def test_an_unread_question_does_not_spoil_its_story():
   lines = [MARY, '2 Where is Zoe?', '3 Where is Mary?']
   _, bad, question = data.read_stories(lines)
   assert 'unknown words: zoe' in str(bad)
@@ -147,7 +147,7 @@ def test_questions_without_a_question_mark_are_recognized(line):
   )
 
 
-def test_a_tab_after_a_fact_makes_no_question():
+def test_a_tab_after_a_fact_does_not_make_it_a_question():
   story = data.Story()
   assert story.read(MARY + '\t') is None
   assert len(story.facts) == 1

@@ -185,7 +185,7 @@ def test_order_of_facts_and_of_words_matters():
   assert changed[1] > 1e-4 and changed[[0, 2]].max() < 1e-6
 
 
-def test_dropout_is_drawn_at_each_step_and_only_with_a_key():
+def test_dropout_depends_on_the_key_and_needs_a_rate():
   model = nnx.merge(*perturbed.split(make()))
   plain, again = apply(model, *batch()), apply(model, *batch())
   np.testing.assert_array_equal(plain, again)

@@ -35,11 +35,11 @@ def test_answer_by_hand():
     *range(7, -1, -1)
   ]
   assert data.answer(positions, colors, 2, 0) == 8 + 5
-  # From 9 to 4 to 1 to 0, and only then back over all to 16.
+  # From 9 to 4, 1, and 0, and only then all the way back to 16.
   assert data.answer(positions, colors, 8 + 3, 4) == colors[4]
 
 
-def test_the_line_or_else_the_rules_give_the_answer():
+def test_a_given_answer_overrides_the_rules():
   # From red (0.2) to green (0.1), blue (0.0), and cyan (0.3).
   assert data.parse(json.dumps(scene()))['answer'] == data.SYMBOLS.index(
     data.SHAPES[7 - 3]
@@ -77,7 +77,7 @@ def changed(index, **changes):
       scene(objects=scene()['objects'][:7]),
       'has 7 objects; expected a list of 8',
     ),
-    (scene(objects=3), 'has no list; expected a list of 8'),
+    (scene(objects=3), 'is not a list; expected a list of 8'),
     (scene(objects=[1] * 8), 'object 1 is not an object'),
     (
       changed(2, color='pink'),

@@ -75,7 +75,7 @@ def test_every_parameter_has_a_gradient(options):
     pytest.param({'pixels': True}, marks=pytest.mark.slow),
   ],
 )
-def test_questions_of_a_scene_do_not_see_each_other(options):
+def test_questions_about_a_scene_do_not_affect_each_other(options):
   model = make(**SMALL, **options)
   positions, colors, anchors, jumps = questions()
   run = jax.jit(lambda *args: model(*args, num_steps=2))
@@ -109,20 +109,20 @@ def test_turning_a_scene_changes_positions_not_distances():
 @pytest.mark.parametrize(
   'options, message',
   [
-    ({'network': 'rn'}, 'or, without pixels, mlp'),
-    ({'network': 'mlp', 'pixels': True}, 'or, without pixels, mlp'),
+    ({'network': 'rn'}, r'network=rn: expected .* \(without pixels\) mlp'),
+    ({'network': 'mlp', 'pixels': True}, r'=mlp: .* \(without pixels\) mlp'),
     ({'network': 'mlp', 'num_steps': 4}, 'pretty_clevr.py:network=mlp'),
     ({'network': 'relation_network', 'num_steps': 4}, 'has one step'),
     ({'object_loss': 1.0}, 'object_loss=1.0 needs pictures'),
     ({'conv_widths': (8, 8)}, r'conv_widths=\(8, 8\): expected 5 numbers'),
   ],
 )
-def test_mistakes_name_what_to_change(options, message):
+def test_errors_name_what_to_change(options, message):
   with pytest.raises(UserError, match=message):
     make(**options)
 
 
-def test_object_loss_is_that_of_its_definition():
+def test_object_loss_matches_its_definition():
   """Check a network whose predictions are equal for all cells."""
   model = make(**SMALL, pixels=True, object_loss=1.0)
   model.object_output.kernel[...] *= 0
@@ -151,7 +151,7 @@ def test_object_loss_is_that_of_its_definition():
     np.testing.assert_allclose(right, [1 / 8 if shape else 0])
 
 
-def test_objects_are_asked_of_the_cells_of_the_picture_that_show_them():
+def test_each_object_is_predicted_by_the_cell_that_shows_it():
   sizes = SMALL | {'conv_widths': (4, 4, 4, 4, 16)}
   model = make(**sizes, pixels=True, object_loss=1.0)
   positions = np.random.default_rng(0).uniform(size=(8, 2))

@@ -38,7 +38,7 @@ def ink(image):
 
 def test_each_marker_overlaps_matplotlibs():
   positions = (np.stack(np.divmod(np.arange(8), 3), -1) + 0.5) / 3
-  colors = np.full(8, 6)  # black: ink is a share of 1/2
+  colors = np.full(8, 6)  # black: ink covers at least half of a pixel
   ours = draw(positions[None].astype(np.float32), colors[None])[0]
   ours, theirs = np.asarray(ours), by_matplotlib(positions, colors)
   assert ours.shape == theirs.shape == (128, 128, 3)

@@ -27,17 +27,17 @@ def answers(positions, colors):
 def test_placing_is_rejection_sampling():
   candidates = np.random.default_rng(0).random((300, 8, 16, 2), np.float32)
   placed = jax.jit(jax.vmap(scenes.place))(candidates)
-  num_refused = 0
+  num_rejected = 0
   for objects, positions in zip(candidates, np.asarray(placed), strict=True):
     expected = []
     for options in objects:
       for option in options:
         if all(np.hypot(*(option - other)) > 0.1 for other in expected):
           break
-        num_refused += 1
+        num_rejected += 1
       expected.append(option)
     np.testing.assert_array_equal(positions, expected)
-  assert num_refused > 100
+  assert num_rejected > 100
 
 
 def test_scenes_are_legal_and_differ(drawn):
@@ -66,7 +66,7 @@ def test_pools_do_not_overlap():
   assert len(set.union(*keys.values())) == 150
 
 
-def test_all_128_answers_are_those_of_plain_python(drawn):
+def test_all_128_answers_match_plain_python(drawn):
   positions, colors = drawn
   anchors, jumps = map(np.asarray, scenes.all_questions())
   assert len({*zip(anchors.tolist(), jumps.tolist(), strict=True)}) == 128
@@ -97,7 +97,7 @@ def test_permuting_objects_permutes_tours(drawn):
     np.testing.assert_array_equal(order[tour(positions[order], 0)], plain)
 
 
-def test_augmentation_changes_positions_and_no_answer(drawn):
+def test_augmentation_changes_positions_but_no_answer(drawn):
   positions, colors = drawn
   keys = jax.random.split(jax.random.key(0), COUNT)
   moved = np.asarray(jax.jit(jax.vmap(scenes.augment))(keys, positions))

@@ -37,7 +37,7 @@ def draw(made, size=40, step=10_000):  # after the curriculum
   ],
   ids=str,
 )
-def test_batches_hold_right_answers(changes):
+def test_batches_have_correct_answers(changes):
   made = make(**changes)
   batch, augmented = draw(made, size=200), made.data.augment
   names = 'positions', 'colors', 'anchors', 'jumps', 'answers'
@@ -99,7 +99,7 @@ class Oracle(nnx.Module):
     return jax.nn.one_hot(jnp.where(late, answers, 0), 16)
 
 
-def test_evaluation_asks_all_questions_of_fixed_scenes():
+def test_evaluation_asks_all_questions_about_fixed_scenes():
   made = make(**{'evals.num_scenes': 6})
   values = {}
   for split, evaluator in made.evaluators().items():
@@ -143,7 +143,7 @@ def test_report_names_what_is_measured():
   assert not any(pretty_clevr.get_config('steps=8').report.values())
 
 
-def test_stages_share_their_parameters():
+def test_stages_have_the_expected_numbers_of_steps():
   for arg, lengths in (('cpu', [4, 4, 4, 4]), ('cpu,steps=8', [4, 4, 8])):
     stages = pretty_clevr.stages(arg)
     assert [c.model.num_steps for c in stages.values()] == lengths
@@ -157,7 +157,7 @@ def test_stages_share_their_parameters():
 
 def test_the_figure_has_the_papers_curves():
   points = pretty_clevr.sweep()
-  points['whole'] = pretty_clevr.get_config()
+  points['paper'] = pretty_clevr.get_config()
   for name, config in points.items():
     steps = config.model.num_steps
     figures = task.make_task(config).figures(
@@ -168,7 +168,7 @@ def test_the_figure_has_the_papers_curves():
     paper = np.array(config.evals.paper) / 100
     assert len(paper) == (0 if name == 'rrn_8_steps' else steps)
     np.testing.assert_allclose(dashed, paper)
-  assert points['whole'].evals.paper[3][5] == 86.2
+  assert points['paper'].evals.paper[3][5] == 86.2
 
 
 def test_predict_answers_in_order_whatever_the_order_of_the_objects():

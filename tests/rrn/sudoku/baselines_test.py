@@ -174,7 +174,7 @@ def test_swapping_ends_twice_changes_nothing():
   np.testing.assert_array_equal(baselines.swap_ends(swapped, graph), edges)
 
 
-def test_one_step_networks_say_the_same_at_all_steps():
+def test_one_step_networks_repeat_their_logits():
   puzzles, _ = boards()
   for network in ('graph_relation_network', 'mlp'):
     logits = make(network)(puzzles, num_steps=3)
@@ -231,14 +231,14 @@ def test_givens_do_not_count_for_the_convolutions():
     ({'loss_steps': 'first'}, 'expected one of all, last'),
   ],
 )
-def test_mistakes_name_what_to_change(overrides, message):
+def test_errors_name_what_to_change(overrides, message):
   config = sudoku.get_config('smoke,network=cells')
   config.model.update(overrides)
   with pytest.raises(UserError, match=message):
     task.make_task(config)
 
 
-def test_loss_at_the_last_step_is_that_alone():
+def test_loss_at_the_last_step_ignores_the_others():
   config = sudoku.get_config('smoke')
   puzzles, solutions = boards()
   batch = {'puzzle': puzzles, 'solution': solutions}

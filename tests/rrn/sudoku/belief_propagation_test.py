@@ -1,4 +1,4 @@
-"""Messages are exact sums, marginals on trees are exact, and boards solved."""
+"""Messages and the marginals on trees are exact, and boards are solved."""
 
 import itertools
 import subprocess

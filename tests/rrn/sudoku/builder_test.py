@@ -157,7 +157,7 @@ def test_too_few_generated_puzzles(own_cache):
     ('hard', 'train', (2, 2), 'source=generated'),
   ],
 )
-def test_what_is_not_there(source, split, box, message):
+def test_unknown_data_is_refused(source, split, box, message):
   with pytest.raises(UserError, match=message):
     builder.load(source, split, box=box)
 

@@ -91,7 +91,7 @@ def test_solves_a_17_clue_puzzle():
   np.testing.assert_array_equal(solutions[0], board(ROYLE_SOLUTION))
 
 
-def test_solves_more_boards_than_fit_the_frontier():
+def test_solves_more_boards_than_fit_in_one_pass():
   rng = np.random.default_rng(1)
   names = rng.permuted(np.tile(np.arange(1, 10), (1500, 1)), axis=1)
   names = np.insert(names, 0, 0, axis=1).astype(np.int8)

@@ -99,7 +99,7 @@ def unrefuted(puzzle, solution):
   )
 
 
-def test_unrefuted_candidates_are_those_of_the_definition(puzzles):
+def test_unrefuted_candidates_match_the_definition(puzzles):
   boards, solutions = puzzles['puzzle'], puzzles['solution']
   for row in np.random.default_rng(0).permutation(len(boards))[:4]:
     count = unrefuted(boards[row], solutions[row])
@@ -149,7 +149,7 @@ def test_puzzles_are_minimal_and_have_one_solution(puzzles):
 def test_chains_visit_distinct_and_ever_harder_puzzles(puzzles):
   solutions, chain = np.unique(puzzles['solution'], axis=0, return_inverse=True)
   assert len(solutions) == 12
-  assert (np.diff(chain) != 0).sum() == 11  # of a chain one after another
+  assert (np.diff(chain) != 0).sum() == 11  # one chain after another
   renamed = np.where(
     puzzles['puzzle'] > 0, data.relabel(puzzles['solution']), 0
   )
@@ -179,14 +179,14 @@ def test_learned_sets_are_unavoidable():
   masks = data.candidates(puzzles)
   found, owners, _ = data.search(masks, 2, data.units(3, 3))
   sets.learn(found, owners)
-  learned = sets.free(puzzles > 0)  # before, no set was without a given
+  learned = sets.free(puzzles > 0)  # before, all sets had a given
   assert learned.any(1).all()
   for board, index in np.argwhere(learned):
     cells = sets.cells(np.array([board]), np.array([index]))[0]
     holes = np.where(cells, 0, solutions[board])
     assert 0 < cells.sum() < 81
     assert data.solve(holes[None])[1] == 2
-  # A given in the only free cell that hits a set is needed.
+  # A given is needed if it is the only one in a set.
   full = np.ones((6, 81), bool)
   assert not sets.free(full).any()
   assert not sets.needed(full).any()

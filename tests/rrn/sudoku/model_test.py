@@ -43,7 +43,7 @@ def test_longer_runs_begin_alike():
   np.testing.assert_allclose(long[:3], short, atol=1e-6)
 
 
-def test_relabelled_digits_give_relabelled_answers():
+def test_relabeled_digits_give_relabeled_answers():
   graphdef, params = make_small()
   order = np.array([0, 3, 1, 6, 2, 5, 4])  # the new name of each digit
   renamed = jax.tree.map(lambda x: x, params)

@@ -130,7 +130,7 @@ def test_boards_stay_until_they_are_solved_or_too_old(bases):
 
 
 @pytest.mark.parametrize('network', ['cells', 'candidates'])
-def test_segments_of_steps_are_one_run(network, bases):
+def test_segments_of_steps_equal_one_run(network, bases):
   config = sudoku.get_config(f'smoke,box=3x3,network={network}')
   model = task.make_task(config).make_model(nnx.Rngs(0))
   puzzles = jnp.asarray(bases['puzzle'][:2], int)
@@ -237,7 +237,7 @@ def test_measures_of_an_oracle(smoke):
   np.testing.assert_allclose(values['steps_8/cells'], 15 / 16)
   assert measured['steps_8/solved'].weight == weight.sum()
   assert values['solved_by_step'].shape == (16, 7)
-  # Boards come with each number of givens, and cells of a board with others.
+  # Each puzzle occurs with several numbers of givens, and cells share a board.
   assert measured['steps_8/solved_9_givens'].is_independent
   assert not measured['steps_8/solved'].is_independent
   assert not measured['steps_8/cells'].is_independent
@@ -247,7 +247,7 @@ def test_measures_of_an_oracle(smoke):
     assert measured[name].weight == weight[givens == count].sum()
 
 
-def test_boards_that_were_solved_before_are_lost(smoke):
+def test_boards_that_become_unsolved_count_as_lost(smoke):
   columns = smoke._evaluation_set('validation')
   columns = {name: jnp.asarray(x[:8], int) for name, x in columns.items()}
 

@@ -106,7 +106,7 @@ def test_solver_counts_as_brute_force_does(name):
   units, expected = CASES[name]
   side = units.shape[1]
   rng = np.random.default_rng(0)
-  givens = 40 if side == 9 else None  # for the sake of brute force
+  givens = 40 if side == 9 else None  # keeps brute force fast
   puzzles, solutions = data.generate(rng, 24, 1, side, givens, units=units)
   assert data.is_solution(solutions, puzzles, units=units).all()
   for puzzle in puzzles[:6]:
@@ -211,8 +211,8 @@ def test_generate_big_boards():
   found, counts = data.solve(puzzles, box=box)
   np.testing.assert_array_equal(counts, 1)
   np.testing.assert_array_equal(found, solutions)
-  # Rows a and b have the same two digits in the same two columns nowhere in the
-  # pattern that the solutions start from.
+  # Count 2 x 2 Latin squares: two rows with the same two digits in the same two
+  # columns. The pattern that the solutions start from has none.
   rows = solutions[0].reshape(side, side)
   squares = 0
   for a, b in itertools.combinations(rows, 2):

@@ -43,9 +43,9 @@ def test_targets_are_hulls_of_the_points_in_their_order(inputs):
       assert (np.diff(np.arctan2(y, x)) > 0).all()
 
 
-def test_random_starts_are_the_same_hulls_from_all_corners():
+def test_random_starts_give_the_same_hulls_from_all_corners():
   batch = draw(make('smoke,start=random'))
-  starts, ways = set(), set()
+  starts, directions = set(), set()
   for points, targets in zip(*batch.values(), strict=True):
     corners, hull = corners_of(targets), data.convex_hull(points)
     place = np.argmax(corners == hull[0])
@@ -54,8 +54,8 @@ def test_random_starts_are_the_same_hulls_from_all_corners():
     is_forward = np.array_equal(forward, hull)
     assert is_forward or np.array_equal(backward, hull)
     starts.add(int(place))
-    ways.add(is_forward)
-  assert len(starts) >= 4 and ways == {True, False}
+    directions.add(is_forward)
+  assert len(starts) >= 4 and directions == {True, False}
 
 
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)

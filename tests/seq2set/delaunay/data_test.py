@@ -39,7 +39,7 @@ def test_triangles_are_in_the_order_of_their_incenters():
   assert (np.diff(triangles) > 0).all()
   centers = data.incenters(points[triangles])
   assert (np.diff(centers[:, 0]) > 0).all()
-  # As far from all three sides.
+  # Each center is equally far from the three sides of its triangle.
   for center, corners in zip(centers, points[triangles], strict=True):
     sides = np.roll(corners, -1, 0) - corners
     to = center - corners

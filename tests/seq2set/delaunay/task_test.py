@@ -55,7 +55,7 @@ def test_random_outputs_are_the_same_triangles_in_all_orders():
   assert {0, 1, 2, 3} <= places and 0 < np.mean(is_same) < 0.5
 
 
-def test_what_counts_as_the_triangulation():
+def test_outputs_are_compared_with_the_triangulation():
   answer = jnp.array([[[0, 1, 2], [1, 2, 3], [5, 5, 5]]])
   for outputs, found, is_exact in [
     ((0, 1, 2, 1, 2, 3), (1, 1, 0), True),

@@ -1,4 +1,4 @@
-"""Language modeling: perplexity in two ways, and models that see the past."""
+"""Language modeling: two perplexities, and logits that see only the past."""
 
 import jax
 import jax.numpy as jnp

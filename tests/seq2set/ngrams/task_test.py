@@ -39,7 +39,7 @@ def test_kendall_tau():
 
 
 class OneOrder(nnx.Module):
-  """Halves with each word of one order, and nearly excludes all others."""
+  """Gives each word p = 1/2 in one order, and p = e^-10 in all others."""
 
   def __init__(self, order):
     self.order = tuple(order)
@@ -159,5 +159,5 @@ def test_learns_one_batch(orders):
   made = make(f'smoke,orders={orders}')
   without_gradient, loss, _ = learning.learn(made, learning.draw(made))
   assert not without_gradient
-  # Of 8 different ones each has at most one eighth.
+  # The probabilities of 8 different 5-grams sum to at most 1.
   assert np.log(8) < loss + 0.1 < np.log(8) + 1

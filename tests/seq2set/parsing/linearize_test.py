@@ -1,4 +1,4 @@
-"""Both orders give the paper's strings, can be undone, and are repaired."""
+"""Both orders match the paper's, can be undone, and are repaired."""
 
 import os
 import pathlib
@@ -43,7 +43,7 @@ def trees():
 
 
 def numbered(tree, words=None):
-  """Gives each word its place, so that a mix-up shows."""
+  """Number the words, so that each word is different."""
   words = words or iter(range(1000))
   if tree.is_tag:
     return Tree(tree.label, word=f'w{next(words)}')
@@ -57,7 +57,7 @@ def test_round_trip(order, tree):
   labels, words = linearize.linearize(tree, order), tree.words()
   for repairs in False, True:
     assert linearize.rebuild(labels, words, order, repairs=repairs) == tree
-  # One word more or less is no tree of this sentence.
+  # The labels do not fit a sentence with one word more or less.
   for other in words[:-1], [*words, 'more']:
     assert linearize.rebuild(labels, other, order, repairs=False) is None
 

@@ -29,15 +29,15 @@ def test_columns_convert_back_to_trees(order):
   for labels, tree in zip(columns['labels'], trees, strict=True):
     again = made._rebuild(labels, tree.words(), repairs=False)
     assert again == tree
-    unheard = np.insert(labels, 1, 250)  # a class that stands for no label
-    assert made._rebuild(unheard, tree.words(), repairs=False) is None
-    assert made._rebuild(unheard, tree.words(), repairs=True) == tree
+    unused = np.insert(labels, 1, 250)  # a class that stands for no label
+    assert made._rebuild(unused, tree.words(), repairs=False) is None
+    assert made._rebuild(unused, tree.words(), repairs=True) == tree
   lengths = (columns['words'] > 0).sum(1)
   assert lengths.max() <= 10 and lengths.min() >= 3
 
 
 class Oracle(nnx.Module, pytree=False):
-  """Gives the true labels, but for every second tree what no tree has."""
+  """Gives the true labels, but invalid ones for every second tree."""
 
   def __init__(self, labels):
     self.labels = labels

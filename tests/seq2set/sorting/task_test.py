@@ -18,7 +18,7 @@ def make(arg='smoke', **changes):
 
 
 class Oracle(nnx.Module):
-  """Sorts; and points at the first element where `fails(elements)`."""
+  """Sorts sets, but only points at element 0 if `fails(numbers)`."""
 
   def __init__(self, fails=lambda numbers: np.False_):
     self.write = OracleWrite(fails)
@@ -98,7 +98,7 @@ def test_pairs_count_in_any_order(errs):
   assert values['nats'] < 1e-3
   assert list(made.predict(PairOracle(), ['3 1 2', '4 1'])) == ['1 2 3', '1 4']
   (error,) = made.predict(PairOracle(), ['1 2 3 4 5 6'])
-  assert 'ranks up to 5' in str(error)
+  assert 'at most 5, the largest rank' in str(error)
 
 
 class RepeatedPairs(PairOracle):
@@ -116,7 +116,7 @@ def test_pairs_that_leave_out_an_element_are_named(caplog):
   )
 
 
-def test_networks_that_write_pairs():
+def test_logits_of_pairs_move_with_the_elements():
   made = make('smoke,outputs=pairs')
   model = made.make_model(nnx.Rngs(0))
   elements = jax.random.uniform(jax.random.key(1), (2, 5, 1))
@@ -124,7 +124,7 @@ def test_networks_that_write_pairs():
   run = jax.jit(lambda *args: model(*args))
   logits = run(elements, targets)
   assert logits.shape == (2, 5, 25)
-  order = jax.numpy.array([3, 0, 4, 1, 2])  # logits move with the elements
+  order = jax.numpy.array([3, 0, 4, 1, 2])
   targets = made._targets(jax.numpy.argsort(elements[:, order, 0]))
   moved = run(elements[:, order], targets).reshape(2, 5, 5, 5)
   expected = logits.reshape(2, 5, 5, 5)[:, :, order]

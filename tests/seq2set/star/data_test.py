@@ -1,4 +1,4 @@
-"""Star models: probabilities sum to 1, and samples follow."""
+"""Star models: probabilities sum to 1, and samples follow them."""
 
 import itertools
 

@@ -27,11 +27,12 @@ def residuals(values, seed=0):
     -1,
   )
   count, steps, width = columns.shape
-  told = np.zeros((count, 2 * steps, width + 1))
-  told[:, steps:, :width] = columns
-  told[:, steps:, -1] = 1
+  encoded = np.zeros((count, 2 * steps, width + 1))
+  encoded[:, steps:, :width] = columns
+  encoded[:, steps:, -1] = 1
   mixing = np.random.default_rng(9).normal(size=(width + 1, width + 1))
-  return np.stack([rng.normal(size=told.shape), told @ mixing + 3], 1)
+  noise = rng.normal(size=encoded.shape)
+  return np.stack([noise, encoded @ mixing + 3], 1)
 
 
 @pytest.mark.slow
@@ -40,8 +41,8 @@ def test_probes_generalize_to_longer_lists():
   fitted = probes.fit(list(map(residuals, short)), short, NUM_VALUES)
   scores = probes.score(fitted, residuals(long, 1), long)
   assert set(scores) == set(probes.PROBES)
-  for name, (noise, told) in scores.items():
-    assert told > 0.98, name
+  for name, (noise, encoded) in scores.items():
+    assert encoded > 0.98, name
     assert noise < 0.7, name
 
 
