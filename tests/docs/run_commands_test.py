@@ -5,6 +5,7 @@ them use the run folder of an earlier one. Training runs that differ only in
 their run folder are done once.
 """
 
+import functools
 import importlib.util
 import os
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from core.errors import UserError
 from core.io import data_files
+from rrn.sudoku import hard
 from tests import main_test
 from tests.core.run import distributed_test
 from tests.docs import documents, shrink
@@ -38,11 +40,15 @@ _done: dict[tuple[str, ...], str] = {}  # `reusable_key` -> run folder
 
 
 def marks_of(page):
-  """The root README is tested by default, and other READMEs by slow tests."""
+  """Return the mark of the test of a page: the more readers, the more often."""
   if page == 'README.md':
     return []
-  is_readme = page.endswith('README.md') and not page.startswith('pretrained')
-  return pytest.mark.slow if is_readme else pytest.mark.campaign
+  is_system = page in (
+    'rrn/README.md',
+    'seq2set/README.md',
+    'hinting/README.md',
+  )
+  return pytest.mark.slow if is_system else pytest.mark.campaign
 
 
 def block(document, start):
@@ -103,6 +109,8 @@ def problem_of(tmp_path, tmp_path_factory, monkeypatch, capsys):
     monkeypatch.setenv(name, str(value))
   monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(sys, 'path', [*sys.path])
+  quick = functools.partial(hard.generate, num_chains=8, num_steps=50)
+  monkeypatch.setattr(hard, 'generate', quick)
 
   def problem_of(command):
     try:
