@@ -28,6 +28,7 @@ LEVERS = {
   'no_intersections': (760, {'model.intersections': False}),
   'width_32': (1260, {'model.width': 32, 'model.hidden_width': 64}),
   'width_48': (900, {'model.width': 48, 'model.hidden_width': 96}),
+  'width_96': (400, {'model.width': 96, 'model.hidden_width': 192}),
   'learning_rate_6e-3': (600, {'optim.learning_rate': 6e-3}),
   'boards_64': (300, {'batch_size': 64}),
   'boards_16': (1200, {'batch_size': 16}),
