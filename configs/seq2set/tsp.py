@@ -20,10 +20,11 @@ Arguments:
               from the lowest index or, for encoders that do not see indices,
               from the leftmost point) or `random`.
 
-seq2set/tsp/README.md has our results. Published Pointer Networks reach 2.12 for 5 points, 2.88 for
-10, and 3.88 for 20. The lengths of the shortest tours are 2.12, 2.87, and 3.83.
-We quote these numbers from a secondary source. The paper reports at least 5
-percentage points more accuracy with a fixed order of the output.
+seq2set/tsp/README.md has our results. Published Pointer Networks reach a mean
+length of 2.12 for 5 points, 2.88 for 10, and 3.88 for 20. The lengths of the
+shortest tours are 2.12, 2.87, and 3.83. We quote these numbers from a secondary
+source. The paper reports at least 5 percentage points more accuracy with a
+fixed order of the output.
 """
 
 from configs.seq2set import common as shared
