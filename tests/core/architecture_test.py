@@ -32,6 +32,14 @@ CORE = {
   'builder': {'errors', 'io.data_files', 'io.datasets'},
   'plots': {'report.plots'},
   'task': {'errors', 'io.datasets', 'layers', 'answers', 'metrics', 'task'},
+  # Programs that print a table.
+  'belief_propagation': {
+    'errors',
+    'io.data_files',
+    'metrics',
+    'report.markdown',
+  },
+  'construction': {'errors', 'report.markdown'},
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
 SHARED_NAMES = {
