@@ -74,7 +74,17 @@ def _table(corner: str, rows: Iterable[Sequence[str]]) -> str:
 def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
   table = results.read(path)
   rows = (table | row for row in table['rows'].values())
-  return [_link(root, path), *_cells(rows, table['command'])]
+  command = table['command']
+  if ' main.py ' in command:  # two tables of an experiment need two folders
+    command += f' --workdir=runs/{_run_name(root, path)}'
+  return [_link(root, path), *_cells(rows, command)]
+
+
+def _run_name(root: pathlib.Path, path: pathlib.Path) -> str:
+  """Return the name of the weights, or of the table with its experiment."""
+  if path.name == results.NAME:
+    return path.parent.name
+  return '_'.join(path.relative_to(root / 'results').with_suffix('').parts)
 
 
 def _weights_row(root: pathlib.Path, folder: pathlib.Path) -> list[str]:

@@ -163,7 +163,8 @@ def test_the_page_of_commands(sweep, root):
   (figures / 'commands.json').write_text('{"a.png": "`uv run main.py`"}')
   text = reproduce.render(root)
   row = '20,000 | 15 | 1 x cpu | 2026-01-02 | abc123 | `uv run main.py'
-  assert f'[{sweep}](../{sweep}) | {row} --mode=sweep` |' in text
+  flags = '--mode=sweep --workdir=runs/rrn_sudoku_networks'
+  assert f'[{sweep}](../{sweep}) | {row} {flags}` |' in text
   assert '(../pretrained/rrn_sudoku) | 6,000 | – | – | – | f00 | – |' in text
   assert '(../docs/figures/a.png) | `uv run main.py` |' in text
   (figures / 'b.gif').touch()
