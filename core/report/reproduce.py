@@ -81,9 +81,12 @@ def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
 
 
 def _run_name(root: pathlib.Path, path: pathlib.Path) -> str:
-  """Return the name of the weights, or of the table with its experiment."""
+  """Return the name of a table with its experiment, or of a training.
+
+  Evaluations of the weights use the name of the weights.
+  """
   if path.name == results.NAME:
-    return path.parent.name
+    return f'{path.parent.name}_training'
   return '_'.join(path.relative_to(root / 'results').with_suffix('').parts)
 
 
