@@ -49,7 +49,7 @@ def get_config(arg: str | None = None):
   config.evals.batch_size = 20
   config.total_steps = 39 * EPOCH
   config.batch_size = 20
-  config.steps_per_call = 16  # divides EPOCH
+  config.steps_per_call = 48  # divides 39 * EPOCH
   config.optim.name = 'sgd'
   config.optim.learning_rate = 1.0
   config.optim.schedule = 'staircase'
@@ -78,6 +78,7 @@ def _cpu(config):
   config.data.vocabulary_size = 5000
   config.data.context = 15
   config.total_steps = 4000
+  config.steps_per_call = 50
   _adam(config, learning_rate=3e-3)
 
 
