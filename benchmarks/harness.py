@@ -15,9 +15,6 @@ machine affects all of them.
 import argparse
 import importlib
 import pathlib
-import platform
-import re
-import shlex
 import statistics
 import time
 import types
@@ -33,12 +30,9 @@ from absl import logging
 
 from core import step
 from core.errors import one_line
-from core.io import atomic_files
-from core.report import results
-from core.run import run_folder
+from core.report import measurements
 
 TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
-_RUN = 'git', 'date', 'device', 'num_devices', 'num_processes'
 
 
 class Contender(NamedTuple):
@@ -93,9 +87,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   paths = [pathlib.Path(output)] if output else []
   if folder:
     paths.append(pathlib.Path(folder, 'benchmarks', f'{name}.json'))
-  for path in paths:  # a mistake is reported before the measurement
-    with atomic_files.reported_writes(path.parent, '--results or --output'):
-      path.parent.mkdir(parents=True, exist_ok=True)
+  measurements.make_folders(paths, '--results or --output')
   rows = {}
   for case in benchmark.make_cases(argparse.Namespace(**args)):
     measured = measure(case, args['rounds'], benchmark.UNIT)
@@ -105,10 +97,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   record = {'name': name, **provenance(name, benchmark.PEERS, flags)}
   record |= {'flags': args, 'rows': rows}
   for path in paths:
-    with atomic_files.reported_writes(path.parent, '--results or --output'):
-      text = results.to_text(record)
-      atomic_files.replace_file(path, f'{text}\n'.encode())
-    print(f'wrote {path}')
+    measurements.write(path, record)
 
 
 def make_parser(name: str, benchmark: Any) -> argparse.ArgumentParser:
@@ -238,23 +227,17 @@ def provenance(
 
   A peer that is not installed has no version, and is not in the command.
   """
-  versions = run_folder.versions()
-  run = {key: versions.pop(key) for key in _RUN}
-  command = ['uv', 'run']
+  versions, installed = {}, []
   for peer in peers:
     versions[peer] = _version(peer)
     if versions[peer]:
-      command += ['--with', f'{peer}=={versions[peer].partition("+")[0]}']
-  command += ['python', '-m', 'benchmarks', name]
-  command += [f'--{flag}={value}' for flag, value in flags.items()]
-  is_cpu = jax.default_backend() == 'cpu'
-  return {
-    'command': shlex.join(command),
-    'device': f'{run["num_devices"]} x {_cpu() if is_cpu else run["device"]}',
-    'versions': versions,
-    'revision': run['git'],
-    'date': run['date'],
-  }
+      installed += ['--with', f'{peer}=={versions[peer].partition("+")[0]}']
+  given = [f'--{flag}={value}' for flag, value in flags.items()]
+  table = measurements.provenance(
+    [*installed, 'python', '-m', 'benchmarks', name, *given]
+  )
+  table['versions'] |= versions
+  return table
 
 
 def _version(package: str) -> str | None:
@@ -262,14 +245,6 @@ def _version(package: str) -> str | None:
     return metadata.version(package)
   except metadata.PackageNotFoundError:
     return None
-
-
-def _cpu() -> str:
-  """Return the model of the CPU."""
-  path = pathlib.Path('/proc/cpuinfo')
-  text = path.read_text(encoding='utf-8') if path.is_file() else ''
-  found = re.search(r'^model name\s*:\s*(.+)', text, re.MULTILINE)
-  return found[1] if found else platform.processor() or platform.machine()
 
 
 def peer(label: str, module: str) -> types.ModuleType | None:

@@ -13,8 +13,7 @@ of the table with the overrides of a row is the config of its run. The config
 argument `table=NAME` names the table. The default is the first name in TABLES
 of the config file. The table of a single run has the name of its folder.
 
-A table of measurements that are not runs, such as timings, has no config. Its
-rows need only 'metrics', and its provenance may be at the top.
+`core.report.measurements` writes tables of measurements that are not runs.
 """
 
 import json

@@ -28,16 +28,19 @@ Axes: B lists, N values, V values.
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+import pathlib
+import sys
+from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import app, flags, logging
 from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
-from core.report import markdown
+from core.report import markdown, measurements
 from hinting import vocabulary
 from hinting.model_config import ModelConfig
 from hinting.sorting import hints
@@ -50,6 +53,7 @@ _STEEPNESS = 100
 # The sizes of the table that this command prints.
 _NUM_VALUES = 100
 _NUM_LISTS = 100
+_RESULT = 'hinting', 'sorting', 'construction.json'
 _CHUNK = 10  # Lists per call: the attention logits of 1,002 tokens take 80 MB.
 
 
@@ -259,12 +263,12 @@ def draw_few(key: jax.Array, count: int, length: int) -> jax.Array:
 _FROZEN_LENGTHS = 20, 40, 60, 100, 200
 _SCALED = {'max_copies': 100, 'margin': 3}
 _LENGTHS = 20, 50, 100, 200, 500
-# Name -> arguments of `build`, distribution of the lists, and lengths.
+# Row -> arguments of `build`, distribution of the lists, and lengths.
 _CASES = {
-  'scaled, c = 3; uniform lists': (_SCALED, draw_uniform, _LENGTHS),
-  'scaled, c = 3; 10 distinct values': (_SCALED, draw_few, _LENGTHS),
+  'scaled': (_SCALED, draw_uniform, _LENGTHS),
+  'scaled_10_distinct_values': (_SCALED, draw_few, _LENGTHS),
   **{
-    f'frozen at n = 20, c = {margin}': (
+    f'frozen_margin_{margin}': (
       {'max_copies': 8, 'margin': margin, 'frozen_length': 20},
       draw_uniform,
       _FROZEN_LENGTHS,
@@ -272,7 +276,7 @@ _CASES = {
     for margin in range(4)
   },
   **{
-    f'scaled, c = 3; k = {copies}': (
+    f'scaled_{copies}_copies': (
       {'max_copies': copies, 'margin': 3},
       draw_uniform,
       (20, 100),
@@ -282,26 +286,55 @@ _CASES = {
 }
 
 
-def main():
-  """Print the share of sorted lists of each case and length, as Markdown."""
+def run(results: str | None = None):
+  """Print the share of sorted lists of each case and length.
+
+  Args:
+    results: The folder of a result file to write, or None.
+  """
+  paths = [pathlib.Path(results, *_RESULT)] if results else []
+  measurements.make_folders(paths)
   lengths = sorted({n for *_, lengths in _CASES.values() for n in lengths})
-  header = ['weights, lists', *(f'n = {n}' for n in lengths)]
-  rows = (_row(name, lengths) for name in _CASES)
-  for line in markdown.lines(header, rows):
+  header = ['weights', *(f'n = {n}' for n in lengths)]
+  rows = {}
+  for line in markdown.lines(header, _measure_rows(rows, lengths)):
     print(line, flush=True)
+  command = 'python', '-m', 'hinting.sorting.construction'
+  for path in paths:
+    table = {**measurements.provenance(command), 'rows': rows}
+    measurements.write(path, table)
 
 
-def _row(name: str, lengths: Iterable[int]) -> list[str]:
-  options, draw, measured = _CASES[name]
-  model = build(_NUM_VALUES, **options)
-  cells = []
-  for n in lengths:
-    cells.append('')
-    if n in measured:
-      lists = draw(jax.random.key(n), _NUM_LISTS, n)
-      cells[-1] = f'{share_sorted(model, lists):.0%}'
-  return [name, *cells]
+def _measure_rows(rows: dict, lengths: Iterable[int]) -> Iterator[list[str]]:
+  """Add a row of each case to `rows`, and yield its cells."""
+  for name, (options, draw, measured) in _CASES.items():
+    model = build(_NUM_VALUES, **options)
+    cells, shares = [], {}
+    for n in lengths:
+      cells.append('')
+      if n in measured:
+        lists = draw(jax.random.key(n), _NUM_LISTS, n)
+        num_sorted = round(share_sorted(model, lists) * _NUM_LISTS)
+        share = measurements.share(num_sorted, _NUM_LISTS)
+        cells[-1] = f'{share["value"]:.0%}'
+        shares[f'accuracy_length_{n}'] = share
+    rows[name] = {'metrics': shares}
+    yield [name, *cells]
+
+
+def main(argv) -> int:
+  """Run the command; return the exit status."""
+  logging.set_verbosity(logging.WARNING)
+  try:
+    if argv[1:]:
+      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
+    run(flags.FLAGS.results)
+  except UserError as error:
+    print(f'error: {error}', file=sys.stderr)
+    return 2
+  return 0
 
 
 if __name__ == '__main__':
-  main()
+  flags.DEFINE_string('results', None, 'A folder of result files to write to.')
+  app.run(main)

@@ -35,21 +35,23 @@ unit, D the n digits, M = U * B.
 
 import functools
 import math
+import pathlib
 import sys
 import time
+from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags, logging
 from jaxtyping import Bool, Float, Int
 
-from core import metrics
 from core.errors import UserError
 from core.io import data_files
-from core.report import markdown
+from core.report import markdown, measurements
 from rrn.sudoku import builder, data
 
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
+_RESULT = 'rrn', 'sudoku', 'belief_propagation.json'
 _MIN_MESSAGE = 1e-30  # smallest message; its eighth power still fits in float64
 _BALANCING_ROUNDS = 10
 _COLUMNS = 256  # columns per call of `all_different`, which fit in the cache
@@ -248,36 +250,62 @@ def solve(
   return answers
 
 
+def run(variants: Sequence[str], givens: int, count: int, results: str | None):
+  """Print a table of results on the test boards.
+
+  Args:
+    variants: names of variants.
+    givens: number of givens of each board.
+    count: largest number of boards.
+    results: folder of a result file to write, or None.
+
+  Raises:
+    UserError: the boards cannot be read, or the file cannot be written.
+  """
+  puzzles, solutions = _test_boards(givens, count)
+  paths = [pathlib.Path(results, *_RESULT)] if results else []
+  measurements.make_folders(paths)
+  header = 'loopy belief propagation', 'givens', 'paper', 'ours', 'CPU seconds'
+  rows = {}
+  lines = _measure_rows(rows, variants, puzzles, solutions, givens)
+  for line in markdown.lines(header, lines):
+    print(line, flush=True)
+  command = 'python', '-m', 'rrn.sudoku.belief_propagation'
+  options = f'--givens={givens}', f'--num_boards={count}'
+  for path in paths:
+    table = {**measurements.provenance([*command, *options]), 'rows': rows}
+    measurements.write(path, table)
+
+
+def _measure_rows(rows, variants, puzzles, solutions, givens):
+  """Add a row of each variant to `rows`, and yield its cells."""
+  for variant in variants:
+    start = time.process_time()
+    solved = (solve(puzzles, variant) == solutions).all(1)
+    seconds = time.process_time() - start
+    share = measurements.share(int(solved.sum()), len(solved))
+    rows[variant] = {
+      'metrics': {'solved': share, 'cpu_seconds': {'value': round(seconds)}}
+    }
+    interval = f'{100 * share["low"]:.1f} to {100 * share["high"]:.1f}'
+    ours = f'{share["value"]:.1%} ({interval}, n = {len(solved)})'
+    paper = PAPER[variant] if givens == 17 else '–'
+    yield [variant, str(givens), paper, ours, f'{seconds:.0f}']
+
+
 def main(argv) -> int:
-  """Print a table of results on the test boards; return the exit status."""
+  """Run the command; return the exit status."""
   logging.set_verbosity(logging.WARNING)
   values = flags.FLAGS
   try:
     if argv[1:]:
       raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
-    puzzles, solutions = _test_boards(values.givens, values.num_boards)
+    variants = list(PAPER) if values.variant == 'all' else [values.variant]
+    run(variants, values.givens, values.num_boards, values.results)
   except UserError as error:
     print(f'error: {error}', file=sys.stderr)
     return 2
-  header = 'loopy belief propagation', 'givens', 'paper', 'ours', 'CPU seconds'
-  variants = PAPER if values.variant == 'all' else [values.variant]
-  rows = (
-    _row(variant, puzzles, solutions, values.givens) for variant in variants
-  )
-  for line in markdown.lines(header, rows):
-    print(line, flush=True)
   return 0
-
-
-def _row(variant: str, puzzles, solutions, givens: int) -> list[str]:
-  start = time.process_time()
-  solved = (solve(puzzles, variant) == solutions).all(1)
-  seconds = time.process_time() - start
-  low, high = metrics.wilson_interval(solved.sum(), len(solved))
-  interval = f'{100 * low:.1f} to {100 * high:.1f}, n = {len(solved)}'
-  paper = PAPER[variant] if givens == 17 else '–'
-  ours = f'{solved.mean():.1%} ({interval})'
-  return [variant, str(givens), paper, ours, f'{seconds:.0f}']
 
 
 def _test_boards(givens: int, count: int):
@@ -306,4 +334,5 @@ if __name__ == '__main__':
   flags.DEFINE_integer('num_boards', 1000, 'Number of boards to solve.')
   flags.DEFINE_integer('givens', 17, 'Givens per board, from 17 to 34.')
   flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'Variant to run.')
+  flags.DEFINE_string('results', None, 'Folder of result files to write to.')
   app.run(main)

@@ -36,10 +36,10 @@ CORE = {
   'belief_propagation': {
     'errors',
     'io.data_files',
-    'metrics',
     'report.markdown',
+    'report.measurements',
   },
-  'construction': {'errors', 'report.markdown'},
+  'construction': {'errors', 'report.markdown', 'report.measurements'},
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
 SHARED_NAMES = {

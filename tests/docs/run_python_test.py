@@ -32,7 +32,7 @@ PARTS = {
 from hinting.sorting import construction
 construction._NUM_LISTS = 2
 construction._CASES = dict([*construction._CASES.items()][:1])
-construction.main()
+construction.run()
 """,
 }
 # Commands of minutes, and benchmarks, which need PyTorch: only their flags.

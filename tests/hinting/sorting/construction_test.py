@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.report import results
 from hinting import vocabulary
 from hinting.sorting import construction
 from hinting.transformer import Transformer
@@ -109,8 +110,12 @@ def test_lists_of_few_values():
 
 
 @pytest.mark.slow
-def test_table(monkeypatch, capsys):
+def test_table(monkeypatch, capsys, tmp_path):
   case = {'max_copies': 8, 'margin': 3}, construction.draw_uniform, (4,)
   monkeypatch.setattr(construction, '_CASES', {'name': case})
-  construction.main()
-  assert capsys.readouterr().out.splitlines()[-1] == '| name | 100% |'
+  construction.run(tmp_path)
+  assert '| name | 100% |' in capsys.readouterr().out.splitlines()
+  table = results.read(tmp_path / 'hinting/sorting/construction.json')
+  share = table['rows']['name']['metrics']['accuracy_length_4']
+  assert share['value'] == 1 and share['count'] == 100
+  assert 0.96 < share['low'] < share['high'] == 1
