@@ -1,4 +1,4 @@
-"""The order of 5-grams, searched in training (Vinyals et al. 2016, 5.2.1).
+"""The order of 5-grams, found during training (Vinyals et al. 2016, 5.2.1).
 
   CONFIG=configs/seq2set/ngrams.py
   uv run main.py --config=$CONFIG:cpu,source=TEXT --workdir=runs/ngrams
@@ -15,9 +15,9 @@ Arguments:
   mode    `sample` as in the paper, or another of `seq2set.order_search.MODES`.
   source  the text; see seq2set/text.py.
 
-Expected perplexities in the paper, on the Penn Treebank: 225 (natural), 280
+The paper reports these perplexities on the Penn Treebank: 225 (natural), 280
 (bad), 225 (easy) and 225 (hard). On another text, compare their ratios.
-seq2set/README.md has our results.
+seq2set/ngrams/README.md has our results.
 """
 
 from configs import common
@@ -43,7 +43,8 @@ def get_config(arg: str | None = None):
   config.model.width = 512
   config.model.orders = args.orders
   config.model.mode = args.mode
-  config.model.uniform_steps = 1000
+  config.model.uniform_steps = 1000  # initial updates with random orders
+  # Some search modes use the next two settings; see `order_search.loss`.
   config.model.num_sets = 8
   config.model.sharpness = 1.0
   config.data.source = args.source or ('generated' if is_smoke else 'ptb')
@@ -88,9 +89,11 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the orders as in Table 2, and add `hard` with the exact posterior."""
+  """Vary the orders as in Table 2; add searches with other modes (ours)."""
   points = {
     orders: get_config(f'{arg or ""},orders={orders}') for orders in PAPER
   }
+  points['easy_shared'] = get_config(f'{arg or ""},orders=easy,mode=shared')
+  points['hard_shared'] = get_config(f'{arg or ""},mode=shared')
   points['hard_posterior'] = get_config(f'{arg or ""},mode=posterior')
   return points
