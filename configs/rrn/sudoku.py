@@ -3,8 +3,8 @@
   uv run main.py --config=configs/rrn/sudoku.py:cpu --workdir=runs/sudoku
 
 Sizes:
-  (none): the paper's settings: the network on cells, 32 steps, Adam 2e-4, batch
-    size 256, 300,000 updates.
+  (none): the paper's settings: the network on cells, 32 steps, Adam with a
+    learning rate of 2e-4, batch size 256, 300,000 updates.
   cpu: our settings for two CPU cores: the network on candidates, trained with
     Muon on states that are carried from update to update. Training took 97
     minutes on one core. `network=cells` selects the paper's graph, with
@@ -49,7 +49,7 @@ RENAMED = {
 RENAMED_LAYERS = {'pre': 'input_mlp'}
 # Settings of earlier versions, and the only values that are still accepted.
 RETIRED = {'evals.restart_steps': 0, 'model.random_start': 0.0}
-TABLES = 'networks', 'levers', 'boards'
+TABLES = 'networks', 'ablations', 'boards'
 NUM_STAGES = 2  # of `:cpu,network=cells`
 BOARDS = {
   '2x2': Board(2, 2, givens=(4, 10), start_givens=(4, 10)),
@@ -75,7 +75,7 @@ def get_config(arg: str | None = None):
         paper's if their file is in the folder $LEARNED_ALGORITHMS_DATA.
       `puzzles=hard`: continues from the shipped weights on much harder puzzles.
       `stage=1` or `2`: a single stage of `cpu,network=cells`.
-      `table=levers` or `boards`: the table of `--mode=sweep`.
+      `table=ablations` or `boards`: the table of `--mode=sweep`.
   """
   args = _parse(arg)
   network = args.network or ('cells' if args.size == 'paper' else 'candidates')
@@ -123,8 +123,8 @@ def _set_paper_model(model, board: Board):
   # The last four settings apply to the network on candidates only.
   model.message_width = 16
   model.hidden_width = 64
-  model.groups = 'lines'  # which units share weights; or 'separate', 'shared'
-  model.intersections = True  # whether intersections of units are groups
+  model.groups = 'lines'  # rows share weights with columns; see `ModelConfig`
+  model.intersections = True  # whether cells that two units share are a group
 
 
 def _set_paper_data(data, board: Board):
@@ -132,8 +132,8 @@ def _set_paper_data(data, board: Board):
   data.num_puzzles = 5000  # generated puzzles, over all splits
   data.num_train = 0  # puzzles that training draws from; 0: all
   data.hard_share = 0.0  # share of training boards drawn from hard puzzles
-  data.hard_measure = 'guesses'  # measure of difficulty; or 'unrefuted'
-  data.least_difficulty = 0  # of the hard puzzles that training draws from
+  data.hard_measure = 'guesses'  # or 'unrefuted'; see rrn/sudoku/hard.py
+  data.least_difficulty = 0  # of hard puzzles in training, by `hard_measure`
   data.num_hard_puzzles = 20_000  # over all splits
   data.givens = board.givens  # fewest and most on a board
   data.start_givens = board.givens  # `givens` at the start of a curriculum
@@ -167,8 +167,9 @@ def _select_size(config, args, board: Board):
   if network == 'candidates':
     _candidates(config, args.size, board)
     if args.puzzles:
-      _hard(config, args.size)
+      _hard_puzzles(config, args.size)
   elif network == 'cells':
+    # Without `stage=`, the config of a staged training is its last stage.
     if (args.stage or _num_stages(args)) == NUM_STAGES:
       _last_stage(config)
   else:
@@ -187,8 +188,8 @@ def sweep(arg: str | None = None):
   args = _parse(arg)
   if args.table == 'boards':
     return tables.boards(get_config)
-  if args.table == 'levers':
-    return tables.levers(get_config, arg)
+  if args.table == 'ablations':
+    return tables.ablations(get_config, arg)
   is_staged = _num_stages(_parse(f'{arg or ""},network=cells')) > 0
   points = tables.networks(
     get_config, arg, [*NETWORKS, *tables.BASELINES], is_staged=is_staged
@@ -257,7 +258,7 @@ def _cpu(config, board: Board):
 
 
 def _last_stage(config):
-  """Train the network on cells only on boards with few givens."""
+  """Set the last stage of the network on cells: boards with few givens."""
   config.data.givens = (17, 24)
   config.data.curriculum_steps = 0
   config.optim.learning_rate = 6e-4
@@ -317,15 +318,15 @@ def _candidates(config, size: str, board: Board):
     config.evals.within_steps = (64, 128, 256, 1024)
     config.evals.batch_size = 8
     if board == BOARDS['3x4']:
-      _larger(config)
+      _larger_boards(config)
   if size == 'smoke':
     config.total_steps = 200
     config.optim.ema_decay = 0.98
     config.evals.every = 50
 
 
-def _larger(config):
-  """Continue from the weights for 9x9 boards, on 12x12 boards."""
+def _larger_boards(config):
+  """Continue from the weights for 9x9 boards, but train on 12x12 boards."""
   config.init_weights = 'pretrained/rrn_sudoku'
   config.data.num_puzzles = 1000
   config.data.start_givens = config.data.givens = (47, 80)
@@ -340,7 +341,7 @@ def _larger(config):
   config.evals.boards_per_givens = 64
 
 
-def _hard(config, size: str):
+def _hard_puzzles(config, size: str):
   """Continue from the shipped weights on harder puzzles; see `sudoku.hard`."""
   config.data.hard_measure = 'unrefuted'
   config.data.least_difficulty = 51

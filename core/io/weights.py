@@ -1,6 +1,7 @@
 """Save and load trained parameters as a safetensors file."""
 
 import contextlib
+import math
 import pathlib
 import re
 from typing import Any
@@ -126,6 +127,13 @@ def load_step(folder) -> int | None:
   with safetensors.safe_open(path, 'numpy') as file:
     step = (file.metadata() or {}).get('step', '')
   return int(step) if step.isdecimal() and len(step) < 19 else None
+
+
+def count(folder) -> int:
+  """Return the number of saved parameters; several seeds count separately."""
+  path = pathlib.Path(folder) / NAME
+  with safetensors.safe_open(path, 'numpy') as file:
+    return sum(math.prod(file.get_slice(x).get_shape()) for x in file.keys())
 
 
 def saved_step(folder) -> int | None:

@@ -4,7 +4,7 @@
 or of an evaluated run. `--results=results` copies it to
 `results/<system>/<experiment>/<table>.json`, to be committed:
 
-  {"config": "configs/rrn/sudoku.py:cpu,table=levers",
+  {"config": "configs/rrn/sudoku.py:cpu,table=ablations",
    "command": "uv run main.py --mode=sweep --config=configs/rrn/sudoku.py:...",
    "rows": {"width_32": {"overrides": {"model.width": 32, ...}, ...}, ...}}
 
@@ -113,10 +113,11 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
   """Return the row of an evaluated run.
 
   Its keys are 'overrides' (changes to the config of the table), 'seeds',
-  'updates', 'examples' (per seed), 'minutes' (of training), 'device',
-  'revision', 'date' (of the evaluation), 'versions', 'paper' (metric -> the
-  paper's value), and 'metrics': name -> 'value'. A share also has 'count',
-  'low', and 'high'. With several seeds, 'value' is the median of 'by_seed'.
+  'parameters' (their number), 'updates', 'examples' (per seed), 'minutes' (of
+  training), 'device', 'revision', 'date' (of the evaluation), 'versions',
+  'paper' (metric -> the paper's value), and 'metrics': name -> 'value'. A share
+  also has 'count', 'low', and 'high'. With several seeds, 'value' is the median
+  of 'by_seed'.
   """
   config = run_config.read(folder)
   evaluated = atomic_files.read_json(
@@ -128,6 +129,7 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
   return {
     'overrides': _overrides(config, base_of(folder)[1]),
     'seeds': list(seeds),
+    'parameters': weights.count(folder) // config.num_seeds,
     'updates': evaluated['step'],
     'examples': evaluated['step'] * config.batch_size,
     'minutes': _minutes(folder),

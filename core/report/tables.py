@@ -14,17 +14,18 @@ A block starts with a comment that holds its specification, and everything up to
 
 A row is a result file and the prefix of its metrics, and a column is the rest
 of the name of the metric. A file of `core.report.results` also needs the name
-of a row: `results/rrn/sudoku/levers.json#width_32`. ["FILE", "PREFIX"] in place
-of the rows selects all rows of such a file. For these files, a column may also
-be "/minutes", "/updates", "/examples", "/seeds" (their number), or
+of a row: `results/rrn/sudoku/boards.json#12x12`. ["FILE", "PREFIX"] in place of
+the rows selects all rows of such a file. For these files, a column may also be
+"/minutes", "/parameters", "/updates", "/examples", "/seeds" (their number), or
 "/paper/METRIC".
 
 Alternatively, a row is an object of cells. A cell is a string, such as a number
-from the paper, or a list: a result file, a metric, and optionally the unit "%".
-Paths start at the root of the repository. A share with an interval is shown in
-%, and with "percent": true, all numbers are. With several seeds, a cell shows
-the median, the lowest, and the highest value. A 'low' and a 'high' value
-without a 'count' are shown in the same way.
+from the paper, or a list: a result file, a metric, and optionally the unit "%",
+or "/ROW" for the ratio to another row of the file. Paths start at the root of
+the repository. A share with an interval is shown in %, and with
+"percent": true, all numbers are. With several seeds, a cell shows the median,
+the lowest, and the highest value. A 'low' and a 'high' value without a 'count'
+are shown in the same way.
 
 "typed": true keeps the typed text of a block until the file of ["FILE",
 "PREFIX"] exists.
@@ -120,24 +121,37 @@ def render(spec: Mapping[str, Any]) -> str:
 
 def _cell(path: str, name: str, unit: str = '') -> str:
   """Return a number of a result file as text, with its unit."""
-  file, _, label = path.partition('#')
-  if label:
-    rows = results.read(ROOT / file)['rows']
-    if label not in rows:
-      raise UserError(f'{file} has no row {label!r}, only {", ".join(rows)}')
-    row = rows[label]
-  elif not (ROOT / file).is_file():
-    raise UserError(f'{file} does not exist')
-  else:
-    row = atomic_files.read_json(ROOT / file, metrics=dict)
+  row = _read_row(path)
   if name.startswith('paper/'):
     return row.get('paper', {}).get(name.removeprefix('paper/'), _MISSING)
   if '/' not in name and name in row:
     value = row[name]
     return f'{len(value) if name == "seeds" else value:,}'
+  entry = _entry(path, row, name)
+  if unit.startswith('/'):
+    other = path.partition('#')[0] + f'#{unit[1:]}'
+    base = _entry(other, _read_row(other), name)
+    return f'{entry["value"] / base["value"]:.2f}'
+  return _number(entry, unit)
+
+
+def _read_row(path: str) -> Mapping[str, Any]:
+  """Return the row FILE#ROW, or the results of a single run."""
+  file, _, label = path.partition('#')
+  if label:
+    rows = results.read(ROOT / file)['rows']
+    if label not in rows:
+      raise UserError(f'{file} has no row {label!r}, only {", ".join(rows)}')
+    return rows[label]
+  if not (ROOT / file).is_file():
+    raise UserError(f'{file} does not exist')
+  return atomic_files.read_json(ROOT / file, metrics=dict)
+
+
+def _entry(path: str, row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
   if name not in row['metrics']:
     raise UserError(f'{path} has no metric {name!r}')
-  return _number(row['metrics'][name], unit)
+  return row['metrics'][name]
 
 
 def _number(entry: Mapping[str, Any], unit: str) -> str:

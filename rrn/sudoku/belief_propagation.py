@@ -1,4 +1,4 @@
-"""Solve Sudoku with loopy belief propagation, the baselines without learning.
+"""Solve Sudoku with loopy belief propagation: baselines that are not trained.
 
   uv run python -m rrn.sudoku.belief_propagation
   uv run python -m rrn.sudoku.belief_propagation --variant=random --givens=20
@@ -12,17 +12,20 @@ Variants:
   parallel: sum-product; each step updates all factors at once (Bauke 2008).
   random: each step updates one factor after another, in random order (Bauke
     2008).
-  modified: 250 steps, with Sinkhorn balancing at every second step; then the
-    most probable digit is filled in, and so on (Khan et al. 2014).
+  modified: up to 250 steps, with Sinkhorn balancing at every second step; then
+    the most probable digit is filled in, and the steps are repeated until the
+    board is solved, full, or contradictory (Khan et al. 2014).
 
-The paper gives no further details, and we have not seen its sources. We assume:
+The paper gives no further details, and we have not read the two articles that
+it cites. We assume:
   * A step updates every message once. Each step has its own random order, which
     all boards share.
-  * There is no damping. Messages start uniform, and stay as they are when a
-    digit is filled in.
+  * There is no damping. Messages start uniform, and are not reset when a digit
+    is filled in.
   * The parallel and random variants run for 250 steps.
-  * A message is at least 1e-30 of its sum. Otherwise, rounding makes it 0,
-    which means impossible, and far fewer boards are solved.
+  * Messages are normalized, and their positive entries are at least 1e-30.
+    Smaller entries would underflow to 0, which means that a digit is
+    impossible, and far fewer boards would be solved.
   * Balancing applies ten Sinkhorn iterations to the n x n probabilities (cells
     x digits) that enter a factor.
   * The digit that is filled in is the most probable one of all open cells.
@@ -52,7 +55,7 @@ from rrn.sudoku import builder, data
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
 STEPS = 250
 _RESULT = 'rrn', 'sudoku', 'belief_propagation.json'
-_MIN_MESSAGE = 1e-30  # smallest message; its eighth power still fits in float64
+_MIN_MESSAGE = 1e-30  # smallest nonzero entry; its eighth power fits in float64
 _BALANCING_ROUNDS = 10
 _COLUMNS = 256  # columns per call of `all_different`, which fit in the cache
 
@@ -63,32 +66,35 @@ Array = np.ndarray
 def _tables(size: int):
   """Return the index tables of the forward and backward pass over sets.
 
+  A set is given by its index among all sets with as many digits.
+
   Returns:
-    For k = 1 to size: digits [sets, k] and sets [sets, k], the ways to get each
-    set of k digits by adding a digit to a set of k - 1 digits. For each cell c:
-    the sets of c digits without each digit, and the sets of the remaining
-    digits, both [D, sets].
+    A pair of lists of pairs:
+      For k = 1 to size, (digits, smaller), both [sets, k]: adding digits[s, i]
+      to the set smaller[s, i] of k - 1 digits makes the set s of k digits.
+      For c = 0 to size - 1, (before, after), both [D, sets]: for each digit d,
+      the sets of c digits without d, and the remaining digits without d.
   """
-  digits, everything = range(size), 2**size - 1
+  digits, all_digits = range(size), 2**size - 1  # a set is a bit mask here
   layers = [
     [s for s in range(2**size) if s.bit_count() == k] for k in range(size + 1)
   ]
-  place = {s: i for layer in layers for i, s in enumerate(layer)}
-  grow, meet = [], []
+  index = {s: i for layer in layers for i, s in enumerate(layer)}
+  extensions, splits = [], []
   for layer in layers[1:]:
     added = [[d for d in digits if s >> d & 1] for s in layer]
     pairs = zip(layer, added, strict=True)
-    before = [[place[s - 2**d] for d in row] for s, row in pairs]
-    grow.append((np.array(added), np.array(before)))
+    smaller = [[index[s - 2**d] for d in row] for s, row in pairs]
+    extensions.append((np.array(added), np.array(smaller)))
   for layer in layers[:-1]:
     without = [[s for s in layer if not s >> d & 1] for d in digits]
-    sets = [[place[s] for s in row] for row in without]
-    rest = [
-      [place[everything - s - 2**d] for s in row]
+    before = [[index[s] for s in row] for row in without]
+    after = [
+      [index[all_digits - s - 2**d] for s in row]
       for d, row in enumerate(without)
     ]
-    meet.append((np.array(sets), np.array(rest)))
-  return grow, meet
+    splits.append((np.array(before), np.array(after)))
+  return extensions, splits
 
 
 def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
@@ -102,21 +108,26 @@ def all_different(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
     assignments of the other digits to the other cells.
   """
   size, _, count = weights.shape
-  grow, meet = _tables(size)
+  extensions, splits = _tables(size)
 
-  def sums(cells):  # for each k, the ways to put sets of k digits into k cells
+  def sums(cells):
+    # For each k, [sets, M]: the sum of the products of weights over all ways to
+    # put the digits of a set into the first k of these cells.
     layers = [np.ones((1, count), weights.dtype)]
-    for cell, (digits, sets) in zip(cells, grow, strict=False):
-      last, terms = layers[-1], zip(digits.T, sets.T, strict=True)
-      grown = [cell[digit] * last[s] for digit, s in terms]
-      layers.append(functools.reduce(np.add, grown))
+    for cell, (digits, smaller) in zip(cells, extensions, strict=False):
+      last, pairs = layers[-1], zip(digits.T, smaller.T, strict=True)
+      terms = [cell[digit] * last[s] for digit, s in pairs]
+      layers.append(functools.reduce(np.add, terms))
     return layers
 
-  before, after = sums(weights[:-1]), sums(weights[:0:-1])
+  forward = sums(weights[:-1])
+  backward = sums(weights[:0:-1])  # from the last cell to the second
   return np.stack(
     [
-      np.einsum('dsm,dsm->dm', before[c][sets], after[size - 1 - c][rest])
-      for c, (sets, rest) in enumerate(meet)
+      np.einsum(
+        'dsm,dsm->dm', forward[c][before], backward[size - 1 - c][after]
+      )
+      for c, (before, after) in enumerate(splits)
     ]
   )
 
@@ -129,7 +140,7 @@ def balance(weights: Float[Array, 'C D M']) -> Float[Array, 'C D M']:
 
 
 def _normalize(weights, axis: int):
-  """Scale weights to sum to 1 over an axis; zeros stay zeros."""
+  """Scale weights to sum to 1 over an axis; raise tiny ones, but not zeros."""
   total = weights.sum(axis, keepdims=True)
   weights = weights / np.where(total > 0, total, 1)
   return np.where(weights > 0, np.maximum(weights, _MIN_MESSAGE), 0)
@@ -163,21 +174,22 @@ class Beliefs:
       is_balanced: whether the incoming messages are balanced first.
     """
     side = self.units.shape[1]
-    kind, cells = units[:, None] // side, self.units[units]
+    kind = units[:, None] // side  # 0: row, 1: column, 2: box
+    cells = self.units[units]
     incoming = self.prior[cells]  # [U, C, D, B]
-    for other in (1, 2):
-      incoming = incoming * self.messages[(kind + other) % 3, cells]
+    for offset in (1, 2):  # the two other units of each cell
+      incoming = incoming * self.messages[(kind + offset) % 3, cells]
     incoming = np.moveaxis(_normalize(incoming, 2), 0, 2).reshape(
       side, side, -1
     )
     cuts = range(_COLUMNS, incoming.shape[2], _COLUMNS)
-    answers = [
+    outgoing = [
       all_different(balance(part) if is_balanced else part)
       for part in np.split(incoming, cuts, axis=2)
     ]
-    answer = _normalize(np.concatenate(answers, axis=2), 1)
-    answer = answer.reshape(side, side, len(units), -1)
-    self.messages[kind, cells] = np.moveaxis(answer, 2, 0)
+    outgoing = _normalize(np.concatenate(outgoing, axis=2), 1)
+    outgoing = outgoing.reshape(side, side, len(units), -1)
+    self.messages[kind, cells] = np.moveaxis(outgoing, 2, 0)
 
   def keep(self, boards: Bool[Array, '...']):
     """Keep only the boards whose mask, bool [B], is True."""
@@ -216,8 +228,8 @@ def solve(
     puzzles: digits; 0 is an empty cell.
     variant: 'parallel', 'random', or 'modified'.
     box: height and width of the boxes.
-    steps: largest number of steps; with 'modified', per digit that is filled
-      in.
+    steps: largest number of steps. With 'modified', it applies anew after each
+      digit that is filled in.
     seed: seed of the random order.
 
   Returns:
@@ -225,9 +237,9 @@ def solve(
   """
   rng = np.random.default_rng(seed)
   answers = np.zeros_like(puzzles)
-  state, left = Beliefs(puzzles, box), np.arange(len(puzzles))
+  state, unsolved = Beliefs(puzzles, box), np.arange(len(puzzles))
   units = np.arange(len(state.units))
-  while left.size:
+  while unsolved.size:
     for step in range(steps):
       if variant == 'random':
         for unit in rng.permutation(units):
@@ -236,16 +248,16 @@ def solve(
         is_balanced = variant == 'modified' and step % 2 == 1
         state.update(units, is_balanced=is_balanced)
       digits = 1 + state.probabilities().argmax(1).T.astype(puzzles.dtype)
-      solved = data.is_solution(digits, puzzles[left], box=box)
-      answers[left[solved]] = digits[solved]
-      left = left[~solved]
+      solved = data.is_solution(digits, puzzles[unsolved], box=box)
+      answers[unsolved[solved]] = digits[solved]
+      unsolved = unsolved[~solved]
       state.keep(~solved)
-      if not left.size:
+      if not unsolved.size:
         break
-    if variant != 'modified' or not left.size:
+    if variant != 'modified' or not unsolved.size:
       break
     can_continue = state.fill()
-    left = left[can_continue]
+    unsolved = unsolved[can_continue]
     state.keep(can_continue)
   return answers
 

@@ -23,7 +23,7 @@ WITHIN_STEPS = 64, 256, 1024  # steps of the evaluations by the rules
 _NEW_BOARDS = {'model.max_steps': 0, 'model.reveal_after': 0}
 # Row -> number of updates, and changes to the network on candidates. All rows
 # train for about the same time.
-LEVERS = {
+ABLATIONS = {
   'base': (600, {}),
   'no_intersections': (760, {'model.intersections': False}),
   'width_32': (1260, {'model.width': 32, 'model.hidden_width': 64}),
@@ -137,15 +137,15 @@ def networks(
   return points
 
 
-def levers(
+def ablations(
   get_config: Callable[[str], Config], arg: str | None
 ) -> dict[str, Config]:
-  """Return the network on candidates, with one change per row of `LEVERS`.
+  """Return the network on candidates, with one change per row of `ABLATIONS`.
 
   Settings are compared on boards for validation, never on the test file.
   """
   points = {}
-  for name, (updates, changes) in LEVERS.items():
+  for name, (updates, changes) in ABLATIONS.items():
     config = points[name] = get_config(f'{arg or ""},network=candidates')
     config.update_from_flattened_dict(changes)
     config.total_steps = config.evals.every = updates

@@ -2,9 +2,11 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from core.errors import UserError
+from core.io import weights
 from core.report import results
 
 SHARE = {'value': 0.966, 'count': 1000, 'low': 0.9529, 'high': 0.9756}
@@ -31,7 +33,9 @@ def make_run(folder, *, command=COMMAND, measured=None, **changes):
   (folder / 'run.json').write_text(json.dumps(run))
   lines = '{"step": 50, "seconds": 60.0}\n{"step": 100, "seconds": 123.4}\n'
   (folder / 'metrics.jsonl').write_text(lines)
-  (folder / 'weights.safetensors').touch()
+  seeds = (config.num_seeds,) if config.num_seeds > 1 else ()
+  params = {'a': np.zeros((*seeds, 2, 3)), 'b': np.zeros(seeds)}
+  weights.save_weights(folder, params, step=100)
   record = {'step': 100, 'run': {'date': '2026-01-02'}}
   record['metrics'] = measured or {'test/sorted': SHARE}
   (folder / 'results.json').write_text(json.dumps(record))
@@ -69,6 +73,7 @@ def test_a_sweep_is_a_table(sweep, tmp_path):
     '2026-01-02',
   )
   assert (row['updates'], row['examples'], row['seeds']) == (100, 12800, [0])
+  assert row['parameters'] == 7
   assert row['revision'] == 'abc123' and row['versions']['jax'] == '0.10.2'
 
 
@@ -105,6 +110,7 @@ def test_seeds_share_one_entry_and_curves_are_left_out(tmp_path):
     seed=3,
   )
   row = results.row_of(folder)
+  assert row['parameters'] == 7
   assert row['metrics'] == {'test/a': {'value': 0.5, 'by_seed': [0.4, 0.6]}}
   assert row['seeds'] == [3, 4]
 
@@ -153,8 +159,8 @@ def test_nothing_to_write(sweep, tmp_path):
 
 def test_table_names():
   assert results.table_name('configs/hinting/sorting.py:cpu') == 'hints'
-  name = results.table_name('configs/rrn/sudoku.py:cpu,table=levers,box=2x2')
-  assert name == 'levers'
+  name = results.table_name('configs/rrn/sudoku.py:cpu,table=ablations,box=2x2')
+  assert name == 'ablations'
 
 
 @pytest.mark.parametrize(
@@ -183,8 +189,8 @@ def test_damaged_file(tmp_path):
 ROWS = [
   (path, name)
   for path in sorted((results.ROOT / 'results').rglob('*.json'))
-  if path.parent.name != 'benchmarks'
-  for name in results.read(path)['rows']
+  if 'config' in (table := results.read(path))
+  for name in table['rows']
 ]
 
 

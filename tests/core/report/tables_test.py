@@ -102,6 +102,7 @@ def test_rows_of_sweeps_and_of_runs_may_be_mixed(sweep):
     'weights': ['results.json', 'test/steps_64/solved_17_givens', '%'],
     'without': [f'{sweep}#none', 'test/solved', '%'],
     'loss': [f'{sweep}#none', 'test/solved'],
+    'ratio': [f'{sweep}#hint', 'test/solved', '/none'],
   }
   rows = {name: {'here': cell} for name, cell in rows.items()}
   table = tables.render(SPEC | {'rows': rows, 'columns': ['here']})
@@ -109,6 +110,7 @@ def test_rows_of_sweeps_and_of_runs_may_be_mixed(sweep):
     '| weights | 97.8 % (96.7 to 98.5) |',
     '| without | 25.0 % (25.0 to 90.0) |',
     '| loss | 0.25 (0.25 to 0.9) |',
+    '| ratio | 2.00 |',
   ]
 
 

@@ -284,7 +284,9 @@ def test_answers_by_the_rules_count_within_their_steps():
 
 
 def test_settings_are_compared_without_the_test_set():
-  for name, config in sudoku.sweep('cpu,source=generated,table=levers').items():
+  for name, config in sudoku.sweep(
+    'cpu,source=generated,table=ablations'
+  ).items():
     assert list(task.make_task(config).evaluators()) == (
       ['validation', 'validation_hard']
       if config.data.hard_share
