@@ -17,13 +17,7 @@ from ml_collections import config_flags
 from core import inference, loop, stages, sweep
 from core.aot import compile
 from core.report import report, results
-from core.run import (
-  command_line,
-  console,
-  devices,
-  distributed,
-  run_config,
-)
+from core.run import command_line, console, devices, distributed, run_config
 
 MODES = 'train', 'eval', 'predict', 'sweep', 'report', 'compile', 'config'
 DEFAULT = pathlib.Path(__file__).parent / 'configs/seq2set/sorting.py'
@@ -76,7 +70,8 @@ def main(_) -> int:
     case 'config':
       print(run_config.describe(config, path))
     case 'compile':
-      print(compile.report(config, TOPOLOGY.value.split(',')))
+      names = TOPOLOGY.value.split(',')
+      print(compile.report(config, names, RESULTS.value, path, overrides))
     case 'report':
       devices.check_devices()
       print(report.report(folder))

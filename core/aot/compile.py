@@ -9,8 +9,11 @@ import dataclasses
 import importlib.util
 import math
 import os
+import pathlib
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -21,7 +24,7 @@ from ml_collections import ConfigDict
 from core import errors, evaluation, inference, sharding, step
 from core.aot import hlo
 from core.errors import UserError, one_line
-from core.report import markdown
+from core.report import markdown, measurements, results
 
 _2D = '1x1', '2x2', '2x4', '4x4', '4x8', '8x8', '8x16', '16x16'
 _3D = '2x2x1', '2x2x2', '2x2x4', '2x4x4', '4x4x4', '4x4x8', '4x8x8', '8x8x8'
@@ -60,15 +63,63 @@ class _Call:
   """A jitted call, its argument shapes, and its updates and examples."""
 
   name: str
-  title: str
   jitted: Any
   arguments: tuple
   updates: int  # 1 for an evaluation
   examples: int
 
 
-def report(config: ConfigDict, names: Sequence[str]) -> str:
+def report(
+  config: ConfigDict,
+  names: Sequence[str],
+  folder: str | None = None,
+  flag: str = '',
+  overrides: Mapping[str, Any] | None = None,
+) -> str:
   """Compile for topologies such as 'v5e:4x4', and return a Markdown table.
+
+  Args:
+    config: the config.
+    names: the topologies.
+    folder: folder of result files that gets the rows. None writes no file.
+    flag: the `FILE:ARGUMENTS` of the config, for the result file.
+    overrides: its changes by dotted name, for the result file.
+
+  Raises:
+    UserError: see `measure`; or the result file cannot be written.
+  """
+  if not folder:
+    return _table(measure(config, names))
+  path = result_path(folder, config.task, flag, names[0])
+  measurements.make_folders([path])
+  rows = measure(config, names)
+  origin = measurements.provenance(_command(flag, overrides or {}, names))
+  origin['versions']['libtpu'] = metadata.version('libtpu')
+  measurements.write(path, {**origin, 'rows': rows})
+  return _table(rows)
+
+
+def result_path(folder: str, task: str, flag: str, name: str) -> pathlib.Path:
+  """Return the result file of a config and of its first topology."""
+  arguments = flag.partition(':')[2]
+  stem = re.sub(r'\W+', '_', f'compile_{name}_{arguments}').strip('_')
+  return pathlib.Path(folder, *task.split('.'), f'{stem}.json')
+
+
+def _command(
+  flag: str, overrides: Mapping[str, Any], names: Sequence[str]
+) -> list[str]:
+  """Return the arguments of `uv run` that repeat the compilation."""
+  return [
+    *('--extra', 'tpu', 'main.py', '--mode=compile'),
+    f'--topology={",".join(names)}',
+    f'--config={flag.removeprefix(f"{results.ROOT}/")}',
+    *(f'--config.{k}={v}' for k, v in overrides.items() if k != 'data.dir'),
+  ]
+
+
+def measure(config: ConfigDict, names: Sequence[str]) -> dict[str, Any]:
+  """Compile for topologies, and return a row of a result file for each.
 
   The first topology has the batch size of the config. The batch sizes of the
   others are proportional to their numbers of chips (weak scaling).
@@ -77,33 +128,40 @@ def report(config: ConfigDict, names: Sequence[str]) -> str:
     UserError: a topology is unknown, libtpu is missing, the batch is not
       divisible, or a call does not fit in memory.
   """
-  columns = []
   for name in names:
     errors.check_choice('--topology', name, _known())
+  first, rows = _num_chips(names[0]), {}
   for name in names:
-    devices = _devices(name)
-    first = _num_chips(names[0])
+    num_chips = _num_chips(name)
     scaled = config.copy_and_resolve_references()
-    scaled.batch_size, rest = divmod(config.batch_size * len(devices), first)
+    scaled.batch_size, rest = divmod(config.batch_size * num_chips, first)
     if rest:
       raise UserError(
         f'config.batch_size={config.batch_size} for {first} chips does not'
-        f' scale to a whole batch size for {len(devices)} chips; use a multiple'
-        f' of {first}'
+        f' scale to a whole batch size for {num_chips} chips; use a multiple of'
+        f' {first}'
       )
-    column = {
-      ('', 'chips'): str(len(devices)),
-      ('', 'batch'): f'{scaled.batch_size:,}',
-    }
-    chip = CHIPS[name.split(':')[0]]
-    mesh = sharding.make_mesh(scaled.mesh, devices)
-    for call in _calls(scaled, mesh):
-      print(f'compiling {call.name} for {name}', file=sys.stderr)
-      column[call.name, f'**{call.title}**'] = ''
-      for quantity, value in _costs(call, chip, len(devices)).items():
-        column[call.name, quantity] = value
-    columns.append(column)
-  return _table(names, columns)
+    rows[name] = _row(scaled, name)
+  return rows
+
+
+def _row(config: ConfigDict, name: str) -> dict[str, Any]:
+  """Compile all calls for a topology, and return its row of a result file."""
+  devices, chip = _devices(name), CHIPS[name.split(':')[0]]
+  costs = {}
+  for call in _calls(config, sharding.make_mesh(config.mesh, devices)):
+    print(f'compiling {call.name} for {name}', file=sys.stderr)
+    for quantity, value in _costs(call, chip, len(devices)).items():
+      costs[f'{call.name}/{quantity}'] = value
+  memory = [costs[x] for x in costs if re.match('evaluation/.*/memory', x)]
+  if memory:
+    costs['largest_evaluation/memory_mb'] = max(memory)
+  return {
+    'chips': len(devices),
+    'batch': config.batch_size,
+    'chip_memory_mb': round(chip.memory / 1e6),
+    'metrics': {x: {'value': float(f'{costs[x]:.6g}')} for x in costs},
+  }
 
 
 def _known() -> list[str]:
@@ -143,7 +201,6 @@ def _calls(config: ConfigDict, mesh) -> Iterator[_Call]:
   arrays = _shapes(task.arrays('train'), sharding.replicated(mesh))
   yield _Call(
     'training',
-    'training, one update',
     program.update,
     (program.abstract_state, arrays),
     config.steps_per_call,
@@ -155,8 +212,7 @@ def _calls(config: ConfigDict, mesh) -> Iterator[_Call]:
       sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds),
     )
     yield _Call(
-      f'evaluation {name}',
-      f'evaluation `{name}`, at most 64 batches',
+      f'evaluation/{name}',
       evaluation.make_call(evaluator, program.merge, mesh, num_seeds),
       (program.abstract_state.eval_params, batches),
       1,
@@ -173,8 +229,8 @@ def _shapes(arrays, placed):
   }
 
 
-def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
-  """Compile a call, and return its costs by name, as text."""
+def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, float]:
+  """Compile a call, and return its costs per update, or per evaluation call."""
   traced = call.jitted.trace(*call.arguments)
   try:
     compiled = traced.lower().compile()
@@ -199,19 +255,21 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, str]:
   costs = hlo.costs(compiled.as_text())
   flops = matmul_flops(traced.jaxpr.jaxpr) / num_chips
   seconds = costs.cycles / chip.clock
-  rows = {
-    'memory per chip': f'{_si(used, "B")} of {_si(chip.memory, "B")}',
-    'matrix products per chip': _si(flops / call.updates, 'FLOP'),
-    'memory traffic per chip': _si(costs.memory_traffic / call.updates, 'B'),
+  result = {
+    'memory_mb': used / 1e6,
+    'matmul_gflop': flops / call.updates / 1e9,
+    'traffic_mb': costs.memory_traffic / call.updates / 1e6,
   }
-  for kind, (count, size) in sorted(costs.collectives.items()):
-    size = _si(size / call.updates, 'B')
-    rows[kind] = f'{count / call.updates:.3g} x, {size}'
+  collectives = {'all-reduce': (0, 0)} | costs.collectives
+  for kind, (count, size) in sorted(collectives.items()):
+    kind = kind.replace('-', '_')
+    result[f'{kind}_count'] = count / call.updates
+    result[f'{kind}_mb'] = size / call.updates / 1e6
   if seconds:
-    rows['time'] = _si(seconds / call.updates, 's')
-    rows['examples per second'] = f'{call.examples / seconds:,.0f}'
-    rows['share of the peak'] = f'{100 * flops / seconds / chip.peak:.2g} %'
-  return rows
+    result['time_ms'] = 1e3 * seconds / call.updates
+    result['examples_per_second'] = call.examples / seconds
+    result['peak_percent'] = 100 * flops / seconds / chip.peak
+  return result
 
 
 def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
@@ -262,26 +320,18 @@ def _largest(jaxpr, count: int = 3) -> list[str]:
     if isinstance(x, jax.core.ShapedArray)
   }
   names = sorted(sizes, key=lambda name: -sizes[name])[:count]
-  return [f'{name} ({_si(sizes[name], "B")})' for name in names]
+  return [f'{name} ({sizes[name] / 1e6:,.0f} MB)' for name in names]
 
 
-def _si(value: float, unit: str) -> str:
-  """Format a number with a unit: '15.2 MB', '3.1 ms'."""
-  if not value:
-    return f'0 {unit}'
-  power = min(max(math.floor(math.log10(value) / 3), -3), 5)
-  prefix = {0: '', 1: 'k', 2: 'M', 3: 'G', 4: 'T', 5: 'P', -1: 'm', -2: 'µ'}
-  return f'{value / 1000**power:.3g} {prefix.get(power, "n")}{unit}'
-
-
-def _table(
-  names: Sequence[str], columns: Sequence[dict[tuple[str, str], str]]
-) -> str:
-  """Return a table with a row for each (call, quantity) of any column."""
-  rows = list(dict.fromkeys(row for column in columns for row in column))
-  calls = list(dict.fromkeys(call for call, _ in rows))
-  rows.sort(key=lambda row: calls.index(row[0]))
+def _table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+  """Return a table with a column for each topology."""
+  columns = []
+  for row in rows.values():
+    column = {name: value for name, value in row.items() if name != 'metrics'}
+    column |= {name: entry['value'] for name, entry in row['metrics'].items()}
+    columns.append({x: markdown.number(value) for x, value in column.items()})
+  names = dict.fromkeys(name for column in columns for name in column)
   return markdown.table(
-    ['', *names],
-    [[row[1], *(column.get(row, _NONE) for column in columns)] for row in rows],
+    ['', *rows],
+    [[name, *(x.get(name, _NONE) for x in columns)] for name in names],
   )

@@ -17,5 +17,10 @@ def lines(
   yield from map(_line, rows)
 
 
+def number(value: float) -> str:
+  """Return a number with four significant digits, or as a whole number."""
+  return f'{value:,.0f}' if abs(value) > 999 else f'{value:.4g}'
+
+
 def _line(cells: Sequence[str]) -> str:
   return f'| {" | ".join(cells)} |'

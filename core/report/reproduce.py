@@ -75,7 +75,7 @@ def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
   table = results.read(path)
   rows = (table | row for row in table['rows'].values())
   command = table['command']
-  if ' main.py ' in command:  # two tables of an experiment need two folders
+  if 'config' in table:  # two tables of an experiment need two run folders
     command += f' --workdir=runs/{_run_name(root, path)}'
   return [_link(root, path), *_cells(rows, command)]
 

@@ -168,7 +168,7 @@ def _number(entry: Mapping[str, Any], unit: str) -> str:
     return f'{100 * value:.3g} %'
   else:
     numbers = [x for x in (value, *ends) if x is not None]
-    texts = [f'{x:,.0f}' if abs(x) > 999 else f'{x:.4g}' for x in numbers]
+    texts = [markdown.number(x) for x in numbers]
   low_to_high = f' ({" to ".join(texts[1:])})' if texts[1:] else ''
   return f'{texts[0]}{suffix}{low_to_high}'
 

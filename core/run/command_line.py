@@ -22,7 +22,7 @@ _MODES = {
   'input': ('predict',),
   'topology': ('compile',),
   'index': ('sweep',),
-  'results': ('sweep', 'report'),
+  'results': ('sweep', 'report', 'compile'),
   'workdir': ('train', 'eval', 'predict', 'sweep', 'report'),
 }
 # Type of a flag -> the value that it expects.

@@ -12,6 +12,7 @@ from configs.seq2set import sorting
 from core import inference
 from core.aot import compile
 from core.errors import UserError
+from core.report import results
 from tests.configs import smoke_test
 from tests.core import toy_task
 
@@ -94,13 +95,39 @@ def test_missing_libtpu_names_the_extra(monkeypatch):
     compile.report(toy_task.make_config(), ['v5e:4x4'])
 
 
+def test_the_result_file_repeats_its_command(monkeypatch, tmp_path, capsys):
+  row = {'chips': 4, 'batch': 16, 'metrics': {'training/time_ms': {'value': 2}}}
+  monkeypatch.setattr(compile, 'measure', lambda config, names: {names[0]: row})
+  monkeypatch.setattr(compile.metadata, 'version', lambda package: '1.2')
+  config = toy_task.make_config(task='a.b')
+  flag = f'{results.ROOT}/configs/a/b.py:source=c'
+  overrides = {'mesh.data': 2, 'data.dir': '/home/me'}
+  names = ['v5e:2x2', 'v5e:4x4']
+  printed = compile.report(config, names, str(tmp_path), flag, overrides)
+  assert '| training/time_ms | 2 |' in printed
+  table = results.read(tmp_path / 'a/b/compile_v5e_2x2_source_c.json')
+  assert table['rows'] == {'v5e:2x2': row}
+  assert table['versions']['libtpu'] == '1.2'
+  assert table['command'] == (
+    'uv run --extra tpu main.py --mode=compile --topology=v5e:2x2,v5e:4x4'
+    ' --config=configs/a/b.py:source=c --config.mesh.data=2'
+  )
+
+
+def test_a_result_folder_that_cannot_be_made(tmp_path):
+  (tmp_path / 'file').touch()
+  with pytest.raises(UserError, match='--results'):
+    compile.report(toy_task.make_config(), ['v5e:4x4'], f'{tmp_path}/file')
+
+
 def compiled(config, task, names, monkeypatch):
-  """Return the cells of the table by row; the training call has precedence."""
+  """Return rows with numbers in place of metrics."""
   monkeypatch.setattr(inference, 'make_task', lambda config: task)
-  lines = compile.report(config, names).splitlines()
-  rows = [line.strip('| ').split(' | ') for line in lines]
-  assert rows[0] == names
-  return {row[0]: row[1:] for row in reversed(rows)}
+  rows = compile.measure(config, names)
+  assert list(rows) == names
+  for row in rows.values():
+    row |= {name: entry['value'] for name, entry in row['metrics'].items()}
+  return rows
 
 
 @on_tpu
@@ -109,43 +136,44 @@ def test_costs_of_a_config(monkeypatch):
   task = inference.make_task(config)
   test = task.evaluators()['test']
   monkeypatch.setattr(task, 'evaluators', lambda: {'test': test})
-  costs = compiled(config, task, ['v5e:2x2'], monkeypatch)
-  assert costs['chips'] == ['4'] and costs['batch'] == ['128']
-  assert '**training, one update**' in costs
-  assert '**evaluation `test`, at most 64 batches**' in costs
-  assert 'MB of 16 GB' in costs['memory per chip'][0]
-  assert costs['matrix products per chip'][0].endswith('FLOP')
-  assert costs['memory traffic per chip'][0].endswith('B')
-  assert costs['time'][0].endswith('s')
-  assert costs['all-reduce'][0].endswith('kB')
-  assert '%' in costs['share of the peak'][0]
+  row = compiled(config, task, ['v5e:2x2'], monkeypatch)['v5e:2x2']
+  assert row['chips'] == 4 and row['batch'] == 128
+  assert row['chip_memory_mb'] == 16_000
+  assert 0.1 < row['training/memory_mb'] < 100
+  assert row['largest_evaluation/memory_mb'] == row['evaluation/test/memory_mb']
+  for name in 'matmul_gflop', 'traffic_mb', 'time_ms', 'all_reduce_mb':
+    assert 0 < row[f'training/{name}'] < 10
+  assert row['training/examples_per_second'] == pytest.approx(
+    128 / (row['training/time_ms'] / 1000), rel=1e-4
+  )
+  assert 0 < row['training/peak_percent'] < 100
 
 
 @on_tpu
 def test_batch_grows_with_the_chips(monkeypatch):
-  costs = compiled(
+  one, four = compiled(
     toy_task.make_config(steps_per_call=2),
     toy_task.ToyTask(),
     ['v5e:1x1', 'v5e:2x2'],
     monkeypatch,
-  )
-  assert costs['chips'] == ['1', '4'] and costs['batch'] == ['16', '64']
+  ).values()
+  assert (one['chips'], one['batch']) == (1, 16)
+  assert (four['chips'], four['batch']) == (4, 64)
   # Each chip does the same work, and a single chip does not communicate.
-  one, four = costs['matrix products per chip']
-  assert one == four
-  one, four = costs['all-reduce']
-  assert one == '–' and ' x, ' in four
+  assert one['training/matmul_gflop'] == four['training/matmul_gflop']
+  assert one['training/all_reduce_count'] == 0
+  assert four['training/all_reduce_count'] > 0
 
 
 @on_tpu
 @pytest.mark.parametrize(
-  'name, memory', [('v5p:2x2x1', '95 GB'), ('v6e:2x2', '32 GB')]
+  'name, memory', [('v5p:2x2x1', 95_000), ('v6e:2x2', 32_000)]
 )
 def test_other_chips(monkeypatch, name, memory):
   config, task = toy_task.make_config(), toy_task.ToyTask()
-  costs = compiled(config, task, [name], monkeypatch)
-  assert costs['chips'] == ['4']
-  assert costs['memory per chip'][0].endswith(f'of {memory}')
+  row = compiled(config, task, [name], monkeypatch)[name]
+  assert row['chips'] == 4 and row['chip_memory_mb'] == memory
+  assert row['training/memory_mb'] < memory
 
 
 @on_tpu
@@ -161,10 +189,9 @@ def test_paper_sizes_fit(monkeypatch, module):
   arrays = {name: np.zeros(*column) for name, column in columns.items()}
   monkeypatch.setattr(task, 'arrays', lambda split: arrays)
   monkeypatch.setattr(task, 'evaluators', dict)
-  costs = compiled(config, task, ['v5e:4x4'], monkeypatch)
-  assert costs['chips'] == ['16']
-  assert costs['batch'] == [f'{config.batch_size:,}']
-  assert costs['memory per chip'][0].endswith('B of 16 GB')
+  row = compiled(config, task, ['v5e:4x4'], monkeypatch)['v5e:4x4']
+  assert row['chips'] == 16 and row['batch'] == config.batch_size
+  assert row['training/memory_mb'] < row['chip_memory_mb']
 
 
 @on_tpu
@@ -184,4 +211,4 @@ def test_too_large_names_what_is_large(monkeypatch):
     compile.report(config, ['v5e:2x2'])
   message = str(error.value)
   assert 'training does not fit in memory' in message and '\n' not in message
-  assert 'float32[131072, 131072] (68.7 GB)' in message
+  assert 'float32[131072, 131072] (68,719 MB)' in message
