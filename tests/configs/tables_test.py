@@ -36,7 +36,8 @@ def queue():
   text = (ROOT / 'results/queue.txt').read_text()
   for line in text.splitlines():
     if 'main.py' in line:
-      pairs = (x[2:].partition('=') for x in shlex.split(line)[3:])
+      arguments = shlex.split(line.partition('main.py')[2])
+      pairs = (x[2:].partition('=') for x in arguments)
       yield {'mode': 'train'} | {name: value for name, _, value in pairs}
 
 
@@ -55,7 +56,8 @@ def test_the_queue_makes_all_tables():
 def test_the_queue_evaluates_and_copies_what_it_trains():
   folders = {mode: [] for mode in ('train', 'sweep', 'eval', 'report')}
   for flags in queue():
-    folders[flags['mode']].append(flags['workdir'])
+    if flags['mode'] in folders:
+      folders[flags['mode']].append(flags['workdir'])
   assert folders['eval'] == folders['train']
   assert folders['report'] == folders['train'] + folders['sweep']
   assert len(set(folders['report'])) == len(folders['report'])

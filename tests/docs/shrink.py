@@ -72,7 +72,8 @@ def shrink(arguments: Sequence[str]) -> list[str]:
     config = run_config.read(documents.ROOT / weights)
     flags |= _settings(config, flags)
     del flags['config.total_steps'], flags['config.steps_per_call']
-  flags |= {name: value for name, value in FIXED.items() if name in flags}
+  if mode != 'compile':  # which has the devices of its topology
+    flags |= {name: value for name, value in FIXED.items() if name in flags}
   return [f'--{k}' if v is None else f'--{k}={v}' for k, v in flags.items()]
 
 
