@@ -25,7 +25,8 @@ class Answer(NamedTuple):
     failure: what is wrong with the answer, as a verb phrase such as 'crosses
       itself'; '' if nothing is known to be wrong.
     is_correct: whether it matches the known answer; None if none is known.
-    line: first line of the problem, from 1; None if each line is a problem.
+    line: 1-based number of the first line of the problem; None if each line is
+      a problem.
   """
 
   text: str
@@ -41,7 +42,7 @@ def has_content(line: str) -> bool:
 
 
 def split_answer(line: str) -> tuple[str, str | None]:
-  """Split a line into a question and its answer, or None without an answer.
+  """Split a line into a question and its answer (None if it has none).
 
   The separator is `->`, `=>`, `→`, `=`, `|`, or the word `output`.
 
@@ -130,7 +131,8 @@ def report(
     if not isinstance(result, Answer):
       yield result or ''
       continue
-    total, failure = total + 1, result.failure
+    total += 1
+    failure = result.failure
     if result.is_correct is not None:
       scores.append(result.is_correct)
       if not result.is_correct:
@@ -144,6 +146,7 @@ def report(
   if scores:
     correct, count = sum(scores), len(scores)
     low, high = wilson_interval(correct, count)
+    # A warning, because `main.py` hides lower levels.
     logging.warning(
       'accuracy %.1f%% (95 %% confidence interval %.1f%% to %.1f%%): %d of %d'
       ' answers match the known answer',

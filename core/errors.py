@@ -12,7 +12,7 @@ class UserError(Exception):
   `main.py` prints it without a traceback and exits with status 2.
 
   Attributes:
-    line: number of the input line that caused it, from 1. None if unknown.
+    line: 1-based number of the input line that caused it; None if unknown.
   """
 
   def __init__(self, *args: object, line: int | None = None):
@@ -43,8 +43,8 @@ def check_numbers(
   name: str,
   *,
   least: int = 1,
-  counts: Collection[int] = (),
-  fractions: bool = False,
+  lengths: Collection[int] = (),
+  allow_floats: bool = False,
 ):
   """Check a setting that is a tuple of numbers.
 
@@ -52,25 +52,25 @@ def check_numbers(
     config: the whole config.
     name: name of the setting, such as 'evals.num_steps'.
     least: smallest allowed number.
-    counts: allowed lengths of the tuple. () allows every length but 0.
-    fractions: whether fractions are also allowed.
+    lengths: allowed lengths of the tuple. () allows every length but 0.
+    allow_floats: whether the numbers may be floats.
 
   Raises:
     UserError: a number is out of range, or the length is not allowed.
   """
   section, _, leaf = name.partition('.')
   values = config[section][leaf]
-  kinds = (int, float) if fractions else (int,)
-  expected = 'numbers' if fractions else 'whole numbers'
+  types = (int, float) if allow_floats else (int,)
+  expected = 'numbers' if allow_floats else 'whole numbers'
   for value in values:
-    if type(value) not in kinds or not least <= value < 2**31:
+    if type(value) not in types or not least <= value < 2**31:
       raise UserError(
         f'config.{name}={values}: expected {expected} of at least {least}'
       )
-  if counts and len(values) not in counts:
-    lengths = ' or '.join(map(str, counts))
-    raise UserError(f'config.{name}={values}: expected {lengths} numbers')
-  if not counts and not values:
+  if lengths and len(values) not in lengths:
+    allowed = ' or '.join(map(str, lengths))
+    raise UserError(f'config.{name}={values}: expected {allowed} numbers')
+  if not lengths and not values:
     raise UserError(f'config.{name}=(): expected at least one number')
 
 
@@ -78,7 +78,7 @@ def nearest(name: str, known: Collection[str]) -> str:
   """Return the known name that a user most likely meant.
 
   An abbreviation matches the name with these initials: 'optim.lr' matches
-  'optim.learning_rate'. Any other name is compared letter by letter.
+  'optim.learning_rate'. For any other name, the most similar one is returned.
   """
   section, _, last = name.rpartition('.')
   abbreviated = [

@@ -41,16 +41,20 @@ def run(config: ConfigDict, folder: str, start_from: str = '') -> bool:
     return train(task, program, config, folder, mesh, start_from)
 
 
-def train_run(runs: ConfigDict | stages.Stages, folder: str) -> bool:
+def train_run(
+  config_or_stages: ConfigDict | stages.Stages, folder: str
+) -> bool:
   """Train a run with or without stages; see `run` and `stages.run`."""
-  if isinstance(runs, ConfigDict):
-    return run(runs, folder)
-  return stages.run(runs, folder, run)
+  if isinstance(config_or_stages, ConfigDict):
+    return run(config_or_stages, folder)
+  return stages.run(config_or_stages, folder, run)
 
 
-def run_and_evaluate(runs: ConfigDict | stages.Stages, folder: str) -> bool:
+def run_and_evaluate(
+  config_or_stages: ConfigDict | stages.Stages, folder: str
+) -> bool:
   """Train a point of a sweep, and evaluate it once finished."""
-  if not train_run(runs, folder):
+  if not train_run(config_or_stages, folder):
     return False
   inference.evaluate(inference.load(folder, {}), folder)
   return True
@@ -82,13 +86,14 @@ def train(
     UserError: the config contradicts itself, the mesh, or the checkpoint.
     FloatingPointError: a loss is not finite; the last checkpoint is kept.
   """
-  keep = config.checkpoint
   arrays = sharding.put(dict(task.arrays('train')), sharding.replicated(mesh))
   evaluations = _make_evaluations(task, program, config, mesh)
   with (
     signals.StopSignal() as stop,
     checkpoints.Checkpointer(
-      folder, keep_last=keep.keep_last, keep_every=keep.keep_every
+      folder,
+      keep_last=config.checkpoint.keep_last,
+      keep_every=config.checkpoint.keep_every,
     ) as checkpointer,
   ):
     state = _restore_or_init(checkpointer, program, config, folder, start_from)
@@ -96,11 +101,11 @@ def train(
     _announce(config, folder, mesh, state, arrays)
     is_finished = start >= config.total_steps
     if not is_finished:
-      # Tracing finds errors of the batch before the folder has a config.
+      # Trace first: an update that cannot be traced must leave no config.
       jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
     if not is_finished:
-      weights.remove(folder)  # from a shorter training of this run
+      weights.remove(folder)  # left by an earlier training with fewer steps
     state, is_stopped = _make_updates(
       state, program, arrays, evaluations, config, folder, checkpointer, stop
     )
@@ -114,7 +119,7 @@ def train(
       return False
     params = sharding.fetch(state.eval_params, mesh)
     if done > start:
-      weights.remove(folder)  # results of an evaluation during training
+      weights.remove(folder)  # results of `--mode=eval` during this training
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())
 
@@ -194,11 +199,13 @@ def _announce(
     return
   count = sum(x.size for x in jax.tree.leaves(state.params))
   last = config.seed + config.num_seeds - 1
-  seeds = f'seeds {config.seed} to {last}' if config.num_seeds > 1 else ''
+  seeds = f'seed {config.seed}'
+  if config.num_seeds > 1:
+    seeds = f'seeds {config.seed} to {last}'
   print(
     f'{folder}: {config.task}, {count // config.num_seeds:,} parameters,'
-    f' {seeds or f"seed {config.seed}"}, {mesh.size} x'
-    f' {mesh.devices.flat[0].device_kind}, updates {start:,} to {total:,}\n'
+    f' {seeds}, {mesh.size} x {mesh.devices.flat[0].device_kind},'
+    f' updates {start:,} to {total:,}\n'
     f'training data: {_describe(arrays) or "drawn on the device"}\n'
     'compiling, which may take a minute',
     file=sys.stderr,
@@ -221,13 +228,13 @@ def _check_folder(folder: str, state: step.TrainState | None, total: int):
 
   `state` is the state in its newest checkpoint, or None if it has none.
   """
-  # Weights after 0 updates are not lost: the next run makes them again.
+  # Initial weights need no protection: a new run creates the same ones.
   is_initial = total == 0 and weights.saved_step(folder) == 0
   if state is None and weights.outcome(folder) and not is_initial:
     raise UserError(
       f'{folder} holds weights or results but no checkpoint to resume from;'
-      ' choose another --workdir, or start from weights with'
-      ' --config.init_weights'
+      ' choose another --workdir; to start from its weights, also set'
+      f' --config.init_weights={folder}'
     )
   if state and int(state.step) > total:
     raise UserError(
@@ -286,7 +293,8 @@ def _new_state(
   if not source:
     return state
   like = expected = program.abstract_state.params
-  if config.num_seeds > 1 and not start_from:  # all seeds start from one
+  if config.num_seeds > 1 and not start_from:
+    # All seeds start from the same weights, those of one seed.
     expected = jax.eval_shape(
       lambda tree: jax.tree.map(lambda x: x[0], tree), like
     )
@@ -306,7 +314,7 @@ def _new_state(
   params = jax.tree.map(
     place, loaded, like, state.params, is_leaf=lambda x: x is None
   )
-  # The average needs its own buffers, because each buffer is donated once.
+  # The average needs its own buffers: a buffer can be donated only once.
   ema_params = state.ema_params and jax.tree.map(jnp.copy, params)
   return dataclasses.replace(state, params=params, ema_params=ema_params)
 

@@ -44,13 +44,14 @@ def get_config(arg: str | None = None):
   config.task = 'seq2set.star'
   config.model.width = 32 if is_smoke else 128
   config.model.order = args.order
-  config.model.uniform_steps = 0
+  config.model.uniform_steps = 0  # initial updates with random orders
+  # Some search modes use the next two settings; see `order_search.loss`.
   config.model.num_sets = 8
   config.model.sharpness = 1.0
   config.data.num_variables = args.num_variables or (10 if is_smoke else 30)
   config.data.num_examples = args.num_examples
   config.data.beta = args.beta
-  config.data.model_seed = 0
+  config.data.model_seed = 0  # of the star model and its examples
   config.evals.every = 500  # updates
   config.evals.num_examples = 10_000
   config.evals.batch_size = 500
@@ -80,7 +81,7 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the variables, the examples, beta and the head, as in the paper."""
+  """Vary the number of variables and examples, `beta`, and the order."""
   points = {}
   for variables in 10, 30, 50:
     for examples in 200, 2000, 20_000:

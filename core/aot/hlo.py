@@ -2,8 +2,9 @@
 
 XLA's own `cost_analysis` counts the body of a loop once, but a training call
 consists of nested loops. This module counts each instruction as often as it is
-executed, and all branches of a conditional. A loop whose length depends on the
-data counts as often as its condition allows, or once.
+executed, and all branches of a conditional. It takes the number of iterations
+of a loop from the largest constant in its condition; without one, it counts the
+body once.
 """
 
 import dataclasses
@@ -50,13 +51,13 @@ def costs(text: str) -> Costs:
   program = _Program(text)
   collectives = {}
   traffic = cycles = 0
-  for where, instruction, times, is_fused in program.executed():
+  for computation, instruction, times, is_fused in program.executed():
     if kind := _COLLECTIVE.fullmatch(instruction.opcode):
       count, size = collectives.get(kind[1], (0, 0))
-      size += times * program.payload(where, instruction)
+      size += times * program.payload(computation, instruction)
       collectives[kind[1]] = count + times, size
     if not is_fused:
-      traffic += times * program.traffic(where, instruction)
+      traffic += times * program.traffic(computation, instruction)
       if found := re.search(r'"estimated_cycles":"(\d+)"', instruction.rest):
         cycles += times * int(found[1])
   return Costs(collectives, traffic, cycles)
@@ -93,11 +94,13 @@ class _Program:
         root, name, *parts = found.groups()
         current[name] = _Instruction(bool(root), *parts)
 
-  def executed(self, where='', times=1, is_fused=False) -> Iterator[tuple]:
+  def executed(
+    self, computation='', times=1, is_fused=False
+  ) -> Iterator[tuple]:
     """Yield (computation, instruction, executions, whether in a fusion)."""
-    where = where or self.entry
-    for each in self.computations[where].values():
-      yield where, each, times, is_fused
+    computation = computation or self.entry
+    for each in self.computations[computation].values():
+      yield computation, each, times, is_fused
       if each.opcode == 'while':
         trips = self._trip_count(each.callee('condition'))
         yield from self.executed(each.callee('body'), times * trips, is_fused)
@@ -105,14 +108,16 @@ class _Program:
         for names in _CALLED.findall(each.rest):
           for name in names.split(', '):
             yield from self.executed(name[1:], times, is_fused)
-      elif called := each.callee('calls') or (
-        each.opcode == 'call' and each.callee('to_apply')
-      ):
-        inside = is_fused or each.opcode != 'call'
-        yield from self.executed(called, times, inside)
+      elif each.opcode == 'call':
+        yield from self.executed(each.callee('to_apply'), times, is_fused)
+      elif called := each.callee('calls'):  # a fusion
+        yield from self.executed(called, times, is_fused=True)
 
   def _trip_count(self, condition: str) -> int:
-    """Return the bound of `i < bound`; JAX's loops count up from 0 by 1."""
+    """Return the bound of `i < bound`; JAX's loops count up from 0 by 1.
+
+    Returns 1 if the condition compares with no constant.
+    """
     bounds = [
       int(each.inside)
       for _, each, _, _ in self.executed(condition)
@@ -120,32 +125,35 @@ class _Program:
     ]
     return max(bounds, default=1)
 
-  def payload(self, where: str, instruction: _Instruction) -> int:
+  def payload(self, computation: str, instruction: _Instruction) -> int:
     """Return the bytes that a device sends or receives, whichever is larger."""
-    given = sum(
-      _num_bytes(self.computations[where][name].shape)
+    sent = sum(
+      _num_bytes(self.computations[computation][name].shape)
       for name in instruction.operands
     )
-    shown = _num_bytes(instruction.shape)
+    received = _num_bytes(instruction.shape)
     if instruction.opcode.endswith('-start'):  # its result includes operands
-      shown -= given
-    return max(given, shown)
+      received -= sent
+    return max(sent, received)
 
-  def traffic(self, where: str, instruction: _Instruction) -> int:
+  def traffic(self, computation: str, instruction: _Instruction) -> int:
     """Return the bytes of main memory that an unfused instruction moves."""
     if _FREE.fullmatch(instruction.opcode) or _BUFFER in instruction.rest:
       return 0
-    if instruction.opcode.endswith('-start'):  # a copy: both of its sides
+    if instruction.opcode.endswith('-start'):  # its result includes operands
       return _num_bytes(instruction.shape, main_only=True)
-    return self._written(where, instruction) + sum(
-      self._read(where, instruction, position)
+    here = self.computations[computation]
+    return self._written(computation, instruction) + sum(
+      self._read(computation, instruction, position)
       for position, name in enumerate(instruction.operands)
-      if _num_bytes(self.computations[where][name].shape, main_only=True)
+      if _num_bytes(here[name].shape, main_only=True)
     )
 
-  def _read(self, where: str, instruction: _Instruction, position: int) -> int:
-    """Return the bytes read from an operand, which may be a slice of it."""
-    operand = self.computations[where][instruction.operands[position]]
+  def _read(
+    self, computation: str, instruction: _Instruction, position: int
+  ) -> int:
+    """Return the bytes read from an operand: all of it, or only slices."""
+    operand = self.computations[computation][instruction.operands[position]]
     size = _num_bytes(operand.shape)
     if position == 0:
       if instruction.opcode in ('dynamic-slice', 'gather'):
@@ -165,7 +173,7 @@ class _Program:
         )
     return min(size, total)
 
-  def _written(self, where: str, instruction: _Instruction) -> int:
+  def _written(self, computation: str, instruction: _Instruction) -> int:
     """Return the bytes written to main memory.
 
     In-place updates of a slice count only the bytes of the slice.
@@ -173,13 +181,15 @@ class _Program:
     size = _num_bytes(instruction.shape, main_only=True)
     if not size:
       return 0
-    here = self.computations[where]
+    here = self.computations[computation]
     if instruction.opcode == 'fusion':
       fused = instruction.callee('calls')
       (root,) = [x for x in self.computations[fused].values() if x.is_root]
       return min(size, self._written(fused, root))
     if instruction.opcode == 'tuple':
-      return sum(self._written(where, here[x]) for x in instruction.operands)
+      return sum(
+        self._written(computation, here[x]) for x in instruction.operands
+      )
     if instruction.opcode == 'dynamic-update-slice':
       return min(size, _num_bytes(here[instruction.operands[1]].shape))
     return size

@@ -63,7 +63,7 @@ class Writer(contextlib.AbstractContextManager):
 
   def start_clock(self, step: int):
     """Estimate the remaining time from the updates after `step`."""
-    self._start, self._opened = step, time.monotonic()
+    self._clock_step, self._clock_time = step, time.monotonic()
 
   def write(self, step: int, values: Mapping[str, Value]):
     """Record measurements.
@@ -90,8 +90,8 @@ class Writer(contextlib.AbstractContextManager):
         )
       self._events.flush()
     remaining = '?'
-    if step > self._start:
-      pace = (now - self._opened) / (step - self._start)
+    if step > self._clock_step:
+      pace = (now - self._clock_time) / (step - self._clock_step)
       remaining = tqdm.tqdm.format_interval(pace * (self._total_steps - step))
     progress = f'{step:{len(str(self._total_steps))}}/{self._total_steps}'
     self._bar.update(step - self._bar.n)
@@ -128,11 +128,11 @@ def _drop_after(path: pathlib.Path, step: int) -> float:
   for text in path.read_bytes().splitlines() if path.exists() else ():
     try:
       line = atomic_files.parse_json(text, path)
-      is_kept, its_seconds = line['step'] <= step, line['seconds']
+      is_kept, line_seconds = line['step'] <= step, line['seconds']
     except (UserError, KeyError, TypeError):
       continue
     if is_kept:
       kept += text + b'\n'
-      seconds = its_seconds
+      seconds = line_seconds
   atomic_files.replace_file(path, kept)
   return seconds

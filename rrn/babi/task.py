@@ -58,9 +58,9 @@ class BabiTask:
       'model.node_layers',
     )
     check_numbers(config, 'model.graph_sizes')
-    check_numbers(config, 'model.forget_biases', least=0, counts=[2])
+    check_numbers(config, 'model.forget_biases', least=0, lengths=[2])
     check_numbers(
-      config, 'data.curriculum', least=0, counts=[0, 3], fractions=True
+      config, 'data.curriculum', least=0, lengths=[0, 3], allow_floats=True
     )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data

@@ -43,7 +43,7 @@ class PrettyClevrTask:
     check_numbers(config, 'model.conv_widths')
     check_numbers(config, 'evals.num_steps')
     check_numbers(
-      config, 'data.curriculum', least=0, counts=[0, 2], fractions=True
+      config, 'data.curriculum', least=0, lengths=[0, 2], allow_floats=True
     )
     self.model_config = ModelConfig(**config.model)
     self.data = config.data

@@ -44,7 +44,7 @@ def check(config: ml_collections.ConfigDict):
   for name in 'data.givens', 'data.start_givens', 'evals.givens':
     section, leaf = name.split('.')
     least = 0 if section == 'data' else 1
-    check_numbers(config, name, counts=[2], least=least)
+    check_numbers(config, name, lengths=[2], least=least)
     fewest, most = config[section][leaf]
     if fewest > most:
       raise UserError(

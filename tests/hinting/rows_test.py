@@ -1,4 +1,4 @@
-"""Joined and packed rows against plain Python."""
+"""Joined and packed rows match the lists that they are built from."""
 
 import functools
 
@@ -33,9 +33,9 @@ def unpack(packed):
   found = []
   for segment in range(packed['segments'].max() + 1):
     inside = packed['segments'] == segment
-    at = np.flatnonzero(inside)
-    asked = np.isin(packed['at'], at) & (packed['weights'] > 0)
-    found.append((packed['tokens'][inside], packed['targets'][asked]))
+    indices = np.flatnonzero(inside)
+    is_target = np.isin(packed['at'], indices) & (packed['weights'] > 0)
+    found.append((packed['tokens'][inside], packed['targets'][is_target]))
   return found
 
 
@@ -94,12 +94,12 @@ def test_positions_and_answers(name):
     used = packed['weights'] > 0
     assert used[: used.sum()].all()
     assert (np.diff(packed['at'][used]) > 0).all()
-    # Targets within a row are the next inputs.
+    # Each target is the next input, except for the last target of a row.
     inputs = np.append(packed['tokens'], Token.PAD)
     segments = np.append(packed['segments'], -2)
     at, targets = packed['at'][used], packed['targets'][used]
-    is_read = segments[at] == segments[at + 1]
-    np.testing.assert_array_equal(inputs[at + 1][is_read], targets[is_read])
+    is_input = segments[at] == segments[at + 1]
+    np.testing.assert_array_equal(inputs[at + 1][is_input], targets[is_input])
 
 
 def test_shorter_lists_of_a_curriculum():
