@@ -281,6 +281,8 @@ def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
     yield equation, times
     params = dict(equation.params)
     repeats = params.get('length', 1)  # of a scan
+    for axis in params.get('newly_manual_axes', ()):  # of a shard_map
+      repeats *= params['mesh'].shape[axis]
     if platforms := params.get('branches_platforms'):
       choices = zip(params['branches'], platforms, strict=True)
       is_used = (b for b, names in choices if names is None or 'tpu' in names)

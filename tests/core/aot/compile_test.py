@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType
+from jax.sharding import PartitionSpec as P
 
 from configs.seq2set import sorting
 from core import inference
@@ -68,6 +70,20 @@ def test_flops_of_a_convolution_and_its_gradient():
   traced = jax.jit(gradient).trace(image, kernel)
   total = compile.matmul_flops(traced.jaxpr.jaxpr)
   assert 2 * forward <= total <= 4 * forward  # includes products with padding
+
+
+def test_flops_of_all_shards():
+  mesh = jax.make_mesh(
+    (2, 2), ('data', 'fsdp'), axis_types=(AxisType.Auto,) * 2
+  )
+  layer = jax.shard_map(
+    lambda x, kernel: x @ kernel,
+    mesh=mesh,
+    in_specs=(P(('data', 'fsdp')), P()),
+    out_specs=P(('data', 'fsdp')),
+  )
+  traced = jax.jit(layer).trace(jnp.zeros((8, 16)), jnp.zeros((16, 4)))
+  assert compile.matmul_flops(traced.jaxpr.jaxpr) == 2 * 8 * 16 * 4
 
 
 def test_flops_are_those_of_the_platform():
