@@ -2,7 +2,7 @@
 
 import signal
 
-# Ctrl-C in the imports below ends the program without a traceback.
+# Ctrl-C during the imports below ends the program without a traceback.
 if __name__ == '__main__':
   if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -24,12 +24,12 @@ DEFAULT = pathlib.Path(__file__).parent / 'configs/seq2set/sorting.py'
 OVERRIDES: list[str] = []  # see `command_line.parse`
 
 CONFIG = config_flags.DEFINE_config_file(
-  'config', f'{DEFAULT}:cpu', 'File, and arguments.', sys_argv=OVERRIDES
+  'config', f'{DEFAULT}:cpu', 'Config file, with arguments.', sys_argv=OVERRIDES
 )
 MODE = flags.DEFINE_enum('mode', 'train', MODES, 'What to do.')
 WORKDIR = flags.DEFINE_string('workdir', None, 'Run folder [runs/TASK].')
 WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of weights to use.')
-INPUT = flags.DEFINE_string('input', '-', 'File to predict; default: stdin.')
+INPUT = flags.DEFINE_string('input', '-', 'File of inputs; default: stdin.')
 TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'TPUs to compile for.')
 RESULTS = flags.DEFINE_string('results', None, 'Folder for the result file.')
 INDEX = flags.DEFINE_integer('index', None, 'Run one point of a sweep.')

@@ -149,9 +149,10 @@ def default_config() -> ml_collections.ConfigDict:
       'b1': 0.9,
       'b2': 0.999,
       'eps': 1e-8,
-      'weight_decay': 0.0,  # decoupled; on matrices only
+      # decoupled; applies to all matrices (adamw), or to those of Muon (muon)
+      'weight_decay': 0.0,
       'muon_beta': 0.95,  # decay of Muon's momentum
-      'muon_paths': '.*kernel',  # regex: matrices of Muon; AdamW has the rest
+      'muon_paths': '.*kernel',  # regex: matrices of Muon; Adam has the rest
       'l2': 0.0,  # adds l2 / 2 * sum of squares to the loss ...
       'l2_paths': '.*kernel',  # ... over the parameters that match this regex
       'clip_norm': 0.0,  # largest norm of the whole gradient; 0: no clipping
@@ -185,7 +186,7 @@ def muon(
 
   Args:
     config: the config to change.
-    paths: regex of the matrices that Muon updates; AdamW updates the rest.
+    paths: regex of the matrices that Muon updates; Adam updates the rest.
     learning_rate: peak learning rate of both.
   """
   config.optim.name = 'muon'

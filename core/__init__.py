@@ -12,8 +12,8 @@ def load(folder: str | os.PathLike) -> 'inference.TrainedModel':
 
   Args:
     folder: a folder with config.json, and with weights.safetensors or
-      checkpoints. A relative path is looked up in the working folder, and then
-      next to `core`, where a checkout of the repository has `pretrained`.
+      checkpoints. A relative path is looked up in the working directory, and
+      then next to `core`, where a checkout of the repository has `pretrained`.
 
   Returns:
     The trained model, with `task`, the NNX module `model`, and

@@ -137,7 +137,7 @@ def _checkpoints(folder) -> pathlib.Path:
 def _by_name(state: PyTree) -> dict[str, Any]:
   """Map the name of each leaf in a checkpoint to the leaf.
 
-  The average of the parameters has the name that earlier versions gave it.
+  In checkpoints, `ema_params` keeps its earlier name, `average`.
   """
   leaves = weights.flatten(state, '.')
   return {

@@ -65,7 +65,8 @@ def check_numbers(
   for value in values:
     if type(value) not in types or not least <= value < 2**31:
       raise UserError(
-        f'config.{name}={values}: expected {expected} of at least {least}'
+        f'config.{name}={values}: expected {expected} of at least {least} and'
+        ' at most 2147483647'
       )
   if lengths and len(values) not in lengths:
     allowed = ' or '.join(map(str, lengths))

@@ -232,7 +232,7 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
   For one seed of several, also write its weights, like those of a separate run.
 
   Returns:
-    {'step': N, '<evaluator>/<metric>': value, ...}, without the curves.
+    {'step': N, '<evaluator>/<metric>': number, ...}, without lists (curves).
 
   Raises:
     UserError: `folder` belongs to another run; or one seed is selected, and

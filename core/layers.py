@@ -1,7 +1,7 @@
 """Layers that all systems share: MLPs, convolutions, LSTMs, and losses.
 
 Axes: B batch, T steps, D width, F input features, C classes, V rows of a table,
-H and W pixels, G gates.
+H and W pixels, G gates, D4 = 4 D gates of an LSTM.
 """
 
 import functools
@@ -80,10 +80,10 @@ class Linear(nnx.Linear):
 class Conv(nnx.Conv):
   """A convolution of images with 'SAME' padding that is fast in loops on CPUs.
 
-  The layer gathers patches with slices and computes one product. All updates
-  run in a loop, in which XLA's own convolution takes 14 times as long. The
-  stride is one number, and `use_bias` is the only other supported option of
-  nnx.Conv.
+  On CPUs, the layer gathers patches with slices and computes one product. All
+  updates run in a loop, in which XLA's own convolution takes 14 times as long
+  there. The stride is one number, and `use_bias` is the only other supported
+  option of nnx.Conv.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:
@@ -178,7 +178,7 @@ class LSTM(nnx.Module):
     """Scan over the contributions of inputs to the gates; see `scan`."""
     is_input = None if mask is None else jnp.moveaxis(mask, -1, 0)[..., None]
     hidden, end = lstm_scan(
-      self._update_inputs,
+      self._masked_update,
       self.kernel[...][-start[0].shape[-1] :],
       jnp.moveaxis(gates, -2, 0),
       start,
@@ -187,7 +187,7 @@ class LSTM(nnx.Module):
     return jnp.moveaxis(hidden, 0, -2), end
 
   @classmethod
-  def _update_inputs(cls, state, gates, is_input, constants):
+  def _masked_update(cls, state, gates, is_input, constants):
     """Update the state, but keep it where `is_input` is False."""
     del constants
     new = cls.update(gates, state[1])

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPREAD = 'min', 'max', 'by_seed'  # suffixes of a number over several seeds
+SPREAD = 'min', 'max', 'by_seed'  # suffixes of metrics of the spread
 _MAX_SIBLINGS = 4  # more names that differ only by a number are a breakdown
 
 

@@ -62,7 +62,7 @@ def make_optimizer(
       f'config.optim.name={optim.name!r}: expected sgd, adam, adamw, or muon'
     )
   chain: list[optax.GradientTransformation] = []
-  if optim.l2:  # part of the loss, so that its gradient is clipped, too
+  if optim.l2:  # a term of the loss, so clipping includes its gradient
     chain.append(optax.add_decayed_weights(optim.l2, _mask(optim.l2_paths)))
   if optim.clip_norm:
     chain.append(optax.clip_by_global_norm(optim.clip_norm))

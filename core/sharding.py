@@ -27,7 +27,7 @@ MLP_RULES: Rules = (
   (r'layers/\d*[02468]/kernel$', (None, 'tensor')),
   (r'layers/\d*[13579]/kernel$', ('tensor', None)),
 )
-FSDP_MIN_SIZE = 4096  # elements; smaller arrays are replicated
+FSDP_MIN_SIZE = 4096  # elements; smaller arrays and embeddings stay whole
 
 
 def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:

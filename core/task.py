@@ -104,8 +104,9 @@ class Task(Protocol):
   ) -> tuple[jax.Array, Metrics]:
     """Return the mean loss over the examples, and metrics to log.
 
-    `key` is for dropout. A task with a carry takes the carry as a fourth
-    argument, and returns the next carry as a third result; see `CarryingTask`.
+    `key` is for dropout and other random draws. A task with a carry takes the
+    carry as a fourth argument, and returns the next carry as a third result;
+    see `CarryingTask`.
     """
     ...
 

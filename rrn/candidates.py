@@ -37,9 +37,9 @@ class Groups:
   """The constant graph, as the positions of each group.
 
   Attributes:
-    kinds: for each kind of group, bool [G, N]: whether a group contains a
-      position. Groups of a kind share their weights. Each group has at least
-      two positions.
+    kinds: for each kind of group, except kind 0 of `CandidateNetwork`, bool
+      [G, N]: whether a group contains a position. Groups of a kind share their
+      weights. Each group has at least two positions.
   """
 
   kinds: Sequence[np.ndarray]
@@ -56,7 +56,7 @@ class CandidateNetwork(nnx.Module):
 
     u_k = relu(A_k h + a_k), the message of a candidate to groups of kind k
     m_k = sum over its groups of kind k of (sum u_k of the others) / sqrt(n - 1)
-    h'  = norm(h + W relu(V [h, x, m_0, m_1, ...] + v))
+    h'  = norm(h + W relu(V [h, x, m_0, m_1, ...] + v) + w)
 
   where n is the size of the group, x tells whether the candidate is given, and
   norm divides a vector by its root mean square. Kind 0 has one group for each

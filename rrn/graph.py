@@ -104,9 +104,9 @@ class Graph:
       sent: terms of the senders.
       received: terms of the receivers.
       edge: terms of the edges, broadcast to 'B N K D'. None means zeros.
-      mask: edges to sum over. None means all.
+      mask: edges to sum over, in place of `self.mask`. None means all K.
     """
-    if self._depends_on_senders(edge, mask):
+    if self._depends_only_on_senders(edge, mask):
       if edge is not None:
         sent += edge[:, 0]
       if mask is not None:
@@ -165,7 +165,7 @@ class Graph:
     sum_relu.defvjp(lambda *inputs: (sum_relu(*inputs), inputs), backward)
     return sum_relu(sent, received, edge)
 
-  def _depends_on_senders(self, edge, mask) -> bool:
+  def _depends_only_on_senders(self, edge, mask) -> bool:
     """Return whether edge terms and mask are the same for all receivers.
 
     Return False for graphs that are not complete or not small.

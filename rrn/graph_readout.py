@@ -2,9 +2,9 @@
 
 An MLP embeds each node together with the question, messages pass between all
 pairs of nodes, and an MLP reads the answer from the sum of the node states
-after each step: o = r(sum of states). This module also has the loss, and the
-accuracy by number of jumps. The number of jumps measures the difficulty of a
-question.
+after each step: o = r(sum of states). This module also defines the loss, and
+the accuracy by number of jumps. The number of jumps measures the difficulty of
+a question.
 
 Axes: B batch, T steps, N nodes, K neighbors, F features, E edge features,
 D width, C classes, G numbers of jumps.

@@ -58,8 +58,8 @@ def make_message_sum(
 
   Returns:
     A function from states 'B N D' to the sum of f's last hidden layer 'B N D',
-    and the number of messages that each node receives, broadcast to 'B N 1'.
-    The caller applies f's last layer, which is linear, to the sum.
+    and the number of messages that each node receives, broadcastable to
+    'B N 1'. The caller applies f's last layer, which is linear, to the sum.
   """
   first, *middle, _ = message.layers
   send, receive, edge = jnp.split(first.kernel[...], [width, 2 * width])
@@ -140,20 +140,16 @@ class RecurrentRelationalNetwork(nnx.Module):
       inputs: node inputs x. They are also the first states.
       graph: the edges.
       num_steps: number of steps T, at least 1.
-      burn_in: number of additional steps before these, which are not returned
-        and have no gradient (ours).
+      burn_in: number of additional steps before the T steps. They are not
+        returned and have no gradient (ours).
       edges: edge features, broadcast to 'B N K E'. None means zeros.
       mask: which edges of the graph each example has. None means all.
     """
     start = self.init_carry(inputs)
     if not isinstance(burn_in, int) or burn_in:
-      constant = jax.lax.stop_gradient(inputs)
-      step = self._make_step(constant, graph, edges, mask)
+      step = self._make_step(inputs, graph, edges, mask)
       start = jax.lax.fori_loop(
-        0,
-        burn_in,
-        lambda _, carry: step(carry, None)[0],
-        jax.lax.stop_gradient(start),
+        0, burn_in, lambda _, carry: step(carry, None)[0], start
       )
       start = jax.lax.stop_gradient(start)
     return self.advance(

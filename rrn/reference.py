@@ -1,8 +1,8 @@
 """The recurrent relational network, computed as the paper writes it.
 
-It has the parameters and the results of `rrn.network`, but computes one message
-per edge from the concatenated states of sender and receiver. Tests compare the
-two, and benchmarks measure the speedup.
+It returns the results of `rrn.network` for the same parameters, but computes
+one message per edge from the concatenated states of sender and receiver. Tests
+compare the two, and benchmarks measure the speedup.
 
 Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features.
 """

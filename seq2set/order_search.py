@@ -1,8 +1,8 @@
 """The loss that searches over orders (Vinyals et al. 2016, section 5.2).
 
-The model treats a set of tokens as a sequence in an order that it selects. The
-loss is -log p of one order of each set. Each token encodes its position, so any
-order can be undone.
+The model treats a set of tokens as a sequence in some order. The loss selects
+an order for each set, and is -log p of the set in this order. Each token
+encodes its position, so any order can be undone.
 
 The modes differ in how they select an order. The paper has 'uniform' and
 'sample'; 'shared', 'posterior', and 'marginal' are additions.

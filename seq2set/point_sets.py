@@ -130,9 +130,9 @@ def parse(
 def is_collinear(points: np.ndarray) -> bool:
   """Return whether points [N, 2] lie on one line.
 
-  The tolerance is relative to the extent of the set, so the result depends
-  neither on the unit nor on the position. It is at least the rounding error of
-  the coordinates.
+  The tolerance is relative to the extent of the set, but at least the rounding
+  error of the coordinates. The result depends neither on the unit nor on the
+  position.
   """
   offsets = points - points[0]
   extent = np.abs(offsets).max()
@@ -159,8 +159,8 @@ def load(
 ) -> dict[str, np.ndarray]:
   """Load a file of sets with answers.
 
-  If any set of the file lies outside the range of the training sets, all sets
-  are rescaled.
+  If any set of the file lies outside the range of the training sets, or the
+  largest set has an extent below 0.1, all sets are rescaled.
 
   Args:
     path: the file; blank lines and comments are skipped.
@@ -221,7 +221,7 @@ def _read_sets(
 
 
 def _are_in_range(sets: Sequence[np.ndarray], distribution: str) -> bool:
-  """Return whether all sets lie in the range of the training sets."""
+  """Return whether all sets lie in the training range, and one is not tiny."""
   low, high = -_MAX_NORMAL, _MAX_NORMAL
   if distribution == 'uniform':
     low, high = 0, 1

@@ -88,10 +88,10 @@ class Process(nnx.Module):
     def step(state, gates, inputs, constants):
       del inputs
       params, keys, memories, mask = constants
-      state, cell = layers.LSTM.update(gates, state[1])
-      scores = nnx.merge(graphdef, params)(keys, state[:, None])
+      hidden, cell = layers.LSTM.update(gates, state[1])
+      scores = nnx.merge(graphdef, params)(keys, hidden[:, None])
       reading = attend(scores, memories, mask)[:, 0]
-      return jnp.concatenate([state, reading], -1), cell
+      return jnp.concatenate([hidden, reading], -1), cell
 
     batch, _, width = memories.shape
     bias = self.lstm.bias[...]

@@ -18,10 +18,11 @@ Arguments:
   hint_share   The share of hint rows; the default is 0.5.
   temperature  `none`, `affine_log`, `log`, or `per_query`.
   positions    `none`, or another kind of hinting/positions.py.
-  lists        `uniform`, `distinct`, `rich`, `dense`, or `diverse`.
-  main         `sort` or `scratchpad`.
+  lists        `uniform`, `distinct`, `rich`, `dense`, or `diverse`; see
+               hinting/sorting/hints.py.
+  main         `sort`, or `scratchpad`, which counts the remaining copies.
   num_layers   The number of layers; the default is 2.
-  num_rows     The number of rows of a fixed training set; 0: fresh rows.
+  num_rows     Rows of each kind in a fixed training set; 0: fresh rows.
   curriculum   Updates until all lengths occur; 0: no curriculum.
   optimizer    `adamw` or `muon`.
   table        The runs of --mode=sweep: `hints`, or another key of TABLES.

@@ -39,7 +39,7 @@ STAGES = {
 def get_config(arg: str | None = None):
   """Build the config; the module documents the arguments."""
   args = _parse(arg)
-  stage = _num_stages(args) and STAGES[args.stage or len(STAGES)]
+  stage = STAGES[args.stage or len(STAGES)] if _num_stages(args) else None
   steps = stage[0] if stage else args.steps or 8
   test_steps = tuple(sorted({steps, 8}))
   if args.network != NETWORKS[0]:
@@ -79,7 +79,7 @@ def get_config(arg: str | None = None):
 
 
 def stages(arg: str | None = None):
-  """Return the stages of `:cpu`; {} if training has one."""
+  """Return the stages of `:cpu`; {} if training has only one."""
   args = _parse(arg)
   return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
 

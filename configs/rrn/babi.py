@@ -161,7 +161,7 @@ def get_config(arg: str | None = None):
 
 
 def stages(arg: str | None = None):
-  """Return the stages of `:cpu`; {} if training has one."""
+  """Return the stages of `:cpu`; {} if training has only one."""
   args = _parse(arg)
   return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
 

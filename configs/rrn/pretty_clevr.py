@@ -19,7 +19,7 @@ replaces positions, colors, and shapes with a picture of 128 x 128 pixels (the
 paper has no results for it).
 
 Expected result: 86 % after 5 jumps and 84 % after 7 jumps, read out at step 4
-(digitized from the paper's Figure 2b, +- 0.5 %).
+(digitized from the paper's Figure 2b, ± 0.5 percentage points).
 """
 
 from collections.abc import Iterable
@@ -68,7 +68,7 @@ def get_config(arg: str | None = None):
   config.model.dropout = 0.5
   config.model.distance_scale = 1.0
   config.model.pixels = args.pixels
-  config.model.conv_widths = (32, 64, 128, 256, 512)  # from the early code
+  config.model.conv_widths = (32, 64, 128, 256, 512)  # the authors' early code
   config.model.object_loss = 0.0
   config.data.num_scenes = 100_000  # 0: a fresh scene for each example
   config.data.questions_per_scene = 1  # in a batch
@@ -98,7 +98,7 @@ def get_config(arg: str | None = None):
 
 
 def stages(arg: str | None = None):
-  """Return the stages of `:cpu`; {} if training has one."""
+  """Return the stages of `:cpu`; {} if training has only one."""
   args = _parse(arg)
   return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
 
@@ -117,7 +117,7 @@ def sweep(arg: str | None = None):
     parts = stages(choice) or {'': get_config(choice)}
     for config in parts.values():
       config.report = _report(config, config.evals.num_steps[-1:])
-    points[name] = parts.get('', parts)
+    points[name] = parts.get('', parts)  # the only config, or all stages
   return points
 
 

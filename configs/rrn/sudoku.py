@@ -23,13 +23,14 @@ from configs.rrn.tables import sudoku as tables
 
 @dataclasses.dataclass(frozen=True)
 class Board:
-  """A board size and its curriculum.
+  """A board size and its numbers of givens.
 
   Attributes:
     box_height: number of rows in a box.
     box_width: number of columns in a box.
-    givens: fewest and most givens at the end of the curriculum.
-    start_givens: fewest and most givens at the start of the curriculum.
+    givens: fewest and most givens in evaluation and in the paper's training.
+    start_givens: fewest and most givens at the start of a curriculum; for the
+      network on candidates, this is `givens`.
   """
 
   box_height: int
@@ -120,7 +121,7 @@ def _set_paper_model(model, board: Board):
   model.edge_width = 0  # 1: the authors' constant input, 201,194 parameters
   model.zero_positions = False
   model.remat = True
-  # The last four settings apply to the network on candidates only.
+  # The next four settings apply to the network on candidates only.
   model.message_width = 16
   model.hidden_width = 64
   model.groups = 'lines'  # rows share weights with columns; see `ModelConfig`
@@ -178,7 +179,7 @@ def _select_size(config, args, board: Board):
 
 
 def stages(arg: str | None = None):
-  """Return the configs of the stages by name; {} if training has one."""
+  """Return the configs of the stages by name; {} if there is only one."""
   args = _parse(arg)
   return {} if args.stage else common.stages(get_config, arg, _num_stages(args))
 

@@ -27,7 +27,8 @@ order never reached the accuracy of a fixed order, even for sets of 5.
 from configs import common
 from configs.seq2set import common as shared
 
-# Sorted sets in % (Table 1): encoder or P -> (without, with a glimpse).
+# Share of sorted sets in % (Table 1): set size -> encoder, or number of process
+# steps -> (without a glimpse, with one).
 PAPER = {
   5: {
     'pointer_network': (81, 90),
@@ -83,7 +84,7 @@ def get_config(arg: str | None = None):
     range(max(2, stride), 2 * args.set_size + 1, stride)
   )
   if args.outputs != 'indices':
-    config.evals.set_sizes = ()  # ranks are learned
+    config.evals.set_sizes = ()  # ranks above set_size are untrained
   config.total_steps = 10_000
   config.batch_size = 128
   config.steps_per_call = 50

@@ -1,4 +1,4 @@
-"""Replace files as a whole, and read JSON that may be damaged."""
+"""Replace files atomically, and read JSON that may be damaged."""
 
 import contextlib
 import errno

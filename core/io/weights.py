@@ -114,7 +114,7 @@ def load_weights(
 
 
 def cast_float(array: Any, like: Any) -> Any:
-  """Cast an array to the type of `like` if both are floating."""
+  """Cast an array to the type of `like` if both types are floating-point."""
   is_float = [jnp.issubdtype(x.dtype, jnp.floating) for x in (array, like)]
   if array.dtype == like.dtype or not all(is_float):
     return array

@@ -43,7 +43,7 @@ def write(path: pathlib.Path, table: Mapping[str, Any]):
     path: the file, in a folder that exists.
     table: 'command', 'rows', and the provenance; see `provenance`.
   """
-  with atomic_files.reported_writes(path.parent, str(path)):
+  with atomic_files.reported_writes(path.parent, '--results'):
     atomic_files.replace_file(path, f'{results.to_text(table)}\n'.encode())
   print(f'wrote {path}')
 

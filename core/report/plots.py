@@ -24,8 +24,8 @@ from core.io import atomic_files
 INK, MUTED = '#222222', '#767676'
 # The colors of Okabe and Ito, with a darker yellow that is legible as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
-# Metrics of the optimization, which are drawn last and never in percent.
-_SPEED = '(norm|rate|per_second)$'
+# Metrics of the optimizer and the speed: drawn last, and never in percent.
+_DIAGNOSTICS = '(norm|rate|per_second)$'
 _NAMES_PER_ROW = 11  # names in a legend column, per row of panels
 _MAX_RUNS = 33  # more lines are hard to distinguish
 
@@ -209,11 +209,11 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
   )
 
   def rank(quantity):
-    is_speed = re.search(_SPEED, quantity) is not None
+    is_diagnostic = re.search(_DIAGNOSTICS, quantity) is not None
     return (
       quantity != 'loss',
       'loss' not in quantity,
-      is_speed,
+      is_diagnostic,
       natural(quantity),
     )
 
@@ -226,7 +226,8 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
 def _scale(axes: Axes, quantity: str, values: np.ndarray):
   """Show shares from 0 to 100 %, wide ranges on a log scale, others from 0."""
   low, high = values.min(), values.max()
-  if 0 <= low and high <= 1 and not re.search(f'loss|{_SPEED}', quantity):
+  is_share = 0 <= low and high <= 1
+  if is_share and not re.search(f'loss|{_DIAGNOSTICS}', quantity):
     show_percent(axes)
   elif 0 < low < high / 20:
     axes.set_yscale('log')

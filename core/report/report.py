@@ -65,7 +65,7 @@ class _Run:
     self.step = self.lines[-1]['step'] if self.lines else step
 
   def cell(self, name: str) -> str:
-    """Return '96.6 % (95.3 to 97.6, n = 1000)', or a number of four digits.
+    """Return '96.6 % (95.3 to 97.6, n = 1000)', or a number such as '2.883'.
 
     With several seeds, return the median: '96.6 % (94.1 to 97.0, 8 seeds)'.
     """

@@ -51,8 +51,8 @@ def write(folder, results: str | None = None) -> None:
       `folder`/table.json.
 
   Raises:
-    UserError: a file is damaged, `results` cannot be written, no run is
-      evaluated, or `results` has this table with a different config.
+    UserError: a file is damaged or cannot be written; `results` is set, but no
+      run is evaluated; or `results` has this table with a different config.
   """
   if jax.process_index() != 0:
     return
@@ -145,6 +145,7 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
 def is_evaluated(folder: pathlib.Path) -> bool:
   """Return whether a folder holds a finished and evaluated run."""
   has_config = (folder / run_config.NAME).is_file()
+  # The weights are written after training, the results after evaluation.
   return has_config and len(weights.outcome(folder)) == 2
 
 

@@ -132,7 +132,7 @@ def _with_path(argument: str) -> str:
 def find_config(text: str) -> str:
   """Return the file of `FILE[:ARGUMENTS]`, with its arguments.
 
-  A relative path is looked up in the working folder, then in the repository.
+  A relative path is looked up in the working directory, then in the repository.
 
   Raises:
     UserError: there is no such file, or it defines no `get_config`.
@@ -185,7 +185,7 @@ def _convert(override: str, config: ConfigDict) -> str:
   `~` and environment variables in strings.
   """
   name, has_value, text = override.partition('=')
-  old = _leaves(config).get(name.partition('.')[2])
+  old = _entries(config).get(name.partition('.')[2])
   if type(old) is int:
     if re.fullmatch(r'[-+]?[\d_]+', text) is None:
       try:
@@ -201,7 +201,7 @@ def _convert(override: str, config: ConfigDict) -> str:
 
 def _expand_leaves(config: ConfigDict):
   """Expand `~` and variables in the strings of a config, such as its paths."""
-  for name, value in _leaves(config).items():
+  for name, value in _entries(config).items():
     if isinstance(value, str) and data_files.is_expandable(value):
       config.update_from_flattened_dict({name: data_files.expand(value)})
 
@@ -242,9 +242,7 @@ def _in_config(error: Exception) -> UserError:
     and 'site-packages' not in frame.filename
   ]
   place = ''
-  if isinstance(error, SyntaxError):
-    place = ''  # its text names the line
-  elif inside:
+  if inside and not isinstance(error, SyntaxError):  # its text names the line
     place = f'{inside[-1].filename}, line {inside[-1].lineno}: '
   return UserError(
     f'the config cannot be loaded: {place}{type(error).__name__}:'
@@ -276,7 +274,7 @@ def describe(values: flags.FlagValues) -> str:
     )
   path = config_flags.get_config_filename(values['config'])
   lines += ['', f'Keys of {path}, with their values:']
-  for name, value in _leaves(values.config).items():
+  for name, value in _entries(values.config).items():
     if not isinstance(value, ConfigDict):
       lines.append(f'  --config.{name}={value!r}')
   return '\n'.join(lines)
@@ -285,7 +283,8 @@ def describe(values: flags.FlagValues) -> str:
 def check_file(path: str):
   """Check that a Python file, if it exists, defines `get_config`.
 
-  Otherwise, ml_collections would call the `get_config` of the previous file.
+  Without this check, ml_collections would call the `get_config` of the file
+  that it loaded before.
 
   Raises:
     UserError: the file does not define it.
@@ -312,7 +311,7 @@ def check_overrides(config: ConfigDict, overrides: list[str]):
   Raises:
     UserError: a key is unknown; the message suggests the nearest key.
   """
-  known = _leaves(config)
+  known = _entries(config)
   for override in overrides:
     name = override.partition('=')[0].partition('.')[2]
     if name not in known:
@@ -321,11 +320,11 @@ def check_overrides(config: ConfigDict, overrides: list[str]):
       )
 
 
-def _leaves(config: ConfigDict, prefix: str = '') -> dict[str, object]:
+def _entries(config: ConfigDict, prefix: str = '') -> dict[str, object]:
   """Return all values by dotted name; a section precedes its keys."""
-  leaves = {}
+  entries = {}
   for key, value in config.items():
-    leaves[prefix + key] = value
+    entries[prefix + key] = value
     if isinstance(value, ConfigDict):
-      leaves |= _leaves(value, f'{prefix}{key}.')
-  return leaves
+      entries |= _entries(value, f'{prefix}{key}.')
+  return entries

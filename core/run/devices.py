@@ -52,7 +52,7 @@ def check_devices():
 
 
 def use_cpu_cores(batch_size: int):
-  """Make CPU cores JAX devices: the largest number that divides the batch size.
+  """Use CPU cores as JAX devices, as many as evenly divide the batch size.
 
   Two devices with one core each train 1.5 times faster than one device with two
   threads. The number of devices does not change if devices are already in use,

@@ -3,7 +3,7 @@
   uv run python -m core.run.queue results/queue.txt --processes=2
 
 Each line is a command. Blank lines and lines that start with # are skipped. The
-commands after a line `wait` start when all commands before it are finished.
+commands after a line `wait` start only once all commands before it succeed.
 Each command has a log in `runs/queue`. A command that ends with status 0 is
 added to `done.txt` there, and later runs of the queue skip it. Run the queue
 again after an interruption: training and sweeps resume where they stopped.
@@ -24,7 +24,7 @@ _WAIT, _STOP = 'wait', ''  # entries of the queue that are not commands
 
 
 def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
-  """Run the unfinished commands; return how many failed or were stopped."""
+  """Run the unfinished commands; return 0 if all of them succeed."""
   folder.mkdir(parents=True, exist_ok=True)
   done = folder / 'done.txt'
   finished = done.read_text('utf-8').splitlines() if done.exists() else []
@@ -35,7 +35,7 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
   def stop(number, _):
     waiting[:] = [_STOP]
     for _, process in running.values():
-      # Training saves and ends with status 0. Wrappers may not pass on signals.
+      # Signal the whole group, because wrappers may not pass signals on.
       os.killpg(process.pid, signal.SIGTERM)
 
   for number in signal.SIGTERM, signal.SIGINT:
@@ -45,6 +45,7 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
       if process.poll() is not None:
         del running[slot]
         print(f'status {process.returncode}: {command}', file=sys.stderr)
+        # Stopped training is unfinished, although it ends with status 0.
         if process.returncode or waiting == [_STOP]:
           failed += 1
         else:
@@ -53,7 +54,7 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
     while waiting[:1] == [_WAIT] and not running and not failed:
       del waiting[0]
     if not running and waiting[:1] in ([], [_WAIT], [_STOP]):
-      return failed
+      return failed or int(waiting == [_STOP])
     for slot in set(range(processes)) - set(running):
       if waiting and waiting[0] not in (_WAIT, _STOP):
         command = waiting.pop(0)

@@ -151,7 +151,7 @@ def call(
     overrides: dotted names of leaves -> new values, for every config.
 
   Returns:
-    None if the file does not define the function.
+    The configs by name; None if the file does not define the function.
 
   Raises:
     UserError: the function fails, or does not return configs by name.
@@ -212,10 +212,14 @@ def check_known(config: ConfigDict):
       )
 
 
+def _is_report(name: str) -> bool:
+  return name.partition('.')[0] == 'report'
+
+
 def _leaves(config: ConfigDict) -> dict[str, Any]:
   """Return the leaves by dotted name, except those of the report."""
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
-  return {k: v for k, v in leaves.items() if not k.startswith('report')}
+  return {k: v for k, v in leaves.items() if not _is_report(k)}
 
 
 def check_same(folder: pathlib.Path, config: ConfigDict):
@@ -353,6 +357,6 @@ def _unknown(config: Mapping[str, Any], defaults: ConfigDict) -> list[str]:
   return [
     name
     for name in there
-    if not name.startswith('report')
+    if not _is_report(name)
     and not any(key == name or key.startswith(f'{name}.') for key in known)
   ]

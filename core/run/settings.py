@@ -28,10 +28,10 @@ _LEAST = {
 
 
 def check(config: ConfigDict):
-  """Check the name of the task, and that all numbers are in their range.
+  """Check the task, whole numbers, dtype, and regular expressions of a config.
 
   Raises:
-    UserError: the task is unknown, or a setting is out of its range.
+    UserError: the task is unknown, or a setting is invalid.
   """
   leaves = traverse_util.flatten_dict(config.to_dict(), sep='.')
   run_config.check_task(leaves.get('task', ''))

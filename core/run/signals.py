@@ -56,7 +56,7 @@ class StopSignal:
     if jax.process_count() == 1:
       return self._is_requested
     # Count calls instead of steps: the processes agree on the number after the
-    # highest one so far, which a call of many updates would skip.
+    # highest one so far, which a jitted call of many updates would skip.
     self._calls += 1
     return multihost_utils.reached_preemption_sync_point(self._calls)
 

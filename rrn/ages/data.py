@@ -4,9 +4,9 @@ Eight people, A to H, have distinct ages from 0 to 98. Each of seven facts gives
 the difference between two ages. They connect all people, so they are the edges
 of a tree. An eighth fact gives one age. The question is the age of one person.
 
-A fact is (i, j, kind, value). Kind `OLDER` or `YOUNGER` compares i with j by
-`value` years. Kind `IS`, with i = j, says that i is `value` years old. The
-differences come first, sorted by (i, j) with i < j.
+A fact is (i, j, kind, value). Kind `OLDER` or `YOUNGER` says that i is `value`
+years older or younger than j. Kind `IS`, with i = j, says that i is `value`
+years old. The differences come first, sorted by (i, j) with i < j.
 
 As text, the statements may come in any order, with or without spaces:
 

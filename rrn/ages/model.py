@@ -41,7 +41,8 @@ class ModelConfig:
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
     output_layers: number of ReLU layers in the readout.
-    edge_width: 2 adds the authors' constant inputs to the message function.
+    edge_width: 2 adds the authors' constant inputs, which are 0, to the message
+      function.
     dropout: dropout rate before the last layer.
     fourier_init: number of sines, and of cosines, whose combinations are the
       initial weights of numbers and ages (ours). Adding numbers then means
@@ -112,8 +113,8 @@ class FactNetwork(nnx.Module):
     first = self.answer.input_mlp.layers[0].kernel
     rows = slice(_FACT - _CLASSES, _FACT)
     mixed = waves @ mix(_INPUT_SCALE, waves.shape[1], config.width)
-    persons = first[...].at[: 2 * _PERSONS].multiply(_PERSON_SCALE)
-    first[...] = persons.at[rows].set(mixed)
+    scaled = first[...].at[: 2 * _PERSONS].multiply(_PERSON_SCALE)
+    first[...] = scaled.at[rows].set(mixed)
     last = self.answer.output.layers[-1].kernel
     last[...] = mix(_OUTPUT_SCALE, config.width, waves.shape[1]) @ waves.T
     if config.fact_loss:
@@ -184,7 +185,7 @@ class MultilayerPerceptron(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B C']:
-    """Return the logits of `FactNetwork`, which are equal at every step."""
+    """Return the logits, equal at every step; see `FactNetwork.__call__`."""
     parts = [_one_hot(facts).reshape(len(facts), -1)]
     parts.append(jax.nn.one_hot(question, _PERSONS))
     logits = self.mlp(jnp.concatenate(parts, -1), key).astype(jnp.float32)

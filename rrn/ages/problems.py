@@ -81,8 +81,8 @@ def draw(
   difference = ages[edges[:, 0]] - ages[edges[:, 1]]
   kind = jnp.where(difference >= 0, data.OLDER, data.YOUNGER)
   facts = jnp.column_stack([edges, kind, jnp.abs(difference)])
-  told = jnp.stack([anchor, anchor, jnp.asarray(data.IS), ages[anchor]])
-  facts = jnp.concatenate([facts, told[None]])
+  given = jnp.stack([anchor, anchor, jnp.asarray(data.IS), ages[anchor]])
+  facts = jnp.concatenate([facts, given[None]])
   return {
     'facts': facts,
     'question': question,

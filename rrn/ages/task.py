@@ -78,7 +78,7 @@ class AgesTask:
   def loss(
     self, model: nnx.Module, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Return the cross-entropy of the answers, over steps and problems.
+    """Return the cross-entropy, averaged over steps and problems.
 
     With a `fact_loss` (ours), the loss of a step includes only ages that the
     messages can have reached by then. The cross-entropy of both people's ages

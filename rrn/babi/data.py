@@ -91,10 +91,10 @@ class Story:
   def read(self, text: str) -> Question | None:
     """Read the next line: return a question, or keep a fact.
 
-    A line is a question if it contains a question mark or a question word, or
-    if an answer follows after a tab. The numbers of the supporting facts may
-    follow after another tab. Blank lines and lines that start with '#' are
-    skipped.
+    A line is a question if it contains a question mark or a question word,
+    starts with 'is', or has an answer after a tab. The numbers of the
+    supporting facts may follow after another tab. Blank lines and lines that
+    start with '#' are skipped.
 
     Raises:
       UserError: the line is malformed, has unknown words or too many words, or

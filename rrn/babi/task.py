@@ -33,7 +33,7 @@ _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 @typing.no_type_check  # JAX replaces the fields with values of other types
 @dataclasses.dataclass(frozen=True)
 class FailedTasks(Metric):
-  """Counts failed tasks, from the wrong answers and questions of each task."""
+  """Counts failed tasks, from each task's numbers of errors and questions."""
 
   def result(self) -> jax.Array:
     """Return the number of tasks whose error exceeds `FAILED_ABOVE`."""
@@ -137,7 +137,8 @@ class BabiTask:
       offset_key, (size,), 0, self.model_config.num_offsets
     )
     # Stories of similar size share a micro-batch, so that short stories run on
-    # a small graph. In random order, every device gets short and long ones.
+    # a small graph. The groups are in random order, so that every device gets
+    # short and long stories.
     groups = size // (self.microbatch_size or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)
@@ -307,7 +308,7 @@ def share_of_questions(
   """Return the share of each task's questions that is drawn at a step (ours).
 
   The questions with the fewest facts come first. Questions of one task with the
-  same number of facts are always drawn together.
+  same number of facts are always added together.
 
   Args:
     step: number of completed updates.

@@ -155,7 +155,7 @@ class MultilayerPerceptron(nnx.Module):
     num_steps: int,
     key: jax.Array | None = None,
   ) -> Float[Array, 'T B Q C']:
-    """Return the logits of `StateNetwork`, which are equal at every step."""
+    """Return the logits, equal at every step; see `StateNetwork.__call__`."""
     all_objects = np.tile(np.arange(_OBJECTS), (_OBJECTS, 1))
     distances = _distances(positions, all_objects)
     objects = [_describe(positions, colors), distances[..., 0]]
@@ -166,7 +166,7 @@ class MultilayerPerceptron(nnx.Module):
 
 
 class PixelNetwork(nnx.Module):
-  """A network whose nodes are the cells of a picture and their positions."""
+  """A network whose nodes are the cells of a picture, with their positions."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
     widths = config.conv_widths
@@ -257,7 +257,8 @@ class PixelNetwork(nnx.Module):
     x = x.reshape(*cells.shape[:2], _OBJECTS, -1)
     shape, color, offset = x[..., 0], x[..., 1:-2], x[..., -2:]
     place = (positions - render.LOW) / (render.HIGH - render.LOW) * _GRID
-    place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)  # rows: down
+    # Rows of cells are counted from the top, but y points up.
+    place = jnp.stack([place[..., 0], _GRID - place[..., 1]], -1)
     corner = jnp.floor(place)
     cell = corner[..., 0] + _GRID * corner[..., 1]
     numbers = jnp.arange(_GRID**2, dtype=jnp.float32)

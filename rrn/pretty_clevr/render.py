@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, Int
 SIZE = 128  # pixels per side
 LOW, HIGH = -0.1, 1.1  # limits of both axes
 _POINT = 100 / 72  # pixels, at matplotlib's 100 dots per inch
-MARKER = 6 * _POINT
+MARKER = 6 * _POINT  # height and width, without the border
 _LINE = 1.0 * _POINT  # width of the border, which has the marker's color
 _WINDOW = 16  # side in pixels of a square that holds any marker
 # matplotlib's b g r c m y k gray.
@@ -59,11 +59,11 @@ def render(
         (start + jnp.arange(_WINDOW)).astype(jnp.float32) + 0.5 - center
         for start, center in zip((column, row), centers[k], strict=True)
       )
-      share = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
-      share = jnp.clip(share, 0, 1)[..., None]
+      opacity = 0.5 + _LINE / 2 - distance(x[None, :], y[:, None])
+      opacity = jnp.clip(opacity, 0, 1)[..., None]
       place = row, column, 0
       window = jax.lax.dynamic_slice(image, place, (_WINDOW, _WINDOW, 3))
-      window = window * (1 - share) + paint[k][None, None] * share
+      window = window * (1 - opacity) + paint[k][None, None] * opacity
       image = jax.lax.dynamic_update_slice(image, window, place)
     return image[::-1]
 

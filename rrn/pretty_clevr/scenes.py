@@ -28,8 +28,8 @@ def draw(key: jax.Array) -> tuple[Float[Array, 'N 2'], Int[Array, ' N']]:
   Objects are placed one after another, uniformly where the distance to all
   earlier objects exceeds `MIN_DISTANCE`. An object takes the first of 16
   candidates that satisfies this, which is rejection sampling unless all 16
-  fail; then it takes the first. The objects before object k exclude at most
-  (k - 1) pi / 100 of the square, so all 16 fail in fewer than one in 3e10
+  fail; then it takes the first. The k objects before object k exclude at
+  most k pi / 100 of the square, so all 16 fail in fewer than one in 3e10
   scenes.
   """
   position_key, color_key = jax.random.split(key)
@@ -94,9 +94,9 @@ def answer(
 
 def all_questions() -> tuple[Int[Array, '128'], Int[Array, '128']]:
   """Return the anchors and the jumps of all questions about a scene."""
-  jumps = data.NUM_OBJECTS
-  anchors = jnp.repeat(jnp.arange(len(data.SYMBOLS)), jumps)
-  return anchors, jnp.tile(jnp.arange(jumps), len(data.SYMBOLS))
+  jumps = jnp.arange(data.MAX_JUMPS + 1)
+  anchors = jnp.repeat(jnp.arange(len(data.SYMBOLS)), len(jumps))
+  return anchors, jnp.tile(jumps, len(data.SYMBOLS))
 
 
 def augment(
@@ -108,5 +108,5 @@ def augment(
   angle = jax.random.uniform(angle_key, maxval=2 * jnp.pi)
   sine, cosine = jnp.sin(angle), jnp.cos(angle)
   rotation = jnp.stack([cosine, sine, -sine, cosine]).reshape(2, 2)
-  # Not a matrix product, which accelerators may compute with fewer bits.
+  # Not a matrix product, which accelerators may compute in lower precision.
   return scale * (positions[:, :, None] * rotation[None]).sum(1)

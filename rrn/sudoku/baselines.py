@@ -1,7 +1,7 @@
-"""The paper's baselines on Sudoku, with the interface of its network.
+"""The paper's baselines on Sudoku, and an MLP (ours).
 
-Each baseline maps a puzzle to the logits of every cell after each step. A
-network without steps repeats its logits at each step.
+Each maps a puzzle to the logits of every cell after each step. A network
+without steps repeats its logits at each step.
 
 Axes: B batch, T steps, N cells, K neighbors or (as the last axis) classes,
 D width.
@@ -71,7 +71,7 @@ class MultilayerPerceptron(nnx.Module):
 
 
 class DeepMessages(BoardEmbedding):
-  """Learns the messages (Lin et al. 2015), as Palm et al. describe it.
+  """Learns the messages (Lin et al. 2015), as described by Palm et al.
 
   A message f(sender, receiver, d) has one number per class, and the logits of a
   cell are the sum of its messages. As in belief propagation, d is the logits of

@@ -89,8 +89,8 @@ def load(
     data_dir: folder of the source files; see `data_files.data_folder`.
     box: height and width of the boxes; some sources have only 3 x 3.
     num_puzzles: number of generated or hard puzzles, over all splits.
-    num_held_out: smallest number of them in 'validation', and in 'test'. None
-      selects a tenth, at most 500.
+    num_held_out: smallest number of puzzles in 'validation', and in 'test'.
+      None selects a tenth of `num_puzzles`, at most 500.
     seed: seed of the generator.
     variant: rules of the generated puzzles; see `variants`.
     measure: measure of the difficulty of hard puzzles; see `hard`.

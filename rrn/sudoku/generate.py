@@ -110,7 +110,7 @@ def transform(key, boards, box: data.Box, *, digits_only: bool):
 
 
 def _permute_lines(key, groups: int, size: int):
-  """Return a permutation of lines that permutes groups and lines in each."""
+  """Return a permutation of the groups, and of the lines in each group."""
   group_key, line_key = jax.random.split(key)
   order = jax.random.permutation(group_key, groups)
   lines = jax.vmap(lambda key: jax.random.permutation(key, size))(

@@ -94,8 +94,8 @@ def count_unrefuted(puzzles: np.ndarray) -> np.ndarray:
   return left - is_open.sum(0)  # each open cell has one correct candidate
 
 
-# Measure -> its function, and the temperature of the chains: the mean decrease
-# of log(difficulty + 1) that they accept.
+# Measure -> its function, and the temperature of the chains: they accept a
+# decrease of log(difficulty + 1) up to a random threshold with this mean.
 MEASURES = {
   'guesses': (count_guesses, 0.1),
   'unrefuted': (count_unrefuted, 0.05),
@@ -261,7 +261,7 @@ class _UnavoidableSets:
       order = np.delete(order, index)
 
   def _add(self, boards: np.ndarray, new: np.ndarray):
-    """Replace the largest set of each board by a set [boards, 2], if new."""
+    """Replace the largest set of each board with a set [boards, 2], if new."""
     bits = self.bits[boards]
     largest = np.bitwise_count(bits).sum(-1).argmax(1)
     is_new = ~(bits == new[:, None]).all(-1).any(1)

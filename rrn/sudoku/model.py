@@ -25,8 +25,8 @@ from rrn import candidates, network
 from rrn.sudoku import data
 
 SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
-# Steps in each iteration of a loop. With 8 steps per update, no states are
-# copied for the gradient, which is then 1.2 times as fast on CPUs.
+# Steps in each iteration of the loop over steps. With 8 steps per update, no
+# states are copied for the gradient, which is then 1.2 times as fast on CPUs.
 _UNROLLED_STEPS = 8
 
 
@@ -42,13 +42,15 @@ class ModelConfig:
     width: width of messages and states.
     embedding_width: width of each of the digit, row, and column embeddings.
     num_steps: number of message passing steps with a gradient in an update.
-    burn_in: largest number of steps without a gradient before them (ours). Each
-      update draws its number uniformly.
+    burn_in: largest number of additional steps before the `num_steps` steps,
+      without a gradient (ours). Each update draws the number from 0 to
+      `burn_in`, uniformly.
     loss_steps: steps that contribute to the loss, 'all' or 'last'.
     input_layers: number of ReLU layers in the MLP that embeds cells.
     message_layers: number of ReLU layers in the message function.
     node_layers: number of ReLU layers in the node function.
-    edge_width: 1 adds the authors' constant input to the message function.
+    edge_width: 1 adds the authors' constant input, which is 0, to the message
+      function.
     zero_positions: whether zeros replace the row and column embeddings.
     remat: whether the backward pass recomputes steps instead of storing them.
     max_steps: number of steps after which an unsolved board is replaced. Until
@@ -197,8 +199,8 @@ class SudokuNetwork(BoardEmbedding):
     Args:
       puzzles: digits; 0 is an empty cell.
       num_steps: number of steps T.
-      burn_in: number of additional steps before these, which are not returned
-        and have no gradient.
+      burn_in: number of additional steps before the T steps. They are not
+        returned and have no gradient.
     """
     states = self.network(
       self.inputs(puzzles), self.graph, num_steps=num_steps, burn_in=burn_in
@@ -331,7 +333,7 @@ def make_groups(
 
 
 def _intersect(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-  """Return the distinct sets of at least two cells that two units share."""
+  """Return the distinct sets of two or more cells shared by two units."""
   both = some[:, None] & others
   size = both.sum(-1)
   is_part = (size > 1) & (size < some.sum(-1)[:, None])

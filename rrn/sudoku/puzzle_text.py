@@ -287,7 +287,7 @@ class _Reader:
         for board in boards
       )
       units = data.units(*box) if self.units is None else self.units
-      if clash := data.contradictions(puzzle, units=units):
+      if clash := data.contradictions(puzzle, box=box, units=self.units):
         row, column = map(int, re.findall(r'r(\d+)c(\d+)', clash)[0])
         symbol = boards[0][side * (row - 1) + column - 1]
         clash = re.sub(r'digit \w+', f'digit {symbol}', clash)

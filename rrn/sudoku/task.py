@@ -128,7 +128,10 @@ class SudokuTask:
     )
 
   def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
-    """Return `size` finished boards, which the first update replaces."""
+    """Return `size` finished boards, which the first update replaces.
+
+    Return {} if no boards are carried, see `ModelConfig.max_steps`.
+    """
     del key
     max_steps = self.model_config.max_steps
     if not max_steps:

@@ -124,14 +124,16 @@ def generate(
     count: number of puzzles.
     box: height and width of the boxes; jigsaw boards use only their product.
     variant: one of `VARIANTS`, or the regions of a jigsaw board.
-    givens: number of givens at which to stop. None makes minimal puzzles.
+    givens: number of givens at which to stop removing them. None makes minimal
+      puzzles.
 
   Returns:
     'puzzle' and 'solution', int8 [count, N]. 'jigsaw' also has 'regions', int8
     [count, N], where 0 is region A; consecutive puzzles may share them.
 
   Raises:
-    UserError: the variant is unknown, or has no boards of this size.
+    UserError: the variant is unknown, has no boards of this size, or no
+      complete board with its regions is found.
   """
   side = math.prod(box)
   if variant not in VARIANTS:
@@ -177,6 +179,10 @@ def _generate_jigsaw(
     masks = data.candidates(empty)
     solutions = data.fill(rng, masks, units, max_passes=_FILL_PASSES)
     solutions = solutions[solutions.all(1)]
+    if layout and not len(solutions):
+      raise UserError(
+        f'jigsaw regions {layout}: found no complete board; use other regions'
+      )
     labels = np.array([ord(name) - ord('A') for name in regions], np.int8)
     columns['regions'].append(np.tile(labels, (len(solutions), 1)))
     columns['solution'].append(solutions)

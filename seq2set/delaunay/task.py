@@ -74,8 +74,9 @@ class DelaunayTask(point_task.PointTask):
   ) -> Int[Array, ' T']:
     """Arrange the triangles in the order that the config selects.
 
-    The Pointer Network writes the corners of a triangle by increasing index.
-    The other encoders do not see indices and write them from left to right.
+    For the Pointer Network, the corners of a triangle are sorted by index. The
+    other encoders do not see indices, so their corners are sorted from left to
+    right.
     """
     count = len(points)
     rank = jnp.arange(count + 1.0)

@@ -68,7 +68,7 @@ def windows(
   Args:
     words: int32 [m].
     length: number of words that a window scores.
-    context: number of words that precede them.
+    context: a window starts with `context + 1` words before them.
     end: index of the end-of-sentence token.
 
   Returns:

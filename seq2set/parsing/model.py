@@ -2,7 +2,7 @@
 
 The network follows Vinyals et al. 2015, Grammar as a Foreign Language, with one
 change: the attention context does not enter the recurrence of the decoder. In
-training, all attention is therefore one batched product after one scan.
+training, all attention is therefore one batched product after the scans.
 
 Axes: B batch, L words, T labels, D width, K label classes.
 """

@@ -71,7 +71,7 @@ class SetToPairs(read_process_write.SetToSequence):
     num_ranks: size of the largest set.
     num_features: F.
     width: D.
-    options: of `SetToSequence`.
+    options: further arguments of `SetToSequence`.
     rngs: random keys of the parameters.
   """
 

@@ -16,7 +16,7 @@ def head_first_less_head_last(
 ) -> Figure | None:
   """Plot the excess nats of head first minus those of head last.
 
-  Each panel shows a number of variables. Rows are numbers of examples, and
+  Each panel shows one number of variables. Rows are numbers of examples, and
   columns are values of beta. Negative values mean that head first is better. A
   cell is empty if one of its two runs is missing.
 

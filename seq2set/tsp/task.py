@@ -97,7 +97,7 @@ class TspTask(point_task.PointTask):
 
     'accuracy' and 'valid' use a decoder that may repeat points. A tour is
     correct from any point and in either direction. The lengths use a decoder
-    that visits each point once. Their unit is that of the points that the
+    that visits each point once, and are in the unit of the points that the
     network reads. 'excess' is the length relative to the true tour, minus 1.
     """
     points, answer, weight = batch['points'], batch['answer'], batch['weight']

@@ -191,6 +191,13 @@ def check(columns, units):
     assert (data.solve(fewer, units=own)[1] == 2).all()
 
 
+def test_jigsaw_regions_without_a_complete_board():
+  with pytest.raises(UserError, match='found no complete board'):
+    variants.generate(
+      np.random.default_rng(0), 1, box=(2, 2), variant='AAABBBBACCCCDDDD'
+    )
+
+
 def test_generate_jigsaw():
   columns = variants.generate(
     np.random.default_rng(0), 70, box=(1, 5), variant='jigsaw'

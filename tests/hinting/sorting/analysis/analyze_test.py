@@ -217,7 +217,7 @@ def test_observed_means(subject):
   np.testing.assert_allclose(stream, again, rtol=1e-4, atol=1e-5)
 
 
-def test_patches_of_an_oracle(subject, monkeypatch):
+def test_changed_lists_of_an_oracle(subject, monkeypatch):
   """A model that sorts follows both changes of the list."""
   length = 8
 
@@ -234,7 +234,7 @@ def test_patches_of_an_oracle(subject, monkeypatch):
     return jnp.array(predicted)
 
   monkeypatch.setattr(passes, 'predictions', sort)
-  result = causes.patch(subject, length)
+  result = causes.change_lists(subject, length)
   assert result.pop('count') > 30
   assert list(result.values()) == [1, 1, 0, 1, 0]
 
