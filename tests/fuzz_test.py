@@ -24,6 +24,7 @@ from hinting.increment import data as increment
 from hinting.sorting import data as integers
 from rrn.ages import data as ages
 from rrn.babi import data as babi
+from rrn.mazes import data as mazes
 from rrn.pretty_clevr import data as pretty_clevr
 from rrn.sudoku import puzzle_text
 from seq2set import point_sets
@@ -79,6 +80,12 @@ def read_sudoku(text):
       assert (problem.puzzle <= problem.units.shape[1]).all()
 
 
+def read_mazes(text):
+  for maze in mazes.read_mazes(text.split('\n')):
+    if isinstance(maze, UserError):
+      raise maze
+
+
 # Reader, a good text, and the pieces that others are made of.
 FORMATS = {
   'sudoku': (
@@ -92,6 +99,11 @@ FORMATS = {
     '1 Mary moved to the garden.\n2 Where is Mary?\tgarden\t1',
     ['1 ', '2 ', 'Mary moved to the garden.', 'Where is Mary?', '\t', '\n']
     + ['garden', '1', '0 '],
+  ),
+  'mazes': (
+    read_mazes,
+    '#####\n#S G#\n#####',
+    ['#####\n', '#S G#\n', '#', ' ', 'S', 'G', '.', '\n', '# x\n'],
   ),
   'trees': (
     read_trees,
@@ -255,7 +267,7 @@ TUPLES = (), (0,), (2**40,), (1.5,), ('a',), ((1, 2),), (3, 2), (1, 2, 3)
 @pytest.mark.slow
 @pytest.mark.parametrize(
   'module',
-  ['rrn.ages', 'rrn.babi', 'rrn.pretty_clevr', 'rrn.sudoku']
+  ['rrn.ages', 'rrn.babi', 'rrn.mazes', 'rrn.pretty_clevr', 'rrn.sudoku']
   + ['seq2set.sorting', 'hinting.sorting', 'hinting.increment'],
 )
 def test_settings_that_are_tuples(module, monkeypatch):

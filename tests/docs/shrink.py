@@ -27,6 +27,7 @@ TINY = {
   'evals.num_draws': 2,
   'evals.num_examples': 8,
   'evals.num_lists': 8,
+  'evals.num_mazes': 8,
   'evals.num_scenes': 8,
   'evals.num_sets': 8,
   'evals.num_test_lists': 8,
