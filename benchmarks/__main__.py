@@ -1,4 +1,4 @@
-"""Measure the speed of our networks, of plain forms, and of public peers.
+"""Measure the speed of our networks, plain forms, and public implementations.
 
 uv run python -m benchmarks NAME
 
@@ -30,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
   name, *flags = arguments
   try:
     if name not in BENCHMARKS:
-      raise UserError(f'no benchmark {name!r}, only {", ".join(BENCHMARKS)}')
+      known = ', '.join(BENCHMARKS)
+      raise UserError(f'no benchmark {name!r}; expected one of {known}')
     benchmark = importlib.import_module(f'benchmarks.{name}')
     harness.run(name, benchmark, flags)
   except (UserError, ArithmeticError) as error:

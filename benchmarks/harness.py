@@ -42,8 +42,8 @@ class Contender(NamedTuple):
     call: makes all updates of a turn, and waits for them.
     values: arrays that must equal those of 'ours'; () if it computes another
       function.
-    gflop: operations of the matrix products of an update, in 1e9; 0 if they are
-      not counted.
+    gflop: billions of operations in the matrix products of an update; 0 if they
+      are not counted.
   """
 
   call: Callable[[], Any]

@@ -135,7 +135,7 @@ def make_updates(
   batch = {name.partition('/')[2]: x for name, x in batch.items()}
   num_tokens = ours.kinds[ours.main].num_tokens(config.data.max_length)
   tokens, targets, at = unpack(batch, num_tokens - 1)
-  compute = jax.jit(lambda params, *args, **at: merge(params)(*args, **at))
+  compute = jax.jit(lambda params, x, **places: merge(params)(x, **places))
   places = {name: batch[name] for name in ('at', 'segments', 'positions')}
   packed = compute(params, batch['tokens'], **places)
   contenders = {

@@ -29,10 +29,10 @@ UNIT = 'graphs'
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """The paper's sizes of an experiment.
+  """The sizes of an experiment in the paper.
 
-  `edge_width` is E. With `one_edge`, all edges of an example have the same
-  features, such as those of a question.
+  `edge_width` is the number of edge features. With `one_edge`, all edges of an
+  example have the same features, such as those of a question.
   """
 
   num_nodes: int

@@ -95,7 +95,7 @@ def make_contenders(config, boards) -> dict[str, harness.Contender]:
 
 
 def _logits(merge, params, boards, num_steps):
-  """Return the logits without class 0 (an empty cell), never the answer."""
+  """Return the logits of all classes but 0, which is never the answer."""
   run = jax.jit(
     lambda params, puzzles: merge(params)(puzzles, num_steps=num_steps)
   )

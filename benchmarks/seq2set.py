@@ -4,8 +4,8 @@ The contenders are ours (`seq2set/read_process_write.py`), its plain form, which
 attends step by step, the plain form in PyTorch, eager and compiled, and for the
 block, `Set2Set` of PyTorch Geometric. All use the same weights. A call of the
 block is a forward and a backward pass; it must give the same q* and the same
-gradient of the memories. An update must start from the same logits. PyTorch
-makes updates on one fixed batch; ours draw their batches.
+gradient with respect to the memories. An update must start from the same
+logits. PyTorch makes updates on one fixed batch; ours draw their batches.
 """
 
 import functools
@@ -37,7 +37,7 @@ UNIT = 'sets'
 
 
 class PlainNetwork(rpw.SetToSequence):
-  """The network with the same parameters, as the paper writes its equations."""
+  """Our network, computed as the paper writes its equations."""
 
   def __call__(self, elements, targets, mask=None):
     """Return the logits [B, T, N] of each output, computed one by one."""
@@ -183,12 +183,11 @@ def make_blocks(network, memories, mesh) -> dict[str, harness.Contender]:
     ('ours', lambda process, x: process(x, num_steps=num_steps)),
   ):
 
+    @jax.jit
     @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
     def backward(params, inputs, process=process):
       summary = process(nnx.merge(graphdef, params), inputs)
       return jnp.square(summary).mean(), summary
-
-    backward = jax.jit(backward)
 
     def call(backward=backward):
       for _ in range(REPEATS):

@@ -14,7 +14,7 @@ from rrn.sudoku import data, model, task
 
 
 class PlainCells(model.SudokuNetwork):
-  """The network on cells, as the paper writes its equations."""
+  """The network on cells, computed as the paper writes its equations."""
 
   def __call__(self, puzzles, *, num_steps, burn_in=0):
     """Return the logits of every step."""

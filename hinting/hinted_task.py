@@ -42,12 +42,12 @@ SEEDS = {
 
 
 class HintedTask:
-  """All of `core.task.Task` except the methods that define the lists.
+  """Implements `core.task.Task`; a subclass defines the lists and their text.
 
   Args:
     config: The config of the experiment.
     kinds: The kinds of rows by name.
-    main: The kind of the main task.
+    main: The name of the main task in `kinds`.
     delimiter: The delimiter of the main task.
     num_values: The largest value in a row.
   """
@@ -125,7 +125,8 @@ class HintedTask:
     """Format an answer and check it.
 
     Args:
-      answer: The decoded values before EOS; None for other tokens.
+      answer: The decoded values before EOS; None for a token that is not a
+        value.
       values: The values of the list.
 
     Returns:
@@ -161,7 +162,7 @@ class HintedTask:
       The columns of `rows.pack`, named '<kind of row>/<column>'.
 
     Raises:
-      UserError: The rows of a hint are not a whole number of pairs.
+      UserError: The rows of a kind are not a whole number of pairs.
     """
     del arrays
     batch = {}
@@ -186,9 +187,9 @@ class HintedTask:
     each = share * pairs / max(len(self.hints), 1)
     if rest or abs(each - round(each)) > 1e-6:
       raise UserError(
-        f'config.batch_size={size} with hint_share={share} does not give each'
-        f' of {len(self.hints)} hints a whole number of pairs of rows; change'
-        ' the batch size or the share'
+        f'config.batch_size={size} with {len(self.hints)} hints and'
+        f' hint_share={share} does not give each kind of row a whole number of'
+        ' pairs; change the batch size or the share'
       )
     shares = {hint: round(each) for hint in self.hints if each}
     return {self.main: pairs - sum(shares.values())} | shares

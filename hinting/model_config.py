@@ -29,14 +29,14 @@ class ModelConfig:
 
   Attributes:
     num_layers: The number of blocks.
-    width: D.
-    num_heads: H.
+    width: The width of the residual stream.
+    num_heads: The number of attention heads per block.
     feed_forward_width: The number of hidden units of a feed-forward layer.
     temperature: One of `temperature.KINDS`.
     positions: One of `positions.KINDS`.
-    max_positions: The number of rows of the table of 'learned' and
+    max_positions: The number of rows of the position table of 'learned' and
       'randomized'.
-    has_norm: False for the construction.
+    has_norm: Whether there are layer norms; False in `sorting.construction`.
     activation: 'gelu' or 'relu'.
   """
 

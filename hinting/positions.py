@@ -9,6 +9,8 @@ comparison.
   rotary      queries and keys rotated by their positions (Su et al. 2021)
   alibi       a logit bias proportional to the distance (Press et al. 2022)
   t5          a logit bias per bucket of distances (Raffel et al. 2020)
+
+Axes: B batch, L tokens, A queries, H heads, D width of a head.
 """
 
 import math
@@ -27,7 +29,7 @@ _MAX_DISTANCE = 128  # Larger distances share the last bucket.
 def draw(
   key: jax.Array | None, positions: Int[Array, 'B L'], kind: str, size: int
 ) -> Int[Array, 'B L']:
-  """Map positions in rows to rows of the position table.
+  """Map positions of tokens in their rows to indices of the position table.
 
   Args:
     key: The random key in training, None in evaluation. In evaluation, only
@@ -36,7 +38,7 @@ def draw(
     positions: The position of each token in its row, from 0. The tokens of a
       row are adjacent.
     kind: One of `KINDS`. Kinds without a table return `positions`.
-    size: The number of rows of the table.
+    size: The number of entries of the table.
   """
   batch, length = positions.shape
   if kind == 'learned' and key is not None:

@@ -21,7 +21,7 @@ MIN_LENGTH = 2  # The length of the shortest list in training.
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """A part of a row: the first `count` of tokens [M].
+  """A part of a row: the first `count` of `tokens` [M].
 
   The loss covers the pieces of the answer only.
   """
@@ -52,7 +52,7 @@ class RowKind:
   """The rows of a main task, a hint, or a control.
 
   Attributes:
-    pieces: Maps a key, values [N] (1 to V), and the list length to pieces.
+    pieces: Maps a key, values [N] from 1, and the list length to pieces.
     num_tokens: Maps a list length to the largest number of tokens of a row.
     num_answers: Maps a list length to the largest number of answer tokens.
   """
@@ -147,6 +147,7 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
     start += sizes[segment]
   num_seen = is_answer.cumsum()
   order = jnp.arange(num_answers)
+  # Answer token i is at the first index where `num_seen` exceeds i.
   at = (num_seen[None] <= order[:, None]).sum(1).clip(max=num_tokens - 1)
   weights = (order < num_seen[-1]).astype(jnp.float32)
   return packed | {'at': at, 'targets': targets[at], 'weights': weights}

@@ -27,7 +27,7 @@ def check(
     evals: The section `config.evals`.
     model: The sizes and variants of the network.
     kinds: The kinds of rows by name.
-    main: The kind of the main task.
+    main: The name of the main task in `kinds`.
 
   Raises:
     UserError: A setting is invalid.

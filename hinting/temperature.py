@@ -8,6 +8,8 @@ keys are multiplied by a scale s(M):
   affine_log  a log M + b     a and b per head; s(32) = 1 at initialization
   log         log M / log 32
   per_query   1 + softplus(w . q) log(M) ** g     w and g per head, query q
+
+Axes: B batch, L queries, H heads, D2 width of a head.
 """
 
 import math
@@ -27,7 +29,7 @@ class Temperature(nnx.Module):
   Args:
     kind: One of `KINDS`.
     num_heads: H.
-    head_width: D2, the width of a query.
+    head_width: D2.
     rngs: The random keys of the parameters.
   """
 

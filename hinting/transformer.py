@@ -97,9 +97,8 @@ class Block(nnx.Module):
   ) -> tuple[Float[Array, 'B L H D2'], Float[Array, 'B L H D2']]:
     """Return the keys and values that later tokens attend to."""
     x = self._attention_input(x)
-    return self._split_and_rotate(self.key(x), positions), self._split_heads(
-      self.value(x)
-    )
+    keys = self._split_and_rotate(self.key(x), positions)
+    return keys, self._split_heads(self.value(x))
 
   def __call__(
     self,
@@ -213,9 +212,9 @@ class Transformer(nnx.Module):
       tokens: The rows.
       at: The indices of the tokens whose logits are requested; None for all
         tokens.
-      segments: The row of each token; None if there is one row.
-      positions: The position of each token in its row; None if there is one
-        row.
+      segments: The row of each token; None if rows are not packed.
+      positions: The position of each token in its row; None if rows are not
+        packed.
       position_key: The random key of positions in training; None in evaluation.
       hooks: One hook per layer, for analysis.
     """
@@ -309,7 +308,8 @@ class Transformer(nnx.Module):
     )
     if self.config.positions == 'none':
       # Without positions, the first layer's key and value of a token do not
-      # depend on its place, so the cache stores the count of each token.
+      # depend on its place, so the cache stores the count of each token. The
+      # second arguments, positions, have no effect.
       inputs = self.embed(vocabulary, vocabulary)
       token_memory = _heads_first(
         *self.blocks[0].keys_and_values(inputs, vocabulary)

@@ -41,7 +41,7 @@ class Token(enum.IntEnum):
 
 
 def value_token(value):
-  """Return the token of a value, 1 or more, or of an array of values."""
+  """Return the token of a value of at least 1, or of an array of values."""
   return FIRST_VALUE - 1 + value
 
 

@@ -17,7 +17,7 @@ Arguments:
   optimizer    `adamw` or `muon`.
 
 There is no result to compare with. According to a secondary source, the
-appendix of the paper has this task, with hints that help. We do not know its
+appendix of the paper has this task, with a hint. We do not know its
 lengths and results.
 """
 

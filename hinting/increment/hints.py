@@ -1,7 +1,7 @@
 """Numbers, the task of adding one, and its hints as rows of tokens.
 
 According to a secondary source, the appendix of the paper (Awasthi & Gupta
-2023) has this task, with hints that help. All rows and hints are ours.
+2023) has this task, with a hint. All rows and hints are ours.
 
 A list of n digits, most significant first, here 1 3 9 9, becomes
 
@@ -68,7 +68,10 @@ def draw_values(
 
 
 def _places(count, size, order):
-  """Return the power of ten of each digit, outside 0 .. n - 1 for padding."""
+  """Return the place of each digit, 0 for units.
+
+  The place of padding is outside 0 .. n - 1.
+  """
   index = jnp.arange(size)
   return index if order == 'reversed' else count - 1 - index
 

@@ -31,7 +31,7 @@ class IncrementTask(hinted_task.HintedTask):
       hints.kinds(config.data.order),
       main='increment',
       delimiter=Token.INCREMENT,
-      # Value 1 stands for the digit 0, or for no 9s in a row of 'span'.
+      # Value 1 stands for the digit 0, or in a row of 'span' for no 9s.
       num_values=1 + max(9, config.data.max_length),
     )
 

@@ -109,7 +109,7 @@ def build(
   Args:
     num_values: V, tokens as in `vocabulary`.
     max_copies: Determines the temperature and the threshold of head C.
-    margin: c.
+    margin: c, the margin of the inverse temperatures.
     frozen_length: All queries have the temperature of the last query in a list
       of this length; None for temperatures that follow the length.
 
@@ -290,7 +290,7 @@ def run(results: str | None = None):
   """Print the share of sorted lists of each case and length.
 
   Args:
-    results: The folder of a result file to write, or None.
+    results: The folder to write a result file to, or None.
   """
   paths = [pathlib.Path(results, *_RESULT)] if results else []
   measurements.make_folders(paths)

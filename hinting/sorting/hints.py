@@ -129,11 +129,10 @@ def _draw_queries(key, values, count, number, *, has_start: bool):
   return values[chosen], jnp.minimum(options.sum(), number)
 
 
-def _query_pieces(values, number) -> Piece:
-  """Return the piece of the queries, in which START stands for 0."""
-  piece = numbers(values, number)
-  start = jnp.where(jnp.atleast_1d(values) == 0, Token.START, piece.tokens)
-  return Piece(start, number)
+def _query_piece(query, count) -> Piece:
+  """Return the piece of one query; the query 0 gives START."""
+  piece = numbers(query, count)
+  return Piece(jnp.where(query == 0, Token.START, piece.tokens), count)
 
 
 def _successor_of(query, values, count):
@@ -186,7 +185,7 @@ def successor(key, values, count, *, is_shuffled: bool = False):
     answer = values[jax.random.randint(random_key, (), 0, count)]
   return [
     *prompt(values, count, Token.SUCCESSOR),
-    _query_pieces(query, 1),
+    _query_piece(query, 1),
     numbers(answer, exists.astype(jnp.int32), is_answer=True),
     end(),
   ]
@@ -204,7 +203,7 @@ def successors(key, values, count):
   pieces = prompt(values, count, Token.SUCCESSOR)
   for index in range(NUM_QUERIES):
     is_valid = (index < number).astype(jnp.int32)
-    pieces.append(_query_pieces(queries[index], is_valid))
+    pieces.append(_query_piece(queries[index], is_valid))
     pieces.append(Piece(tokens[index : index + 1], is_valid, is_answer=True))
   return pieces
 

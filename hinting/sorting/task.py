@@ -11,7 +11,7 @@ from hinting.vocabulary import Token
 
 # Values of config.data.lists in the config.json of older runs and weights.
 _OLD_LISTS = {'plain': 'uniform'}
-# Each main task, and the other kinds of rows that have the same prompt.
+# Each main task, and the kinds of rows with its prompt but another answer.
 MAIN_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
 sweep_figures = plots.sweep_figures

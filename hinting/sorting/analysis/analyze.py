@@ -13,6 +13,8 @@ The parts of an analysis:
 
 The lists are fixed and uniform, or distinct if the training lists are distinct.
 The evaluation uses other lists.
+
+Axes: K layers, H heads, V values.
 """
 
 from collections.abc import Sequence
@@ -180,10 +182,8 @@ def analyze(
     'errors': errors(subject, lengths),
     'ablation': ablation,
     'sharpening': causes.sharpen(subject, long),
-    'patches': {n: causes.patch(subject, n) for n in shown},
-    'temperature': {
-      n: causes.scale_softmax(subject, n, wanted) for n in shown[1:]
-    },
+    'changed_lists': {n: causes.change_lists(subject, n) for n in shown},
+    'scaling': {n: causes.scale_softmax(subject, n, wanted) for n in shown[1:]},
     'shared': causes.ablate_hints(subject, ablation[short], short),
   }
 

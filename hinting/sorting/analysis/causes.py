@@ -1,6 +1,6 @@
 """Causal tests: ablate and sharpen heads, change lists, scale the softmax.
 
-Axes: B lists, K layers, H heads.
+Axes: B lists, N values, L tokens, K layers, H heads.
 """
 
 import dataclasses
@@ -122,7 +122,7 @@ def sharpen(subject: Subject, length: int) -> dict[float, Any]:
   return {factor: scores(factor) for factor in FACTORS}
 
 
-def patch(subject: Subject, length: int) -> dict[str, float]:
+def change_lists(subject: Subject, length: int) -> dict[str, float]:
   """Test whether a change of the list changes the next token as it should.
 
   The test selects a random step from value a to its successor b, where b occurs

@@ -33,7 +33,7 @@ class Steps:
   """The state at each answer step; all are int [B, A].
 
   Attributes:
-    current: SORT, or the last value before the step, as a token.
+    current: The token at the step: SORT, or the last value written.
     successor: The next larger value of the list, -1 if there is none. SORT is
       below all values, as in the construction.
     minimum: The smallest value of the list.

@@ -24,7 +24,7 @@ from hinting.sorting.analysis import measures
 from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token
 
-ROLES = 4  # BOS, list, delimiter, and answer.
+ROLES = 4  # BOS, list, delimiter, and later tokens.
 _CHUNK = 25  # Lists per call.
 Merge = Callable[[Any], nnx.Module]
 
@@ -35,7 +35,7 @@ class Edit:
   """Edits of heads.
 
   Attributes:
-    scales: Multiply the attention logits, as `Hook.scale`, [K, H].
+    scales: Factors of the attention logits, [K, H]; see `Hook.scale`.
     is_ablated: Whether `means` replaces the output of a head, bool [K, H].
     means: The mean outputs of the heads by role, [K, R, H, D2].
   """
@@ -58,7 +58,7 @@ def no_edit(config: ModelConfig) -> Edit:
 
 def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
   """Return the role of each token of a row with a list of `length` values."""
-  # The first token of the list, the delimiter, and the answer; BOS is at 0.
+  # BOS is at 0. Then follow the list, the delimiter, and the later tokens.
   role_starts = jnp.array([1, length + 1, length + 2])
   return (jnp.arange(num_tokens)[:, None] >= role_starts[None]).sum(1)
 
@@ -128,7 +128,7 @@ def _sum_chunks(function, *columns):
 
 @functools.partial(jax.jit, static_argnums=0)
 def residuals(merge: Merge, params, values: Int[Array, 'B N']):
-  """Return the residual stream around each layer: [B, K + 1, L, D]."""
+  """Return the residual stream before and after each layer: [B, K+1, L, D]."""
   model, tokens = merge(params), hints.sort_rows(values)[:, :-1]
   edit = no_edit(model.config)
 
@@ -161,14 +161,6 @@ def observe(
   model, length = merge(params), values.shape[1]
   edit = no_edit(model.config)
 
-  def attention(tokens, values, steps):
-    return {
-      'mass': lambda _, w: measures.group_mass(w, tokens, steps).sum(0),
-      'gap': lambda logits, _: measures.logit_gap(logits, tokens, steps).sum(0),
-      'entropy': lambda logits, _: measures.entropy(logits) * len(tokens),
-      'maps': lambda _, w: measures.order_by_value(w, values).sum(0),
-    }
-
   def measure(values):
     tokens = hints.sort_rows(values)[:, :-1]
     steps = measures.answer_steps(values)
@@ -183,16 +175,20 @@ def observe(
       ]
       return jnp.stack(shares).mean(2).sum(1)
 
-    def at_answers(x):
-      return (x[name][:, :, length + 1 :] for name in ('logits', 'weights'))
+    def attention(x):
+      logits = x['logits'][:, :, length + 1 :]
+      weights = x['weights'][:, :, length + 1 :]
+      return {
+        'mass': measures.group_mass(weights, tokens, steps).sum(0),
+        'gap': measures.logit_gap(logits, tokens, steps).sum(0),
+        'entropy': measures.entropy(logits) * len(tokens),
+        'maps': measures.order_by_value(weights, values).sum(0),
+      }
 
     sums = {
       'lens': lens(model.read_out),
       'lens_without_norm': lens(model.head),
-    } | {
-      name: jnp.stack([function(*at_answers(x)) for x in seen])
-      for name, function in attention(tokens, values, steps).items()
-    }
+    } | jax.tree.map(lambda *x: jnp.stack(x), *map(attention, seen))
     return sums, stream
 
   sums, stream = _sum_chunks(measure, values)
@@ -294,10 +290,10 @@ def _matched_layer(merge, params, values, edit, layer, wanted):
 def match_entropies(
   merge: Merge, params, values: Int[Array, 'B N'], wanted: Float[Array, 'K H']
 ) -> Float[Array, 'K H']:
-  """Return the scales that give each head a mean entropy at answer steps.
+  """Return the scales that give each head the mean entropy `wanted`.
 
-  The search goes layer by layer, because a layer depends on the scales of
-  earlier ones.
+  The entropy is the mean over answer steps. The search goes layer by layer,
+  because a layer depends on the scales of earlier ones.
   """
   config = merge(params).config
   edit = no_edit(config)

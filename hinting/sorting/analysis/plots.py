@@ -1,4 +1,4 @@
-"""Figures of an analysis. Each row of panels belongs to one model.
+"""Figures of an analysis. A row of panels has one model, except in `shared`.
 
 `results` maps names of models to results of `analyze.analyze`. Head 1.1 is the
 first head of the first layer.
@@ -82,9 +82,9 @@ def _stack(axes, x, shares: np.ndarray, names, palette):
 def lens(results: Results) -> Figure:
   """Plot the logit lens: shares of the buckets by layer and length.
 
-  The upper rows use the last norm, and the lower rows do not.
+  Each model has four rows: two with the last norm, and two without it.
   """
-  shown = _lengths(results, 'patches')
+  shown = _lengths(results, 'changed_lists')
   figure, grid = _grid(4 * len(results), len(shown), 3, sharey=True)
   palette = [*plots.PALETTE[:4], _GRAY]
   rows = itertools.product(
@@ -290,12 +290,12 @@ def _intervals(axes, table):
 
 @plots.style()
 def causes(results: Results) -> Figure:
-  """Plot the effect of ablated heads, sharpened heads, and temperatures."""
+  """Plot the effect of ablated heads, sharpened heads, and scaled logits."""
   figure, grid = _grid(len(results), 3, 3.7, 2.6)
   for (left, middle, right), result in zip(grid, results.values(), strict=True):
     _ablation(left, result['ablation'])
     _sharpening(middle, result)
-    _temperature(right, result['temperature'])
+    _scaling(right, result['scaling'])
   _name_rows(grid, results)
   return figure
 
@@ -336,7 +336,7 @@ def _sharpening(axes, result):
   axes.legend(fontsize=7, loc='center left', bbox_to_anchor=(1, 0.5))
 
 
-def _temperature(axes, table):
+def _scaling(axes, table):
   kinds = 'unscaled', 'matched', 'oracle'
   for index, kind in enumerate(kinds):
     x = np.arange(len(table)) + 0.25 * (index - 1)

@@ -46,7 +46,7 @@ def apply_ridge(weights, inputs):
 
 
 def roc_auc(scores: np.ndarray, is_true: np.ndarray) -> float:
-  """Return the area under the ROC curve, 0.5 by chance.
+  """Return the area under the ROC curve, 0.5 at chance.
 
   Args:
     scores: One score per example [M].
