@@ -71,13 +71,13 @@ def _cpu(config):
 def _smoke(config):
   config.model.width = 32
   config.data.maze_size = 5
-  config.total_steps = 200
+  config.total_steps = 400
   config.steps_per_call = 20
   config.optim.warmup_steps = 20
   config.optim.ema_decay = 0.98
-  config.evals.every = 100
+  config.evals.every = 200
   config.evals.maze_sizes = (5, 7)
   config.evals.max_steps = (32, 64)
   config.evals.num_mazes = 100
   config.log.every = 20
-  config.checkpoint.every = 100
+  config.checkpoint.every = 200

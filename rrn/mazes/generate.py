@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from rrn.mazes import data
+from rrn.mazes.model import passage_mask
 
 
 def draw(key: jax.Array, *, size: int) -> dict[str, jax.Array]:
@@ -84,22 +85,14 @@ def distances(
   All cells have to be connected.
   """
   height, width, _ = passages.shape
-  far = height * width
-  right, below = passages[:, :-1, 0], passages[:-1, :, 1]
+  far = height * width  # more than any distance
+  around, _ = map(jnp.asarray, data.neighbors(height, width))
+  is_open = passage_mask(passages[None])[0]
 
   def relax(distances):
-    along = jnp.where(right, 1, far)
-    down = jnp.where(below, 1, far)
-    pad = jnp.pad
-    options = [
-      pad(distances[:, 1:] + along, ((0, 0), (0, 1)), constant_values=far),
-      pad(distances[:, :-1] + along, ((0, 0), (1, 0)), constant_values=far),
-      pad(distances[1:] + down, ((0, 1), (0, 0)), constant_values=far),
-      pad(distances[:-1] + down, ((1, 0), (0, 0)), constant_values=far),
-    ]
-    return jnp.stack([distances, *options]).min(0)
+    through = jnp.where(is_open, 1 + distances[around], far)
+    return jnp.minimum(distances, through.min(-1))
 
-  first = jnp.where(jnp.arange(far) == source, 0, far).reshape(height, width)
-  return jax.lax.while_loop(
-    lambda distances: (distances == far).any(), relax, first
-  )
+  first = jnp.where(jnp.arange(far) == source, 0, far)
+  found = jax.lax.while_loop(lambda x: (x == far).any(), relax, first)
+  return found.reshape(height, width)

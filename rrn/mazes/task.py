@@ -24,7 +24,7 @@ from rrn.mazes.model import MazeNetwork, ModelConfig
 
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 901_701, 'test': 901_702}
-_STEPS_PER_CALL = 8  # between two measurements of a network
+_STEPS_PER_CALL = 8  # between two measurements
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'MazeTask':
@@ -58,6 +58,10 @@ class MazeTask:
     self.model_config = ModelConfig(**config.model)
     self.size = config.data.maze_size
     self.evals = config.evals
+    # Rows and columns of test mazes -> largest number of steps.
+    self.max_steps = dict(
+      zip(config.evals.maze_sizes, config.evals.max_steps, strict=True)
+    )
     self.dtype = jnp.dtype(config.dtype)
 
   def make_model(self, rngs: nnx.Rngs) -> MazeNetwork:
@@ -146,11 +150,9 @@ class MazeTask:
     """
     sets = {
       f'test/size_{size}': ('test', size, max_steps)
-      for size, max_steps in zip(
-        self.evals.maze_sizes, self.evals.max_steps, strict=True
-      )
+      for size, max_steps in self.max_steps.items()
     }
-    sets['validation'] = 'validation', self.size, max(self.evals.max_steps[:1])
+    sets['validation'] = 'validation', self.size, self.evals.max_steps[0]
     return {
       name: Evaluator(
         arrays=functools.partial(self._evaluation_set, split, size),
@@ -194,15 +196,16 @@ class MazeTask:
   ) -> dict[str, Figure]:
     """Plot the share of solved test mazes against the steps, by size."""
     del model
-    curves = {
-      f'{size} x {size}': {
-        steps: values[f'test/size_{size}/steps_{steps}/solved']
+    curves = {}
+    for size, max_steps in self.max_steps.items():
+      names = {
+        steps: f'test/size_{size}/steps_{steps}/solved'
         for steps in step_counts(max_steps)
       }
-      for size, max_steps in zip(
-        self.evals.maze_sizes, self.evals.max_steps, strict=True
-      )
-    }
+      if values.keys() >= set(names.values()):
+        curves[f'{size} x {size}'] = {k: values[v] for k, v in names.items()}
+    if not curves:
+      return {}
     return {'solved_by_steps': plots.solved_by_steps(curves, self.size)}
 
   def predict(
