@@ -153,7 +153,7 @@ def _row(config: ConfigDict, name: str) -> dict[str, Any]:
     print(f'compiling {call.name} for {name}', file=sys.stderr)
     for quantity, value in _costs(call, chip, len(devices)).items():
       costs[f'{call.name}/{quantity}'] = value
-  memory = [costs[x] for x in costs if re.match('evaluation/.*/memory', x)]
+  memory = [costs[x] for x in costs if re.match('evaluation/.*/memory_mb', x)]
   if memory:
     costs['largest_evaluation/memory_mb'] = max(memory)
   return {
