@@ -1,7 +1,7 @@
 """Weights, set by hand, with which the transformer sorts exactly.
 
-This command measures the accuracies of the table in hinting/README.md. It takes
-a minute on a CPU core:
+This command measures the accuracies of the table in hinting/sorting/README.md.
+It takes a minute on a CPU core:
 
   uv run python -m hinting.sorting.construction
 
