@@ -163,7 +163,7 @@ ERRORS = [
   (SPACES[:78], ['1: the longest field has length']),
   (f'puzzle 1: {LINE[1:]}', ['1: the longest field has length 80']),
   (f'{LINE[1:]} puzzle 1', ['1: the longest field has length 80']),
-  (f'55{GRID[2:]}\n{LINE}', ['1: no solution: digit 5 twice in row 1 (cells', 10]),
+  (f'55{GRID[2:]}\n{LINE}', ['1: no solution: digit 5 twice in row 1 (', 10]),
   (f'5{9 * "."}5{70 * "."}', ['1: no solution: digit 5 twice in box 1']),
   (f'{SMALL}\n{LINE}', ['1: the board has side 4; a puzzle is one', 2]),
   (f'{PAIR}\n{PAIR}\n{PAIR}\n{LINE}', ['1: the board has side 6', 7]),
