@@ -8,12 +8,14 @@ networks on 9x9 mazes, and solves larger mazes with more steps. Data and
 networks differ from ours, so the numbers are not comparable.
 
 Sizes:
-  (none): a larger network: width 96, MLPs of three layers, 50,000 updates.
-  cpu: width 48, MLPs of one layer, 3,500 updates.
-  smoke: 5x5 mazes, seconds.
+  (none): a larger network: width 96, MLPs of three layers, 50,000 updates. We
+    have not trained it.
+  cpu: width 48, MLPs of one layer, 3,500 updates. Training took 34 minutes on
+    one core, shared with other work.
+  smoke: 5x5 mazes, half a minute.
 
-Expected result: unknown, because there is no paper. rrn/mazes/README.md has our
-results.
+Expected result: with `:cpu`, at least 95 % of the 19x19 mazes are solved after
+256 steps. rrn/mazes/README.md has our results.
 """
 
 from configs import common
@@ -65,6 +67,7 @@ def _cpu(config):
   config.optim.learning_rate = 4e-3
   config.optim.ema_decay = 0.99
   config.evals.every = 500
+  config.evals.batch_size = 4  # 1.6 times as fast as 50 on CPUs
   config.checkpoint.every = 500
 
 

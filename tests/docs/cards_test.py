@@ -16,6 +16,9 @@ ANSWERS = {
   'hinting_sorting_unhinted': '5 5 12 30 41 77 93',
   'rrn_ages': '57',
   'rrn_babi': 'garden',
+  'rrn_mazes': (
+    '#######\n#S..# #\n###.# #\n#...  #\n#.#####\n#....G#\n#######'
+  ),
   'rrn_pretty_clevr': 'cross',
   'rrn_pretty_clevr_8_steps': 'cross',
   'rrn_sudoku': (

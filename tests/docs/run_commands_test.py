@@ -67,6 +67,7 @@ def write_inputs(folder):
   files = {
     'puzzles.txt': f'{puzzle}\n',
     'scenes.jsonl': block('rrn/pretty_clevr/README.md', '{"objects"'),
+    'mazes.txt': '#####\n#S G#\n#####\n',
     'stories.txt': block('rrn/babi/README.md', '1 Mary'),
     'TEXT': sentence * 200,
     'FILE': '0 0 1 0 1 1 0 1 0.5 0.5 output 1 2 3 4 1\n',

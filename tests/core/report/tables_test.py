@@ -213,11 +213,23 @@ def test_the_page_of_commands_is_up_to_date():
 PAGES = sorted(
   str(path.relative_to(tables.ROOT))
   for path in tables.documents()
-  if path.name == 'README.md' or path.name == 'tpu.md'
+  if path.name == 'README.md'
 )
 # Pages with rows or cells that were measured before there were result files,
 # and how many. A new result file has to reduce the number.
-TYPED = {}
+TYPED = {
+  'README.md': 17,
+  'benchmarks/README.md': 2,
+  'hinting/README.md': 22,
+  'rrn/README.md': 3,
+  'rrn/ages/README.md': 16,
+  'rrn/pretty_clevr/README.md': 24,
+  'rrn/sudoku/README.md': 10,
+  'seq2set/README.md': 29,
+  'seq2set/ngrams/README.md': 7,
+  'seq2set/parsing/README.md': 2,
+  'seq2set/tsp/README.md': 3,
+}
 
 
 @pytest.mark.parametrize('page', PAGES)
