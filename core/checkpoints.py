@@ -69,7 +69,7 @@ class Checkpointer(contextlib.AbstractContextManager):
       self._checkpointer.close()
 
   def save(self, step: int, state: PyTree):
-    """Save in the background; the arrays may be donated afterwards.
+    """Save in the background; arrays may be donated once this returns.
 
     An existing step is not replaced. No array may have size 0.
 
@@ -149,7 +149,7 @@ def _by_name(state: PyTree) -> dict[str, Any]:
 def _restore(
   folder, abstract_state, rename
 ) -> tuple[PyTree | None, dict[int, str]]:
-  """Return the state, and step -> why a newer checkpoint cannot be read."""
+  """Return the state, and why each newer checkpoint (by step) is damaged."""
   steps = [int(path.name) for path in folder.glob('*') if path.name.isdecimal()]
   damaged = {}
   for step in sorted(steps, reverse=True):
@@ -227,6 +227,7 @@ def _with_saved_float(leaf, saved: str | None):
   """Return the abstract leaf with the floating-point type of the checkpoint.
 
   For example, with JAX_ENABLE_X64, the leaf is float64, but float32 was saved.
+  A saved float64 does not change the leaf, so that the difference is an error.
   """
   name = (saved or '').partition('[')[0]
   if name == 'float64' or not jnp.issubdtype(leaf.dtype, jnp.floating):
@@ -240,7 +241,7 @@ def _with_saved_float(leaf, saved: str | None):
 
 @jax.jit
 def _checksum(leaves: list[jax.Array]) -> jax.Array:
-  """Return a uint32 checksum of all bits and their order, for any sharding.
+  """Return a uint32 checksum of the elements and their order, for any sharding.
 
   Every element has an odd weight modulo 2**32, so that any change of a single
   element changes the sum. The sum starts from 1, so that zeroed files do not

@@ -2,7 +2,7 @@
 
 Each iteration dispatches the next call, fetches and writes the metrics of the
 previous one, runs the evaluations that are due, and then saves the state. A
-killed run therefore repeats exactly the updates that it lost.
+resumed run therefore repeats exactly the updates since the last save.
 """
 
 import collections
@@ -101,7 +101,7 @@ def train(
     _announce(config, folder, mesh, state, arrays)
     is_finished = start >= config.total_steps
     if not is_finished:
-      # Trace first: an update that cannot be traced must leave no config.
+      # Trace first: without a valid update, no config.json is written.
       jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
     if not is_finished:
@@ -119,7 +119,8 @@ def train(
       return False
     params = sharding.fetch(state.eval_params, mesh)
     if done > start:
-      weights.remove(folder)  # results of `--mode=eval` during this training
+      # Also removes results of `--mode=eval` during this training.
+      weights.remove(folder)
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())
 
@@ -246,7 +247,7 @@ def _check_folder(folder: str, state: step.TrainState | None, total: int):
 def _make_evaluations(
   task: Task, program: step.Program, config: ConfigDict, mesh: Mesh
 ) -> list[tuple[int, Callable[[Any], dict[str, float | list]]]]:
-  """Return the period and the function params -> values of each evaluation."""
+  """Return each evaluation's period, and its function of the parameters."""
 
   def make(name, evaluator):
     measure = evaluation.make_evaluation(

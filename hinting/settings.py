@@ -49,7 +49,7 @@ def check(
       f'config.data.num_rows={data.num_rows} is odd or negative, but rows come'
       ' in pairs; use a positive even number, or 0 for fresh rows'
     )
-  # A row of 'successors' has five queries: START and four values.
+  # At least 4: a row of 'successors' queries START and four values of the list.
   if not 4 <= data.max_length <= 20:
     raise UserError(
       f'config.data.max_length={data.max_length} is out of range; expected 4'

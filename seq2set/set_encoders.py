@@ -1,4 +1,4 @@
-"""Set encoders of later work that replace Process.
+"""Set encoders from later papers, in place of Process.
 
 Deep Sets and the Set Transformer summarize the memories of a set for Write. The
 summary does not depend on their order.

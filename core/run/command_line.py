@@ -84,8 +84,8 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
 
   Args:
     argv: the name of the program and its arguments.
-    overrides: replaces sys.argv in the definition of --config. This function
-      adds the arguments `--config.name=value` when the config is known, because
+    overrides: the `sys_argv` of the definition of --config. This function adds
+      the arguments `--config.name=value` when the config is known, because
       its keys become flags only then.
   """
   is_override = re.compile(r'--?(no)?config\.').match
@@ -209,7 +209,7 @@ def _expand_leaves(config: ConfigDict):
 def _explain(
   error: flags.IllegalFlagValueError, values: flags.FlagValues
 ) -> flags.Error:
-  """Return the error of a flag's value with a text that says what it expects.
+  """Return the error for an invalid flag value; say what the flag expects.
 
   absl reports '--seed=x: invalid literal for int() with base 10'.
   """
@@ -234,16 +234,17 @@ def _explain(
 def _in_config(error: Exception) -> UserError:
   """Return a UserError that names the line of the config that failed."""
   frames = traceback.extract_tb(error.__traceback__)
-  folder = run_config.ROOT / 'core'
-  inside = [
+  core_folder = run_config.ROOT / 'core'
+  in_config = [
     frame
     for frame in frames
-    if folder not in pathlib.Path(frame.filename).parents
+    if core_folder not in pathlib.Path(frame.filename).parents
     and 'site-packages' not in frame.filename
   ]
   place = ''
-  if inside and not isinstance(error, SyntaxError):  # its text names the line
-    place = f'{inside[-1].filename}, line {inside[-1].lineno}: '
+  # The text of a SyntaxError names the line.
+  if in_config and not isinstance(error, SyntaxError):
+    place = f'{in_config[-1].filename}, line {in_config[-1].lineno}: '
   return UserError(
     f'the config cannot be loaded: {place}{type(error).__name__}:'
     f' {one_line(error)}'

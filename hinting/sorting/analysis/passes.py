@@ -3,7 +3,7 @@
 The passes are jitted, and process lists in chunks to bound the memory.
 
 Axes: B lists, N values, L tokens, A answer steps, H heads, D width, D2 = D / H,
-K layers, R roles.
+K layers, R roles, V vocabulary.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token
 
 ROLES = 4  # BOS, list, delimiter, and later tokens.
-_CHUNK = 25  # Lists per call.
+_CHUNK = 25  # Lists per chunk, at most.
 Merge = Callable[[Any], nnx.Module]
 
 
@@ -241,10 +241,10 @@ def score(
 
   def measure(tokens, is_answer):
     logits, _ = run(model, tokens[:, :-1], edit, length=length)
-    targets, counts = tokens[:, length + 2 :], is_answer[:, length + 2 :]
-    losses = jnp.where(counts, layers.cross_entropy(logits, targets), 0)
-    is_right = (logits.argmax(-1) == targets) | ~counts
-    return (losses.sum(), counts.sum(), is_right.all(1).sum()), ()
+    targets, is_counted = tokens[:, length + 2 :], is_answer[:, length + 2 :]
+    losses = jnp.where(is_counted, layers.cross_entropy(logits, targets), 0)
+    is_right = (logits.argmax(-1) == targets) | ~is_counted
+    return (losses.sum(), is_counted.sum(), is_right.all(1).sum()), ()
 
   (loss, count, right), _ = _sum_chunks(measure, tokens, is_answer)
   return {
