@@ -32,6 +32,7 @@ from core import step
 from core.errors import one_line
 from core.report import measurements
 
+_FLAGS = '--results or --output'
 TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
 
 
@@ -87,7 +88,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   paths = [pathlib.Path(output)] if output else []
   if folder:
     paths.append(pathlib.Path(folder, 'benchmarks', f'{name}.json'))
-  measurements.make_folders(paths, '--results or --output')
+  measurements.make_folders(paths, _FLAGS)
   rows = {}
   for case in benchmark.make_cases(argparse.Namespace(**args)):
     measured = measure(case, args['rounds'], benchmark.UNIT)
@@ -97,7 +98,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   record = {'name': name, **provenance(name, benchmark.PEERS, flags)}
   record |= {'flags': args, 'rows': rows}
   for path in paths:
-    measurements.write(path, record)
+    measurements.write(path, record, _FLAGS)
 
 
 def make_parser(name: str, benchmark: Any) -> argparse.ArgumentParser:

@@ -36,14 +36,20 @@ def make_folders(paths: Iterable[pathlib.Path], flags: str = '--results'):
       path.parent.mkdir(parents=True, exist_ok=True)
 
 
-def write(path: pathlib.Path, table: Mapping[str, Any]):
+def write(
+  path: pathlib.Path, table: Mapping[str, Any], flags: str = '--results'
+):
   """Write a result file and print its name.
 
   Args:
     path: the file, in a folder that exists.
     table: 'command', 'rows', and the provenance; see `provenance`.
+    flags: the flags that name it, for the error.
+
+  Raises:
+    UserError: the file cannot be written.
   """
-  with atomic_files.reported_writes(path.parent, '--results'):
+  with atomic_files.reported_writes(path.parent, flags):
     atomic_files.replace_file(path, f'{results.to_text(table)}\n'.encode())
   print(f'wrote {path}')
 

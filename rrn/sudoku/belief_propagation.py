@@ -282,10 +282,12 @@ def run(variants: Sequence[str], givens: int, count: int, results: str | None):
   lines = _measure_rows(rows, variants, puzzles, solutions, givens)
   for line in markdown.lines(header, lines):
     print(line, flush=True)
-  command = 'python', '-m', 'rrn.sudoku.belief_propagation'
-  options = f'--givens={givens}', f'--num_boards={count}'
+  command = ['python', '-m', 'rrn.sudoku.belief_propagation']
+  command += [f'--givens={givens}', f'--num_boards={count}']
+  if len(variants) == 1:
+    command.append(f'--variant={variants[0]}')
   for path in paths:
-    table = {**measurements.provenance([*command, *options]), 'rows': rows}
+    table = {**measurements.provenance(command), 'rows': rows}
     measurements.write(path, table)
 
 
