@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
@@ -141,3 +142,20 @@ class CarryingTask(Task, Protocol):
   ) -> tuple[jax.Array, Metrics, Any]:
     """Return the mean loss, metrics to log, and the next carry."""
     ...
+
+
+def replace_examples(
+  carry: Mapping[str, Any], new: Mapping[str, Any], is_done: jax.Array
+) -> dict[str, Any]:
+  """Replace the examples of a carry that are done.
+
+  Args:
+    carry: pytree of arrays [B, ...].
+    new: pytree with the same structure, shapes, and types.
+    is_done: bool [B]; True selects the example of `new`.
+  """
+
+  def select(new, old):
+    return jnp.where(is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+
+  return jax.tree.map(select, dict(new), dict(carry))

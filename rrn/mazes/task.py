@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, replace_examples
 from rrn.mazes import generate, plots, predict
 from rrn.mazes.model import MazeNetwork, ModelConfig
 
@@ -116,11 +116,7 @@ class MazeTask:
       'is_done': jnp.zeros_like(is_done),
       'states': model.init_states(batch['ends']),
     }
-
-    def select(new, old):
-      return jnp.where(is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    carry = jax.tree.map(select, new, dict(carry))
+    carry = replace_examples(carry, new, is_done)
     states, logits = model.advance(
       carry['passages'],
       carry['ends'],

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from core import layers
 from core.errors import UserError, check_choice
 from core.metrics import Metric
-from core.task import Batch, Evaluator, Metrics
+from core.task import Batch, Evaluator, Metrics, replace_examples
 from rrn.sudoku import (
   baselines,
   builder,
@@ -172,11 +172,7 @@ class SudokuTask:
       'num_steps': jnp.zeros_like(carry['num_steps']),
       'states': model.init_states(batch['puzzle']),
     }
-
-    def select(new, old):
-      return jnp.where(is_done.reshape(-1, *[1] * (old.ndim - 1)), new, old)
-
-    carry = jax.tree.map(select, new, dict(carry))
+    carry = replace_examples(carry, new, is_done)
     states, logits = model.advance(
       carry['puzzle'], carry['states'], num_steps=config.num_steps
     )
