@@ -1,4 +1,4 @@
-"""Parse the arguments of `main.py`, and print its errors as one line."""
+"""Parse the arguments of programs, and print their errors as one line."""
 
 import ast
 import os
@@ -9,7 +9,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from absl import flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from core.errors import UserError, nearest, one_line
@@ -67,6 +67,19 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
       _exit_interrupted()
     errors.flush()
     return 1 if errors.is_lost and not status else status
+
+
+def run_program(function: Callable[[], None]):
+  """Run a program whose arguments are absl flags, and exit; see `run`."""
+
+  def main(argv: list[str]) -> int:
+    logging.set_verbosity(logging.WARNING)
+    if argv[1:]:
+      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
+    function()
+    return 0
+
+  app.run(lambda argv: run(main, argv))
 
 
 def _exit_interrupted():

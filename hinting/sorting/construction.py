@@ -29,18 +29,18 @@ import dataclasses
 import functools
 import math
 import pathlib
-import sys
 from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from flax import nnx
 from jaxtyping import Array, Int
 
 from core.errors import UserError
 from core.report import markdown, measurements
+from core.run import command_line
 from hinting import vocabulary
 from hinting.model_config import ModelConfig
 from hinting.sorting import hints
@@ -322,19 +322,6 @@ def _measure_rows(rows: dict, lengths: Iterable[int]) -> Iterator[list[str]]:
     yield [name, *cells]
 
 
-def main(argv) -> int:
-  """Run the command; return the exit status."""
-  logging.set_verbosity(logging.WARNING)
-  try:
-    if argv[1:]:
-      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
-    run(flags.FLAGS.results)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
-
-
 if __name__ == '__main__':
   flags.DEFINE_string('results', None, 'A folder of result files to write to.')
-  app.run(main)
+  command_line.run_program(lambda: run(flags.FLAGS.results))

@@ -39,17 +39,17 @@ unit, D the n digits, M = U * B.
 import functools
 import math
 import pathlib
-import sys
 import time
 from collections.abc import Sequence
 
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from jaxtyping import Bool, Float, Int
 
 from core.errors import UserError
 from core.io import data_files
 from core.report import markdown, measurements
+from core.run import command_line
 from rrn.sudoku import builder, data
 
 PAPER = {'parallel': '53.2 %', 'random': '61.7 %', 'modified': '92.5 %'}
@@ -307,19 +307,11 @@ def _measure_rows(rows, variants, puzzles, solutions, givens):
     yield [variant, str(givens), paper, ours, f'{seconds:.0f}']
 
 
-def main(argv) -> int:
-  """Run the command; return the exit status."""
-  logging.set_verbosity(logging.WARNING)
+def main():
+  """Run the variants that the flags select."""
   values = flags.FLAGS
-  try:
-    if argv[1:]:
-      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
-    variants = list(PAPER) if values.variant == 'all' else [values.variant]
-    run(variants, values.givens, values.num_boards, values.results)
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
+  variants = list(PAPER) if values.variant == 'all' else [values.variant]
+  run(variants, values.givens, values.num_boards, values.results)
 
 
 def _test_boards(givens: int, count: int):
@@ -349,4 +341,4 @@ if __name__ == '__main__':
   flags.DEFINE_integer('givens', 17, 'Givens per board, from 17 to 34.')
   flags.DEFINE_enum('variant', 'all', ['all', *PAPER], 'Variant to run.')
   flags.DEFINE_string('results', None, 'Folder of result files to write to.')
-  app.run(main)
+  command_line.run_program(main)

@@ -38,8 +38,14 @@ CORE = {
     'io.data_files',
     'report.markdown',
     'report.measurements',
+    'run.command_line',
   },
-  'construction': {'errors', 'report.markdown', 'report.measurements'},
+  'construction': {
+    'errors',
+    'report.markdown',
+    'report.measurements',
+    'run.command_line',
+  },
 }
 DATA_LIBRARIES = {'numpy', 'scipy'}
 SHARED_NAMES = {

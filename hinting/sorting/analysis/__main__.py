@@ -12,13 +12,13 @@ procedures here are ours; `hinting.sorting.analysis.analyze` lists them.
 
 import json
 import pathlib
-import sys
 
-from absl import app, flags, logging
+from absl import flags
 
 from core.errors import UserError
 from core.io import atomic_files
 from core.report import plots
+from core.run import command_line
 from hinting.sorting.analysis import analyze
 from hinting.sorting.analysis import plots as analysis_plots
 
@@ -53,22 +53,9 @@ def run():
   print(f'wrote {output}/analysis.json and {len(figures)} figures')
 
 
-def main(argv) -> int:
-  """Run the command; return the exit status."""
-  logging.set_verbosity(logging.WARNING)
-  try:
-    if argv[1:]:
-      raise UserError(f'{argv[1]!r} is not a flag; write --name=value')
-    run()
-  except UserError as error:
-    print(f'error: {error}', file=sys.stderr)
-    return 2
-  return 0
-
-
 if __name__ == '__main__':
   flags.DEFINE_string('weights', None, 'A run folder or a folder of weights.')
   flags.DEFINE_string('against', None, 'A second folder, to compare with.')
   flags.DEFINE_string('output', 'runs/analysis', 'The folder of the results.')
   flags.DEFINE_integer('num_lists', 500, 'The number of lists per length.', 25)
-  app.run(main)
+  command_line.run_program(run)
