@@ -23,6 +23,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from core.errors import UserError
 
@@ -74,29 +76,23 @@ def shortest_path(
   Also return the number of moves. If the ends are not connected, no cell is on
   a path, and the number is -1.
   """
-  start, goal = map(tuple, np.argwhere(ends).tolist())
-  from_start, from_goal = (_distances(passages, x) for x in (start, goal))
-  length = int(from_start[goal])
-  is_reached = (from_start >= 0) & (length >= 0)
-  return is_reached & (from_start + from_goal == length), length
+  start, goal = np.flatnonzero(ends)
+  from_start, from_goal = csgraph.dijkstra(
+    _graph(passages), directed=False, unweighted=True, indices=[start, goal]
+  )
+  length = from_start[goal]
+  if np.isinf(length):
+    return np.zeros_like(ends), -1
+  return (from_start + from_goal == length).reshape(ends.shape), int(length)
 
 
-def _distances(passages: np.ndarray, source: tuple[int, ...]) -> np.ndarray:
-  """Return the distance of each cell from one cell; -1 if unconnected."""
-  distances = np.full(passages.shape[:2], -1)
-  distances[source] = 0
-  queue = [source]
-  for row, column in queue:
-    for y, x, is_open in (
-      (row, column + 1, passages[row, column, 0]),
-      (row + 1, column, passages[row, column, 1]),
-      (row, column - 1, column > 0 and passages[row, column - 1, 0]),
-      (row - 1, column, row > 0 and passages[row - 1, column, 1]),
-    ):
-      if is_open and distances[y, x] < 0:
-        distances[y, x] = distances[row, column] + 1
-        queue.append((y, x))
-  return distances
+def _graph(passages: np.ndarray) -> sparse.csr_array:
+  """Return the adjacency matrix [N, N], with one entry for each passage."""
+  height, width, _ = passages.shape
+  first, side = np.nonzero(passages.reshape(-1, 2))
+  second = first + np.where(side == 0, 1, width)
+  ones = np.ones(len(first))
+  return sparse.csr_array((ones, (first, second)), shape=(height * width,) * 2)
 
 
 def read_mazes(lines: Iterable[str]) -> Iterator[Maze | UserError | None]:

@@ -51,10 +51,3 @@ def test_all_trees_of_four_cells_are_drawn():
   passages = np.asarray(draw(keys)['passages']).reshape(400, -1)
   trees, counts = np.unique(passages, axis=0, return_counts=True)
   assert len(trees) == 4 and counts.min() > 60
-
-
-def test_mazes_are_functions_of_the_key():
-  key = jax.random.key(3)
-  draw = jax.jit(functools.partial(generate.draw, size=5))
-  first, second = draw(key), draw(key)
-  jax.tree.map(np.testing.assert_array_equal, first, second)

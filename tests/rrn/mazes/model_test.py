@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from scipy.sparse import csgraph
 
 from core.errors import UserError
-from rrn.mazes import data, task
+from rrn.mazes import task
 from rrn.mazes.model import MazeNetwork, ModelConfig, make_graph, passage_mask
 from tests.rrn import perturbed
+from tests.rrn.mazes.data_test import to_matrix
 
 
 def make(**options):
@@ -85,7 +87,9 @@ def test_messages_use_passages_only():
     changed = ends.copy()
     changed[row, *start] = False
     difference = np.abs(run_on(4)(passages, changed) - logits)
-    distances = data._distances(passages[row], tuple(start.tolist()))
+    distances = csgraph.shortest_path(
+      to_matrix(passages[row]), indices=np.ravel_multi_index(start, (5, 5))
+    ).reshape(5, 5)
     others = np.delete(np.arange(len(ends)), row)
     assert (difference[:, others] == 0).all()
     for t in range(4):
