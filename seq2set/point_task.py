@@ -6,6 +6,7 @@ Axes: B batch, N points, T outputs.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import jax
@@ -17,7 +18,7 @@ from jaxtyping import Array, Int
 
 from core import layers
 from core.answers import Answer, answer_lines
-from core.errors import UserError, check_choice, check_positive
+from core.errors import UserError, check_choice, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import padding, point_sets, read_process_write
@@ -79,11 +80,21 @@ class PointTask:
       self.data.distribution,
       point_sets.DISTRIBUTIONS,
     )
-    if self.data.num_points < 3:
+    self.num_points = self.data.num_points
+    # Older run folders lack both settings.
+    self.min_points = self.data.get('min_points', self.num_points)
+    self.set_sizes = self.evals.get('set_sizes', ())
+    if self.num_points < 3:
       raise UserError(
-        f'config.data.num_points={self.data.num_points} is too small; use at'
-        ' least 3'
+        f'config.data.num_points={self.num_points} is too small; use at least 3'
       )
+    if not 3 <= self.min_points <= self.num_points:
+      raise UserError(
+        f'config.data.min_points={self.min_points}: expected at least 3 and at'
+        f' most config.data.num_points={self.num_points}'
+      )
+    if self.set_sizes:
+      check_numbers(config, 'evals.set_sizes', least=3)
     if self.evals.beam < 1:
       raise UserError(
         f'config.evals.beam={self.evals.beam} is too small; use at least 1,'
@@ -160,27 +171,45 @@ class PointTask:
       rngs=rngs,
     )
 
-  def arrays(self, split: str) -> dict[str, np.ndarray]:
-    """Return 'points' float32 [n, N, 2] and 'answer' [n, K, ...].
+  def arrays(
+    self, split: str, num_points: int | None = None
+  ) -> dict[str, np.ndarray]:
+    """Sample the sets of a split, and compute their answers.
 
-    The points are sampled, and are in the order in which the network reads
-    them. The answers are padded with N.
+    Args:
+      split: 'train', 'validation', or 'test'.
+      num_points: size of all sets; by default, the config gives the range.
+
+    Returns:
+      'points' float32 [n, N, 2], in the order in which the network reads them;
+      'answer' [n, K, ...], padded with N; 'mask' [n, N], False for padding, if
+      the sets may differ in size.
     """
-    is_train = split == 'train'
-    points = point_sets.draw(
-      np.random.default_rng(_SEEDS[split]),
-      self.data.num_sets if is_train else self.evals.num_sets,
-      self.data.num_points,
-      self.data.distribution,
-    )
-    order = point_sets.input_order(points, self.model_config.inputs)
-    points = np.take_along_axis(points, order[..., None], 1)
-    return {
+    low, high = self.min_points, self.num_points
+    if num_points is not None:
+      low = high = num_points
+    count = self.data.num_sets if split == 'train' else self.evals.num_sets
+    rng = np.random.default_rng(_SEEDS[split])
+    points = point_sets.draw(rng, count, high, self.data.distribution)
+    sizes = np.full(count, high)
+    if low < high:
+      sizes = rng.integers(low, high, count, endpoint=True)
+    mask = np.arange(high) < sizes[:, None]
+    points = np.where(mask[..., None], points, 0)
+    answers = [np.empty(0, int)] * count
+    for size in np.unique(sizes):
+      rows = np.flatnonzero(sizes == size)
+      sets = points[rows, :size]
+      order = point_sets.input_order(sets, self.model_config.inputs)
+      sets = np.take_along_axis(sets, order[..., None], 1)
+      points[rows, :size] = sets
+      for row, answer in zip(rows, self.labels(sets), strict=True):
+        answers[row] = answer
+    columns = {
       'points': points,
-      'answer': point_sets.pad_answers(
-        self.labels(points), self.data.num_points
-      ),
+      'answer': point_sets.pad_answers(answers, high),
     }
+    return columns | {'mask': mask} if low < high else columns
 
   def batch(
     self,
@@ -190,24 +219,31 @@ class PointTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Sample sets and their orders: 'points' [B, N, 2], 'targets' [B, T]."""
+    """Sample sets and their orders.
+
+    Returns:
+      'points' [B, N, 2], 'targets' [B, T], and any 'mask' [B, N].
+    """
     del step
     row_key, key = jax.random.split(key)
     row = jax.random.randint(row_key, (size,), 0, len(arrays['points']))
-    return jax.vmap(self._arrange)(
-      jax.random.split(key, size), arrays['points'][row], arrays['answer'][row]
-    )
+    sets = {name: column[row] for name, column in arrays.items()}
+    return jax.vmap(self._arrange)(jax.random.split(key, size), sets)
 
-  def _arrange(self, key, points, answer) -> Batch:
+  def _arrange(self, key: jax.Array, one: Mapping[str, jax.Array]) -> Batch:
     """Apply the input and output orders of the config to one set."""
+    points, answer, mask = one['points'], one['answer'], one.get('mask')
     count = len(points)
     order_key, key = jax.random.split(key)
     if self.model_config.inputs == 'random':  # a new order for each draw
       order = jax.random.permutation(order_key, count)
+      if mask is not None:  # the padding stays last
+        order = order[jnp.argsort(~mask[order])]
       position = jnp.append(jnp.argsort(order), count)  # the stop stays last
       points, answer = points[order], position[answer]
     answer = answer.astype(jnp.int32)
-    return {'points': points, 'targets': self.targets(key, points, answer)}
+    arranged = {'points': points, 'targets': self.targets(key, points, answer)}
+    return arranged if mask is None else arranged | {'mask': mask}
 
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
@@ -215,8 +251,8 @@ class PointTask:
     """Return the mean -log p of the outputs of a set and any stop, in nats."""
     del key
     targets, count = batch['targets'], batch['points'].shape[1]
-    logits = model(batch['points'], targets)
-    is_output = jnp.cumsum(targets == count, 1) <= 1
+    logits = model(batch['points'], targets, batch.get('mask'))
+    is_output = jnp.cumsum(targets == count, 1) <= int(self.has_stop)
     losses = jnp.where(is_output, layers.cross_entropy(logits, targets), 0)
     is_right = ((logits.argmax(-1) == targets) | ~is_output).all(1)
     return losses.sum(1).mean(), {
@@ -224,8 +260,17 @@ class PointTask:
     }
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """Return 'validation', 'test', and 'source' if the config names a file."""
+    """Return the evaluators.
+
+    They are 'validation', 'test', one for each of `evals.set_sizes`, such as
+    'test_10_points', and 'source' if the config names a file.
+    """
     evaluators = split_evaluators(self.evals, self.arrays, self.measure)
+    for size in self.set_sizes:
+      evaluators[f'test_{size}_points'] = dataclasses.replace(
+        evaluators['test'],
+        arrays=functools.partial(self.arrays, 'test', size),
+      )
     if self.evals.source:
       evaluators['source'] = Evaluator(
         arrays=lambda: point_sets.load(

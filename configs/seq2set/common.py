@@ -1,5 +1,7 @@
 """Settings that experiments of Order Matters share."""
 
+from collections.abc import Mapping
+
 import ml_collections
 
 from configs import common
@@ -27,6 +29,7 @@ def parse_points(arg: str | None, tables, **defaults):
   args = common.parse_arg(
     arg,
     num_points=0,
+    min_points=0,
     inputs='random',
     encoder='pointer_network',
     table=tables[0],
@@ -36,12 +39,17 @@ def parse_points(arg: str | None, tables, **defaults):
   return args
 
 
-def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
+def points_config(
+  args, *, num_points: int, paper: Mapping[int, object]
+) -> ml_collections.ConfigDict:
   """Build the config that all experiments on points share.
 
   Args:
-    args: config arguments with `size`, `encoder` and `inputs`.
-    num_points: number of points in a set.
+    args: config arguments with `size`, `encoder`, `inputs`, and `min_points`,
+      the number of points of the smallest sets; 0 for sets of one size.
+    num_points: number of points of the largest sets.
+    paper: published results by number of points. If sets differ in size, these
+      sizes are tested separately.
   """
   config = common.default_config()
   config.model.encoder = args.encoder
@@ -50,10 +58,16 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
   config.model.num_glimpses = 0 if args.encoder == 'pointer_network' else 1
   config.model.inputs = args.inputs
   config.data.num_points = num_points
+  config.data.min_points = args.min_points or num_points
   config.data.distribution = 'uniform'
   config.data.num_sets = 1_000_000
   config.evals.every = 1000  # updates
   config.evals.num_sets = 10_000
+  config.evals.set_sizes = ()  # tested separately with --mode=eval
+  if args.min_points:
+    config.evals.set_sizes = tuple(
+      size for size in paper if args.min_points <= size <= num_points
+    )
   config.evals.batch_size = 500
   config.evals.beam = 1  # beam width; 1 is greedy
   config.evals.source = ''  # file of sets with answers for --mode=eval
@@ -80,3 +94,24 @@ def points_config(args, *, num_points: int) -> ml_collections.ConfigDict:
   if args.size != 'paper':
     use_short_schedule(config)
   return config
+
+
+def reported_sets(
+  config: ml_collections.ConfigDict, size: str
+) -> dict[str, int]:
+  """Return the number of points of the sets of each evaluator to report.
+
+  Args:
+    config: a config of `points_config`.
+    size: one of `configs.common.SIZES`.
+
+  Returns:
+    The number of points by evaluator; 0 if its sets differ in size.
+  """
+  split = 'test' if size == 'paper' else 'validation'
+  num_points = config.data.num_points
+  if config.data.min_points < num_points:
+    num_points = 0
+  return {split: num_points} | {
+    f'test_{count}_points': count for count in config.evals.set_sizes
+  }

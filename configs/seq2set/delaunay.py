@@ -11,6 +11,7 @@ Sizes:
 
 Arguments:
   num_points  number of points in a set.
+  min_points  sets have min_points to num_points points; 0: all have num_points.
   inputs      `random`, or `angle` to sort the points around their mean.
   encoder     `pointer_network`, `read_process_write`, or, from later work,
               `set_transformer` or `deep_sets`.
@@ -40,7 +41,7 @@ def get_config(arg: str | None = None):
   """Build the config; the module docstring lists the arguments."""
   args = shared.parse_points(arg, TABLES, outputs='incenter')
   num_points = args.num_points or (10 if args.size == 'paper' else 5)
-  config = shared.points_config(args, num_points=num_points)
+  config = shared.points_config(args, num_points=num_points, paper=PAPER)
   config.task = 'seq2set.delaunay'
   config.model.outputs = args.outputs
   is_published = (
@@ -48,12 +49,12 @@ def get_config(arg: str | None = None):
     and args.inputs == 'random'
     and args.outputs == 'incenter'
   )
-  paper = PAPER.get(num_points, ('', '')) if is_published else ('', '')
-  split = 'test' if args.size == 'paper' else 'validation'
-  config.report = {
-    f'{split}/accuracy': paper[0],
-    f'{split}/coverage': paper[1],
-  }
+  published = PAPER if is_published else {}
+  config.report = {}
+  for name, count in shared.reported_sets(config, args.size).items():
+    accuracy, coverage = published.get(count, ('', ''))
+    config.report[f'{name}/accuracy'] = accuracy
+    config.report[f'{name}/coverage'] = coverage
   return config
 
 

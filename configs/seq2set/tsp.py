@@ -13,6 +13,7 @@ Arguments:
   num_points  number of points in a set. Tours of more than 10 points are
               computed once and cached. A tour of 20 points takes about 2 ms on
               one core. Tours of more than 12 points may not be optimal.
+  min_points  sets have min_points to num_points points; 0: all have num_points.
   inputs      `random`, or `angle` to sort the points around their mean.
   encoder     `pointer_network`, `read_process_write`, or, from later work,
               `set_transformer` or `deep_sets`.
@@ -40,7 +41,7 @@ def get_config(arg: str | None = None):
   """Build the config; the module docstring lists the arguments."""
   args = shared.parse_points(arg, TABLES, outputs='fixed')
   num_points = args.num_points or (5 if args.size == 'smoke' else 10)
-  config = shared.points_config(args, num_points=num_points)
+  config = shared.points_config(args, num_points=num_points, paper=PAPER)
   config.task = 'seq2set.tsp'
   config.model.outputs = args.outputs
   is_published = (
@@ -48,15 +49,14 @@ def get_config(arg: str | None = None):
     and args.inputs == 'random'
     and args.outputs == 'fixed'
   )
-  length, optimal_length = PAPER.get(num_points, ('', ''))
-  split = 'test' if args.size == 'paper' else 'validation'
-  config.report = {
-    f'{split}/accuracy': '',
-    f'{split}/valid': '',
-    f'{split}/length': length if is_published else '',
-    f'{split}/optimal_length': optimal_length,
-    f'{split}/excess': '',
-  }
+  config.report = {}
+  for name, count in shared.reported_sets(config, args.size).items():
+    length, optimal_length = PAPER.get(count, ('', ''))
+    config.report[f'{name}/accuracy'] = ''
+    config.report[f'{name}/valid'] = ''
+    config.report[f'{name}/length'] = length if is_published else ''
+    config.report[f'{name}/optimal_length'] = optimal_length
+    config.report[f'{name}/excess'] = ''
   return config
 
 

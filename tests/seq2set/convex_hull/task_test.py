@@ -69,6 +69,37 @@ def test_a_leftmost_start_is_geometric(inputs):
     np.testing.assert_array_equal(corners, np.roll(hull, -place))
 
 
+@pytest.mark.parametrize('inputs', point_sets.INPUTS)
+def test_sets_may_differ_in_size(inputs):
+  made = make(f'smoke,inputs={inputs},min_points=3,num_points=9')
+  batch = draw(made)
+  for mask, points, targets in zip(*batch.values(), strict=True):
+    count = mask.sum()
+    assert mask[:count].all() and (points[~mask] == 0).all()
+    corners = targets[: (targets == 9).argmax()]
+    np.testing.assert_array_equal(corners, data.convex_hull(points[:count]))
+  assert set(batch['mask'].sum(1)) == set(range(3, 10))
+  evaluators = made.evaluators()
+  assert list(evaluators) == ['validation', 'test', 'test_5_points']
+  columns = evaluators['test_5_points'].arrays()
+  assert columns['points'].shape[1] == 5 and 'mask' not in columns
+
+
+def test_padding_has_no_effect_on_the_loss():
+  made = make('smoke,encoder=set_transformer,min_points=3,num_points=9')
+  model = made.make_model(nnx.Rngs(0))
+  batch = jax.tree.map(lambda x: jnp.asarray(x[:1]), draw(made))
+  count = batch['mask'].sum()
+  assert count < 9
+  targets = batch['targets']
+  alone = {
+    'points': batch['points'][:, :count],
+    'targets': jnp.where(targets == 9, count, targets),
+  }
+  losses = [made.loss(model, x, jax.random.key(0))[0] for x in (batch, alone)]
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
 def outputs(*corners):
   return jnp.array([[*corners, *[5] * (6 - len(corners))]])
 
@@ -204,6 +235,8 @@ def test_invalid_settings_are_errors():
     UserError, match='num_points=2 is too small; use at least 3'
   ):
     make('smoke,num_points=2')
+  with pytest.raises(UserError, match='min_points=6: expected at least 3 and'):
+    make('smoke,min_points=6')
   with pytest.raises(UserError, match='config.evals.beam=0'):
     make(**{'evals.beam': 0})
 

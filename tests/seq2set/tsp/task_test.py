@@ -55,6 +55,22 @@ def test_random_targets_are_the_same_tours_in_all_orders(encoder):
   )
 
 
+def test_padding_has_no_effect_on_the_loss():
+  made = make('smoke,min_points=3')
+  model = made.make_model(nnx.Rngs(0))
+  batch = learning.draw(made, 20)
+  row = int(batch['mask'].sum(1).argmin())
+  batch = jax.tree.map(lambda x: x[row : row + 1], batch)
+  count = int(batch['mask'].sum())
+  assert count < 5
+  alone = {
+    'points': batch['points'][:, :count],
+    'targets': batch['targets'][:, :count],
+  }
+  losses = [made.loss(model, x, jax.random.key(0))[0] for x in (batch, alone)]
+  np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
+
+
 class Oracle(nnx.Module):
   """Knows the tours; 'error' swaps two points, 'repeat' visits one twice."""
 
