@@ -165,7 +165,7 @@ def load(folder: str, overrides: Mapping[str, Any]) -> TrainedModel:
   rename = run_config.layer_renamer(config.task)
   if (path / weights.NAME).exists():
     params = weights.load_weights(path, abstract_state.params, rename=rename)
-    done = weights.load_step(path) or done
+    done = weights.read_step(path) or done
   else:
     state = checkpoints.restore(path, abstract_state, rename)
     if state is None:

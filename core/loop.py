@@ -84,7 +84,8 @@ def train(
 
   Raises:
     UserError: the config contradicts itself, the mesh, or the checkpoint.
-    FloatingPointError: a loss is not finite; the last checkpoint is kept.
+    FloatingPointError: the loss, the gradient, or a parameter is not finite;
+      the last checkpoint is kept.
   """
   arrays = sharding.put(dict(task.arrays('train')), sharding.replicated(mesh))
   evaluations = _make_evaluations(task, program, config, mesh)
@@ -105,7 +106,8 @@ def train(
       jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
     if not is_finished:
-      weights.remove(folder)  # left by an earlier training with fewer steps
+      # Left by an earlier training with fewer steps.
+      weights.remove_outputs(folder)
     state, is_stopped = _make_updates(
       state, program, arrays, evaluations, config, folder, checkpointer, stop
     )
@@ -120,7 +122,7 @@ def train(
     params = sharding.fetch(state.eval_params, mesh)
     if done > start:
       # Also removes results of `--mode=eval` during this training.
-      weights.remove(folder)
+      weights.remove_outputs(folder)
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())
 
@@ -230,8 +232,8 @@ def _check_folder(folder: str, state: step.TrainState | None, total: int):
   `state` is the state in its newest checkpoint, or None if it has none.
   """
   # Initial weights need no protection: a new run creates the same ones.
-  is_initial = total == 0 and weights.saved_step(folder) == 0
-  if state is None and weights.outcome(folder) and not is_initial:
+  is_initial = total == 0 and weights.read_step_or_none(folder) == 0
+  if state is None and weights.existing_outputs(folder) and not is_initial:
     raise UserError(
       f'{folder} holds weights or results but no checkpoint to resume from;'
       ' choose another --workdir; to start from its weights, also set'

@@ -64,7 +64,7 @@ def run(
   previous = ''
   for number, (name, config) in enumerate(stages.items(), start=1):
     stage = folder / name
-    if weights.saved_step(stage) != config.total_steps:
+    if weights.read_step_or_none(stage) != config.total_steps:
       print(f'stage {number}/{len(stages)}: {name}', file=sys.stderr)
       if not train(config, str(stage), previous):
         return False
@@ -112,9 +112,9 @@ def _finish(stages: Stages, folder: pathlib.Path):
   """Make `folder` a run with all updates, and write its weights last."""
   *_, last = stages
   total = total_steps(stages)
-  if weights.saved_step(folder) == total:
+  if weights.read_step_or_none(folder) == total:
     return
-  weights.remove(folder)
+  weights.remove_outputs(folder)
   config = stages[last].copy_and_resolve_references()
   config.total_steps = total
   atomic_files.write_json(folder / run_config.NAME, config.to_dict())

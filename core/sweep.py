@@ -94,5 +94,4 @@ def run(
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
   """Return whether a run has been trained to this step and evaluated."""
   saved = atomic_files.read_json(folder / run_config.NAME)
-  is_complete = len(weights.outcome(folder)) == 2  # weights and results
-  return is_complete and saved.get('total_steps') == total_steps
+  return weights.has_results(folder) and saved.get('total_steps') == total_steps

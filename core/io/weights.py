@@ -4,6 +4,7 @@ import contextlib
 import math
 import pathlib
 import re
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,11 +13,12 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from core.errors import UserError
+from core.errors import UserError, one_line
 from core.io import atomic_files, data_files
 
 NAME = 'weights.safetensors'
-_OUTCOME = NAME, 'results.json'
+_OUTPUTS = NAME, 'results.json'  # of training, of evaluation
+_MAX_DIGITS = 18  # every number with so many digits fits into an int64
 
 
 def save_weights(folder, params: dict[str, Any], *, step: int):
@@ -40,22 +42,34 @@ def save_weights(folder, params: dict[str, Any], *, step: int):
       )
 
 
-def remove(folder):
+def remove_outputs(folder):
   """Remove the weights of a folder, if any, and their results."""
   if jax.process_index() == 0:
     with atomic_files.reported_writes(folder):
-      for path in outcome(folder):
+      for path in existing_outputs(folder):
         path.unlink()
 
 
-def outcome(folder) -> list[pathlib.Path]:
+def existing_outputs(folder) -> list[pathlib.Path]:
   """Return the paths of weights.safetensors and results.json that exist."""
-  paths = (pathlib.Path(folder) / name for name in _OUTCOME)
+  paths = (pathlib.Path(folder) / name for name in _OUTPUTS)
   return [path for path in paths if path.exists()]
 
 
+def has_results(folder) -> bool:
+  """Return whether a folder holds weights and the results of evaluating them.
+
+  The weights are written after training, the results after evaluation.
+  """
+  return len(existing_outputs(folder)) == len(_OUTPUTS)
+
+
 def load_weights(
-  folder, like_params: dict[str, Any], *, missing_regex: str = '', rename=str
+  folder,
+  like_params: dict[str, Any],
+  *,
+  missing_regex: str = '',
+  rename: Callable[[str], str] = lambda name: name,
 ) -> dict[str, Any]:
   """Load the weights of a folder as a nested dict of NumPy arrays.
 
@@ -69,21 +83,32 @@ def load_weights(
       path; see `run_config.layer_renamer`.
 
   Raises:
-    UserError: there is no such folder, or the file is damaged or belongs to
-      another model.
+    UserError: there is no such file, it cannot be read, it is damaged, it has a
+      type that NumPy lacks, or it belongs to another model.
   """
   path = pathlib.Path(data_files.expand(folder)) / NAME
   try:
+    # safetensors reports each file that it cannot open as missing.
+    path.open('rb').close()
     tensors = safetensors.numpy.load_file(path)
-  except OSError:
+  except (FileNotFoundError, NotADirectoryError):
     parent = path.parent.parent
     near = sorted(p.parent.name for p in parent.glob(f'*/{NAME}'))
     raise UserError(
-      f'no weights in {folder}: {NAME} cannot be read; {parent} has weights in:'
+      f'no weights in {folder}: there is no {NAME}; {parent} has weights in:'
       f' {", ".join(near) or "no folder"}'
     ) from None
-  # AttributeError: NumPy lacks the type, such as float8.
-  except (safetensors.SafetensorError, AttributeError) as error:
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be read ({error.strerror or one_line(error)}); change its'
+      ' permissions, or name another folder'
+    ) from error
+  except AttributeError as error:  # such as float8
+    raise UserError(
+      f'{path} has a type that NumPy lacks ({error}); convert the weights to'
+      ' float32'
+    ) from error
+  except safetensors.SafetensorError as error:
     raise UserError(
       f'{path} is damaged ({error}); copy it again from its source'
     ) from error
@@ -121,26 +146,31 @@ def cast_float(array: Any, like: Any) -> Any:
   return array.astype(like.dtype)
 
 
-def load_step(folder) -> int | None:
-  """Return the number of updates, or None if the file does not record it."""
+def read_step(folder) -> int | None:
+  """Return the number of updates, or None if the file does not record it.
+
+  Raises:
+    OSError: the file cannot be read.
+    safetensors.SafetensorError: the file is damaged.
+  """
   path = pathlib.Path(data_files.expand(folder)) / NAME
   with safetensors.safe_open(path, 'numpy') as file:
     step = (file.metadata() or {}).get('step', '')
-  return int(step) if step.isdecimal() and len(step) < 19 else None
+  return int(step) if step.isdecimal() and len(step) <= _MAX_DIGITS else None
 
 
-def count(folder) -> int:
+def read_step_or_none(folder) -> int | None:
+  """Return the number of updates; None also if the file cannot be read."""
+  with contextlib.suppress(OSError, safetensors.SafetensorError):
+    return read_step(folder)
+  return None
+
+
+def num_parameters(folder) -> int:
   """Return the number of saved parameters; several seeds count separately."""
   path = pathlib.Path(folder) / NAME
   with safetensors.safe_open(path, 'numpy') as file:
     return sum(math.prod(file.get_slice(x).get_shape()) for x in file.keys())
-
-
-def saved_step(folder) -> int | None:
-  """Return the number of updates; None also if the file cannot be read."""
-  with contextlib.suppress(OSError, safetensors.SafetensorError):
-    return load_step(folder)
-  return None
 
 
 def copy(source, folder, *, step: int):

@@ -129,7 +129,7 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
   return {
     'overrides': _overrides(config, base_of(folder)[1]),
     'seeds': list(seeds),
-    'parameters': weights.count(folder) // config.num_seeds,
+    'parameters': weights.num_parameters(folder) // config.num_seeds,
     'updates': evaluated['step'],
     'examples': evaluated['step'] * config.batch_size,
     'minutes': _minutes(folder),
@@ -145,8 +145,7 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
 def is_evaluated(folder: pathlib.Path) -> bool:
   """Return whether a folder holds a finished and evaluated run."""
   has_config = (folder / run_config.NAME).is_file()
-  # The weights are written after training, the results after evaluation.
-  return has_config and len(weights.outcome(folder)) == 2
+  return has_config and weights.has_results(folder)
 
 
 def base_of(folder: pathlib.Path) -> tuple[str, ConfigDict]:

@@ -253,7 +253,7 @@ def test_weights_record_their_number_of_updates(tmp_path, monkeypatch):
   with pytest.raises(UserError, match='already has 6 updates'):
     loop.run(toy_task.make_config(total_steps=4), str(tmp_path))
   assert run_config.read(tmp_path).total_steps == 6  # unchanged
-  assert weights.load_step(tmp_path) == 6
+  assert weights.read_step(tmp_path) == 6
   assert inference.load(str(tmp_path), {}).step == 6
 
 

@@ -73,7 +73,7 @@ def assert_same(folder, other):
 
 
 def test_the_folder_looks_like_a_single_run(unbroken):
-  assert weights.load_step(unbroken) == 8
+  assert weights.read_step(unbroken) == 8
   config = atomic_files.read_json(unbroken / 'config.json')
   assert (config['total_steps'], config['seed']) == (8, 2)
   lines = [
@@ -186,7 +186,7 @@ def test_a_longer_last_stage_continues(tmp_path):
   parts = make_stages()
   parts['three'].total_steps = 4
   assert stages.run(parts, tmp_path, train)
-  assert weights.load_step(tmp_path) == 10
+  assert weights.read_step(tmp_path) == 10
   assert not (tmp_path / 'results.json').exists()
 
 

@@ -1,6 +1,8 @@
 """Weights: exact round trip; every mismatch is named."""
 
+import json
 import os
+import struct
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +80,42 @@ def test_truncated_file(folder, size):
     weights.load_weights(folder, PARAMS)
 
 
+def test_a_type_that_numpy_lacks(folder):
+  entry = {'dtype': 'F8_E4M3', 'shape': [2], 'data_offsets': [0, 2]}
+  header = json.dumps({'scale': entry}).encode()
+  path = folder / weights.NAME
+  path.write_bytes(struct.pack('<Q', len(header)) + header + bytes(2))
+  with pytest.raises(UserError, match='NumPy lacks .*float8.* to float32'):
+    weights.load_weights(folder, PARAMS)
+
+
+def test_unreadable_file(folder):
+  path = folder / weights.NAME
+  path.unlink()
+  path.mkdir()
+  with pytest.raises(UserError, match='cannot be read .Is a directory.'):
+    weights.load_weights(folder, PARAMS)
+
+
+def test_number_of_updates(folder):
+  assert weights.read_step(folder) == 7
+  assert weights.read_step_or_none(folder) == 7
+  weights.save_weights(folder, PARAMS, step=10**18)  # has 19 digits
+  assert weights.read_step(folder) is None
+  os.truncate(folder / weights.NAME, 4)
+  assert weights.read_step_or_none(folder) is None
+
+
+def test_outputs(folder):
+  results = folder / 'results.json'
+  assert not weights.has_results(folder)
+  results.touch()
+  assert weights.has_results(folder)
+  assert weights.existing_outputs(folder) == [folder / weights.NAME, results]
+  weights.remove_outputs(folder)
+  assert not weights.existing_outputs(folder)
+
+
 def test_weights_that_are_not_finite(folder):
   params = PARAMS | {'scale': jnp.float32(jnp.nan)}
   weights.save_weights(folder, params, step=7)
@@ -88,6 +126,8 @@ def test_weights_that_are_not_finite(folder):
 def test_missing_folder_lists_its_neighbors(folder):
   with pytest.raises(UserError, match='has weights in: model$'):
     weights.load_weights(folder.parent / 'modle', PARAMS)
+  with pytest.raises(UserError, match='no weights in'):  # a file, not a folder
+    weights.load_weights(folder / weights.NAME, PARAMS)
 
 
 def test_unwritable_folder(folder):
