@@ -19,15 +19,17 @@ _TEXT = """\
 # Reproduce
 
 `uv run python -m core.report.tables` generates this page; do not edit it. It
-lists the command for each table, each set of weights, and each figure. To run
-all of them, with one CPU core per process:
+lists the command for each table, each set of weights, and each figure. A queue
+runs all tables except the benchmarks, and trains the weights, with one CPU core
+per process:
 
 ```
 uv run python -m core.run.queue results/queue.txt --processes=2
 ```
 
-`--mode=report --workdir=FOLDER --results=results` turns a finished run or sweep
-into a result file.
+After `--mode=eval`, `--mode=report --workdir=FOLDER --results=results` turns a
+run or a sweep into a result file. The files of the weights are copies of those
+in the run folder.
 
 ## Tables
 
@@ -37,7 +39,8 @@ Updates and minutes of training are summed over the rows of a table.
 
 ## Weights
 
-A dash marks a value that the files of these weights do not record.
+Weights without a `table.json` have the date and the revision of their
+evaluation. A dash marks a value that the files of the weights do not record.
 
 {weights}
 
@@ -75,18 +78,22 @@ def _table_row(root: pathlib.Path, path: pathlib.Path) -> list[str]:
   table = results.read(path)
   rows = (table | row for row in table['rows'].values())
   command = table['command']
-  if 'config' in table:  # two tables of an experiment need two run folders
-    command += f' --workdir=runs/{_run_name(root, path)}'
+  if 'config' in table:  # a run or a sweep, not another measurement
+    command += f' --workdir=runs/{_folder_name(root, path, command)}'
   return [_link(root, path), *_cells(rows, command)]
 
 
-def _run_name(root: pathlib.Path, path: pathlib.Path) -> str:
-  """Return the name of a table with its experiment, or of a training.
+def _folder_name(root: pathlib.Path, path: pathlib.Path, command: str) -> str:
+  """Return the name of the run folder that a command shows.
 
-  Evaluations of the weights use the name of the weights.
+  Each command needs its own folder. A result file of a single run has the name
+  of its run folder. `--mode=eval --weights=pretrained/NAME` uses runs/NAME, so
+  the training of these weights uses another name.
   """
   if path.name == results.NAME:
     return f'{path.parent.name}_training'
+  if '--mode=sweep' not in command:
+    return path.stem
   return '_'.join(path.relative_to(root / 'results').with_suffix('').parts)
 
 

@@ -21,7 +21,8 @@ the rows selects all rows of such a file. For these files, a column may also be
 
 Alternatively, a row is an object of cells. A cell is a string, such as a number
 from the paper, or a list: a result file, a metric, and optionally the unit "%",
-or "/ROW" for the ratio to another row of the file. Paths start at the root of
+"min" for the metric "minutes", or "/ROW" for the ratio to another row of the
+file. Paths start at the root of
 the repository. A share with an interval is shown in %, and with
 "percent": true, all numbers are. With several seeds, a cell shows the median,
 the lowest, and the highest value. A 'low' and a 'high' value without a 'count'
@@ -125,8 +126,8 @@ def _cell(path: str, name: str, unit: str = '') -> str:
   if name.startswith('paper/'):
     return row.get('paper', {}).get(name.removeprefix('paper/'), _MISSING)
   if '/' not in name and name in row:
-    value = row[name]
-    return f'{len(value) if name == "seeds" else value:,}'
+    value = len(row['seeds']) if name == 'seeds' else row[name]
+    return f'{value:,}{" min" if unit == "min" else ""}'
   entry = _entry(path, row, name)
   if unit.startswith('/'):
     other = path.partition('#')[0] + f'#{unit[1:]}'
