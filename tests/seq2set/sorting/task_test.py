@@ -17,6 +17,32 @@ def make(arg='smoke', **changes):
   return task.make_task(config)
 
 
+def test_table_1_has_a_run_for_each_of_its_numbers():
+  names = ('pointer_network', *(f'process_{n}' for n in (0, 1, 5, 10)))
+  points = sorting.sweep('smoke')
+  assert list(points) == [
+    f'size_{size}_{name}_glimpses_{glimpses}'
+    for size in (5, 10, 15)
+    for name in names
+    for glimpses in (0, 1)
+  ]
+  baseline = points['size_10_pointer_network_glimpses_1']
+  assert baseline.model.encoder == 'pointer_network'
+  ours = points['size_10_process_1_glimpses_1']
+  assert ours.model.encoder == 'read_process_write'
+  assert ours.model.num_process_steps == 1
+  assert ours.data.set_size == 10 and ours.model.num_glimpses == 1
+  for point, share in (baseline, '28 %'), (ours, '44 %'):
+    assert point.report['validation/accuracy'] == share
+
+
+@pytest.mark.parametrize(
+  'arg', ['encoder=deep_sets', 'process=2', 'glimpses=2', 'set_size=7']
+)
+def test_other_settings_have_no_numbers_of_the_paper(arg):
+  assert sorting.get_config(arg).report['test/accuracy'] == ''
+
+
 class Oracle(nnx.Module):
   """Sorts sets, but only points at element 0 if `fails(numbers)`."""
 
