@@ -1,12 +1,10 @@
 """Settings that experiments of Order Matters share."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import ml_collections
 
 from configs import common
-
-ENCODERS = 'pointer_network', 'read_process_write'
 
 
 def use_short_schedule(config: ml_collections.ConfigDict):
@@ -114,4 +112,30 @@ def reported_sets(
     num_points = 0
   return {split: num_points} | {
     f'test_{count}_points': count for count in config.evals.set_sizes
+  }
+
+
+def orders(
+  get_config: Callable[[str], ml_collections.ConfigDict],
+  arg: str | None,
+  *,
+  random_outputs: str,
+) -> dict[str, ml_collections.ConfigDict]:
+  """Return the runs of the tables of hulls and triangulations.
+
+  Args:
+    get_config: builds a config from its arguments.
+    arg: arguments of all runs.
+    random_outputs: the argument that selects a random order of the output.
+  """
+  changes = {
+    'pointer_network': '',
+    'pointer_network_sorted_inputs': 'inputs=angle',
+    'pointer_network_random_outputs': random_outputs,
+    'read_process_write': 'encoder=read_process_write',
+    'set_transformer': 'encoder=set_transformer',
+  }
+  return {
+    name: get_config(f'{arg or ""},{change}')
+    for name, change in changes.items()
   }

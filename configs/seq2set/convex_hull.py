@@ -67,15 +67,8 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the encoder, the order of the inputs, and the start."""
-  points = {}
-  for encoder in shared.ENCODERS:
-    for inputs in 'random', 'angle':
-      for start in _fixed_start(encoder), 'random':
-        points[f'{encoder}_inputs_{inputs}_start_{start}'] = get_config(
-          f'{arg or ""},encoder={encoder},inputs={inputs},start={start}'
-        )
-  return points
+  """Vary the order of the input, the order of the output, and the encoder."""
+  return shared.orders(get_config, arg, random_outputs='start=random')
 
 
 def _fixed_start(encoder: str) -> str:

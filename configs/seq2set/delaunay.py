@@ -59,12 +59,5 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the encoder, the order of the inputs, and the order of the outputs."""
-  points = {}
-  for encoder in shared.ENCODERS:
-    for inputs in 'random', 'angle':
-      for outputs in 'incenter', 'random':
-        points[f'{encoder}_inputs_{inputs}_outputs_{outputs}'] = get_config(
-          f'{arg or ""},encoder={encoder},inputs={inputs},outputs={outputs}'
-        )
-  return points
+  """Vary the order of the input, the order of the output, and the encoder."""
+  return shared.orders(get_config, arg, random_outputs='outputs=random')

@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs.seq2set import common, delaunay
+from configs.seq2set import delaunay
 from core.answers import Answer
 from core.errors import UserError
 from seq2set import point_sets
 from seq2set.delaunay import data, task
 from tests import learning
 
+ENCODERS = pytest.mark.parametrize(
+  'encoder', ['pointer_network', 'read_process_write']
+)
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
 
 
@@ -30,7 +33,7 @@ def draw(arg):
     yield np.asarray(points), np.asarray(targets[:end]).reshape(-1, 3)
 
 
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@ENCODERS
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_targets_are_triangles_of_the_points_in_their_order(encoder, inputs):
   for points, triangles in draw(f'smoke,inputs={inputs},encoder={encoder}'):

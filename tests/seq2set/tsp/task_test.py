@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from configs.seq2set import common, tsp
+from configs.seq2set import tsp
 from core.errors import UserError
 from seq2set import cycles, point_sets
 from seq2set.tsp import data, task
 from tests import learning
 
+ENCODERS = pytest.mark.parametrize(
+  'encoder', ['pointer_network', 'read_process_write']
+)
 SQUARE = np.array([[0, 0], [1, 0], [1, 1], [0, 1], [0.5, 0.4]], np.float32)
 
 
@@ -28,7 +31,7 @@ def draw(arg):
   return points, targets
 
 
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@ENCODERS
 @pytest.mark.parametrize('inputs', point_sets.INPUTS)
 def test_fixed_targets_are_counterclockwise(encoder, inputs):
   points, targets = draw(f'smoke,inputs={inputs},encoder={encoder}')
@@ -45,7 +48,7 @@ def test_fixed_targets_are_counterclockwise(encoder, inputs):
   assert is_sorted == (inputs == 'angle')
 
 
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@ENCODERS
 def test_random_targets_are_the_same_tours_in_all_orders(encoder):
   points, targets = draw(f'smoke,outputs=random,encoder={encoder}')
   assert cycles.are_same_cycles(targets, data.shortest_tours(points), 5).all()
@@ -133,7 +136,7 @@ def test_padding_of_a_batch_has_no_weight():
     assert metric.weight == 4 and np.isfinite(metric.result())
 
 
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@ENCODERS
 def test_an_untrained_network_writes_tours(encoder):
   made = make(f'smoke,encoder={encoder}', **{'evals.num_sets': 50})
   model = made.make_model(nnx.Rngs(0))
@@ -216,7 +219,7 @@ def test_invalid_settings_are_errors():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('encoder', common.ENCODERS)
+@ENCODERS
 def test_learns_one_batch(encoder):
   made = make(f'smoke,encoder={encoder}')
   without_gradient, _, metrics = learning.learn(made, learning.draw(made))
