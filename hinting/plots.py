@@ -95,7 +95,7 @@ def accuracy_by_length(
   axes.axvline(trained_length, color=plots.MUTED, lw=1, dashes=(4, 3), zorder=1)
   palette = plots.colors(list(curves))
   medians = {name: (x, shares[1]) for name, (x, shares) in curves.items()}
-  plots.draw_lines(axes, medians, palette)
+  plots.draw_lines_with_legend(axes, medians, palette)
   for name, (lengths, (low, _, high)) in curves.items():
     axes.fill_between(lengths, low, high, color=palette[name], alpha=0.2, lw=0)
   return figure

@@ -1,7 +1,8 @@
 """Figures in one style, and the training curves of any run.
 
 Figures are plain `Figure` objects. Without pyplot, there is no global state,
-and no display is needed. Color-blind readers can distinguish the colors.
+and no display is needed. Color-blind readers can distinguish the six colors of
+`PALETTE`. More lines get colors of a ramp, which are harder to distinguish.
 """
 
 import functools
@@ -21,12 +22,14 @@ from matplotlib.figure import Figure
 from core import metrics
 from core.io import atomic_files
 
+# The points of a line: x [n] and y [n].
+Curve = tuple[Sequence | np.ndarray, Sequence | np.ndarray]
 INK, MUTED = '#222222', '#767676'
 # The colors of Okabe and Ito, with a darker yellow that is legible as text.
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#8A6D00', '#000000')
 # Metrics of the optimizer and the speed: drawn last, and never in percent.
 _DIAGNOSTICS = '(norm|rate|per_second)$'
-_NAMES_PER_ROW = 11  # names in a legend column, per row of panels
+_NAMES_PER_COLUMN = 11  # of a legend, beside each row of panels
 _MAX_RUNS = 33  # more lines are hard to distinguish
 
 # Use as `@style()`, because artists get their style when they are created.
@@ -96,19 +99,21 @@ def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
       if place == 'eval':
         panels.setdefault(measure, {})[name] = curve
   short = shortest_names(panels)
-  panels = {short[name]: panels[name] for name in sorted(panels, key=natural)}
+  panels = {
+    short[name]: panels[name] for name in sorted(panels, key=natural_sort_key)
+  }
   return _draw_panels(panels) if panels else None
 
 
 @style()
-def _draw_panels(panels: Mapping[str, Mapping[str, tuple]]) -> Figure:
+def _draw_panels(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
   """Draw quantity -> name -> (steps, values) in rows of four panels."""
   names = dict.fromkeys(name for curves in panels.values() for name in curves)
   palette = colors(list(names))
   columns = min(4, len(panels))
   rows = math.ceil(len(panels) / columns)
   legend_columns = (
-    math.ceil(len(names) / (_NAMES_PER_ROW * rows)) if len(names) > 1 else 0
+    math.ceil(len(names) / (_NAMES_PER_COLUMN * rows)) if len(names) > 1 else 0
   )
   legend_width = legend_columns * (0.5 + 0.07 * max(map(len, names)))  # inches
   figure = Figure(figsize=(3.6 * columns + legend_width, 2.5 * rows))
@@ -143,10 +148,15 @@ def colors(names: Sequence[str]) -> dict[str, Any]:
   return dict(zip(names, ramp, strict=True))
 
 
-def draw_lines(axes: Axes, curves: Mapping[str, tuple], palette: Mapping):
-  """Draw lines, with a legend if there are several.
+def draw_lines_with_legend(
+  axes: Axes, curves: Mapping[str, Curve], palette: Mapping[str, Any]
+):
+  """Draw lines, with a legend beside the axes if there are several.
 
-  `curves` maps names to (x [n], y [n]), `palette` names to colors.
+  Args:
+    axes: the axes to draw on.
+    curves: name of each line -> its points.
+    palette: name of each line -> its color.
   """
   _draw_lines(axes, curves, palette)
   if len(curves) > 1:
@@ -173,7 +183,7 @@ def shortest_names(names: Iterable[str]) -> dict[str, str]:
   return {name: shorten(name) for name in names}
 
 
-def natural(name: str) -> list[str | float]:
+def natural_sort_key(name: str) -> list[str | float]:
   """Return a sort key: 'n=5' comes before 'n=10', and '0.25' before '0.5'."""
   parts = re.split(r'(\d+(?:\.\d+)?)', name)
   return [float(x) if index % 2 else x for index, x in enumerate(parts)]
@@ -185,19 +195,21 @@ def _draw_lines(axes, curves, palette):
     axes.plot(x, y, marker=marker, color=palette[name], label=label)
 
 
-def _curves(lines: Sequence[Mapping]) -> dict[str, tuple]:
+def _curves(lines: Sequence[Mapping]) -> dict[str, Curve]:
   """Return tag -> (steps, values) of the metrics in `metrics.headline`."""
   points = {}
   for line in lines:
     for tag, value in line.items():
       if '/' in tag and isinstance(value, int | float):
         points.setdefault(tag, []).append((line['step'], value))
-  return {
-    tag: tuple(np.array(points[tag]).T) for tag in metrics.headline(points)
-  }
+  curves = {}
+  for tag in metrics.headline(points):
+    steps, values = np.array(points[tag]).T
+    curves[tag] = steps, values
+  return curves
 
 
-def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
+def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, Curve]]:
   """Return quantity -> place -> (steps, values), in the order to draw."""
   panels = {}
   for tag, curve in _curves(lines).items():
@@ -214,7 +226,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, tuple]]:
       quantity != 'loss',
       'loss' not in quantity,
       is_diagnostic,
-      natural(quantity),
+      natural_sort_key(quantity),
     )
 
   return {

@@ -115,7 +115,7 @@ def report(folder) -> str:
         f'{folder} holds neither a run nor a sweep: there is no config.json in'
         ' it or its sub-folders; give the --workdir of a run or a sweep'
       )
-    found.sort(key=lambda path: plots.natural(path.name))
+    found.sort(key=lambda path: plots.natural_sort_key(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
   with atomic_files.reported_writes(folder):
     atomic_files.replace_file(folder / 'report.md', text.encode())
@@ -123,7 +123,7 @@ def report(folder) -> str:
 
 
 def _report_run(run: _Run) -> str:
-  names = sorted(run.paper, key=plots.natural)
+  names = sorted(run.paper, key=plots.natural_sort_key)
   if not run.results.keys() & names:
     # Without an evaluation to compare, show what training measured.
     names += [
@@ -153,7 +153,7 @@ def _report_run(run: _Run) -> str:
 
 def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   names = sorted(
-    {name for run in runs for name in run.paper}, key=plots.natural
+    {name for run in runs for name in run.paper}, key=plots.natural_sort_key
   )
   short = plots.shortest_names(names)
   paper = runs[0].paper

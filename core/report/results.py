@@ -60,7 +60,8 @@ def write(folder, results: str | None = None) -> None:
   is_run = (folder / run_config.NAME).is_file()
   found = [folder] if is_run else folder.iterdir()
   paths = sorted(
-    filter(is_evaluated, found), key=lambda path: plots.natural(path.name)
+    filter(is_evaluated, found),
+    key=lambda path: plots.natural_sort_key(path.name),
   )
   if not paths:
     if results:
@@ -264,7 +265,9 @@ def _numbers(measured: Mapping[str, Any], num_seeds: int) -> dict[str, Any]:
         numbers[name]['by_seed'] = by_seed['value']
         for end in metrics.SPREAD:
           numbers.pop(f'{name}_{end}', None)
-  return {name: numbers[name] for name in sorted(numbers, key=plots.natural)}
+  return {
+    name: numbers[name] for name in sorted(numbers, key=plots.natural_sort_key)
+  }
 
 
 def to_text(value: Any, indent: str = '') -> str:

@@ -33,5 +33,5 @@ def accuracy_by_step(
     for count, share in enumerate(shares.T)
     if np.isfinite(share).all()
   }
-  plots.draw_lines(axes, curves, plots.colors(list(curves)))
+  plots.draw_lines_with_legend(axes, curves, plots.colors(list(curves)))
   return figure

@@ -31,5 +31,5 @@ def solved_by_steps(
   lines = {
     name: (list(curve), list(curve.values())) for name, curve in curves.items()
   }
-  plots.draw_lines(axes, lines, plots.colors(list(lines)))
+  plots.draw_lines_with_legend(axes, lines, plots.colors(list(lines)))
   return figure

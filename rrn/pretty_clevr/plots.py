@@ -43,5 +43,5 @@ def accuracy_by_jumps(
   curves = {
     name: (jumps, share) for name, share in zip(names, shares, strict=True)
   }
-  plots.draw_lines(axes, curves, palette)
+  plots.draw_lines_with_legend(axes, curves, palette)
   return figure

@@ -44,7 +44,7 @@ def solved_by_step(
     for count, share in columns
     if np.isfinite(share).all()
   }
-  plots.draw_lines(axes, curves, plots.colors(list(curves)))
+  plots.draw_lines_with_legend(axes, curves, plots.colors(list(curves)))
   axes.set_xlim(0, len(shares) + 1)
   return figure
 

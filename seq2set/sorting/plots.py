@@ -59,6 +59,6 @@ def accuracy_by_size(
     name.strip('_') or 'as in the paper': (sizes, share)
     for name, share in accuracy.items()
   }
-  plots.draw_lines(axes, curves, plots.colors(list(curves)))
+  plots.draw_lines_with_legend(axes, curves, plots.colors(list(curves)))
   axes.xaxis.set_major_locator(ticker.MaxNLocator(integer=True))
   return figure
