@@ -86,17 +86,20 @@ class MazeTask:
     return draw_mazes(key, size, self.size)
 
   def init_carry(self, key: jax.Array, size: int) -> dict[str, Any]:
-    """Return `size` mazes that the first update replaces."""
+    """Return `size` placeholder mazes, all marked done.
+
+    The first update replaces them with mazes of its batch.
+    """
     del key
     grid = size, self.size, self.size
-    ends = jnp.zeros(grid, bool)
+    no_cells = jnp.zeros(grid, bool)
     states = nnx.eval_shape(
-      lambda: self.make_model(nnx.Rngs(0)).init_states(ends)
+      lambda: self.make_model(nnx.Rngs(0)).init_states(no_cells)
     )
     return {
       'passages': jnp.zeros((*grid, 2), bool),
-      'ends': ends,
-      'path': ends,
+      'ends': no_cells,
+      'path': no_cells,
       'is_done': jnp.ones(size, bool),
       'states': optax.tree.zeros_like(states),
     }
@@ -141,8 +144,9 @@ class MazeTask:
   def evaluators(self) -> dict[str, Evaluator]:
     """Return 'validation', used in training, and a test set for each size.
 
-    Validation mazes have the size of the training mazes. Each set has its own
-    seed. There are so many mazes of 9 x 9 cells that no two sets share one.
+    Validation mazes have the size of the training mazes. The two splits have
+    different seeds. The keys of the test sets share a seed and depend on the
+    size. Two sets of 9 x 9 mazes almost certainly have no maze in common.
     """
     sets = {
       f'test/size_{size}': ('test', size, max_steps)

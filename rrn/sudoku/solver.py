@@ -23,7 +23,7 @@ from rrn.sudoku.model import SudokuCandidates
 
 _STEPS_AT_ONCE = 16  # steps between two checks of the rules
 _SURE = 0.9  # the network is sure of a digit with at least this probability
-_SHRINKAGE = 4  # 1/4 of the boards is active at first, then 1/16, ...
+_SHRINKAGE = 4  # 1/4 of the boards are active at first, then 1/16, ...
 
 
 def make_solver(
@@ -32,7 +32,7 @@ def make_solver(
   *,
   max_steps: int,
   assume_after: int = 0,
-) -> Callable[[Int[Array, 'B N']], tuple[np.ndarray, np.ndarray]]:
+) -> Callable[[Int[Array, 'B N']], tuple[Int[Array, 'B N'], Int[Array, ' B']]]:
   """Return a jitted function from puzzles 'B N' to the results of `solve`.
 
   Args:
@@ -76,7 +76,7 @@ def solve(
   again, with equal probability. A wrong assumption only wastes steps, because
   an answer has to obey the rules.
 
-  A quarter of the boards is active at a time. The next board replaces each
+  A quarter of the boards are active at a time. The next board replaces each
   finished one, so no board waits for slower boards. When few boards are left,
   the number of active boards shrinks.
 
@@ -100,7 +100,7 @@ def solve(
     answers = model(puzzles, num_steps=max_steps)[-1].argmax(-1)
     is_solved = is_valid(answers, puzzles, units)
     return answers, jnp.where(is_solved, max_steps, 0)
-  return _solve_by_turns(
+  return _solve_in_batches(
     model,
     puzzles,
     units,
@@ -109,7 +109,7 @@ def solve(
   )
 
 
-def _solve_by_turns(
+def _solve_in_batches(
   model: Any,
   puzzles: Int[Array, 'B N'],
   units: Int[np.ndarray, 'U n'],
@@ -124,6 +124,7 @@ def _solve_by_turns(
   def step(carry):
     index, work = carry
     if first_at:
+      # A fixed seed makes the answers to a batch of puzzles reproducible.
       key = jax.random.key(index)
       work = _change_assumptions(model, work, puzzles, first_at, key)
     return index + 1, _advance(
