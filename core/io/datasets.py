@@ -6,7 +6,7 @@ rows, because TFDS takes 0.1 ms to decode a record of any size.
 
     class Squares(tfds.core.GeneratorBasedBuilder):
       VERSION = tfds.core.Version('1.0.0')
-      code_path = None  # otherwise, TFDS imports a package that may be missing
+      code_path = None  # otherwise, TFDS needs the package importlib_resources
 
       def _info(self):
         return datasets.info(self, {'root': ((), np.int64)})
@@ -44,7 +44,7 @@ def info(
   """Describe the data of a builder.
 
   Args:
-    builder: the builder.
+    builder: the builder whose data is described.
     columns: name -> shape and type of one row.
   """
   features = {
@@ -81,7 +81,7 @@ def load(
     builder_class: the TFDS builder.
     split: name of the split.
     name: folder in the cache; each variant of the data needs its own.
-    **arguments: arguments of the builder, which may raise its own errors.
+    **arguments: passed to the builder; its errors propagate.
 
   Raises:
     UserError: the cache cannot be written.

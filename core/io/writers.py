@@ -124,7 +124,7 @@ def without_nan(value: Any) -> Any:
 
 def _drop_after(path: pathlib.Path, step: int) -> float:
   """Drop incomplete lines and later steps; return the last 'seconds', or 0."""
-  kept, seconds = b'', 0.0
+  kept, seconds = [], 0.0
   for text in path.read_bytes().splitlines() if path.exists() else ():
     try:
       line = atomic_files.parse_json(text, path)
@@ -132,7 +132,7 @@ def _drop_after(path: pathlib.Path, step: int) -> float:
     except (UserError, KeyError, TypeError):
       continue
     if is_kept:
-      kept += text + b'\n'
+      kept.append(text + b'\n')
       seconds = line_seconds
-  atomic_files.replace_file(path, kept)
+  atomic_files.replace_file(path, b''.join(kept))
   return seconds
