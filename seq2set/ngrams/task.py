@@ -22,12 +22,13 @@ from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
 from seq2set.ngrams import data, plots
 
-# The rows of Table 2 in the paper: the orders to search; None for all orders.
+# The orders to search; None for all orders. Table 2 of the paper has a row for
+# each entry.
 ORDERS = {
-  'natural': np.array([data.NATURAL]),
-  'bad': np.array([data.BAD]),
-  'easy': np.array([data.NATURAL, data.BAD]),
-  'hard': None,
+  'natural': np.array([data.NATURAL]),  # (1, 2, 3, 4, 5)
+  'bad': np.array([data.BAD]),  # (5, 1, 3, 4, 2)
+  'easy': np.array([data.NATURAL, data.BAD]),  # one of these two
+  'hard': None,  # one of all 5! orders
 }
 
 
@@ -38,7 +39,9 @@ class ModelConfig:
   Attributes:
     width: width of the LSTM.
     orders: one of `ORDERS`.
-    mode: one of `order_search.MODES`; 'given' requires orders='hard'.
+    mode: one of `order_search.MODES`. 'given' searches no orders, but selects
+      the order of the data. It requires orders='hard', with which evaluation
+      measures all orders.
     uniform_steps: number of initial updates with random orders.
     num_sets: see `order_search.loss`.
     sharpness: see `order_search.loss`.
@@ -56,8 +59,10 @@ class ModelConfig:
     check_choice('config.model.mode', self.mode, order_search.MODES)
     if self.mode == 'given' and self.orders != 'hard':
       raise UserError(
-        "config.model.mode='given' searches no orders; use it with"
-        " config.model.orders='hard', or use another mode"
+        "config.model.mode='given' selects the order of the data and searches"
+        f' none of config.model.orders={self.orders!r}; set'
+        " config.model.orders='hard', which evaluates all orders, or another"
+        ' mode'
       )
 
 
@@ -157,15 +162,19 @@ class NgramsTask:
     return {'tokens': tokens, 'index': np.arange(len(tokens), dtype=np.int32)}
 
   def _measure(self, model: order_search.TokenModel, batch: Batch) -> Metrics:
-    """Compute the perplexity per word in three ways.
+    """Compute three perplexities per word.
 
-    These are the best order, the sum over all orders, and one order sampled
-    from the exact posterior. The paper samples orders token by token.
+    They are the perplexity of the best searched order, of the sum over the
+    searched orders, and of one order sampled from their exact posterior. The
+    paper samples orders token by token.
     """
     tokens, weight = batch['tokens'], batch['weight']
-    key = jax.random.fold_in(jax.random.key(0), batch['index'][0])
+    # One key per example, so that the draws do not depend on the batch size.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(
+      jax.random.key(0), batch['index']
+    )
     log_p = order_search.log_p_of_orders(model, tokens, self.orders)
-    drawn = jax.random.categorical(key, log_p)
+    drawn = jax.vmap(jax.random.categorical)(keys, log_p)
     drawn_log_p = jnp.take_along_axis(log_p, drawn[:, None], 1)[:, 0]
     metrics: Metrics = {
       'perplexity': _perplexity(-log_p.max(1), weight),

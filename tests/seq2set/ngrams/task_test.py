@@ -50,10 +50,10 @@ class OneOrder(nnx.Module):
     return jnp.broadcast_to(log_p[:, None], tokens.shape)
 
 
-def measure(made, model):
+def measure(made, model, rows=slice(40)):
   columns = made._evaluation_set('test')
-  batch = {name: x[:40] for name, x in columns.items()}
-  batch['weight'] = np.ones(40)
+  batch = {name: x[rows] for name, x in columns.items()}
+  batch['weight'] = np.ones(len(batch['index']))
   metrics = learning.compiled(made._measure, model, batch)
   return {name: np.asarray(m.result()) for name, m in metrics.items()}
 
@@ -84,6 +84,18 @@ def test_all_orders_are_at_least_as_likely_as_one():
   values = measure(made, made.make_model(nnx.Rngs(0)))
   assert values['perplexity_of_all_orders'] < values['perplexity']
   assert values['perplexity'] < values['perplexity_of_a_posterior_draw']
+
+
+def test_draws_do_not_depend_on_the_batch_size():
+  """Perplexities are exponentials of means, so their logarithms average."""
+  made = make()
+  model = made.make_model(nnx.Rngs(0))
+  whole, first, second = (
+    np.log(measure(made, model, rows)['perplexity_of_a_posterior_draw'])
+    for rows in (slice(40), slice(20), slice(20, 40))
+  )
+  assert first != second
+  assert whole == pytest.approx((first + second) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize(
