@@ -11,7 +11,8 @@ Sizes:
     stages (`STAGES`), which took two hours on one core. Each stage starts from
     the weights of the previous one and draws the unsolved tasks more often.
   smoke: a small network on generated stories like those of task 1, without a
-    data file. In one minute it only learns which words are answers.
+    data file. A run takes one minute, in which the network only learns which
+    words are answers.
 
 Expected result: a mean error of 0.46 % and 0.13 failed tasks (the paper's mean
 over 15 runs). rrn/babi/README.md has the results of `:cpu`. The paper's
@@ -37,62 +38,67 @@ class Stage:
   """One stage of the training of `:cpu`.
 
   Attributes:
-    updates: number of updates with 1024 questions each.
+    total_steps: number of updates with 1024 questions each.
     task_weights: relative frequency of tasks 1 to 20.
-    curriculum: see `rrn.babi.task.share_of_questions`.
+    curriculum: (first, last, share): draw this share of the questions, those
+      with the fewest facts, until update `first`, and all of them from update
+      `last` on. (): always all. See `rrn.babi.task.share_of_questions`.
     schedule: learning-rate schedule.
     augmentation: see `rrn.babi.augmentation`.
     support_loss: see `rrn.babi.model.ModelConfig`.
-    new: regex of the parameters that the weights of the previous stage lack.
+    init_missing_regex: regex of the parameters that the weights of the previous
+      stage lack.
   """
 
-  updates: int
+  total_steps: int
   task_weights: tuple[float, ...]
-  curriculum: tuple[float, ...] = ()
+  curriculum: tuple[int, int, float] | tuple[()] = ()
   schedule: str = 'constant'
   augmentation: bool = False
   support_loss: float = 0.0
-  new: str = ''
+  init_missing_regex: str = ''
 
 
-# The network learns late to match two facts by a word, but earlier if more
-# questions of a batch need it. Tasks 17 and 19 took 1,000 updates of stage 2.
+# Some questions, such as those of tasks 17 and 19, need two facts that share a
+# word. The network learns late to match such facts, but earlier if a batch has
+# more of these questions. Therefore, stage 2 draws tasks 17 and 19 more often,
+# and the network learned them within about 1,000 updates of this stage.
 STAGES = {
   1: Stage(
-    1350,
-    (0.7, 1.5, 1.5, 0.7, 1, 0.7, 0.7, 1, 0.7, 0.7)
+    total_steps=1350,
+    task_weights=(0.7, 1.5, 1.5, 0.7, 1, 0.7, 0.7, 1, 0.7, 0.7)
     + (0.7, 0.7, 0.7, 1, 1.5, 1.5, 1.5, 1, 1.5, 0.5),
     curriculum=(200, 2000, 0.15),
   ),
   2: Stage(
-    1340,
-    (0.4, 1.5, 1, 0.3, 0.8, 0.5, 0.5, 0.5, 0.4, 0.6)
+    total_steps=1340,
+    task_weights=(0.4, 1.5, 1, 0.3, 0.8, 0.5, 0.5, 0.5, 0.4, 0.6)
     + (0.8, 0.4, 0.6, 0.8, 0.4, 3, 3.5, 0.6, 3.5, 0.3),
     curriculum=(0, 700, 0.67),
   ),
   3: Stage(
-    1800,
-    (0.3, 3, 0.8, 0.3, 0.8, 0.4, 0.7, 0.9, 0.3, 0.5)
+    total_steps=1800,
+    task_weights=(0.3, 3, 0.8, 0.3, 0.8, 0.4, 0.7, 0.9, 0.3, 0.5)
     + (0.4, 0.3, 0.3, 0.4, 0.4, 5, 2, 1.5, 0.8, 0.2),
   ),
   4: Stage(
-    3000,
-    (0.5, 2.5, 3, 0.3, 1, 0.5, 0.7, 0.8, 0.4, 0.5)
+    total_steps=3000,
+    task_weights=(0.5, 2.5, 3, 0.3, 1, 0.5, 0.7, 0.8, 0.4, 0.5)
     + (0.5, 0.4, 0.5, 0.6, 0.8, 4, 1.2, 1, 0.6, 0.3),
     schedule='cosine',
     augmentation=True,
   ),
   # Half of the questions belong to task 16, which needs three facts.
   5: Stage(
-    2000,
-    (1,) * 15 + (19,) + (1,) * 4,
+    total_steps=2000,
+    task_weights=(1,) * 15 + (19,) + (1,) * 4,
     augmentation=True,
     support_loss=1.0,
-    new='support_output/.*',
+    init_missing_regex='support_output/.*',
   ),
   6: Stage(
-    1500,
-    (0.3, 2, 6, 0.2, 0.6, 0.3, 1, 2.5, 0.3, 0.5)
+    total_steps=1500,
+    task_weights=(0.3, 2, 6, 0.2, 0.6, 0.3, 1, 2.5, 0.3, 0.5)
     + (0.3, 0.3, 0.4, 0.3, 0.3, 1, 1.2, 0.7, 0.5, 0.2),
     schedule='cosine',
     augmentation=True,
@@ -129,7 +135,7 @@ def get_config(arg: str | None = None):
   config.model.support_loss = 0.0
   config.model.num_offsets = 20
   config.model.graph_sizes = (20,)
-  config.data.source = 'official'  # 'partial' or 'generated'
+  config.data.source = 'official'  # or 'partial', 'generated'
   config.data.curriculum = ()  # see rrn.babi.task.share_of_questions
   config.data.augmentation = False  # see rrn.babi.augmentation
   config.data.task_weights = ()  # frequencies of the tasks; (): all equal
@@ -167,7 +173,9 @@ def stages(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Return the network and its ablations, which are measured at each step.
+  """Return the network and its ablations.
+
+  Evaluations report the error after each message passing step.
 
   In a sweep of `:cpu`, each run has the first `SWEEP_STEPS` updates of stage 1.
   """
@@ -236,8 +244,8 @@ def _cpu(config, number):
   config.data.task_weights = stage.task_weights
   config.data.augmentation = stage.augmentation
   config.model.support_loss = stage.support_loss
-  config.init_missing_regex = stage.new
-  config.total_steps = stage.updates
+  config.init_missing_regex = stage.init_missing_regex
+  config.total_steps = stage.total_steps
   config.batch_size = 1024
   config.steps_per_call = 10
   config.optim.schedule = stage.schedule
