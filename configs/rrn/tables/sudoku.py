@@ -1,10 +1,31 @@
 """The baselines, sweeps, and reports of configs/rrn/sudoku.py."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import ml_collections
 
 Config = ml_collections.ConfigDict
+
+
+class UnseenBoards(NamedTuple):
+  """A kind of boards that training did not include.
+
+  Attributes:
+    box_height: number of rows in a box.
+    box_width: number of columns in a box.
+    givens: smallest number of givens; puzzles with fewer get more. With 1,
+      boards up to 12 x 12 are minimal puzzles.
+    variant: see `rrn.sudoku.variants.generate`.
+    num_boards: number of boards.
+  """
+
+  box_height: int
+  box_width: int
+  givens: int
+  variant: str
+  num_boards: int
+
 
 # Share of the boards of the paper's test file that each network solves in the
 # paper, by number of givens.
@@ -18,7 +39,9 @@ PAPER = {
   'convolutional': dict.fromkeys(range(24, 37), '70 % (24 to 36 givens)'),
 }
 SWEEP_STEPS = 500  # updates of each row of `:cpu`
-WITHIN_STEPS = 64, 256, 1024  # steps of the evaluations by the rules
+# Numbers of steps within which an answer has to obey the rules; see
+# `rrn.sudoku.measures.by_rules`.
+WITHIN_STEPS = 64, 256, 1024
 # Without carried states, each update starts from new boards.
 _NEW_BOARDS = {'model.max_steps': 0, 'model.reveal_after': 0}
 # Row -> number of updates, and changes to the network on candidates. All rows
@@ -50,23 +73,22 @@ JIGSAW = (
   'DDDDDDDCCFEEEEEEEEFEFFFFGGG'
   'FFFGGGGGGHHHHHHHHIHIIIIIIII'
 )
-# Boards that training did not include: height and width of a box, givens (0:
-# minimal puzzles), rules, and number of boards.
+# Row -> boards that training did not include.
 UNSEEN_BOARDS = {
-  '4x4': (2, 2, 0, 'standard', 500),
-  '6x6': (2, 3, 0, 'standard', 500),
-  '8x8': (2, 4, 0, 'standard', 500),
-  '12x12': (3, 4, 0, 'standard', 100),
-  '12x12_80_givens': (3, 4, 80, 'standard', 100),
-  '16x16_128_givens': (4, 4, 128, 'standard', 50),
-  '16x16_160_givens': (4, 4, 160, 'standard', 50),
-  '16x16_192_givens': (4, 4, 192, 'standard', 50),
-  '25x25_375_givens': (5, 5, 375, 'standard', 20),
-  '25x25_437_givens': (5, 5, 437, 'standard', 20),
-  '25x25_500_givens': (5, 5, 500, 'standard', 20),
-  'diagonal': (3, 3, 0, 'diagonal', 200),
-  'windoku': (3, 3, 0, 'windoku', 200),
-  'jigsaw': (3, 3, 0, JIGSAW, 200),
+  '4x4': UnseenBoards(2, 2, 1, 'standard', 500),
+  '6x6': UnseenBoards(2, 3, 1, 'standard', 500),
+  '8x8': UnseenBoards(2, 4, 1, 'standard', 500),
+  '12x12': UnseenBoards(3, 4, 1, 'standard', 100),
+  '12x12_80_givens': UnseenBoards(3, 4, 80, 'standard', 100),
+  '16x16_128_givens': UnseenBoards(4, 4, 128, 'standard', 50),
+  '16x16_160_givens': UnseenBoards(4, 4, 160, 'standard', 50),
+  '16x16_192_givens': UnseenBoards(4, 4, 192, 'standard', 50),
+  '25x25_375_givens': UnseenBoards(5, 5, 375, 'standard', 20),
+  '25x25_437_givens': UnseenBoards(5, 5, 437, 'standard', 20),
+  '25x25_500_givens': UnseenBoards(5, 5, 500, 'standard', 20),
+  'diagonal': UnseenBoards(3, 3, 1, 'diagonal', 200),
+  'windoku': UnseenBoards(3, 3, 1, 'windoku', 200),
+  'jigsaw': UnseenBoards(3, 3, 1, JIGSAW, 200),
 }
 
 
@@ -168,16 +190,16 @@ def boards(get_config: Callable[[str], Config]) -> dict[str, Config]:
   """
   points = {}
   for name, board in UNSEEN_BOARDS.items():
-    height, width, givens, variant, num_boards = board
     config = get_config('cpu,network=candidates,source=generated')
     config.init_weights = 'pretrained/rrn_sudoku'
     config.total_steps = 0
-    config.model.box_height, config.model.box_width = height, width
+    config.model.box_height = board.box_height
+    config.model.box_width = board.box_width
     config.data.hard_share = 0.0
-    config.data.num_puzzles = 10 * num_boards
-    config.evals.givens = (max(1, givens),) * 2
-    config.evals.variant = variant
-    config.evals.boards_per_givens = num_boards
+    config.data.num_puzzles = 10 * board.num_boards
+    config.evals.givens = (board.givens,) * 2
+    config.evals.variant = board.variant
+    config.evals.boards_per_givens = board.num_boards
     config.evals.within_steps = WITHIN_STEPS
     config.report = {
       **{f'test/steps_{steps}/solved': '' for steps in (32, 64, 128)},
@@ -205,7 +227,7 @@ def _hard_puzzles(get_config, within_steps):
 
 
 def _relation_network(config, size: str):
-  """Set the paper's node-centric relation network: one step of its network."""
+  """Run the network for one step: the paper's node-centric relation network."""
   _one_step(config)
 
 
