@@ -14,8 +14,8 @@ Arguments:
   source  the text; see seq2set/text.py.
 
 Expected validation perplexities in the paper: 86 (natural), 86 (reverse) and 96
-(three_words). On another text, compare their ratios. seq2set/README.md has our
-results.
+(three_words). On another text, compare their ratios.
+seq2set/language_model/README.md has our results.
 """
 
 from configs import common
