@@ -59,7 +59,9 @@ class PointTask:
   """
 
   keep_angles = False  # True if the answer depends on the aspect ratio
-  avoid_repeats = False  # True if no point occurs twice in an answer
+  # True if no point occurs twice in an answer. `predict` uses each point at
+  # most once; evaluations decode without this constraint, as the paper does.
+  predict_without_repeats = False
   has_stop = True  # False if each answer has as many outputs as points
   allow_collinear = False  # True if points on one line have an answer
 
@@ -248,7 +250,10 @@ class PointTask:
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Return the mean -log p of the outputs of a set and any stop, in nats."""
+    """Return -log p of all outputs of a set, with any stop, in nats.
+
+    The loss is the mean over the sets.
+    """
     del key
     targets, count = batch['targets'], batch['points'].shape[1]
     logits = model(batch['points'], targets, batch.get('mask'))
@@ -332,7 +337,7 @@ class PointTask:
         points[None],
         mask=mask[None],
         length=self.num_outputs(len(points)),
-        avoid_repeats=self.avoid_repeats,
+        avoid_repeats=self.predict_without_repeats,
         beam=self.evals.beam,
       )
       return outputs[0]

@@ -53,6 +53,7 @@ def points_config(
   config.model.encoder = args.encoder
   config.model.width = 256
   config.model.num_process_steps = 10
+  # Published Pointer Networks have no glimpse.
   config.model.num_glimpses = 0 if args.encoder == 'pointer_network' else 1
   config.model.inputs = args.inputs
   config.data.num_points = num_points

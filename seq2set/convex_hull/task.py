@@ -45,7 +45,7 @@ def make_task(config: ml_collections.ConfigDict) -> 'ConvexHullTask':
 class ConvexHullTask(point_task.PointTask):
   """Vinyals et al. 2016, sections 4.1, 5.1.3. Implements `core.task.Task`."""
 
-  avoid_repeats = True
+  predict_without_repeats = True
 
   def __init__(self, config: ml_collections.ConfigDict):
     model_config = ModelConfig(**config.model)

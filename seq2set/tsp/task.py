@@ -60,7 +60,7 @@ class TspTask(point_task.PointTask):
   """Vinyals et al. 2016, section 5.1.3. Implements `core.task.Task`."""
 
   keep_angles = True  # so that the shortest tour stays the shortest
-  avoid_repeats = True
+  predict_without_repeats = True
   has_stop = False
   allow_collinear = True
 
