@@ -58,6 +58,7 @@ def run(
     FloatingPointError: a loss was not finite.
   """
   folder = pathlib.Path(folder)
+  stages = keep_first_init_weights(stages)
   check(stages, folder)
   # The CPU devices must not depend on the stage at which a run resumes.
   devices.use_cpu_cores(math.gcd(*(c.batch_size for c in stages.values())))
@@ -81,20 +82,34 @@ def total_steps(run: ConfigDict | Stages) -> int:
   return sum(config.total_steps for config in parts)
 
 
+def keep_first_init_weights(stages: Stages) -> Stages:
+  """Return copies of the configs, with `init_weights` only in the first stage.
+
+  Each later stage starts from the weights of the previous stage.
+  """
+  copies = {
+    name: config.copy_and_resolve_references()
+    for name, config in stages.items()
+  }
+  for config in list(copies.values())[1:]:
+    config.init_weights = ''
+  return copies
+
+
 def check(stages: Stages, folder: pathlib.Path):
   """Validate all stages before training, which may take hours per stage.
 
-  Also clear `init_weights` of every stage that starts from the previous one.
+  Args:
+    stages: result of `keep_first_init_weights`.
+    folder: folder of the whole run.
 
   Raises:
     UserError: a config is invalid, or a folder holds a run with a different
       config.
   """
   is_followed = False  # whether the next stage has started
-  for number, name in reversed(list(enumerate(stages))):
+  for name in reversed(list(stages)):
     config, stage = stages[name], folder / name
-    if number:
-      config.init_weights = ''  # the weights come from the previous stage
     run_config.check_known(config)
     run_config.check_same(stage, config)
     saved = atomic_files.read_json(stage / run_config.NAME)

@@ -69,16 +69,17 @@ def run(
       )
     names = [names[index]]
   for name in names:  # validate all points before hours of training
-    point, place = points[name], pathlib.Path(folder) / name
+    point, run_folder = points[name], pathlib.Path(folder) / name
+    # A run without stages is a single stage in the run folder itself.
     parts = {'': point} if isinstance(point, ConfigDict) else point
-    stages.check(parts, place)
+    stages.check(stages.keep_first_init_weights(parts), run_folder)
   failed = []
   for number, name in enumerate(names, start=1):
-    point, place = points[name], pathlib.Path(folder) / name
+    point, run_folder = points[name], pathlib.Path(folder) / name
     print(f'{number}/{len(names)} {name}', file=sys.stderr)
-    is_done = is_finished(place, stages.total_steps(point))
+    is_done = is_finished(run_folder, stages.total_steps(point))
     try:
-      if not is_done and not train(point, str(place)):
+      if not is_done and not train(point, str(run_folder)):
         return False
       record()
     except FloatingPointError as error:

@@ -107,6 +107,7 @@ def test_a_stage_starts_from_the_last_one(tmp_path, num_seeds):
   parts['two'].optim.learning_rate = parts['two'].optim.ema_decay = 0.0
   parts['two'].init_weights = 'of the first stage only'
   assert stages.run(parts, tmp_path, train)
+  assert parts['two'].init_weights == 'of the first stage only'  # unchanged
   one, two = (read_arrays(tmp_path / name) for name in ('one', 'two'))
   jax.tree.map(np.testing.assert_array_equal, one, two)
   assert (
