@@ -10,6 +10,7 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from core import metrics, sharding
+from core.errors import UserError
 from core.task import Batch, Evaluator, Metrics
 
 # With several CPU devices, XLA keeps the buffers of all batches of a call, so
@@ -37,6 +38,9 @@ def make_evaluation(
       the seed.
     shows_progress: whether to draw a progress bar if standard error is a
       terminal.
+
+  Raises:
+    UserError: the set has no examples.
   """
   place = sharding.batch_sharding(mesh, axis=1, num_seeds=num_seeds)
   parts = [
@@ -49,6 +53,8 @@ def make_evaluation(
     bar = tqdm.tqdm(
       parts, leave=False, unit='part', disable=None if shows_progress else True
     )
+    # Wait for each call, so that memory holds the buffers of one call only. The
+    # pauses are short compared to a call of many batches.
     measured = [jax.device_get(call(params, part)) for part in bar]
     return jax.tree.map(lambda *sums: sum(sums), *measured)
 
@@ -88,10 +94,19 @@ def make_batches(
   """Load the set as N batches of the same size B, [N, B, ...].
 
   B is divisible by the number of batch shards. Padding has 'weight' 0.
+
+  Raises:
+    UserError: the set has no examples.
   """
   shards = sharding.num_batch_shards(mesh, num_seeds)
   batch_size = -(-evaluator.batch_size // shards) * shards
-  return _pad(evaluator.arrays(), batch_size)
+  arrays = evaluator.arrays()
+  if not len(next(iter(arrays.values()))):
+    raise UserError(
+      'an evaluation set has no examples; use data with at least one example'
+      ' in each evaluation set'
+    )
+  return _pad(arrays, batch_size)
 
 
 def _pad(

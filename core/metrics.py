@@ -24,8 +24,9 @@ class Metric:
   """A weighted mean before its division.
 
   A mean has a confidence interval only if it is a share of independent samples.
-  Declare `is_independent=False` for dependent samples, such as the cells of a
-  board, and for means of values other than 0 and 1.
+  Only metrics of evaluators get intervals. For these, declare
+  `is_independent=False` for dependent samples, such as the cells of a board,
+  and for means of values other than 0 and 1.
 
   Attributes:
     total: sum of weighted values.
@@ -95,7 +96,7 @@ def wilson_interval(successes: float, count: float) -> tuple[float, float]:
 
 
 def headline(names: Iterable[str]) -> list[str]:
-  """Return the names without breakdowns, such as 'accuracy_17'.
+  """Return the names, except those of breakdowns such as 'accuracy_17'.
 
   A breakdown is more than four names that differ only by a number in their last
   part. Metrics of the spread across seeds, such as 'solved_min', are also

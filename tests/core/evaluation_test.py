@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from core import evaluation, sharding
+from core.errors import UserError
 from core.metrics import Metric
 from core.task import Evaluator
 
@@ -45,6 +46,11 @@ def test_padded_set_gives_the_plain_mean(count, num_devices):
   np.testing.assert_array_equal(
     measured['curve'].result(), curve.astype(np.float32)
   )
+
+
+def test_set_without_examples():
+  with pytest.raises(UserError, match='an evaluation set has no examples'):
+    evaluate({'value': np.zeros((0, 3))})
 
 
 def test_padding_does_not_consist_of_zeros():
