@@ -33,7 +33,12 @@ _OFFSET_SEEDS = {'validation': 1, 'test': 2}
 @typing.no_type_check  # JAX replaces the fields with values of other types
 @dataclasses.dataclass(frozen=True)
 class FailedTasks(Metric):
-  """Counts failed tasks, from each task's numbers of errors and questions."""
+  """The number of failed tasks.
+
+  Attributes:
+    total: weighted number of errors of each task [..., tasks].
+    weight: weighted number of questions of each task [..., tasks].
+  """
 
   def result(self) -> jax.Array:
     """Return the number of tasks whose error exceeds `FAILED_ABOVE`."""
@@ -62,6 +67,7 @@ class BabiTask:
     check_numbers(
       config, 'data.curriculum', least=0, lengths=[0, 3], allow_floats=True
     )
+    _check_curriculum(config.data.curriculum)
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.tasks = builder.tasks(self.data.source)
@@ -109,7 +115,20 @@ class BabiTask:
     size: int,
     step: jax.Array,
   ) -> Batch:
-    """Draw tasks, one question of each, and the position of its first fact."""
+    """Draw tasks, one question of each, and the position of its first fact.
+
+    Args:
+      key: random key.
+      arrays: columns of `arrays`.
+      size: number of questions B.
+      step: number of completed updates, for the curriculum.
+
+    Returns:
+      'facts' [B, facts, words] and 'question' [B, words], the indices of words;
+      'answer' [B], the index of a word; 'supports' bool [B, facts], whether a
+      fact supports the answer; and 'offset' [B], the position of the first
+      fact.
+    """
     task_key, row_key, offset_key, name_key = jax.random.split(key, 4)
     weights = np.array(self.data.task_weights)
     task = jax.random.choice(
@@ -275,7 +294,8 @@ class BabiTask:
       facts, question = (
         columns[name].astype(int) for name in ('facts', 'question')
       )
-      # Training draws positions in the middle most often.
+      # Training draws offsets uniformly. With the middle offset, facts have the
+      # positions that occur most often in training.
       offset = jnp.full(len(facts), self.model_config.num_offsets // 2)
       logits = nnx.merge(graphdef, params)(facts, question, offset)
       return logits[-1].argmax(-1)
@@ -302,6 +322,19 @@ def _check_weights(weights: tuple, num_tasks: int):
     )
 
 
+def _check_curriculum(curriculum: Sequence[int | float]):
+  """Raise UserError unless `curriculum` is empty or (first, last, share)."""
+  if not curriculum:
+    return
+  first, last, share = curriculum
+  if first >= last or not 0 < share <= 1:
+    raise UserError(
+      f'config.data.curriculum={tuple(curriculum)}: expected (first update,'
+      ' last update, share of questions at first), where the first update is'
+      ' before the last and the share is above 0 and at most 1'
+    )
+
+
 def share_of_questions(
   step: jax.Array, curriculum: Sequence[int | float]
 ) -> jax.Array:
@@ -318,13 +351,6 @@ def share_of_questions(
   """
   if not curriculum:
     return jnp.ones(())
-  is_ordered = len(curriculum) == 3 and curriculum[0] < curriculum[1]
-  if not is_ordered or not 0 < curriculum[2] <= 1:
-    raise UserError(
-      f'config.data.curriculum={tuple(curriculum)}: expected (first update,'
-      ' last update, share of questions at first), where the first update is'
-      ' before the last and the share is above 0 and at most 1'
-    )
   first, last, share = curriculum
   progress = jnp.clip((step - first) / (last - first), 0, 1)
   return share + (1 - share) * progress
