@@ -27,7 +27,8 @@ from rrn.ages.model import ModelConfig, make_model
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
 _MAX_JUMPS = len(data.PERSONS) - 1
-_KNOWN_BEFORE = 0.3  # loss weight of ages known a step earlier; tuned by hand
+# Loss weight of a fact after the first step that can infer it; tuned by hand.
+_LATER_FACT_WEIGHT = 0.3
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'AgesTask':
@@ -80,10 +81,10 @@ class AgesTask:
   ) -> tuple[jax.Array, Metrics]:
     """Return the cross-entropy, averaged over steps and problems.
 
-    With a `fact_loss` (ours), the loss of a step includes only ages that the
-    messages can have reached by then. The cross-entropy of both people's ages
-    in each fact is added, with a smaller weight for ages that an earlier step
-    could reach.
+    With a `fact_loss` (ours), return answer_loss * (answers) + fact_loss *
+    (facts): the cross-entropy of the answers, and of both people's ages in each
+    fact. A step includes only answers and facts that messages can have reached
+    by then. A fact has a smaller weight after the first step that can infer it.
     """
     config = self.model_config
     problem = batch['facts'], batch['question']
@@ -94,17 +95,21 @@ class AgesTask:
       *problem, num_steps=config.num_steps, key=key
     )
     _, metrics = graph_readout.loss(logits, batch['answer'])
-    jumps = batch['fact_jumps'][None]
     steps = 1 + jnp.arange(config.num_steps)
     is_reached = (batch['jumps'][None] <= steps[:, None]).astype(jnp.float32)
     losses = layers.cross_entropy(logits, batch['answer'])
     answer_loss = (losses * is_reached).sum() / is_reached.sum().clip(1)
-    weights = jnp.where(jumps + 1 == steps[:, None, None], 1.0, _KNOWN_BEFORE)
-    weights = jnp.where(jumps < steps[:, None, None], weights, 0)
-    losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
-    fact_loss = (losses * weights).sum() / weights.sum()
+    # `fact_jumps` is the distance of the nearer person. Therefore, both ages of
+    # a fact can be inferred one step later.
+    first_step = batch['fact_jumps'][None] + 1
+    weights = jnp.where(
+      first_step == steps[:, None, None], 1.0, _LATER_FACT_WEIGHT
+    )
+    weights = jnp.where(first_step <= steps[:, None, None], weights, 0)
+    fact_losses = layers.cross_entropy(fact_logits, batch['fact_ages']).mean(-1)
+    fact_loss = (fact_losses * weights).sum() / weights.sum()
     is_correct = (fact_logits[-1].argmax(-1) == batch['fact_ages']).all(-1)
-    metrics['facts'] = Metric.mean(is_correct, jumps < config.num_steps)
+    metrics['facts'] = Metric.mean(is_correct, first_step <= config.num_steps)
     total = config.answer_loss * answer_loss + config.fact_loss * fact_loss
     return total, metrics
 
