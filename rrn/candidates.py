@@ -45,8 +45,13 @@ class Groups:
   kinds: Sequence[np.ndarray]
 
   def __post_init__(self):
-    if any((members.sum(1) < 2).any() for members in self.kinds):
-      raise ValueError('a group needs at least two positions')
+    for kind, members in enumerate(self.kinds):
+      for group, size in enumerate(members.sum(1)):
+        if size < 2:
+          raise ValueError(
+            f'the group kinds[{kind}][{group}] has size {size}, expected at'
+            ' least 2: sums over a group are divided by sqrt(size - 1)'
+          )
 
 
 class CandidateNetwork(nnx.Module):
@@ -71,6 +76,8 @@ class CandidateNetwork(nnx.Module):
     width: width D of the states.
     message_width: width of the messages of each kind.
     hidden_width: width of the hidden layer of the update.
+    dtype: type of the products; parameters and states are float32.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -137,6 +144,8 @@ class CandidateNetwork(nnx.Module):
 def _combine(weights, x):
   """Combine x 'B N K D' over N with weights [G, N]: 'B G K D'."""
   batch, _, num_symbols, width = x.shape
+  # A batched product keeps the sharded batch axis first, so that devices
+  # exchange only gradients. The product of an einsum puts the groups first.
   weights = jnp.broadcast_to(weights.astype(x.dtype), (batch, *weights.shape))
   combined = weights @ x.reshape(batch, -1, num_symbols * width)
   return combined.reshape(batch, -1, num_symbols, width)

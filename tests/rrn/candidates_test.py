@@ -10,10 +10,16 @@ from rrn import candidates
 from rrn.sudoku import data, model
 from tests.rrn import perturbed
 
+MESSAGE_WIDTH = 4
+
 
 def make(num_kinds):
   network = candidates.CandidateNetwork(
-    num_kinds, width=8, message_width=4, hidden_width=12, rngs=nnx.Rngs(0)
+    num_kinds,
+    width=8,
+    message_width=MESSAGE_WIDTH,
+    hidden_width=12,
+    rngs=nnx.Rngs(0),
   )
   return perturbed.split(network)
 
@@ -59,7 +65,7 @@ def step_by_pairs(params, states, given, groups):
       & ~np.eye(len(nodes), dtype=bool)
     )
     sizes = is_member.sum(1)[:, None, None]
-    part = slice(4 * kind, 4 * kind + 4)
+    part = slice(kind * MESSAGE_WIDTH, (kind + 1) * MESSAGE_WIDTH)
     sent = jax.nn.relu(affine(params['send'], states))[..., part]
     received.append(
       jnp.einsum('grs,bsd->brd', pairs / np.sqrt(sizes - 1), sent)
@@ -120,6 +126,12 @@ def test_kinds_may_be_any_groups_of_positions():
   np.testing.assert_array_equal(moved, [True, True, False, False])
 
 
+def test_group_of_one_position():
+  kinds = [np.ones((2, 3), bool), np.array([[1, 1, 0], [0, 1, 0]], bool)]
+  with pytest.raises(ValueError, match=r'kinds\[1\]\[1\] has size 1, expected'):
+    candidates.Groups(kinds)
+
+
 @pytest.mark.parametrize('sharing', model.SHARING)
 @pytest.mark.parametrize('symmetry', ['digits', 'rows', 'bands', 'transpose'])
 def test_symmetries_of_sudoku_permute_the_outputs(symmetry, sharing):
@@ -129,7 +141,7 @@ def test_symmetries_of_sudoku_permute_the_outputs(symmetry, sharing):
   config = model.ModelConfig(
     network='candidates',
     width=8,
-    message_width=4,
+    message_width=MESSAGE_WIDTH,
     hidden_width=12,
     groups=sharing,
   )
@@ -152,24 +164,3 @@ def test_symmetries_of_sudoku_permute_the_outputs(symmetry, sharing):
   plain, permuted = solve(puzzles), solve(digits[puzzles][:, cells])
   np.testing.assert_allclose(permuted[..., digits], plain[:, cells], atol=1e-5)
   assert np.abs(permuted - plain).max() > 0.01  # it is another board
-
-
-def test_units_and_intersections_of_a_board():
-  groups = groups_of((3, 3), sharing='separate')
-  rows, columns, boxes, row_parts, column_parts = groups.kinds
-  for kind, count, size in (
-    (rows, 9, 9),
-    (columns, 9, 9),
-    (boxes, 9, 9),
-    (row_parts, 27, 3),
-    (column_parts, 27, 3),
-  ):
-    assert kind.shape == (count, 81) and set(kind.sum(1)) == {size}
-  lines, boxes, parts = groups_of((3, 3), sharing='lines').kinds
-  np.testing.assert_array_equal(lines, np.concatenate([rows, columns]))
-  np.testing.assert_array_equal(boxes, groups.kinds[2])
-  assert parts.shape == (54, 81)
-  units, parts = groups_of((2, 3), sharing='shared').kinds
-  assert units.shape == (18, 36)
-  # A box shares three cells with each of its rows, two with each column.
-  assert sorted(parts.sum(1)) == [2] * 18 + [3] * 12

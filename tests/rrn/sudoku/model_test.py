@@ -1,4 +1,4 @@
-"""The paper's parameter counts and the symmetries of the board."""
+"""The paper's parameter counts, symmetries, and the groups of a board."""
 
 import dataclasses
 import functools
@@ -10,7 +10,7 @@ import pytest
 from flax import nnx
 
 from rrn.sudoku import data
-from rrn.sudoku.model import ModelConfig, SudokuNetwork
+from rrn.sudoku.model import ModelConfig, SudokuNetwork, make_groups
 from tests.rrn import perturbed
 
 SMALL = ModelConfig(box_height=2, box_width=3, width=16, num_steps=3)
@@ -81,3 +81,24 @@ def test_every_parameter_has_a_gradient():
   gradient = jax.jit(jax.grad(loss))(params)
   for path, leaf in jax.tree.leaves_with_path(gradient):
     assert np.abs(leaf).max() > 0, jax.tree_util.keystr(path)
+
+
+def test_units_and_intersections_of_a_board():
+  groups = make_groups(data.units(3, 3), sharing='separate')
+  rows, columns, boxes, row_parts, column_parts = groups.kinds
+  for kind, count, size in (
+    (rows, 9, 9),
+    (columns, 9, 9),
+    (boxes, 9, 9),
+    (row_parts, 27, 3),
+    (column_parts, 27, 3),
+  ):
+    assert kind.shape == (count, 81) and set(kind.sum(1)) == {size}
+  lines, boxes, parts = make_groups(data.units(3, 3), sharing='lines').kinds
+  np.testing.assert_array_equal(lines, np.concatenate([rows, columns]))
+  np.testing.assert_array_equal(boxes, groups.kinds[2])
+  assert parts.shape == (54, 81)
+  units, parts = make_groups(data.units(2, 3), sharing='shared').kinds
+  assert units.shape == (18, 36)
+  # A box shares three cells with each of its rows, two with each column.
+  assert sorted(parts.sum(1)) == [2] * 18 + [3] * 12
