@@ -16,8 +16,8 @@ The modes differ in how they select an order. The paper has 'uniform' and
   posterior  sampled in proportion to its probability
   marginal   all orders: the loss is -log of the sum of their probabilities
 
-Axes: B batch, N tokens of a set, D width, V vocabulary, O = N! orders,
-P prefixes.
+Axes: B batch, N tokens of a set, D width, V vocabulary, O orders (N! if all
+are searched), P prefixes.
 """
 
 import functools
@@ -188,7 +188,7 @@ def _select_orders(
   if mode == 'shared':
     log_p = log_p_of_orders(model, tokens[:num_sets], orders).sum(0)
     index = jnp.broadcast_to(log_p.argmax(), len(tokens))
-  else:
+  else:  # 'posterior', or 'sample' from given orders
     log_p = log_p_of_orders(model, tokens, orders)
     index = jax.random.categorical(key, sharpness * log_p)
   return _orders_or_all(orders, count)[index]
@@ -255,7 +255,7 @@ def log_p_of_sets(
     best = _orders_or_all(orders, count)[log_p.argmax(1)]
     return jax.nn.logsumexp(log_p, 1), log_p.max(1), best
   repeated = jnp.repeat(tokens, num_draws, 0)
-  drawn, log_weight = sample_orders(model, repeated, key, has_weight=True)
+  drawn, log_weight = sample_orders(model, repeated, key, with_weights=True)
   log_p = -_order_loss(model, repeated, drawn).reshape(batch, num_draws)
   total = jax.nn.logsumexp(log_weight.reshape(batch, num_draws), 1)
   drawn = drawn.reshape(batch, num_draws, count)
@@ -278,7 +278,7 @@ def sample_orders(
   key: jax.Array,
   *,
   sharpness: float = 1.0,
-  has_weight: bool = False,
+  with_weights: bool = False,
 ) -> tuple[Int[Array, 'B N'], Float[Array, ' B']]:
   """Sample an order token by token, without replacement.
 
@@ -290,13 +290,13 @@ def sample_orders(
     tokens: tokens of each set.
     key: random key.
     sharpness: see `loss`.
-    has_weight: compute the importance weights, which need a softmax over the
-      vocabulary.
+    with_weights: whether to compute the importance weights, which need a
+      softmax over the vocabulary.
 
   Returns:
     The orders, and the log importance weights: log p of the order minus the log
     probability of sampling it. The weights assume a sharpness of 1, and are 0
-    if `has_weight` is False.
+    if `with_weights` is False.
   """
   batch, count = tokens.shape
   params = model.token_params(tokens)
@@ -307,7 +307,7 @@ def sample_orders(
     scores = jnp.where(is_remaining, scores, -jnp.inf)
     choice = jax.random.categorical(key, sharpness * scores)
     log_weight = jnp.zeros(batch)
-    if has_weight:
+    if with_weights:
       normalizer = model.log_normalizer(state[0][:, 0])
       log_weight = jax.nn.logsumexp(scores, 1) - normalizer
     gates = jnp.take_along_axis(params.gates, choice[:, None, None], 1)

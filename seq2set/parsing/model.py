@@ -1,8 +1,9 @@
 """An encoder and decoder with attention that map words to labels.
 
 The network follows Vinyals et al. 2015, Grammar as a Foreign Language, with one
-change: the attention context does not enter the recurrence of the decoder. In
-training, all attention is therefore one batched product after the scans.
+change to the architecture: the attention context does not enter the recurrence
+of the decoder. In training, all attention is therefore one batched product
+after the scans.
 
 Axes: B batch, L words, T labels, D width, K label classes.
 """

@@ -168,6 +168,8 @@ class ParsingTask:
     weight = batch['weight']
 
     def f1(matched, predicted, weight):
+      # Each F1 is weighted by its denominator. The mean is therefore the F1 of
+      # the counts summed over all sentences, as in EVALB.
       return Metric.mean(
         2 * matched / jnp.maximum(true + predicted, 1),
         weight * (true + predicted),

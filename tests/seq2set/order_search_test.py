@@ -148,7 +148,7 @@ def test_importance_weights_recover_the_posterior():
     np.log(q) + weights, brute_force(model)[0], atol=1e-5
   )
   orders, log_weight = learning.compiled(
-    functools.partial(order_search.sample_orders, has_weight=True),
+    functools.partial(order_search.sample_orders, with_weights=True),
     model,
     jnp.repeat(TOKENS[:1], 50, 0),
     jax.random.key(0),
