@@ -23,27 +23,29 @@ def rows_config(
     args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The
       optimizer is one of `OPTIMIZERS`, or '' for AdamW at the paper's size and
       Muon otherwise.
-    longest_list: The length of the longest list that `predict` answers.
-    lengths: The list lengths of validation.
-    test_lengths: The list lengths of `--mode=eval`.
-    report: The report of the sizes 'paper' and 'cpu'.
+    longest_list: length of the longest list that `--mode=predict` accepts.
+    lengths: list lengths of validation.
+    test_lengths: list lengths of `--mode=eval`.
+    report: metrics that a report of the sizes 'paper' and 'cpu' shows -> the
+      paper's values as text, '' for none.
   """
   is_small = args.size != 'paper'
   optimizer = args.optimizer or ('muon' if is_small else 'adamw')
   common.check_known('optimizer', optimizer, OPTIMIZERS)
   config = common.default_config()
   _paper_model(config, args)
-  config.data.max_length = 20  # The length of the longest training list.
+  config.data.max_length = 20  # largest list length in training; 4 to 20
   config.data.hint = '' if args.hint == 'none' else args.hint
-  config.data.hint_share = 0.5  # The share of hint rows.
-  config.data.num_rows = 0  # Rows per kind in a fixed training set; 0: fresh.
-  config.data.curriculum_steps = 0  # Updates until all lengths occur; 0: none.
-  config.data.longest_list = longest_list  # In predict.
+  config.data.hint_share = 0.5
+  # Rows of each kind in a fixed training set. 0: new rows for every batch.
+  config.data.num_rows = 0
+  config.data.curriculum_steps = 0  # updates until all lengths occur; 0: none
+  config.data.longest_list = longest_list  # largest list length in predict
   config.evals.lengths = lengths
   config.evals.test_lengths = test_lengths
-  config.evals.every = 1000  # Updates.
-  config.evals.num_lists = 200
-  config.evals.num_test_lists = 1000
+  config.evals.every = 1000  # updates
+  config.evals.num_lists = 200  # of each length, in validation
+  config.evals.num_test_lists = 1000  # of each length
   config.evals.batch_size = 20
   _paper_training(config)
   config.report = report
@@ -52,7 +54,7 @@ def rows_config(
   if optimizer == 'muon':
     common.muon(config, paths='blocks/.*kernel', learning_rate=4e-3)
   if args.size == 'smoke':
-    _smoke(config)
+    _smoke(config, optimizer)
   return config
 
 
@@ -70,7 +72,7 @@ def _paper_model(config, args):
 
 def _paper_training(config):
   config.total_steps = 100_000
-  config.batch_size = 1024  # Rows.
+  config.batch_size = 1024  # rows
   config.steps_per_call = 50
   config.optim.name = 'adamw'
   config.optim.learning_rate = 5e-4
@@ -94,7 +96,7 @@ def _small(config):
   config.optim.warmup_steps = 500
 
 
-def _smoke(config):
+def _smoke(config, optimizer):
   config.model.width = 64
   config.model.feed_forward_width = 128
   config.data.max_length = 8
@@ -105,7 +107,7 @@ def _smoke(config):
   config.evals.num_test_lists = 200
   config.total_steps = 400
   config.steps_per_call = 20
-  config.optim.learning_rate *= 0.75
+  config.optim.learning_rate = 3e-3 if optimizer == 'muon' else 7.5e-4
   config.optim.warmup_steps = 50
   config.log.every = 20
   config.checkpoint.every = 100

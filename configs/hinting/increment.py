@@ -3,10 +3,10 @@
   uv run main.py --config=configs/hinting/increment.py:cpu
 
 Sizes:
-  no suffix  Our estimate of the paper's settings, which we do not know: width
-             512, batch size 1,024, 100,000 updates.
-  :cpu       Width 128, batch size 128, Muon, 8,000 updates.
-  :smoke     A smaller network, numbers of at most 8 digits, seconds.
+  (none)  our estimate of the paper's settings, which we do not know: width 512,
+          batch size 1,024, 100,000 updates.
+  :cpu    width 128, batch size 128, Muon, 8,000 updates.
+  :smoke  a smaller network, numbers of at most 8 digits: seconds.
 
 Arguments:
   hint         `changed`, another hint of hinting/increment/hints.py, several
@@ -44,10 +44,10 @@ def get_config(arg: str | None = None):
   common.check_known('table', args.table, TABLES)
   config = shared.rows_config(
     args,
-    longest_list=100,  # Digits.
+    longest_list=100,  # digits
     lengths=(10, 20, 30, 100),
     test_lengths=(5, 10, 15, 20, 22, 25, 30, 40, 60, 80, 100),
-    report={  # We do not know the paper's results.
+    report={  # the paper's results are unknown
       f'{test}/accuracy_length_{length}': ''
       for test in ('test', 'carries')
       for length in (20, 30, 60, 100)

@@ -3,32 +3,33 @@
   uv run main.py --config=configs/hinting/sorting.py:cpu
 
 Sizes:
-  no suffix  Our estimate of the paper's settings, which we do not know: width
-             512, batch size 1,024, 100,000 updates.
-  :cpu       Width 128, batch size 128, Muon, 8,000 updates: 16 minutes on two
-             busy cores. With hint=none,temperature=log,lists=diverse and 16,000
-             updates, it sorts 98 % of lists of 100. The hint helps most with
-             optimizer=adamw and 5,000 updates: the accuracy on lists of 50 is
-             77 % with the hint and 25 % without it.
-  :smoke     A smaller network, lists of at most 8 values from 32, seconds.
+  (none)  our estimate of the paper's settings, which we do not know: width 512,
+          batch size 1,024, 100,000 updates.
+  :cpu    width 128, batch size 128, Muon, 8,000 updates: 16 minutes on two busy
+          cores. With hint=none,temperature=log,lists=diverse and 16,000
+          updates, the network sorts 98 % of lists of 100. The hint helps most
+          with optimizer=adamw and 5,000 updates: the accuracy on lists of 50 is
+          77 % with the hint and 25 % without it.
+  :smoke  a smaller network, lists of at most 8 values from 1 to 32: seconds.
 
 Arguments:
   hint         `successor`, another hint of hinting/sorting/hints.py, several
                joined by +, or `none`.
-  hint_share   The share of hint rows; the default is 0.5.
+  hint_share   share of hint rows in a batch; 0.5 by default.
   temperature  `none`, `affine_log`, `log`, or `per_query`.
   positions    `none`, or another kind of hinting/positions.py.
   lists        `uniform`, `distinct`, `rich`, `dense`, or `diverse`; see
                hinting/sorting/hints.py.
   main         `sort`, or `scratchpad`, which counts the remaining copies.
-  num_layers   The number of layers; the default is 2.
-  num_rows     Rows of each kind in a fixed training set; 0: fresh rows.
-  curriculum   Updates until all lengths occur; 0: no curriculum.
+  num_layers   number of layers; 2 by default.
+  num_rows     rows of each kind in a fixed training set; 0: new rows for every
+               batch.
+  curriculum   updates until all lengths occur; 0: no curriculum.
   optimizer    `adamw` or `muon`.
-  table        The runs of --mode=sweep: `hints`, or another key of TABLES.
+  table        the runs of --mode=sweep: `hints`, or another key of TABLES.
 
-Expected from the abstract of the paper: the network sorts under 1 % of lists of
-100 without a hint, and over 92 % with one. hinting/README.md has our results.
+Expected result: in the paper, the network sorts under 1 % of lists of 100
+without a hint, and over 92 % with one. hinting/README.md has our results.
 """
 
 import itertools
@@ -54,7 +55,7 @@ HINTS = (
   'more_sort',
 )
 _PAIR = 'none', 'successor'
-# The arguments that each table varies, and their values.
+# Table -> the arguments that it varies -> their values.
 TABLES = {
   'hints': {'hint': HINTS},
   'hint_shares': {'hint_share': (0.0, 0.25, 0.5, 0.75)},
