@@ -45,15 +45,15 @@ class HintedTask:
   """Implements `core.task.Task`; a subclass defines the lists and their text.
 
   Args:
-    config: The config of the experiment.
-    kinds: The kinds of rows by name.
-    main: The name of the main task in `kinds`.
-    delimiter: The delimiter of the main task.
-    num_values: The largest value in a row.
+    config: config of the experiment.
+    kinds: kinds of rows by name.
+    main: name of the main task in `kinds`.
+    delimiter: delimiter of the main task.
+    num_values: largest value in a row.
   """
 
   tensor_rules = TENSOR_RULES
-  # The evaluators of --mode=eval, named after the distributions of their lists.
+  # Evaluators of --mode=eval, named after the distributions of their lists.
   tests: tuple[str, ...] = ('test',)
 
   def __init__(
@@ -93,8 +93,8 @@ class HintedTask:
     """Draw a list.
 
     Args:
-      key: The random key of the list.
-      count: The number of values of the list.
+      key: random key of the list.
+      count: number of values of the list.
       size: N, the size of the result.
       distribution: 'train', 'test' (also for validation), or another of
         `tests`.
@@ -111,7 +111,7 @@ class HintedTask:
       The values, int32 [N], N at most `data.longest_list`.
 
     Raises:
-      UserError: The line is not a list.
+      UserError: the line is not a list.
     """
     raise NotImplementedError
 
@@ -125,9 +125,8 @@ class HintedTask:
     """Format an answer and check it.
 
     Args:
-      answer: The decoded values before EOS; None for a token that is not a
-        value.
-      values: The values of the list.
+      answer: decoded values before EOS; None for a token that is not a value.
+      values: values of the list.
 
     Returns:
       The answer as text, and the failure, which is '' if the answer is correct.
@@ -155,24 +154,23 @@ class HintedTask:
   ) -> Batch:
     """Draw `size` rows, two in each packed row of `rows.make_pairs`.
 
-    Each hint has the same number of rows; together, their share of the rows is
-    `hint_share`.
+    All hints have the same number of rows. Their total share is `hint_share`.
 
     Returns:
       The columns of `rows.pack`, named '<kind of row>/<column>'.
 
     Raises:
-      UserError: The rows of a kind are not a whole number of pairs.
+      UserError: the rows of a kind are not a whole number of pairs.
     """
     del arrays
     batch = {}
-    longest = self._max_length_at(step)
+    batch_max_length = self._max_length_at(step)
     for index, (name, count) in enumerate(self._num_pairs(size).items()):
       pairs = rows.make_pairs(
         self.kinds[name],
         self._pair_keys(jax.random.fold_in(key, index), index, count),
         max_length=self.data.max_length,
-        longest=longest,
+        batch_max_length=batch_max_length,
         draw_values=functools.partial(
           self.draw_values, size=self.data.max_length, distribution='train'
         ),
@@ -183,19 +181,19 @@ class HintedTask:
   def _num_pairs(self, size: int) -> dict[str, int]:
     """Return the number of pairs of each kind in a batch of `size` rows."""
     share = self.data.hint_share if self.hints else 0.0
-    pairs, rest = divmod(size, 2)
-    each = share * pairs / max(len(self.hints), 1)
-    if rest or abs(each - round(each)) > 1e-6:
+    num_pairs, rest = divmod(size, 2)
+    per_hint = share * num_pairs / max(len(self.hints), 1)
+    if rest or abs(per_hint - round(per_hint)) > 1e-6:
       raise UserError(
         f'config.batch_size={size} with {len(self.hints)} hints and'
         f' hint_share={share} does not give each kind of row a whole number of'
         ' pairs; change the batch size or the share'
       )
-    shares = {hint: round(each) for hint in self.hints if each}
-    return {self.main: pairs - sum(shares.values())} | shares
+    hint_pairs = {hint: round(per_hint) for hint in self.hints if per_hint}
+    return {self.main: num_pairs - sum(hint_pairs.values())} | hint_pairs
 
   def _max_length_at(self, step: jax.Array) -> jax.Array | int:
-    """Return the length of the longest list at a step."""
+    """Return the length of the longest list in the batch of a step."""
     if not self.data.curriculum_steps:
       return self.data.max_length
     ramp = optax.linear_schedule(
@@ -203,16 +201,20 @@ class HintedTask:
     )
     return jnp.asarray(ramp(step)).astype(jnp.int32)
 
-  def _pair_keys(self, key: jax.Array, kind: int, count: int) -> jax.Array:
+  def _pair_keys(
+    self, key: jax.Array, kind_index: int, count: int
+  ) -> jax.Array:
     """Return the keys of `count` pairs of rows.
 
-    The keys are fresh, unless `num_rows` sets the size of a fixed training set.
+    If `num_rows` sets the size of a fixed training set, the keys are drawn from
+    those of its pairs.
     """
     if not self.data.num_rows:
       return jax.random.split(key, count)
     index = jax.random.randint(key, (count,), 0, self.data.num_rows // 2)
-    pool = jax.random.fold_in(jax.random.key(SEEDS['training_set']), kind)
-    return jax.vmap(jax.random.fold_in, (None, 0))(pool, index)
+    set_key = jax.random.key(SEEDS['training_set'])
+    set_key = jax.random.fold_in(set_key, kind_index)
+    return jax.vmap(jax.random.fold_in, (None, 0))(set_key, index)
 
   def loss(
     self, model: Transformer, batch: Batch, key: jax.Array
@@ -243,7 +245,7 @@ class HintedTask:
     return total / weight, metrics
 
   def evaluators(self) -> dict[str, Evaluator]:
-    """Return 'validation', for training, and the evaluators in `tests`.
+    """Return 'validation', which runs in training, and those in `tests`.
 
     Validation uses the distribution of 'test'. Only `--mode=eval` runs the
     tests, which have more lists and more lengths.
@@ -280,10 +282,10 @@ class HintedTask:
     """Draw the lists of a fixed set.
 
     Args:
-      seed: The seed of the set.
-      index: The index of each list in the set, int [B].
+      seed: seed of the set.
+      index: the index of each list in the set, int [B].
       length: N.
-      distribution: See `draw_values`.
+      distribution: see `draw_values`.
 
     Returns:
       Values, int32 [B, N].
@@ -311,19 +313,10 @@ class HintedTask:
     kind = self.kinds[self.main]
     metrics = {}
     for length in lengths:
-
-      def make(values, length=length):
-        row = kind.make_row(jax.random.key(0), values, jnp.asarray(length))
-        return rows.pack(
-          jax.tree.map(lambda x: x[None], row),
-          kind.num_tokens(length) - 1,
-          kind.num_answers(length),
-        )
-
       values = self.draw_lists(
         seed, batch['index'], length, distribution=distribution
       )
-      packed = jax.vmap(make)(values)
+      packed = jax.vmap(functools.partial(rows.make_single, kind))(values)
       predicted = model(packed['tokens'], at=packed['at']).argmax(-1)
       is_correct = predicted == packed['targets']
       weights = packed['weights']
@@ -354,8 +347,8 @@ class HintedTask:
     `answers.report` describes the log of wrong answers and of the accuracy.
 
     Args:
-      model: The network.
-      lines: One list per line; see `questions.split_line`.
+      model: the network.
+      lines: one list per line; see `questions.split_line`.
 
     Yields:
       The answer as text, '' for a blank line or a comment, or the error of a

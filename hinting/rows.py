@@ -16,14 +16,17 @@ import jax.numpy as jnp
 from hinting import vocabulary
 from hinting.vocabulary import Token
 
-MIN_LENGTH = 2  # The length of the shortest list in training.
+MIN_LENGTH = 2  # length of the shortest list in training
 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """A part of a row: the first `count` of `tokens` [M].
+  """A part of a row: the first `count` tokens of an array.
 
-  The loss covers the pieces of the answer only.
+  Attributes:
+    tokens: int32 [M].
+    count: number of tokens in use, from 0 to M.
+    is_answer: whether the loss covers these tokens.
   """
 
   tokens: jax.Array
@@ -38,8 +41,8 @@ class Row:
 
   Attributes:
     tokens: int32 [R].
-    is_answer: Whether each token is in the answer, bool [R].
-    length: The number of tokens before the padding.
+    is_answer: whether each token is in the answer, bool [R].
+    length: number of tokens before the padding.
   """
 
   tokens: jax.Array
@@ -52,9 +55,9 @@ class RowKind:
   """The rows of a main task, a hint, or a control.
 
   Attributes:
-    pieces: Maps a key, values [N] from 1, and the list length to pieces.
-    num_tokens: Maps a list length to the largest number of tokens of a row.
-    num_answers: Maps a list length to the largest number of answer tokens.
+    pieces: maps a key, values [N] from 1, and the list length to pieces.
+    num_tokens: maps a list length to the largest number of tokens of a row.
+    num_answers: maps a list length to the largest number of answer tokens.
   """
 
   pieces: Callable[[jax.Array, jax.Array, jax.Array], Sequence[Piece]]
@@ -62,7 +65,7 @@ class RowKind:
   num_answers: Callable[[int], int]
 
   def make_row(self, key, values: jax.Array, count) -> Row:
-    """Build the row of one list."""
+    """Build the row of the list `values[:count]`; R is `num_tokens(N)`."""
     return join(self.pieces(key, values, count), self.num_tokens(len(values)))
 
 
@@ -88,14 +91,14 @@ def end() -> Piece:
 
 
 def copy(key, values, count) -> list[Piece]:
-  """Return the pieces of `copy`, a control: the answer is the list itself."""
+  """Return the pieces of `copy`: the answer is the list itself."""
   del key
   answer = numbers(values, count, is_answer=True)
   return [*prompt(values, count, Token.COPY), answer, end()]
 
 
 def join(pieces: Sequence[Piece], num_tokens: int) -> Row:
-  """Concatenate pieces to a row of `num_tokens` tokens, padded with PAD."""
+  """Concatenate pieces into a row of `num_tokens` tokens, padded with PAD."""
   tokens = jnp.full(num_tokens, Token.PAD, jnp.int32)
   is_answer = jnp.zeros(num_tokens, bool)
   start = 0
@@ -113,17 +116,17 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   """Pack rows [G, R] into one row for next-token prediction.
 
   Args:
-    rows: The rows; each field has a leading axis G.
+    rows: the rows; each field has a leading axis G.
     num_tokens: L.
     num_answers: A.
 
   Returns:
     'tokens' [L], the input; 'segments' [L], the row of each token, -1 for
     padding; 'positions' [L], the positions within rows; 'at' [A], the indices
-    at which answer tokens are predicted; 'targets' [A]; and 'weights' [A], 0
-    for padding.
+    at which answer tokens are predicted; 'targets' [A], the answer tokens; and
+    'weights' [A], 1, or 0 for padding.
   """
-  sizes = rows.length - 1  # The last token of a row is a target only.
+  sizes = rows.length - 1  # the last token of a row is a target only
   packed = {
     'tokens': jnp.full(num_tokens, Token.PAD, jnp.int32),
     'segments': jnp.full(num_tokens, -1, jnp.int32),
@@ -153,8 +156,22 @@ def pack(rows: Row, num_tokens: int, num_answers: int) -> dict[str, jax.Array]:
   return packed | {'at': at, 'targets': targets[at], 'weights': weights}
 
 
+def make_single(kind: RowKind, values: jax.Array) -> dict[str, jax.Array]:
+  """Build the packed row of one list of N values, for evaluation."""
+  length = len(values)
+  # The rows of main tasks do not depend on the key.
+  row = kind.make_row(jax.random.key(0), values, jnp.asarray(length))
+  return pack(
+    jax.tree.map(lambda x: x[None], row),
+    kind.num_tokens(length) - 1,
+    kind.num_answers(length),
+  )
+
+
 def packed_num_tokens(kind: RowKind, max_length: int) -> int:
   """Return the number of input tokens of the packed rows of `make_pairs`."""
+  # Sizes are linear in the list length, so all pairs of `make_pairs` have the
+  # size of this pair.
   return sum(kind.num_tokens(n) - 1 for n in (max_length, MIN_LENGTH))
 
 
@@ -163,20 +180,22 @@ def make_pairs(
   keys: jax.Array,
   *,
   max_length: int,
-  longest: jax.Array | int,
+  batch_max_length: jax.Array | int,
   draw_values: Callable[[jax.Array, jax.Array], jax.Array],
 ) -> dict[str, jax.Array]:
   """Build packed rows [B, ...] of two lists each.
 
-  One list has n values, n uniform in 2 .. `longest`; the other has `longest` +
-  2 - n. Both lengths are uniform, and each pair has `longest` + 2 values.
+  With m = `batch_max_length`, one list has n values, where n is uniform from 2
+  to m. The other has m + 2 - n values, so its length is uniform, and all pairs
+  have the same number of values.
 
   Args:
-    kind: The kind of both rows.
-    keys: The random keys of the pairs [B].
-    max_length: N, the length of the longest list in all of training.
-    longest: The length of the longest list at this step, at most `max_length`.
-    draw_values: Maps a key and a list length to values [N].
+    kind: kind of both rows.
+    keys: random keys of the pairs [B].
+    max_length: N, length of the longest list in all of training.
+    batch_max_length: length of the longest list in this batch, at most
+      `max_length`.
+    draw_values: maps a key and a list length to values [N].
   """
   assert max_length <= 20, 'training lists must have at most 20 values'
   num_tokens = packed_num_tokens(kind, max_length)
@@ -184,8 +203,8 @@ def make_pairs(
 
   def make_pair(key):
     length_key, value_key, row_key = jax.random.split(key, 3)
-    first = jax.random.randint(length_key, (), MIN_LENGTH, longest + 1)
-    lengths = jnp.stack([first, longest + MIN_LENGTH - first])
+    first = jax.random.randint(length_key, (), MIN_LENGTH, batch_max_length + 1)
+    lengths = jnp.stack([first, batch_max_length + MIN_LENGTH - first])
     values = jax.vmap(draw_values)(jax.random.split(value_key), lengths)
     rows = jax.vmap(kind.make_row)(jax.random.split(row_key), values, lengths)
     return pack(rows, num_tokens, num_answers)

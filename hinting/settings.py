@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.errors import UserError, check_choice
+from hinting import rows
 from hinting.model_config import ModelConfig
-from hinting.rows import RowKind, packed_num_tokens
+from hinting.rows import RowKind
 
 
 def parse_hints(text: str) -> tuple[str, ...]:
-  """Return the names of hints joined by +, such as those of `data.hint`."""
+  """Return the names of hints that + joins in `data.hint`; () for ''."""
   return tuple(hint for hint in text.split('+') if hint)
 
 
@@ -23,14 +24,14 @@ def check(
   """Check the settings of a hinted task.
 
   Args:
-    data: The section `config.data`.
-    evals: The section `config.evals`.
-    model: The sizes and variants of the network.
-    kinds: The kinds of rows by name.
-    main: The name of the main task in `kinds`.
+    data: the section `config.data`.
+    evals: the section `config.evals`.
+    model: sizes and variants of the network.
+    kinds: kinds of rows by name.
+    main: name of the main task in `kinds`.
 
   Raises:
-    UserError: A setting is invalid.
+    UserError: a setting is invalid.
   """
   hints = parse_hints(data.hint)
   for hint in hints:
@@ -47,7 +48,8 @@ def check(
   if data.num_rows < 0 or data.num_rows % 2:
     raise UserError(
       f'config.data.num_rows={data.num_rows} is odd or negative, but rows come'
-      ' in pairs; use a positive even number, or 0 for fresh rows'
+      ' in pairs; use a positive even number, or 0 for new rows'
+      ' in every batch'
     )
   # At least 4: a row of 'successors' queries START and four values of the list.
   if not 4 <= data.max_length <= 20:
@@ -55,15 +57,16 @@ def check(
       f'config.data.max_length={data.max_length} is out of range; expected 4'
       ' to 20'
     )
+  # The number of positions that each kind of row needs.
   longest = max(*evals.lengths, *evals.test_lengths, data.longest_list)
   needed = {f'rows with {longest} values': kinds[main].num_tokens(longest) - 1}
   for name in (main, *hints):
-    needed[f'packed {name} rows'] = packed_num_tokens(
+    needed[f'packed {name} rows'] = rows.packed_num_tokens(
       kinds[name], data.max_length
     )
-  rows = max(needed, key=lambda rows: needed[rows])
-  if model.has_table and model.max_positions < needed[rows]:
+  what = max(needed, key=lambda name: needed[name])
+  if model.has_table and model.max_positions < needed[what]:
     raise UserError(
-      f'config.model.max_positions={model.max_positions} is too small: {rows}'
-      f' have {needed[rows]} positions; use {needed[rows]} or more'
+      f'config.model.max_positions={model.max_positions} is too small: {what}'
+      f' have {needed[what]} positions; use {needed[what]} or more'
     )

@@ -10,7 +10,7 @@ import itertools
 
 import numpy as np
 
-FIRST_VALUE = 32  # The token of value 1; special tokens have smaller ids.
+FIRST_VALUE = 32  # token of value 1; the ids of special tokens are smaller
 
 
 class Token(enum.IntEnum):
@@ -24,9 +24,9 @@ class Token(enum.IntEnum):
   PREDECESSOR = enum.auto()
   COUNT = enum.auto()
   FILL = enum.auto()
-  GO = enum.auto()  # Separates a list with holes from the missing values.
-  MASK = enum.auto()  # A hole.
-  START = enum.auto()  # The query whose successor is the minimum.
+  GO = enum.auto()  # separates a list with missing values from the answer
+  MASK = enum.auto()  # stands for a missing value in FILL
+  START = enum.auto()  # a query whose successor is the minimum
   MIN = enum.auto()
   MAX = enum.auto()
   COPY = enum.auto()

@@ -11,14 +11,14 @@ def parse(line: str, *, max_length: int) -> np.ndarray:
   """Read a nonnegative integer.
 
   Args:
-    line: Decimal digits. Leading zeros are dropped.
-    max_length: The largest number of digits.
+    line: decimal digits. Leading zeros are dropped.
+    max_length: largest number of digits.
 
   Returns:
     The digits, most significant first, int32 [N].
 
   Raises:
-    UserError: The line is not a nonnegative integer, or has too many digits.
+    UserError: the line is not a nonnegative integer, or has too many digits.
   """
   word = line.strip(' \t\r\n')
   if not re.fullmatch('[0-9]+', word):

@@ -31,7 +31,7 @@ class IncrementTask(hinted_task.HintedTask):
       hints.kinds(config.data.order),
       main='increment',
       delimiter=Token.INCREMENT,
-      # Value 1 stands for the digit 0, or in a row of 'span' for no 9s.
+      # Value 1 stands for 0: a digit, or the number of 9s in a row of 'span'.
       num_values=1 + max(9, config.data.max_length),
     )
 
@@ -46,7 +46,7 @@ class IncrementTask(hinted_task.HintedTask):
   def parse(self, line: str) -> np.ndarray:
     """Read the digits of a line as values, in the order of the rows."""
     digits = data.parse(line, max_length=self.data.longest_list)
-    return 1 + self._ordered(digits)
+    return 1 + self._reorder(digits)
 
   def solve(self, values: list[int]) -> str:
     """Return the number plus one in digits."""
@@ -63,8 +63,8 @@ class IncrementTask(hinted_task.HintedTask):
   def _write(self, values: Sequence[int | None]) -> str:
     """Format values, which are in the order of the rows, as a number."""
     digits = ['?' if v is None or v > 10 else str(v - 1) for v in values]
-    return ''.join(self._ordered(digits))
+    return ''.join(self._reorder(digits))
 
-  def _ordered(self, digits):
-    """Convert digits to the order of the rows, or back."""
+  def _reorder(self, digits):
+    """Convert digits to the order of the rows, or back to standard order."""
     return digits[::-1] if self.data.order == 'reversed' else digits

@@ -11,8 +11,9 @@ from hinting.vocabulary import Token
 
 # Values of config.data.lists in the config.json of older runs and weights.
 _OLD_LISTS = {'plain': 'uniform'}
-# Each main task, and the kinds of rows with its prompt but another answer.
-MAIN_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
+# Main task -> kinds of rows that cannot be its hints: they have the same prompt
+# but another answer.
+EXCLUDED_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
 sweep_figures = plots.sweep_figures
 
@@ -28,13 +29,15 @@ class SortingTask(hinted_task.HintedTask):
   def __init__(self, config: ml_collections.ConfigDict):
     lists = _OLD_LISTS.get(config.data.lists, config.data.lists)
     check_choice('config.data.lists', lists, hints.LISTS)
-    check_choice('config.data.main', config.data.main, MAIN_KINDS)
+    check_choice('config.data.main', config.data.main, EXCLUDED_KINDS)
     self.lists = lists
     main = config.data.main
     kinds = hints.kinds(config.data.num_values)
+    for name in EXCLUDED_KINDS[main]:
+      del kinds[name]
     super().__init__(
       config,
-      {name: k for name, k in kinds.items() if name not in MAIN_KINDS[main]},
+      kinds,
       main=main,
       delimiter=Token.SORT,
       num_values=config.data.num_values,
@@ -77,6 +80,6 @@ class SortingTask(hinted_task.HintedTask):
   ) -> tuple[str, str]:
     """Format an answer, with '?' for tokens that are not values."""
     if self.main == 'scratchpad':
-      answer = answer[::2]  # The other values are the numbers of copies left.
+      answer = answer[::2]  # the other values count the copies left
     text = ' '.join(str(value or '?') for value in answer)
     return text, data.find_failure(answer, values)

@@ -18,11 +18,15 @@ def draw(key, count):
   return jax.random.randint(key, (8,), 1, 33)
 
 
-def make(kind, longest=8, count=16):
+def make(kind, batch_max_length=8, count=16):
   # One compiled program is much faster than one per operation.
   make_pairs = jax.jit(
     functools.partial(
-      rows.make_pairs, kind, max_length=8, longest=longest, draw_values=draw
+      rows.make_pairs,
+      kind,
+      max_length=8,
+      batch_max_length=batch_max_length,
+      draw_values=draw,
     )
   )
   return make_pairs(jax.random.split(jax.random.key(0), count))
@@ -103,7 +107,7 @@ def test_positions_and_answers(name):
 
 
 def test_shorter_lists_of_a_curriculum():
-  batch = make(KINDS['sort'], longest=jnp.asarray(4))
+  batch = make(KINDS['sort'], batch_max_length=jnp.asarray(4))
   assert batch['tokens'].shape == (16, 24)
   assert (batch['weights'].sum(1) == 4 + 2 + 2).all()
   assert (batch['segments'][:, 16:] == -1).all()
@@ -115,6 +119,6 @@ def test_training_never_sees_longer_lists():
       KINDS['sort'],
       jax.random.split(jax.random.key(0), 1),
       max_length=21,
-      longest=21,
+      batch_max_length=21,
       draw_values=draw,
     )
