@@ -23,20 +23,20 @@ _OLD_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes and variants.
+  """Sizes and variants of the transformer.
 
   Names from older versions are translated to the current ones.
 
   Attributes:
-    num_layers: The number of blocks.
-    width: The width of the residual stream.
-    num_heads: The number of attention heads per block.
-    feed_forward_width: The number of hidden units of a feed-forward layer.
-    temperature: One of `temperature.KINDS`.
-    positions: One of `positions.KINDS`.
-    max_positions: The number of rows of the position table of 'learned' and
+    num_layers: number of blocks.
+    width: width of the residual stream.
+    num_heads: number of attention heads per block.
+    feed_forward_width: number of hidden units of a feed-forward layer.
+    temperature: one of `temperature.KINDS`.
+    positions: one of `positions.KINDS`.
+    max_positions: number of rows of the position table of 'learned' and
       'randomized'.
-    has_norm: Whether there are layer norms; False in `sorting.construction`.
+    has_norm: whether there are layer norms; False in `sorting.construction`.
     activation: 'gelu' or 'relu'.
   """
 
@@ -67,5 +67,5 @@ class ModelConfig:
 
   @property
   def has_table(self) -> bool:
-    """Whether positions index a table."""
+    """Whether positions are indices of a table."""
     return self.positions in positional.TABLE_KINDS

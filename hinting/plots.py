@@ -18,7 +18,7 @@ def sweep_figures(
   """Plot the test accuracy of each run of a sweep by list length.
 
   Args:
-    points: The config and the metrics of each run, by name.
+    points: the config and the metrics of each run, by name.
 
   Returns:
     The figure by its file name; {} if no accuracy is known.
@@ -37,8 +37,8 @@ def curve(
   """Return the accuracy of an evaluator by length.
 
   Args:
-    values: Metrics by name.
-    evaluator: The name of the evaluator.
+    values: metrics by name.
+    evaluator: name of the evaluator.
     lengths: N list lengths.
 
   Returns:
@@ -61,8 +61,8 @@ def accuracy_figures(
   """Plot the known curves.
 
   Args:
-    curves: The results of `curve` by name; None is skipped.
-    trained_length: The length of the longest list in training.
+    curves: the results of `curve` by name; None is skipped.
+    trained_length: length of the longest list in training.
 
   Returns:
     The figure by its file name; {} if no curve is known.
@@ -83,7 +83,7 @@ def accuracy_by_length(
   Args:
     curves: N lengths and accuracies [3, N] by name: the lowest, median, and
       highest over the seeds. NaN marks missing measurements.
-    trained_length: The length of the longest list in training, marked by a
+    trained_length: length of the longest list in training, marked by a
       dashed line.
   """
   figure = Figure(figsize=(6.4, 3.6))

@@ -22,8 +22,8 @@ from jaxtyping import Array, Float, Int
 
 KINDS = 'none', 'learned', 'randomized', 'rotary', 'alibi', 't5'
 TABLE_KINDS = 'learned', 'randomized'
-_BUCKETS = 32  # The number of distance buckets of t5.
-_MAX_DISTANCE = 128  # Larger distances share the last bucket.
+_BUCKETS = 32  # number of distance buckets of t5
+_MAX_DISTANCE = 128  # larger distances share the last bucket
 
 
 def draw(
@@ -32,13 +32,13 @@ def draw(
   """Map positions of tokens in their rows to indices of the position table.
 
   Args:
-    key: The random key in training, None in evaluation. In evaluation, only
-      'randomized' draws positions. They depend on the batch size and the row
-      length only.
-    positions: The position of each token in its row, from 0. The tokens of a
-      row are adjacent.
-    kind: One of `KINDS`. Kinds without a table return `positions`.
-    size: The number of entries of the table.
+    key: random key in training, None in evaluation. In evaluation, only
+      'randomized' draws positions, which are the same for all batches of the
+      same shape.
+    positions: position of each token in its row, from 0. The tokens of a row
+      are adjacent.
+    kind: one of `KINDS`. Kinds without a table return `positions`.
+    size: number of entries of the table.
   """
   batch, length = positions.shape
   if kind == 'learned' and key is not None:
@@ -48,7 +48,7 @@ def draw(
     key = jax.random.key(0) if key is None else key
     order = jax.random.uniform(key, (batch, size))
     drawn = jax.lax.top_k(order, length)[1]
-    # Sort the positions within each row of a packed row.
+    # Sort the positions of each row of a packed row separately.
     row = jnp.cumsum(positions == 0, 1)
     return jnp.sort(row * size + drawn) % size
   return positions
@@ -74,7 +74,7 @@ class Bias(nnx.Module):
   """The bias of the attention logits of a layer.
 
   Args:
-    kind: One of `KINDS`; only 'alibi' and 't5' have a bias.
+    kind: one of `KINDS`; only 'alibi' and 't5' have a bias.
     num_heads: H.
   """
 
@@ -89,8 +89,8 @@ class Bias(nnx.Module):
     """Compute the bias.
 
     Args:
-      queries: The positions of the queries.
-      keys: The positions of the keys.
+      queries: positions of the queries.
+      keys: positions of the keys.
 
     Returns:
       The bias; 0.0 for kinds without a bias.
@@ -102,6 +102,8 @@ class Bias(nnx.Module):
       slopes = 2.0 ** (-8 * (1 + jnp.arange(self.num_heads)) / self.num_heads)
       distance = distance[:, None].astype(jnp.float32)
       return -slopes[None, :, None, None] * distance
+    # Half of the buckets have one distance each. The widths of the others grow
+    # exponentially.
     exact = _BUCKETS // 2
     far = jnp.log(jnp.maximum(distance, 1) / exact) / math.log(
       _MAX_DISTANCE / exact

@@ -32,12 +32,12 @@ def read_line(
   """Read a question, and check the answer on its line if there is one.
 
   Args:
-    line: See `split_line`.
-    parse: Maps the text of a question to its values.
-    solve: Maps values to the correct answer.
+    line: see `split_line`.
+    parse: maps the text of a question to its values.
+    solve: maps values to the correct answer.
 
   Raises:
-    UserError: The line cannot be read, or its answer is wrong.
+    UserError: the line cannot be read, or its answer is wrong.
   """
   question, answer = split_line(line)
   values = parse(question).tolist()
@@ -54,13 +54,13 @@ def split_line(line: str) -> tuple[str, str | None]:
   at least two values.
 
   Args:
-    line: A line of text.
+    line: a line of text.
 
   Returns:
     The question, and the answer or None.
 
   Raises:
-    UserError: The line has more than one separator.
+    UserError: the line has more than one separator.
   """
   text = line.strip(' \t\r\n')
   question, answer = answers.split_answer(text)
@@ -76,11 +76,11 @@ def check_answer(given: str, expected: str):
   """Check that the answer on a line is correct.
 
   Args:
-    given: The answer on the line. Commas, semicolons, and brackets are ignored.
-    expected: The correct answer, with single spaces between values.
+    given: the answer on the line. Commas, semicolons, and brackets are ignored.
+    expected: the correct answer, with single spaces between values.
 
   Raises:
-    UserError: The answers differ.
+    UserError: the answers differ.
   """
   given = ' '.join(re.findall(r'[^ \t,;\[\]]+', given))
   if given != expected:

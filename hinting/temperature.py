@@ -20,17 +20,17 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 KINDS = 'none', 'affine_log', 'log', 'per_query'
-_LOG_32 = math.log(32)  # The scale is 1 for 32 keys.
+_LOG_32 = math.log(32)  # the scale is 1 for 32 keys
 
 
 class Temperature(nnx.Module):
   """The scale of the attention logits of a layer.
 
   Args:
-    kind: One of `KINDS`.
+    kind: one of `KINDS`.
     num_heads: H.
     head_width: D2.
-    rngs: The random keys of the parameters.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -40,7 +40,7 @@ class Temperature(nnx.Module):
     heads = jnp.ones(num_heads)
     if kind == 'affine_log':
       self.slope = nnx.Param(heads / _LOG_32)
-      self.offset = nnx.Param(0 * heads)
+      self.offset = nnx.Param(jnp.zeros(num_heads))
     if kind == 'per_query':
       # A vector, because weight decay applies to all matrices.
       normal = jax.random.normal(rngs.params(), (num_heads * head_width,))
@@ -53,18 +53,20 @@ class Temperature(nnx.Module):
     """Compute the scale s of each query.
 
     Args:
-      queries: The queries.
+      queries: the queries.
       num_keys: M, the number of keys that each query attends to.
     """
     if self.kind == 'none':
       return 1.0
-    log = jnp.log(num_keys.astype(jnp.float32))[..., None]
+    log_keys = jnp.log(num_keys.astype(jnp.float32))[..., None]
     if self.kind == 'affine_log':
-      return self.slope[...][None, None] * log + self.offset[...][None, None]
+      slope, offset = self.slope[...][None, None], self.offset[...][None, None]
+      return slope * log_keys + offset
     if self.kind == 'log':
-      return log / _LOG_32
+      return log_keys / _LOG_32
     direction = self.direction[...].reshape(queries.shape[2:])
     sharpness = jnp.einsum('blhd,hd->blh', queries, direction)
     # For M = 1, the derivative of log(M) ** g with respect to g is not finite.
-    log = jnp.maximum(log, 1e-6)
-    return 1 + jax.nn.softplus(sharpness) * log ** self.power[...][None, None]
+    log_keys = jnp.maximum(log_keys, 1e-6)
+    power = self.power[...][None, None]
+    return 1 + jax.nn.softplus(sharpness) * log_keys**power

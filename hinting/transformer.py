@@ -21,9 +21,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from core import layers
+from hinting import model_config, temperature
 from hinting import positions as positional
-from hinting import temperature
-from hinting.model_config import ACTIVATIONS, ModelConfig
+from hinting.model_config import ModelConfig
 
 # How the mesh axis 'tensor' shards parameters, by path: the outputs of the
 # first layers of attention and of the MLP, and the inputs of the next layers.
@@ -32,22 +32,22 @@ TENSOR_RULES = (
   (r'blocks/\d+/(query|key|value|up)/kernel$', (None, 'tensor')),
   (r'blocks/\d+/(out|down)/kernel$', ('tensor', None)),
 )
-_MASKED = -1e30  # The logit of a masked key.
+_MASKED = -1e30  # logit of a masked key
 # Logits, softmax, and sums are float32 for operands of any type.
 _einsum = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-  """Observe a layer and change it, for analysis.
+  """Functions that observe and change a layer, for analysis.
 
   Attributes:
-    observe: Called with a name and an array: 'logits' of attention, -1e30 for a
-      masked key, and 'weights', both [B, H, A, L]; 'heads' [B, A, H, D2];
-      'residual' [B, A, D].
-    scale: Multiplies the attention logits, including their positional bias:
+    observe: called with a name and an array: 'logits' of attention, -1e30 for a
+      masked key, and 'weights', their softmax, both [B, H, A, L]; 'heads', the
+      outputs of `edit`; and 'residual' [B, A, D], the output of the layer.
+    scale: factor of the attention logits, including their positional bias:
       [1, H, 1, 1].
-    edit: Maps the outputs of the heads [B, A, H, D2] to new ones.
+    edit: maps the outputs of the heads [B, A, H, D2] to new ones.
   """
 
   observe: Callable[[str, jax.Array], None] = lambda name, value: None
@@ -62,9 +62,9 @@ class Block(nnx.Module):
   """Attention and feed-forward layers, each added to the residual stream.
 
   Args:
-    config: Sizes and variants.
-    dtype: The type of the operands of matrix products.
-    rngs: The random keys of the parameters.
+    config: sizes and variants.
+    dtype: type of the operands of matrix products.
+    rngs: random keys of the parameters.
   """
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
@@ -115,15 +115,15 @@ class Block(nnx.Module):
     """Compute the residual stream after the layer.
 
     Args:
-      x: The residual stream of the tokens.
-      memory: The keys and values of all tokens.
-      mask: Whether a token attends to a key, bool [#B, A, L].
-      num_keys: The number of keys that each token attends to, for the
+      x: residual stream of the tokens.
+      memory: keys and values of all tokens.
+      mask: whether a token attends to a key, bool [#B, A, L].
+      num_keys: number of keys that each token attends to, for the
         temperature.
-      positions: The positions of the tokens.
-      key_positions: The positions of the keys.
-      log_counts: The logarithm of the number of tokens that share each key.
-      hook: Observes and edits the layer.
+      positions: positions of the tokens.
+      key_positions: positions of the keys.
+      log_counts: logarithm of the number of tokens that share each key.
+      hook: observes and edits the layer.
     """
     keys, values = memory
     queries = self._split_and_rotate(
@@ -143,7 +143,8 @@ class Block(nnx.Module):
     hook.observe('heads', heads)
     x += self.out(heads.reshape(x.shape))
     hidden = self.feed_forward_norm(x) if self.config.has_norm else x
-    x += self.down(ACTIVATIONS[self.config.activation](self.up(hidden)))
+    activation = model_config.ACTIVATIONS[self.config.activation]
+    x += self.down(activation(self.up(hidden)))
     hook.observe('residual', x)
     return x
 
@@ -164,11 +165,11 @@ class Transformer(nnx.Module):
   """A language model: predicts the next token.
 
   Args:
-    config: Sizes and variants.
+    config: sizes and variants.
     vocabulary_size: V.
-    dtype: The type of the operands of matrix products, except for the output
+    dtype: type of the operands of matrix products, except for the output
       layer, which uses float32.
-    rngs: The random keys of the parameters.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -209,14 +210,12 @@ class Transformer(nnx.Module):
     """Return the logits of the token that follows each token.
 
     Args:
-      tokens: The rows.
-      at: The indices of the tokens whose logits are requested; None for all
-        tokens.
-      segments: The row of each token; None if rows are not packed.
-      positions: The position of each token in its row; None if rows are not
-        packed.
-      position_key: The random key of positions in training; None in evaluation.
-      hooks: One hook per layer, for analysis.
+      tokens: the rows.
+      at: indices of the tokens whose logits are requested; None for all tokens.
+      segments: row of each token; None if rows are not packed.
+      positions: position of each token in its row; None if rows are not packed.
+      position_key: random key of positions in training; None in evaluation.
+      hooks: one hook per layer, for analysis.
     """
     batch, length = tokens.shape
     hooks = hooks or (_NO_HOOK,) * self.config.num_layers
@@ -228,11 +227,8 @@ class Transformer(nnx.Module):
     if segments is not None:
       mask &= segments[:, :, None] == segments[:, None]
     x = self.embed(tokens, positions)
-    queries = {
-      'mask': mask,
-      'num_keys': num_keys,
-      'positions': positions,
-    }
+    # Arguments of a block with one entry per query: [#B, L, ...].
+    queries = {'mask': mask, 'num_keys': num_keys, 'positions': positions}
     for index, block in enumerate(self.blocks):
       memory = _heads_first(*block.keys_and_values(x, positions))
       if at is not None and index + 1 == self.config.num_layers:
@@ -258,7 +254,7 @@ class Transformer(nnx.Module):
     return x
 
   def read_out(self, x: Float[Array, '... D']) -> Float[Array, '... V']:
-    """Return the logits of the residual stream after any layer."""
+    """Apply the output layer to the residual stream after any layer."""
     return self.head(self.norm(x) if self.config.has_norm else x)
 
   def decode(
@@ -268,17 +264,21 @@ class Transformer(nnx.Module):
     *,
     num_tokens: int,
   ) -> Int[Array, 'B T']:
-    """Decode greedily, with a cache.
+    """Decode greedily, with a cache of the keys and values of each layer.
+
+    Without positions, the key and value of a token in the first layer do not
+    depend on its place. The cache of this layer is then the number of copies of
+    each token, int [B, V].
 
     Args:
-      prompts: Prompts, padded on the left.
-      starts: The index of the first token of each prompt.
+      prompts: prompts, padded on the left.
+      starts: index of the first token of each prompt.
       num_tokens: T.
     """
     length = prompts.shape[1]
     index = jnp.arange(length + num_tokens - 1)[None]
     positions = self._table_positions(None, (index - starts[:, None]).clip(0))
-    vocabulary = jnp.arange(len(self.embedding[...]))[None]
+    token_ids = jnp.arange(len(self.embedding[...]))[None]
 
     def run(tokens, first, cache):
       """Feed tokens [B, A] from index `first`; return the next tokens [B]."""
@@ -286,8 +286,8 @@ class Transformer(nnx.Module):
       x = self.embed(tokens, positions[:, here])
       new_cache = []
       for block, old in zip(self.blocks, cache, strict=True):
-        if isinstance(old, jax.Array):  # counts of tokens, see below
-          new_cache.append(old + (tokens == vocabulary).astype(old.dtype))
+        if isinstance(old, jax.Array):  # the counts of tokens
+          new_cache.append(old + (tokens == token_ids).astype(old.dtype))
           x = _attend_to_counts(block, x, token_memory, new_cache[-1])
           continue
         memory = _heads_first(*block.keys_and_values(x, positions[:, here]))
@@ -307,15 +307,13 @@ class Transformer(nnx.Module):
       lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens - 1), (0, 0)]), cache
     )
     if self.config.positions == 'none':
-      # Without positions, the first layer's key and value of a token do not
-      # depend on its place, so the cache stores the count of each token. The
-      # second arguments, positions, have no effect.
-      inputs = self.embed(vocabulary, vocabulary)
+      # The second arguments, positions, have no effect.
+      inputs = self.embed(token_ids, token_ids)
       token_memory = _heads_first(
-        *self.blocks[0].keys_and_values(inputs, vocabulary)
+        *self.blocks[0].keys_and_values(inputs, token_ids)
       )
       is_prompt = jnp.arange(length)[None] >= starts[:, None]
-      is_token = prompts[..., None] == vocabulary[None]
+      is_token = prompts[..., None] == token_ids[None]
       cache[0] = (is_token & is_prompt[..., None]).sum(1)
     _, tokens = jax.lax.scan(
       step, (token, cache), length + jnp.arange(num_tokens - 1)
@@ -338,7 +336,11 @@ def _heads_first(keys, values):
 
 
 def _attend_to_counts(block, x, token_memory, counts):
-  """Apply a layer whose keys are the vocabulary, weighted by token counts."""
+  """Apply a layer to one token per row, x [B, 1, D].
+
+  Its keys are the vocabulary, token_memory [1, H, V, D2], weighted by the
+  counts of tokens [B, V].
+  """
   num_keys = counts.sum(1, keepdims=True)
   return block(
     x,
@@ -352,7 +354,11 @@ def _attend_to_counts(block, x, token_memory, counts):
 
 
 def _attend_to_cache(block, x, memory, here, starts, positions):
-  """Apply a layer to the tokens at `here`, which attend to cached keys."""
+  """Apply a layer to tokens x [B, A, D], which attend to cached keys.
+
+  The indices of the tokens are `here` [A], the first token of a row has the
+  index `starts` [B], and index i has the position `positions[:, i]`.
+  """
   length = memory[0].shape[2]
   index = jnp.arange(length)[None]
   return block(
@@ -366,7 +372,10 @@ def _attend_to_cache(block, x, memory, here, starts, positions):
 
 
 def _extend_cache(cache, memory, first):
-  """Write the memory of new tokens to the cache from index `first`."""
+  """Write the memory of new tokens to the cache from index `first`.
+
+  The memory of the prompts replaces the empty cache.
+  """
   if not cache:
     return memory
   return jax.tree.map(
