@@ -54,7 +54,7 @@ _STEEPNESS = 100
 _NUM_VALUES = 100
 _NUM_LISTS = 100
 _RESULT = 'hinting', 'sorting', 'construction.json'
-_CHUNK = 10  # Lists per call: the attention logits of 1,002 tokens take 80 MB.
+_CHUNK = 10  # lists per call: the attention logits of 1,002 tokens take 80 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,13 +108,13 @@ def build(
 
   Args:
     num_values: V, tokens as in `vocabulary`.
-    max_copies: Determines the temperature and the threshold of head C.
+    max_copies: determines the temperature and the threshold of head C.
     margin: c, the margin of the inverse temperatures.
-    frozen_length: All queries have the temperature of the last query in a list
+    frozen_length: all queries have the temperature of the last query for a list
       of this length; None for temperatures that follow the length.
 
   Raises:
-    UserError: A size is below 1.
+    UserError: a size is below 1.
   """
   if min(num_values, max_copies) < 1:
     raise UserError(
@@ -164,7 +164,7 @@ def _set_parameters(
     block['temperature']['offset'][:] = margin + extra
     if frozen_length is None:
       block['temperature']['slope'][:] = 1
-    else:  # The last query sees BOS, the list, SORT, and the answer.
+    else:  # the last query sees BOS, the list, SORT, and the answer
       block['temperature']['offset'][:] += math.log(2 * frozen_length + 2)
 
 
@@ -174,7 +174,7 @@ def _set_layer_1(block, columns: _Columns):
   num_tokens, token = columns.num_tokens, columns.token
   head_width = len(block['query']['bias']) // 2
   head_a, head_b = 0, slice(head_width, head_width + num_tokens)
-  scale = head_width**0.5  # The model divides logits by this number.
+  scale = head_width**0.5  # the model divides logits by this number
   identity = np.eye(num_tokens)
   # All queries attend to SORT.
   block['query']['bias'][head_a] = scale
@@ -290,7 +290,7 @@ def run(results: str | None = None):
   """Print the share of sorted lists of each case and length.
 
   Args:
-    results: The folder to write a result file to, or None.
+    results: folder to write a result file to, or None.
   """
   paths = [pathlib.Path(results, *_RESULT)] if results else []
   measurements.make_folders(paths)

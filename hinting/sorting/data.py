@@ -15,16 +15,16 @@ def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
   """Read a list of integers from 1 to `num_values`.
 
   Args:
-    line: Integers, separated by spaces, tabs, commas, or semicolons. Brackets
+    line: integers, separated by spaces, tabs, commas, or semicolons. Brackets
       around the list are allowed.
-    num_values: The largest value.
-    max_length: The largest number of values.
+    num_values: largest value.
+    max_length: largest number of values.
 
   Returns:
     The values, int32 [N], N at least 1.
 
   Raises:
-    UserError: The line has no values, too many values, or a value out of range.
+    UserError: the line has no values, too many values, or a value out of range.
   """
   text = line.strip(' \t\r\n')
   if text.startswith('[') and text.endswith(']'):
@@ -48,8 +48,8 @@ def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
   """Return why an answer does not sort a list.
 
   Args:
-    answer: The values of the answer; None for a token that is not a value.
-    values: The values of the list.
+    answer: values of the answer; None for a token that is not a value.
+    values: values of the list.
 
   Returns:
     A verb phrase; '' if the answer sorts the list.
@@ -64,7 +64,7 @@ def find_failure(answer: Sequence[Any], values: Sequence[Any]) -> str:
       if difference
     ]
     return f'is not a permutation of the list: it {" and ".join(details)}'
-  # A permutation of the list has no None.
+  # A permutation of the list has no None; the filter is for the type checker.
   predicted = [value for value in answer if value is not None]
   for before, after in itertools.pairwise(predicted):
     if before > after:

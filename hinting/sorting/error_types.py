@@ -1,6 +1,6 @@
 """Types of errors in answers to sorting, and groups of lists, in NumPy.
 
-The first wrong token determines the type, because it may cause all later ones.
+The first wrong token determines the type, because it may cause later errors.
 The shares of the types therefore sum to the error rate.
 
 Axes: B lists, N values, A = N + 1 answer tokens.
@@ -14,13 +14,13 @@ from hinting import vocabulary
 from hinting.vocabulary import Token
 
 ERRORS = (
-  'early EOS',  # Values are left.
-  'late EOS',  # No value is left, but the token is not EOS.
+  'early EOS',  # values are left
+  'late EOS',  # no value is left, but the token is not EOS
   'not in list',
-  'extra copy',  # The token repeats the previous value.
-  'missing copy',  # Copies of the previous value are left.
-  'skipped value',  # The token is larger than the next value.
-  'order break',  # The token is smaller than the previous value.
+  'extra copy',  # the token repeats the previous value
+  'missing copy',  # copies of the previous value are left
+  'skipped value',  # the token is larger than the next value
+  'order break',  # the token is smaller than the previous value
 )
 MULTIPLICITIES = '1 to 3', '4', '5', '6 or more'
 DENSITIES = 'sparse', 'middle', 'dense'

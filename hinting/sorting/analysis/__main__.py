@@ -27,7 +27,7 @@ def run():
   """Analyze the models that the flags name, and write the results.
 
   Raises:
-    UserError: A folder cannot be read or written, or its model cannot be
+    UserError: a folder cannot be read or written, or its model cannot be
       analyzed.
   """
   values = flags.FLAGS

@@ -33,21 +33,21 @@ from hinting.sorting.analysis.causes import Subject
 from hinting.vocabulary import Token
 
 LENGTHS = 20, 30, 50, 70, 100
-SHOWN = 20, 50, 100  # For changed lists; ablations use the first and the last.
-_MAPS = 'maps', 'circuits'  # Used in figures only.
+CAUSAL_LENGTHS = 20, 50, 100  # of changed lists; see `analyze`
+_MAPS = 'maps', 'circuits'  # large arrays for figures only
 
 
 def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
-  """Load a run folder or weights. With several seeds, load the first one.
+  """Load a trained model. With several seeds, load the first one.
 
   Args:
-    folder: The folder.
-    num_lists: The number of lists per length.
-    other: A subject whose compiled programs are reused if its model has the
+    folder: a run folder, or a folder of weights.
+    num_lists: number of lists per length.
+    other: a subject whose compiled programs are reused if its model has the
       same form.
 
   Raises:
-    UserError: The folder cannot be loaded, or its model cannot be analyzed.
+    UserError: the folder cannot be loaded, or its model cannot be analyzed.
   """
   trained = inference.load(folder, {'num_seeds': 1})
   if trained.config.task != 'hinting.sorting':
@@ -67,12 +67,13 @@ def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
       f' {max(LENGTHS)}'
     )
   task = trained.task
-  if other and _heads(task) != _heads(other.task):
+  heads = _describe_heads(task)
+  if other and heads != _describe_heads(other.task):
     raise UserError(
-      f'{folder} has {_heads(task)}, but the first model has'
-      f' {_heads(other.task)}; compare models with the same numbers'
+      f'{folder} has {heads}, but the first model has'
+      f' {_describe_heads(other.task)}; compare models with the same numbers'
     )
-  if other and _is_alike(task, other.task):
+  if other and _can_share_programs(task, other.task):
     merge = other.merge
   else:
     merge = step.make_merge(task)
@@ -80,12 +81,12 @@ def load(folder: str, num_lists: int, other: Subject | None = None) -> Subject:
   return Subject(task, merge, params, num_lists)
 
 
-def _heads(task) -> str:
+def _describe_heads(task) -> str:
   config = task.model_config
   return f'{config.num_layers} layers of {config.num_heads} heads'
 
 
-def _is_alike(task, other) -> bool:
+def _can_share_programs(task, other) -> bool:
   return (task.model_config, task.dtype, task.data.num_values) == (
     other.model_config,
     other.dtype,
@@ -94,7 +95,10 @@ def _is_alike(task, other) -> bool:
 
 
 def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
-  """Return the logit lens, the probes, and the attention by length."""
+  """Return the logit lens, the scores of probes, and the attention by length.
+
+  The probes are fitted on other lists, of at most the length in training.
+  """
   longest = subject.task.data.max_length
   short = [subject.lists(n, causes.PROBE_SEED) for n in (longest // 2, longest)]
   streams = [
@@ -153,20 +157,20 @@ def errors(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
 def analyze(
   subject: Subject,
   lengths: Sequence[int] = LENGTHS,
-  shown: Sequence[int] = SHOWN,
+  causal_lengths: Sequence[int] = CAUSAL_LENGTHS,
 ) -> dict[str, Any]:
   """Return all parts of the analysis of one model.
 
   Args:
-    subject: The model.
-    lengths: The list lengths of most parts.
-    shown: The lengths of the changed lists; ablations use the first and the
-      last.
+    subject: the model.
+    lengths: list lengths of observations and errors.
+    causal_lengths: lengths of the changed lists, in ascending order. Ablations
+      use the first and the last, and scaling uses all but the first.
 
   Returns:
     Nested dicts of numbers and arrays.
   """
-  short, long = shown[0], shown[-1]
+  short, long = causal_lengths[0], causal_lengths[-1]
   observed = observe(subject, lengths)
   ablation = {
     length: causes.ablate(
@@ -182,8 +186,12 @@ def analyze(
     'errors': errors(subject, lengths),
     'ablation': ablation,
     'sharpening': causes.sharpen(subject, long),
-    'changed_lists': {n: causes.change_lists(subject, n) for n in shown},
-    'scaling': {n: causes.scale_softmax(subject, n, wanted) for n in shown[1:]},
+    'changed_lists': {
+      n: causes.change_lists(subject, n) for n in causal_lengths
+    },
+    'scaling': {
+      n: causes.scale_softmax(subject, n, wanted) for n in causal_lengths[1:]
+    },
     'shared': causes.ablate_hints(subject, ablation[short], short),
   }
 

@@ -15,11 +15,11 @@ from hinting import vocabulary
 from hinting.sorting.analysis import measures, passes
 from hinting.vocabulary import Token
 
-FACTORS = 0.5, 1.5, 2.0, 3.0  # Scale the logits of single heads.
-SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # Scale all heads at once.
+FACTORS = 0.5, 1.5, 2.0, 3.0  # of the logits of a single head
+SHARED_FACTORS = 0.8, 1.0, 1.2, 1.4, 1.6, 2.0  # of the logits of all heads
 # config.seed must differ from all of these seeds.
 LIST_SEED, PROBE_SEED, _HINT_SEED = 231_100, 231_101, 231_102
-_MATCHED_LISTS = 100  # Few, because their logits are kept in memory.
+_MATCHED_LISTS = 100  # few, because their logits are kept in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +27,9 @@ class Subject:
   """A trained model and its test lists.
 
   Attributes:
-    task: A `hinting.sorting.task.SortingTask`.
-    merge: Maps parameters to the model.
-    params: The parameters.
+    task: a `hinting.sorting.task.SortingTask`.
+    merge: maps parameters to the model.
+    params: the parameters.
     num_lists: B.
   """
 
@@ -45,15 +45,15 @@ class Subject:
   def score(
     self, rows: tuple[jax.Array, jax.Array], edit, length: int
   ) -> dict[str, float]:
-    """Return the loss and the accuracy.
+    """Return the loss and the accuracy of the edited model on rows.
 
     Args:
-      rows: Tokens, and whether each is in the answer, both [B, L].
-      edit: A `passes.Edit`.
-      length: The list length N.
+      rows: tokens, and whether each is in the answer, both [B, L].
+      edit: a `passes.Edit`.
+      length: list length N.
     """
-    made = passes.score(self.merge, self.params, *rows, edit, length=length)
-    return {name: float(value) for name, value in made.items()}
+    scores = passes.score(self.merge, self.params, *rows, edit, length=length)
+    return {name: float(value) for name, value in scores.items()}
 
 
 def make_rows(
@@ -72,9 +72,9 @@ def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
   """Return the scores of rows without an edit, and with each head ablated.
 
   Args:
-    subject: The model.
-    rows: The result of `make_rows`.
-    length: The list length N.
+    subject: the model.
+    rows: the result of `make_rows`.
+    length: list length N.
 
   Returns:
     The scores without an edit ('whole'), and 'loss' and 'accuracy' [K, H].
@@ -96,7 +96,12 @@ def ablate(subject: Subject, rows, length: int) -> dict[str, Any]:
 
 
 def _score_each_head(score, shape) -> dict[str, np.ndarray]:
-  """Return 'loss' and 'accuracy' [K, H] of `score` for each head's mask."""
+  """Return 'loss' and 'accuracy' [K, H], one entry per head.
+
+  Args:
+    score: maps a mask, bool [K, H], which is True for one head, to its scores.
+    shape: (K, H).
+  """
   scores = [score(mask.reshape(shape)) for mask in jnp.eye(np.prod(shape)) > 0]
   return {
     name: np.array([x[name] for x in scores]).reshape(shape)
@@ -138,6 +143,7 @@ def change_lists(subject: Subject, length: int) -> dict[str, float]:
   ordered = np.sort(values, 1)
   before, here, after = ordered[:, :-2], ordered[:, 1:-1], ordered[:, 2:]
   fits = (before < here) & (here < after)
+  # Draw one fitting step per list. Lists without such a step are dropped below.
   place = (rng.random(fits.shape) * fits).argmax(1)
   index = np.arange(len(values))
   a, b, c = (x[index, place] for x in (before, here, after))
@@ -145,7 +151,7 @@ def change_lists(subject: Subject, length: int) -> dict[str, float]:
   kept = fits.any(1)
   shorter = np.stack(
     [
-      row[row != gone] if is_kept else row[1:]
+      row[row != gone] if is_kept else row[1:]  # any row of that length
       for row, gone, is_kept in zip(values, b, np.atleast_1d(kept), strict=True)
     ]
   )
@@ -209,12 +215,12 @@ def scale_softmax(
 def ablate_hints(
   subject: Subject, sorting: dict[str, Any], length: int
 ) -> dict[str, Any]:
-  """Ablate each head for each hint, and compare the losses with sorting.
+  """Ablate each head for each hint, and compare the losses with sorting's.
 
   Args:
-    subject: The model, with the hints of its training.
-    sorting: The result of `ablate` for rows of sorting.
-    length: The list length of `sorting`.
+    subject: the model, with the hints of its training.
+    sorting: the result of `ablate` for rows of sorting.
+    length: list length of `sorting`.
 
   Returns:
     The result of `ablate` for each hint, and the correlations of the loss

@@ -6,8 +6,8 @@ Gupta 2023) mention probing and the terms identity and successor, without
 details; the measures here are ours. `transformer.Hook` observes the attention
 logits.
 
-Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, H heads, V
-vocabulary, T tokens.
+Axes: B lists, N values, L = 2 N + 2 tokens, A = N + 1 answer steps, K layers,
+H heads, V vocabulary, T tokens.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from hinting.vocabulary import Token
 
 BUCKETS = 'identity', 'successor', 'minimum', 'EOS', 'other'
 GROUPS = 'current', 'successor', 'delimiter'
-_NONE = -1  # Marks a step without a successor.
+_NONE = -1  # marks a step without a successor
 
 
 @jax.tree_util.register_dataclass
@@ -33,12 +33,12 @@ class Steps:
   """The state at each answer step; all are int [B, A].
 
   Attributes:
-    current: The token at the step: SORT, or the last value written.
-    successor: The next larger value of the list, -1 if there is none. SORT is
+    current: token at the step: SORT, or the last value written.
+    successor: next larger value of the list, -1 if there is none. SORT is
       below all values, as in the construction.
-    minimum: The smallest value of the list.
-    target: The correct next token.
-    copies_left: The number of copies of the current value still to be written.
+    minimum: smallest value of the list.
+    target: the correct next token.
+    copies_left: number of copies of the current value still to be written.
   """
 
   current: jax.Array
@@ -122,7 +122,7 @@ def logit_gap(
   tokens: Int[Array, 'B L'],
   steps: Steps,
 ) -> Float[Array, 'B H']:
-  """Return the largest logit in `GROUPS` minus the largest other logit.
+  """Return the largest logit of keys in `GROUPS` minus the largest other logit.
 
   The result is the mean over the answer steps.
   """
@@ -160,8 +160,8 @@ def match_entropy(
   the factor increases.
 
   Args:
-    logits: The attention logits.
-    wanted: The mean entropy, in nats.
+    logits: the attention logits.
+    wanted: mean entropy, in nats.
   """
 
   def halve(_, bounds):
@@ -180,11 +180,11 @@ def match_entropy(
 
 def qk_circuit(
   model: Transformer, tokens: Int[Array, ' T']
-) -> Float[Array, 'layers H T T']:
-  """Return attention logits of embeddings without temperature, queries x keys.
+) -> Float[Array, 'K H T T']:
+  """Return the attention logits of pairs of embeddings, queries by keys.
 
-  They are exact for the first layer. For later layers, they are only the direct
-  path from the embeddings.
+  The temperature is not applied. The logits are exact for the first layer. For
+  later layers, they are only the direct path from the embeddings.
   """
   positions = jnp.zeros((1, len(tokens)), jnp.int32)
   x = model.embed(tokens[None], positions)

@@ -24,8 +24,8 @@ from hinting.sorting.analysis import measures
 from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token
 
-ROLES = 4  # BOS, list, delimiter, and later tokens.
-_CHUNK = 25  # Lists per chunk, at most.
+ROLES = 4  # BOS, list, delimiter, later tokens
+_CHUNK = 25  # lists per chunk, at most
 Merge = Callable[[Any], nnx.Module]
 
 
@@ -35,9 +35,9 @@ class Edit:
   """Edits of heads.
 
   Attributes:
-    scales: Factors of the attention logits, [K, H]; see `Hook.scale`.
-    is_ablated: Whether `means` replaces the output of a head, bool [K, H].
-    means: The mean outputs of the heads by role, [K, R, H, D2].
+    scales: factors of the attention logits, [K, H]; see `Hook.scale`.
+    is_ablated: whether `means` replaces the output of a head, bool [K, H].
+    means: mean outputs of the heads by role, [K, R, H, D2].
   """
 
   scales: jax.Array
@@ -58,7 +58,7 @@ def no_edit(config: ModelConfig) -> Edit:
 
 def roles(length: int, num_tokens: int) -> Int[Array, ' L']:
   """Return the role of each token of a row with a list of `length` values."""
-  # BOS is at 0. Then follow the list, the delimiter, and the later tokens.
+  # BOS is at 0. The list, the delimiter, and the later tokens follow.
   role_starts = jnp.array([1, length + 1, length + 2])
   return (jnp.arange(num_tokens)[:, None] >= role_starts[None]).sum(1)
 
@@ -74,11 +74,11 @@ def run(
   """Run an edited model on rows with lists of `length` values.
 
   Args:
-    model: The model.
-    tokens: The rows.
-    edit: The edits of heads.
+    model: the model.
+    tokens: the rows.
+    edit: edits of heads.
     length: N.
-    all_tokens: Compute the last layer for all tokens.
+    all_tokens: whether to compute the last layer for all tokens.
 
   Returns:
     The logits at the delimiter and at each later token, and the arrays that
@@ -110,7 +110,7 @@ def run(
 def _sum_chunks(function, *columns):
   """Sum the first result of a function over chunks of columns [B, ...].
 
-  The second result, with one entry per list, is concatenated.
+  The second result, with one entry per element of B, is concatenated.
   """
   count = len(columns[0])
   size = math.gcd(count, _CHUNK)
@@ -140,7 +140,7 @@ def residuals(merge: Merge, params, values: Int[Array, 'B N']):
 
 
 def _stream(model, tokens, seen):
-  """Return the residual stream before and after each layer."""
+  """Return the residual stream before and after each layer: [B, K+1, L, D]."""
   positions = jnp.arange(tokens.shape[1])[None]
   stream = [model.embed(tokens, positions), *(x['residual'] for x in seen)]
   return jnp.stack(stream, 1)
@@ -227,11 +227,11 @@ def score(
   """Return the loss and the accuracy of an edited model.
 
   Args:
-    merge: Maps parameters to the model.
-    params: The parameters of the model.
-    tokens: Whole rows.
-    is_answer: Whether each token is in the answer, bool [B, L].
-    edit: The edits of heads.
+    merge: maps parameters to the model.
+    params: the parameters of the model.
+    tokens: whole rows.
+    is_answer: whether each token is in the answer, bool [B, L].
+    edit: edits of heads.
     length: N.
 
   Returns:
@@ -290,10 +290,10 @@ def _matched_layer(merge, params, values, edit, layer, wanted):
 def match_entropies(
   merge: Merge, params, values: Int[Array, 'B N'], wanted: Float[Array, 'K H']
 ) -> Float[Array, 'K H']:
-  """Return the scales that give each head the mean entropy `wanted`.
+  """Return the factors of the logits that give heads the mean entropy `wanted`.
 
   The entropy is the mean over answer steps. The search goes layer by layer,
-  because a layer depends on the scales of earlier ones.
+  because the logits of a layer depend on the factors in earlier ones.
   """
   config = merge(params).config
   edit = no_edit(config)

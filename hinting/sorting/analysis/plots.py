@@ -1,7 +1,8 @@
-"""Figures of an analysis. A row of panels has one model, except in `shared`.
+"""Figures of an analysis.
 
-`results` maps names of models to results of `analyze.analyze`. Head 1.1 is the
-first head of the first layer.
+Each row of panels shows one model, except in `shared`. `results` maps names of
+models to results of `analyze.analyze`. Head 1.1 is the first head of the first
+layer.
 """
 
 import itertools
@@ -80,7 +81,7 @@ def _stack(axes, x, shares: np.ndarray, names, palette):
 
 @plots.style()
 def lens(results: Results) -> Figure:
-  """Plot the logit lens: shares of the buckets by layer and length.
+  """Plot the logit lens: shares of `measures.BUCKETS` by layer and length.
 
   Each model has four rows: two with the last norm, and two without it.
   """

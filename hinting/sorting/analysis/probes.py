@@ -25,9 +25,9 @@ def fit_ridge(
   """Fit ridge regression with an offset that is not regularized.
 
   Args:
-    inputs: Features.
-    outputs: Targets.
-    strength: The regularization, in units of the mean variance of the inputs.
+    inputs: features.
+    outputs: targets.
+    strength: regularization, in units of the mean variance of the inputs.
 
   Returns:
     The weights; the last row is the offset.
@@ -49,8 +49,8 @@ def roc_auc(scores: np.ndarray, is_true: np.ndarray) -> float:
   """Return the area under the ROC curve, 0.5 at chance.
 
   Args:
-    scores: One score per example [M].
-    is_true: Whether each example is positive, bool [M].
+    scores: one score per example [M].
+    is_true: whether each example is positive, bool [M].
 
   Returns:
     The area, NaN if all examples or none are positive.
@@ -80,7 +80,11 @@ def probe_targets(steps: measures.Steps) -> dict[str, np.ndarray]:
 
 
 def _examples(stream, values, layer) -> dict[str, tuple]:
-  """Return the inputs [M, D] and targets [M] of each probe."""
+  """Return the inputs [M, D] and targets [M] of each probe at a layer.
+
+  The examples of 'is answer' are the tokens of the list and of the answer. The
+  examples of the other probes are the answer steps.
+  """
   length = values.shape[1]
   answers = stream[:, layer, length + 1 :]
   width = answers.shape[-1]
@@ -104,8 +108,8 @@ def fit(
   """Fit each probe on each layer.
 
   Args:
-    streams: Residual streams [B, K + 1, L, D], one per list length.
-    lists: The values [B, N] of the lists of each stream.
+    streams: residual streams [B, K + 1, L, D], one per list length.
+    lists: values [B, N] of the lists of each stream.
     num_values: V.
 
   Returns:
@@ -138,9 +142,9 @@ def score(fitted, stream, values) -> dict[str, list[float]]:
   The score is accuracy for values, ROC AUC for 'is ...', and R² for copies.
 
   Args:
-    fitted: The result of `fit`.
-    stream: The residual stream [B, K + 1, L, D].
-    values: The values of the lists [B, N].
+    fitted: the result of `fit`.
+    stream: residual stream [B, K + 1, L, D].
+    values: values of the lists [B, N].
   """
   scores = {name: [] for name in PROBES}
   for layer, weights in enumerate(fitted):

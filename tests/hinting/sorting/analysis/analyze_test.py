@@ -262,7 +262,7 @@ def run(*args):
 @pytest.mark.slow
 def test_everything_is_written(subject, tmp_path):
   """The analysis of two models, one without a hint, gives all results."""
-  result = analyze.analyze(subject, lengths=(3, 6), shown=(3, 6))
+  result = analyze.analyze(subject, lengths=(3, 6), causal_lengths=(3, 6))
   plain = dict(result, shared={})
   made = analysis_plots.figures({'a': result, 'b': plain})
   assert {'lens', 'probes', 'errors', 'shared', 'attention_6'} <= made.keys()
