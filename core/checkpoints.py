@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,6 +27,7 @@ from core.io import atomic_files, weights
 from core.run import distributed
 
 PyTree = Any
+Rename = Callable[[str], str]  # from an old name of a leaf to its current name
 _CHECKSUM = 'checksum'
 
 
@@ -95,7 +97,9 @@ class Checkpointer(contextlib.AbstractContextManager):
       if saving:
         saving.result()  # otherwise, its thread and files stay open
 
-  def restore(self, abstract_state: PyTree, rename=str) -> PyTree | None:
+  def restore(
+    self, abstract_state: PyTree, rename: Rename = lambda name: name
+  ) -> PyTree | None:
     """Restore like the function `restore`, and rename damaged checkpoints.
 
     Their new name is `corrupt-<step>`, so that their steps can be saved again.
@@ -112,7 +116,9 @@ class Checkpointer(contextlib.AbstractContextManager):
     return state
 
 
-def restore(folder, abstract_state: PyTree, rename=str) -> PyTree | None:
+def restore(
+  folder, abstract_state: PyTree, rename: Rename = lambda name: name
+) -> PyTree | None:
   """Restore the newest readable checkpoint of a run; None without checkpoints.
 
   This logs a warning for damaged checkpoints, and does not change the folder.
