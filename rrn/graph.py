@@ -38,7 +38,7 @@ class Graph:
 
   @classmethod
   def complete(cls, num_nodes: int, *, self_edges: bool = False) -> 'Graph':
-    """Make the graph of all ordered pairs of nodes.
+    """Make the graph of all ordered pairs of distinct nodes.
 
     Args:
       num_nodes: number of nodes.

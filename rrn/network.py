@@ -16,6 +16,9 @@ The result is the paper's up to rounding, but the computation is rearranged:
   * The transpose of the gather is a gather over each sender's outgoing edges.
     With one ReLU layer in the message function, the backward pass stores no
     array with an edge axis.
+  * A small complete graph needs no gather if its edge terms and its mask depend
+    only on the sender. With one ReLU layer in the message function, a loop over
+    senders computes the sums at all receivers; see `Graph.sum_relu`.
 
 `rrn.reference` is the same network as written in the paper.
 
@@ -99,6 +102,8 @@ class RecurrentRelationalNetwork(nnx.Module):
     lstm: if True, g is an MLP of (message, input) followed by an LSTM. If
       False, g is an MLP of (message, input, state).
     remat: whether the backward pass recomputes steps instead of storing them.
+    dtype: type of the products; parameters and states are float32.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
