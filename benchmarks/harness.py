@@ -7,9 +7,9 @@ A benchmark is a module with
   UNIT        what its rates count, such as 'graphs'
   make_cases  parsed flags -> an iterator of `Case`
 
-For each case, the harness first checks that all contenders compute the same
-values as ours. Then they take turns in one process, so that other load on the
-machine affects all of them.
+For each case, the harness first checks that every contender with `values` has
+the same values as ours. Then all contenders take turns in one process, so that
+other load on the machine affects all of them.
 """
 
 import argparse
@@ -249,13 +249,20 @@ def _version(package: str) -> str | None:
 
 
 def peer(label: str, module: str) -> types.ModuleType | None:
-  """Import a module that needs an optional package, or print why that fails.
+  """Import a module that needs an optional package.
 
-  PyTorch uses the CPU, so there are no peers on other devices.
+  Returns:
+    The module. None, with a printed reason, if the package is missing or JAX
+    does not use the CPU: the peers run on the CPU only.
   """
+  backend = jax.default_backend()
+  if backend != 'cpu':
+    print(
+      f'skipping {label}: it runs on the CPU, and JAX uses a {backend.upper()};'
+      ' set JAX_PLATFORMS=cpu to compare both on the CPU'
+    )
+    return None
   try:
-    if jax.default_backend() != 'cpu':
-      raise ImportError(f'JAX uses a {jax.default_backend()}')
     return importlib.import_module(module)
   except ImportError as error:
     print(f'skipping {label}: {one_line(error)}')
