@@ -67,21 +67,25 @@ def unbroken(tmp_path_factory):
 
 
 @pytest.fixture
-def stop_after(monkeypatch):
-  """Send a real SIGTERM to this process after a number of calls; 0: never."""
+def stop_at_check(monkeypatch):
+  """Send a real SIGTERM to this process at a check of the signal; 0: never.
+
+  The loop checks the signal after each training call, and once after it saved
+  the weights.
+  """
   original = signals.StopSignal
 
-  def stop_after(calls):
+  def stop_at_check(check):
     class StopSignal(original):
       def __call__(self):
-        self.turns = getattr(self, 'turns', 0) + 1
-        if self.turns == calls:
+        self.checks = getattr(self, 'checks', 0) + 1
+        if self.checks == check:
           os.kill(os.getpid(), signal.SIGTERM)
         return super().__call__()
 
     monkeypatch.setattr(signals, 'StopSignal', StopSignal)
 
-  return stop_after
+  return stop_at_check
 
 
 def test_run_records_everything(unbroken):
@@ -133,24 +137,26 @@ def test_longer_run_continues(unbroken, tmp_path):
 
 
 @pytest.mark.parametrize(
-  'calls', [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5)), 3]
+  'updates', [*(pytest.param(n, marks=pytest.mark.slow) for n in (1, 5)), 3]
 )
-def test_stopped_run_resumes_exactly(unbroken, tmp_path, stop_after, calls):
-  stop_after(calls)
+def test_stopped_run_resumes_exactly(
+  unbroken, tmp_path, stop_at_check, updates
+):
+  stop_at_check(updates)
   assert not train(tmp_path)
-  assert steps(tmp_path)[-1] == str(calls)
-  assert not (tmp_path / 'weights.safetensors').exists()
-  stop_after(0)
+  assert steps(tmp_path)[-1] == str(updates)
+  assert not (tmp_path / WEIGHTS).exists()
+  stop_at_check(0)
   assert train(tmp_path)
   assert_same_runs(tmp_path, unbroken)
 
 
 @pytest.mark.slow
-def test_resuming_removes_earlier_results(tmp_path, stop_after):
-  stop_after(3)
+def test_resuming_removes_earlier_results(tmp_path, stop_at_check):
+  stop_at_check(3)
   assert not train(tmp_path)
   (tmp_path / 'results.json').touch()  # by --mode=eval during training
-  stop_after(0)
+  stop_at_check(0)
   assert train(tmp_path)
   assert not (tmp_path / 'results.json').exists()
   (tmp_path / 'results.json').touch()
@@ -158,23 +164,29 @@ def test_resuming_removes_earlier_results(tmp_path, stop_after):
   assert (tmp_path / 'results.json').exists()
 
 
-@pytest.mark.parametrize('calls', [pytest.param(6, marks=pytest.mark.slow), 7])
-def test_signal_in_the_last_call(unbroken, tmp_path, stop_after, calls):
+@pytest.mark.parametrize(
+  'check',
+  [
+    pytest.param(6, marks=pytest.mark.slow, id='after the last update'),
+    pytest.param(7, id='after saving the weights'),
+  ],
+)
+def test_signal_at_the_end_of_a_run(unbroken, tmp_path, stop_at_check, check):
   """The run is finished, but `train` returns False, which stops a sweep."""
-  stop_after(calls)
+  stop_at_check(check)
   assert not train(tmp_path)
   assert_same_runs(tmp_path, unbroken)
-  stop_after(0)
+  stop_at_check(0)
   assert train(tmp_path)
 
 
 @pytest.mark.slow
 def test_calls_of_several_updates_give_the_same_state(
-  unbroken, tmp_path, stop_after
+  unbroken, tmp_path, stop_at_check
 ):
-  stop_after(1)
+  stop_at_check(1)
   assert not train(tmp_path, steps_per_call=2)
-  stop_after(0)
+  stop_at_check(0)
   assert train(tmp_path, steps_per_call=1)
   assert read_state(tmp_path) == read_state(unbroken)
 
@@ -203,18 +215,18 @@ def test_parameters_that_are_not_finite_are_never_kept(tmp_path):
   with pytest.raises(FloatingPointError, match='update 1 has a non-finite'):
     train(tmp_path, **changes, **{'optim.learning_rate': 1e39})
   assert not steps(tmp_path)
-  assert not (tmp_path / 'weights.safetensors').exists()
+  assert not (tmp_path / WEIGHTS).exists()
 
 
-def test_damaged_checkpoint_costs_only_time(
-  unbroken, tmp_path, stop_after, caplog
+def test_damaged_checkpoint_falls_back_to_the_previous_one(
+  unbroken, tmp_path, stop_at_check, caplog
 ):
-  stop_after(4)
+  stop_at_check(4)
   assert not train(tmp_path)
   for path in (tmp_path / 'checkpoints' / '4').rglob('*'):
     if path.is_file():
       os.truncate(path, path.stat().st_size // 2)
-  stop_after(0)
+  stop_at_check(0)
   assert train(tmp_path)
   assert 'checkpoint 4' in caplog.text and 'using step 2' in caplog.text
   assert 'corrupt-4' in steps(tmp_path)
@@ -222,13 +234,15 @@ def test_damaged_checkpoint_costs_only_time(
 
 
 @pytest.mark.slow
-def test_clock_that_goes_backwards(unbroken, tmp_path, stop_after, monkeypatch):
+def test_clock_that_goes_backwards(
+  unbroken, tmp_path, stop_at_check, monkeypatch
+):
   clock = itertools.count(2_000_000_000, -60)
   monkeypatch.setattr(time, 'time', lambda: float(next(clock)))
   monkeypatch.setattr(time, 'time_ns', lambda: next(clock) * 10**9)
-  stop_after(3)
+  stop_at_check(3)
   assert not train(tmp_path)
-  stop_after(0)
+  stop_at_check(0)
   assert train(tmp_path)
   assert next(clock) < 2_000_000_000
   assert_same_runs(tmp_path, unbroken)
