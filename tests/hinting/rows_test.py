@@ -80,7 +80,7 @@ def test_pairs_of_sorting_have_no_padding():
 
 def test_lengths_are_uniform():
   batch = make(KINDS['sort'], count=2000)
-  first = (batch['segments'] == 0).sum(1) - 2  # Each row has 2 n + 2 inputs.
+  first = (batch['segments'] == 0).sum(1) - 2  # each row has 2 n + 2 inputs
   counts = np.bincount(np.asarray(first) // 2, minlength=9)[2:]
   assert counts.min() > 2000 / 7 * 0.75 and counts.max() < 2000 / 7 * 1.25
 

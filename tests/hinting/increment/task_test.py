@@ -59,7 +59,7 @@ class Oracle(nnx.Module):
       found = []
       for row, places in zip(np.asarray(tokens), np.asarray(at), strict=True):
         answer, start = self.answer(row)
-        answer += [Token.PAD] * (len(row) + 1)  # For padding.
+        answer += [Token.PAD] * (len(row) + 1)  # for padding
         found.append([answer[place - start] for place in places])
       return np.array(found, np.int32)
 

@@ -84,7 +84,7 @@ def test_successor():
     b = next_larger(x, query)
     expected = [b] if b == 'EOS' else [b, 'EOS']
     assert answer == rest == expected
-  assert 20 < starts < 80  # The rate is 1 / (k + 1) for k distinct values.
+  assert 20 < starts < 80  # the rate is 1 / (k + 1) for k distinct values
 
 
 def test_successors():

@@ -120,6 +120,7 @@ def test_tables():
     'depths': 6,
     'training_sets': 8,
     'baselines': 4,
+    'recipes': 10,
   }
   made = {
     name: task.make_task(config)
@@ -134,8 +135,20 @@ def test_tables():
   assert draw(made['0.0']).keys() == draw(made['none']).keys()
   with pytest.raises(UserError, match="did you mean 'depths'"):
     sorting.get_config('smoke,table=depth')
-  with pytest.raises(UserError, match='the table varies hint'):
-    sorting.sweep('smoke,table=depths,hint=count')
+  for table in 'depths', 'recipes':
+    with pytest.raises(UserError, match='the table varies hint'):
+      sorting.sweep(f'smoke,table={table},hint=count')
+
+
+def test_recipes_set_the_number_of_updates():
+  points = sorting.sweep('cpu,table=recipes')
+  config = points['muon_log_diverse_16000_none']
+  assert (config.total_steps, config.num_seeds) == (16_000, 5)
+  assert config.data.hint == '' and config.model.temperature == 'log'
+  assert points['adamw_5000_successor'].optim.name == 'adamw'
+  assert (
+    sorting.sweep('smoke,table=recipes')['muon_1500_none'].total_steps < 1500
+  )
 
 
 def test_paper_values_require_the_papers_setting():
@@ -288,10 +301,10 @@ def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='successor'):
     make('smoke,hint=sucessor')
   with pytest.raises(UserError, match='successor'):
-    make('smoke,hint=sort')  # The main task itself.
+    make('smoke,hint=sort')  # the main task itself
   for arg in 'hint=scratchpad', 'main=scratchpad,hint=more_sort':
     with pytest.raises(UserError, match='config.data.hint'):
-      make(f'smoke,{arg}')  # Another answer to the same prompt.
+      make(f'smoke,{arg}')  # another answer to the same prompt
   with pytest.raises(UserError, match='num_rows=3 is odd or negative'):
     make('smoke,num_rows=3')
   with pytest.raises(UserError, match="did you mean 'adamw'"):

@@ -170,7 +170,7 @@ def test_head_means(subject):
 @pytest.mark.slow
 def test_scores_agree_with_decoding(subject):
   """Exact match agrees with decoding."""
-  rows = causes.make_rows(subject, 'sort', 1)  # Some answers are right.
+  rows = causes.make_rows(subject, 'sort', 1)  # some answers are right
   answers = passes.decode(subject.merge, subject.params, subject.lists(1))
   is_right = (answers == rows[0][:, 3:]).all(1).mean()
   assert subject.score(rows, no_edit(subject), 1)['accuracy'] == is_right

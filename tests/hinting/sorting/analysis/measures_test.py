@@ -12,7 +12,7 @@ from hinting.transformer import Hook, Transformer
 from hinting.vocabulary import Token, value_token
 
 VALUES = jnp.array([[7, 3, 7, 1], [2, 2, 2, 2]])
-SEEN = np.tri(5, 10, 5, dtype=bool)  # The keys that each answer step sees.
+SEEN = np.tri(5, 10, 5, dtype=bool)  # the keys that each answer step sees
 
 
 def tokens(*words):
@@ -45,7 +45,7 @@ def test_bucket_shares_of_confident_logits():
   def close(actual, desired):
     np.testing.assert_allclose(actual, desired, atol=1e-6)
 
-  step = 2  # At 3: the successor is 7, and the minimum is 1.
+  step = 2  # at 3: the successor is 7, and the minimum is 1
   for index, token in enumerate(
     [steps.current, steps.successor, steps.minimum]
   ):
