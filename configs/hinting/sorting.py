@@ -26,7 +26,7 @@ Arguments:
                batch.
   curriculum   updates until all lengths occur; 0: no curriculum.
   optimizer    `adamw` or `muon`.
-  table        the runs of --mode=sweep: `hints`, or another key of TABLES.
+  table        the runs of --mode=sweep: `hints`, or another one of TABLES.
 
 Expected result: in the paper, the network sorts under 1 % of lists of 100
 without a hint, and over 92 % with one. hinting/README.md has our results.
@@ -56,7 +56,7 @@ HINTS = (
 )
 _PAIR = 'none', 'successor'
 # Table -> the arguments that it varies -> their values.
-TABLES = {
+GRIDS = {
   'hints': {'hint': HINTS},
   'hint_shares': {'hint_share': (0.0, 0.25, 0.5, 0.75)},
   'temperatures': {
@@ -78,6 +78,22 @@ TABLES = {
   },
   'baselines': {'main': ('sort', 'scratchpad'), 'curriculum': (0, 750)},
 }
+# The table `recipes`: row -> arguments, and updates with `:cpu`. Each row is
+# trained with and without the hint.
+RECIPES = {
+  'adamw_5000': ('optimizer=adamw', 5000),
+  'adamw_10000': ('optimizer=adamw', 10_000),
+  'muon_1500': ('optimizer=muon', 1500),
+  'muon_log_diverse_8000': (
+    'optimizer=muon,temperature=log,lists=diverse',
+    8000,
+  ),
+  'muon_log_diverse_16000': (
+    'optimizer=muon,temperature=log,lists=diverse',
+    16_000,
+  ),
+}
+TABLES = (*GRIDS, 'recipes')
 _DEFAULTS = {
   'hint': 'successor',
   'hint_share': 0.5,
@@ -127,21 +143,41 @@ def sweep(arg: str | None = None):
   Raises:
     UserError: `arg` sets an argument that varies in the table.
   """
-  table = TABLES[_parse(arg).table]
+  args = _parse(arg)
+  grid = GRIDS.get(args.table, {})
+  varied = grid or ('optimizer', 'temperature', 'lists', 'hint')
   given = [item.partition('=')[0] for item in (arg or '').split(',')]
-  if conflicts := table.keys() & given:
+  if conflicts := set(varied) & set(given):
     raise UserError(
       f'the table varies {min(conflicts)}; leave the argument out, or use'
       ' --mode=train'
     )
+  if args.table == 'recipes':
+    return _recipes(arg, is_short=args.size == 'cpu')
   points = {}
-  for values in itertools.product(*table.values()):
-    choice = [
-      f'{key}={value}' for key, value in zip(table, values, strict=True)
-    ]
-    name = '_'.join(choice) if len(table) > 1 else str(values[0])
+  for values in itertools.product(*grid.values()):
+    choice = [f'{key}={value}' for key, value in zip(grid, values, strict=True)]
+    name = '_'.join(choice) if len(grid) > 1 else str(values[0])
     config = get_config(','.join(filter(None, (arg, *choice))))
     points[name.replace('=', '_')] = config
+  return points
+
+
+def _recipes(arg: str | None, *, is_short: bool):
+  """Return the runs of the table `recipes`, with five seeds each.
+
+  Args:
+    arg: arguments of all runs.
+    is_short: use the numbers of updates of `RECIPES`.
+  """
+  points = {}
+  for name, (changes, updates) in RECIPES.items():
+    for hint in _PAIR:
+      config = get_config(f'{arg},{changes},hint={hint}')
+      config.num_seeds = 5
+      if is_short:
+        config.total_steps = updates
+      points[f'{name}_{hint}'] = config
   return points
 
 
