@@ -53,8 +53,8 @@ def make_solver(
 ) -> Callable[[Mapping[str, np.ndarray]], jax.Array]:
   """Return a function from 'passages' and 'ends' to the marked cells.
 
-  The network runs until the marked cells of every maze are a path, at most two
-  steps for each cell.
+  The network runs until the marked cells of every maze are a path, for at most
+  2 H W steps, rounded up to a multiple of 8.
   """
   graphdef, params = nnx.split(model)
 
