@@ -308,7 +308,8 @@ class HintedTask:
     """Return the accuracy of whole answers and of tokens for each length.
 
     The input includes the correct answer. Greedy decoding is correct if and
-    only if each of these next-token predictions is correct.
+    only if each of these next-token predictions is correct. An exception is
+    positions='randomized', because decoding draws other positions.
     """
     kind = self.kinds[self.main]
     metrics = {}
