@@ -1,7 +1,8 @@
 """Rows of tokens, built on the device from pieces of random length.
 
-Each row is padded to a fixed size. Two rows, for lists of n and N + 2 - n
-values, are then packed into one row of the batch, which leaves little padding.
+Each row is padded to a fixed size. Two rows, for lists of n and m + 2 - n
+values, are then packed into one row of the batch, where m is the length of the
+longest list in this batch. Without a curriculum, this leaves little padding.
 
 Axes: B batch, G rows in a packed row, R tokens of a row, L tokens of a packed
 row, A answer tokens of a packed row, M tokens of a piece, N values of a list.
@@ -17,6 +18,8 @@ from hinting import vocabulary
 from hinting.vocabulary import Token
 
 MIN_LENGTH = 2  # length of the shortest list in training
+# Length of the longest list in training. Longer lists measure generalization.
+MAX_TRAINING_LENGTH = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,8 @@ class RowKind:
   """The rows of a main task, a hint, or a control.
 
   Attributes:
-    pieces: maps a key, values [N] from 1, and the list length to pieces.
+    pieces: maps a key, values (int32 [N], each at least 1), and the list length
+      to pieces.
     num_tokens: maps a list length to the largest number of tokens of a row.
     num_answers: maps a list length to the largest number of answer tokens.
   """
@@ -197,7 +201,9 @@ def make_pairs(
       `max_length`.
     draw_values: maps a key and a list length to values [N].
   """
-  assert max_length <= 20, 'training lists must have at most 20 values'
+  assert max_length <= MAX_TRAINING_LENGTH, (
+    f'training lists must have at most {MAX_TRAINING_LENGTH} values'
+  )
   num_tokens = packed_num_tokens(kind, max_length)
   num_answers = sum(map(kind.num_answers, (max_length, MIN_LENGTH)))
 

@@ -52,10 +52,10 @@ def check(
       ' in every batch'
     )
   # At least 4: a row of 'successors' queries START and four values of the list.
-  if not 4 <= data.max_length <= 20:
+  if not 4 <= data.max_length <= rows.MAX_TRAINING_LENGTH:
     raise UserError(
       f'config.data.max_length={data.max_length} is out of range; expected 4'
-      ' to 20'
+      f' to {rows.MAX_TRAINING_LENGTH}'
     )
   # The number of positions that each kind of row needs.
   longest = max(*evals.lengths, *evals.test_lengths, data.longest_list)
