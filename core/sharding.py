@@ -1,9 +1,10 @@
 """Place arrays on the mesh: the batch by its axis, parameters by their paths.
 
-Only this file knows mesh axes. The batch is split over ('data', 'fsdp').
-Parameters, averages, and optimizer states are replicated, or split over
-'tensor' by the rules below and over 'fsdp' by size. If 'data' x 'fsdp' divides
-the number of seeds, the seeds are split instead of the batch.
+Models contain no sharding annotations; a task may add path rules
+(`tensor_rules`). The batch is split over ('data', 'fsdp'). Parameters,
+averages, and optimizer states are replicated, or split over 'tensor' by path
+rules and over 'fsdp' by size. If 'data' x 'fsdp' divides the number of seeds,
+the seeds are split instead of the batch.
 """
 
 import math
@@ -130,7 +131,10 @@ def state_shardings(
       split like the batch.
     mesh: the mesh.
     num_seeds: number of seeds.
-    rules: path regex -> mesh axes. The first matching rule applies.
+    rules: path regex -> one mesh axis, or None, per axis of the array. Only the
+      first matching rule applies. It splits nothing if the array has another
+      number of axes. It does not split an axis whose size is not divisible by
+      the size of the mesh axis. 'fsdp' may split axes that no rule splits.
   """
   split = seed_axes(mesh, num_seeds)
   free = {axis: size for axis, size in mesh.shape.items() if axis not in split}
