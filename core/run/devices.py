@@ -10,24 +10,25 @@ from absl import logging
 from core.errors import UserError, one_line
 
 _M_ARENA_MAX = -8  # from malloc.h
-# On a busy machine, a CPU device may have to wait long for the others. It waits
-# up to an hour; by default, XLA ends the program after 40 seconds. All devices
-# run their collectives in the same order; otherwise, two of them could wait for
-# each other forever.
 _XLA_FLAGS = {
+  # A device waits up to an hour for the others, which may be slow on a busy
+  # machine. By default, XLA ends the program after 40 seconds.
   '--xla_cpu_collective_call_terminate_timeout_seconds': '3600',
+  # All devices run their collectives in the same order. By default, two devices
+  # may run them in different orders, and then wait for each other forever.
   '--xla_cpu_enable_concurrency_optimized_scheduler': 'false',
 }
 
 
 def use_float32():
-  """Disable JAX_ENABLE_X64: models and their weights are float32.
+  """Disable JAX_ENABLE_X64: parameters are float32.
 
   Otherwise, parameters, random draws, and checkpoints would depend on it.
   """
   if jax.config.jax_enable_x64:  # pyrefly: ignore[missing-attribute]
     logging.warning(
-      'JAX_ENABLE_X64 is ignored: models compute in float32 (config.dtype)'
+      'JAX_ENABLE_X64 is ignored: parameters are float32, and config.dtype sets'
+      ' the type of matrix products'
     )
     jax.config.update('jax_enable_x64', False)
 
@@ -52,11 +53,13 @@ def check_devices():
 
 
 def use_cpu_cores(batch_size: int):
-  """Use CPU cores as JAX devices, as many as evenly divide the batch size.
+  """Split the CPU into several JAX devices.
 
-  Two devices with one core each train 1.5 times faster than one device with two
-  threads. The number of devices does not change if devices are already in use,
-  if there are several processes, or if the user has set JAX_NUM_CPU_DEVICES.
+  JAX gets as many CPU devices as the largest number of cores that divides the
+  batch size. Two devices with one core each train 1.5 times as fast as one
+  device with two threads. The number of devices does not change if devices are
+  already in use, if there are several processes, or if the user has set
+  JAX_NUM_CPU_DEVICES.
 
   Raises:
     UserError: see `check_devices`.
