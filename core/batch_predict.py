@@ -1,8 +1,8 @@
 """Answer lines of text, with many lines in one call on the device.
 
-A thread reads ahead, and a call takes all lines that have arrived. No answer
-waits for a later line: a program may write a line to a pipe, and read its
-answer before it writes the next line.
+A thread reads ahead. A call takes up to 64 lines, and starts earlier if the
+next line does not arrive within 0.05 seconds. A program may therefore write a
+line to a pipe, and read its answer before it writes the next line.
 """
 
 import collections
@@ -19,7 +19,7 @@ import numpy as np
 from core.errors import UserError
 
 _QUESTIONS_PER_CALL = 64
-_PAUSE = 0.05  # seconds to wait for another line before a call
+_PAUSE = 0.05  # seconds to wait for each further line before a call
 
 Columns = Mapping[str, np.ndarray]
 
@@ -46,14 +46,17 @@ def answer_in_batches(
     that says what is wrong with the item.
   """
   for chunk in _chunks(items):
-    answers = [_parse(parse, item) for item in chunk]
+    parsed = [_parse(parse, item) for item in chunk]
+    answers: list[Any] = [None] * len(chunk)
     by_shape = collections.defaultdict(list)
-    for index, columns in enumerate(answers):
+    for index, columns in enumerate(parsed):
       if isinstance(columns, Mapping):
         shapes = tuple((name, x.shape) for name, x in columns.items())
         by_shape[shapes].append(index)
+      else:  # None or a UserError
+        answers[index] = columns
     for indices in by_shape.values():
-      rows = [answers[index] for index in indices]
+      rows = [parsed[index] for index in indices]
       if len(rows) > 1:  # pad to one batch size, which is compiled once
         rows += [rows[0]] * (_QUESTIONS_PER_CALL - len(rows))
       columns = {name: np.stack([x[name] for x in rows]) for name in rows[0]}
@@ -78,7 +81,7 @@ class _End:
 
 
 def _chunks(items: Iterable[Any]) -> Iterator[list[Any]]:
-  """Yield lists of up to 64 items, without waiting long for further items.
+  """Yield lists of up to 64 items, and wait up to `_PAUSE` for each next item.
 
   The reading thread is a daemon, so that the program can end while standard
   input is open and silent.

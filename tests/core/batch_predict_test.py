@@ -62,7 +62,7 @@ def test_fast_input_fills_the_chunks(monkeypatch):
   assert SHAPES == [(64,), (64,)]
 
 
-def test_no_answer_waits_for_the_next_line():
+def test_answers_come_without_the_next_line():
   """A client may read the answers to some lines before it writes more.
 
   If an answer waited for a later line, both sides would wait forever.
