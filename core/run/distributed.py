@@ -71,8 +71,14 @@ def fail_together() -> Iterator[None]:
 def exit_on_failure() -> Iterator[None]:
   """End this process with status 1 if it fails in a run of several processes.
 
-  The message is one line if another process was lost. User errors and losses
-  that are not finite are raised, and their handler calls `exit_process`.
+  With one process, all errors are raised. With several processes, an error that
+  is not listed below ends this process here. The message is then a traceback,
+  or one line if another process was lost.
+
+  Raises:
+    UserError, FloatingPointError, StreamError: the caller reports them, and
+      calls `exit_process`.
+    OutputClosed: the reader of standard output has closed it.
   """
   try:
     yield
