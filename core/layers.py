@@ -80,9 +80,9 @@ class Linear(nnx.Linear):
 class Conv(nnx.Conv):
   """A convolution of images with 'SAME' padding that is fast in loops on CPUs.
 
-  On CPUs, the layer gathers patches with slices and computes one product. All
-  updates run in a loop, in which XLA's own convolution takes 14 times as long
-  there. The stride is one number, and `use_bias` is the only other supported
+  On CPUs, the layer gathers patches with slices and computes one product.
+  Training runs updates in a loop, where XLA's CPU convolution takes 14 times as
+  long. The stride is one number, and `use_bias` is the only other supported
   option of nnx.Conv.
   """
 

@@ -63,7 +63,7 @@ def find_file(
   """Find a source file with `locate`, and verify its contents.
 
   Args:
-    names: possible names of the file, in order of preference -> SHA-256.
+    names: maps each possible file name, in order of preference, to its SHA-256.
     folder: see `data_folder`.
     url: public address of the file.
     hint: an alternative, such as 'or generate data: --config=...'.
