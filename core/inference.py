@@ -245,9 +245,9 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
       console.keep_in(path)
   num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
-  values, counts = {}, {}
+  values, intervals = {}, {}
   for name, evaluator in trained.task.evaluators().items():
-    _print_once(f'evaluating {name}')
+    _print_on_process_0(f'evaluating {name}')
     run = evaluation.make_evaluation(
       evaluator,
       merge,
@@ -257,29 +257,32 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
     )
     measured = run(trained.params)
     values |= evaluation.values(measured, f'{name}/', num_seeds)
-    counts |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
+    intervals |= {f'{name}/{key}': m.interval() for key, m in measured.items()}
   values = writers.without_nan(values)
   if jax.process_index() == 0:
     with atomic_files.reported_writes(path):
-      results = {k: {'value': v} | counts.get(k, {}) for k, v in values.items()}
+      results = {
+        k: {'value': v} | intervals.get(k, {}) for k, v in values.items()
+      }
       record = {'step': trained.step, 'run': run_folder.versions()}
       atomic_files.write_json(
         path / 'results.json', record | {'metrics': results}
       )
       plots.save(figures(trained.task, values, trained.model), path / 'plots')
   numbers = {k: v for k, v in values.items() if not isinstance(v, list)}
-  _print_once(_table(numbers, counts))
+  _print_on_process_0(_table(numbers, intervals))
   return {'step': trained.step} | numbers
 
 
-def _print_once(text: str):
-  """Print to standard error, on the first process only."""
+def _print_on_process_0(text: str):
+  """Print to standard error if this is process 0."""
   if jax.process_index() == 0:
     print(text, file=sys.stderr)
 
 
 def _table(
-  numbers: Mapping[str, float | None], counts: Mapping[str, Mapping[str, float]]
+  numbers: Mapping[str, float | None],
+  intervals: Mapping[str, Mapping[str, float]],
 ) -> str:
   """Return one line per metric: its name, its value, and its interval."""
   names = metrics.headline(numbers)
@@ -288,7 +291,7 @@ def _table(
   for name in names:
     value = numbers[name]
     line = f'{name:<{width}}  {"NaN" if value is None else f"{value:.4g}"}'
-    if interval := counts.get(name):
+    if interval := intervals.get(name):
       low, high, count = (interval[key] for key in ('low', 'high', 'count'))
       line += f'  ({low:.4g} to {high:.4g}, n = {count})'
     lines.append(line)
