@@ -252,7 +252,7 @@ def _costs(call: _Call, chip: Chip, num_chips: int) -> dict[str, float]:
     + memory.temp_size_in_bytes
     + memory.generated_code_size_in_bytes
   )
-  costs = hlo.costs(compiled.as_text())
+  costs = hlo.count_costs(compiled.as_text())
   flops = matmul_flops(traced.jaxpr.jaxpr) / num_chips
   seconds = costs.cycles / chip.clock
   result = {

@@ -11,6 +11,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Iterator
+from typing import NamedTuple
 
 _COMPUTATION = re.compile(r'(ENTRY )?%([\w.-]+) \(.*\{$')
 _INSTRUCTION = re.compile(
@@ -46,20 +47,20 @@ class Costs:
   cycles: int
 
 
-def costs(text: str) -> Costs:
+def count_costs(text: str) -> Costs:
   """Count the costs of a program from the text of its compiled module."""
   program = _Program(text)
   collectives = {}
   traffic = cycles = 0
-  for computation, instruction, times, is_fused in program.executed():
+  for computation, instruction, executions, is_fused in program.executed():
     if kind := _COLLECTIVE.fullmatch(instruction.opcode):
       count, size = collectives.get(kind[1], (0, 0))
-      size += times * program.payload(computation, instruction)
-      collectives[kind[1]] = count + times, size
+      size += executions * program.payload(computation, instruction)
+      collectives[kind[1]] = count + executions, size
     if not is_fused:
-      traffic += times * program.traffic(computation, instruction)
+      traffic += executions * program.traffic(computation, instruction)
       if found := re.search(r'"estimated_cycles":"(\d+)"', instruction.rest):
-        cycles += times * int(found[1])
+        cycles += executions * int(found[1])
   return Costs(collectives, traffic, cycles)
 
 
@@ -80,6 +81,22 @@ class _Instruction:
     return found[1] if found else ''
 
 
+class _Executed(NamedTuple):
+  """An instruction, and how a program executes it.
+
+  Attributes:
+    computation: name of the computation that contains the instruction.
+    instruction: the instruction.
+    executions: how many times the program executes it.
+    is_fused: whether the instruction is part of a fusion.
+  """
+
+  computation: str
+  instruction: _Instruction
+  executions: int
+  is_fused: bool
+
+
 class _Program:
   """The instructions of a module, by computation and name."""
 
@@ -95,12 +112,18 @@ class _Program:
         current[name] = _Instruction(bool(root), *parts)
 
   def executed(
-    self, computation='', times=1, is_fused=False
-  ) -> Iterator[tuple]:
-    """Yield (computation, instruction, executions, whether in a fusion)."""
+    self, computation: str = '', times: int = 1, is_fused: bool = False
+  ) -> Iterator[_Executed]:
+    """Yield the instructions of a computation, and of those that it calls.
+
+    Args:
+      computation: name of the computation. '' selects the whole program.
+      times: number of executions of the computation.
+      is_fused: whether the computation is a fusion.
+    """
     computation = computation or self.entry
     for each in self.computations[computation].values():
-      yield computation, each, times, is_fused
+      yield _Executed(computation, each, times, is_fused)
       if each.opcode == 'while':
         trips = self._trip_count(each.callee('condition'))
         yield from self.executed(each.callee('body'), times * trips, is_fused)
@@ -119,9 +142,10 @@ class _Program:
     Returns 1 if the condition compares with no constant.
     """
     bounds = [
-      int(each.inside)
-      for _, each, _, _ in self.executed(condition)
-      if each.opcode == 'constant' and each.inside.isdigit()
+      int(each.instruction.inside)
+      for each in self.executed(condition)
+      if each.instruction.opcode == 'constant'
+      and each.instruction.inside.isdigit()
     ]
     return max(bounds, default=1)
 

@@ -95,13 +95,13 @@ ENTRY %main (p: pred[], x.1: f32[8]) -> f32[8] {
 
 
 def test_loops_multiply():
-  costs = hlo.costs(NESTED)
+  costs = hlo.count_costs(NESTED)
   assert costs.collectives['all-reduce'] == (15, 15 * 400)
   assert costs.cycles == 15 * 7 + 1000
 
 
 def test_bytes_of_a_collective_are_the_larger_side():
-  collectives = hlo.costs(NESTED).collectives
+  collectives = hlo.count_costs(NESTED).collectives
   assert collectives['all-gather'] == (3, 3 * 256)
   assert collectives['reduce-scatter'] == (3, 3 * 256)
   count, size = collectives['collective-permute']
@@ -113,9 +113,11 @@ def test_traffic_counts_only_main_memory_and_slices():
   copy = 400  # from main memory
   permute = 2 * 400 + 8
   double = 2 * 400 + 400
-  assert hlo.costs(NESTED).memory_traffic == fusion + copy + permute + double
+  assert (
+    hlo.count_costs(NESTED).memory_traffic == fusion + copy + permute + double
+  )
 
 
 def test_all_branches_count():
-  collectives = hlo.costs(BRANCHES).collectives
+  collectives = hlo.count_costs(BRANCHES).collectives
   assert collectives == {'all-reduce': (1, 32), 'all-to-all': (1, 32)}
