@@ -7,7 +7,10 @@ import optax
 import optax.contrib
 from ml_collections import ConfigDict
 
-from core.errors import UserError
+from core.errors import UserError, check_choice
+
+_OPTIMIZERS = 'sgd', 'adam', 'adamw', 'muon'
+_SCHEDULES = 'constant', 'cosine', 'staircase'
 
 
 def make_optimizer(
@@ -26,6 +29,7 @@ def make_optimizer(
     UserError: the optimizer or the schedule is unknown, or a staircase schedule
       has a warm-up.
   """
+  check_choice('config.optim.name', optim.name, _OPTIMIZERS)
   schedule = _make_schedule(optim, total_steps)
   moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
   if optim.name == 'sgd':
@@ -39,7 +43,7 @@ def make_optimizer(
       weight_decay=optim.weight_decay,
       mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
     )
-  elif optim.name == 'muon':
+  else:  # 'muon'
     dimensions = optax.contrib.MuonDimensionNumbers()
     matches = _mask(optim.muon_paths)
     update = optax.contrib.muon(
@@ -56,10 +60,6 @@ def make_optimizer(
       beta=optim.muon_beta,
       # Match the size of AdamW's updates, so that both share a learning rate.
       consistent_rms=0.2,
-    )
-  else:
-    raise UserError(
-      f'config.optim.name={optim.name!r}: expected sgd, adam, adamw, or muon'
     )
   chain: list[optax.GradientTransformation] = []
   if optim.l2:  # a term of the loss, so clipping includes its gradient
@@ -81,6 +81,7 @@ def _mask(pattern: str):
 
 
 def _make_schedule(optim, total_steps: int) -> optax.Schedule:
+  check_choice('config.optim.schedule', optim.schedule, _SCHEDULES)
   peak, warmup = optim.learning_rate, optim.warmup_steps
   # Start from peak / (warmup + 1), so that the first update is not 0.
   start = peak / (warmup + 1)
@@ -89,20 +90,15 @@ def _make_schedule(optim, total_steps: int) -> optax.Schedule:
   if optim.schedule == 'cosine':
     end = max(total_steps, warmup + 1)
     return optax.warmup_cosine_decay_schedule(start, peak, warmup, end)
-  if optim.schedule == 'staircase':
-    if warmup:
-      raise UserError(
-        f'config.optim.warmup_steps={warmup}: the staircase schedule has no'
-        ' warm-up; set it to 0'
-      )
-    return optax.exponential_decay(
-      peak,
-      optim.decay_every,
-      optim.decay_rate,
-      optim.decay_begin,
-      staircase=True,
+  if warmup:
+    raise UserError(
+      f'config.optim.warmup_steps={warmup}: the staircase schedule has no'
+      ' warm-up; set it to 0'
     )
-  raise UserError(
-    f'config.optim.schedule={optim.schedule!r}: expected constant, cosine, or'
-    ' staircase'
+  return optax.exponential_decay(
+    peak,
+    optim.decay_every,
+    optim.decay_rate,
+    optim.decay_begin,
+    staircase=True,
   )

@@ -153,7 +153,7 @@ def test_sgd_is_the_gradient():
 
 @pytest.mark.parametrize(
   'name, message',
-  [('name', 'expected sgd, adam'), ('schedule', 'expected constant')],
+  [('name', 'expected one of sgd'), ('schedule', 'expected one of constant')],
 )
 def test_unknown_names(name, message):
   with pytest.raises(UserError, match=f"optim.{name}='lion': {message}"):
