@@ -32,7 +32,7 @@ def run(config: ConfigDict, folder: str, start_from: str = '') -> bool:
   """Open the run folder and train in it on all devices; see `train`."""
   devices.limit_malloc_arenas()
   # Validate before anything is written to the run folder.
-  run_config.check_known(config)
+  run_config.check_against_defaults(config)
   devices.use_cpu_cores(config.batch_size)
   mesh = sharding.make_mesh(config.mesh)
   task = inference.make_task(config)

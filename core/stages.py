@@ -36,7 +36,7 @@ def load(config_flag: str, overrides: Mapping[str, Any]) -> Stages:
   Raises:
     UserError: `stages` fails.
   """
-  return run_config.call('stages', config_flag, overrides) or {}
+  return run_config.call_config_function('stages', config_flag, overrides) or {}
 
 
 def run(
@@ -110,7 +110,7 @@ def check(stages: Stages, folder: pathlib.Path):
   is_followed = False  # whether the next stage has started
   for name in reversed(list(stages)):
     config, stage = stages[name], folder / name
-    run_config.check_known(config)
+    run_config.check_against_defaults(config)
     run_config.check_same(stage, config)
     saved = atomic_files.read_json(stage / run_config.NAME)
     total = saved.get('total_steps', config.total_steps)

@@ -26,7 +26,7 @@ def load_points(config_flag: str, overrides: Mapping[str, Any]) -> Points:
   Raises:
     UserError: the file defines no `sweep`, or it fails.
   """
-  points = run_config.call('sweep', config_flag, overrides)
+  points = run_config.call_config_function('sweep', config_flag, overrides)
   if points is None:
     path = config_flag.partition(':')[0]
     raise UserError(

@@ -223,7 +223,7 @@ def load_config(
     raise UserError(
       f'{flag} cannot be loaded: {type(error).__name__}: {one_line(error)}'
     ) from error
-  run_config.check_known(config)
+  run_config.check_against_defaults(config)
   return config
 
 

@@ -187,7 +187,7 @@ def _choose_config(values: flags.FlagValues) -> str:
   path = config_flags.get_config_filename(values['config'])
   check_file(path.partition(':')[0])
   if values.mode in ('eval', 'predict') and not values['config'].present:
-    path = run_config.file_of(values.weights or values.workdir, path)
+    path = run_config.config_file_of(values.weights or values.workdir, path)
   return path
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import reprlib
 import runpy
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +20,7 @@ from core.io import atomic_files, data_files
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'config.json'
 TASK_FOLDER = 'LEARNED_ALGORITHMS_TASKS'  # environment variable
-_MOST_DIFFERENCES = 5  # that an error lists
+_MAX_LISTED_DIFFERENCES = 5  # in an error
 _NO_TASKS = '__init__', 'common'  # files in configs/ that are not tasks
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
@@ -89,7 +90,7 @@ def find_folder(path: str) -> str:
   return path
 
 
-def file_of(folder: str | None, default: str) -> str:
+def config_file_of(folder: str | None, default: str) -> str:
   """Return the config file of a run or weights, or the default."""
   if not folder:
     return default
@@ -139,7 +140,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   return config
 
 
-def call(
+def call_config_function(
   function: str, config_flag: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any] | None:
   """Call a function of a config file, and override leaves of the results.
@@ -154,29 +155,55 @@ def call(
     The configs by name; None if the file does not define the function.
 
   Raises:
-    UserError: the function fails, or does not return configs by name.
+    UserError: the function fails, does not return configs by name, or returns a
+      config that an override does not fit.
   """
   path, _, arg = config_flag.partition(':')
   names = runpy.run_path(path)
   if function not in names:
     return None
+  call = f'{function}({arg!r}) of {path}'
   try:
     configs = names[function](arg or None)
-    for entry in configs.values():
-      parts = [entry] if isinstance(entry, ConfigDict) else entry.values()
-      for config in parts:
-        config.update_from_flattened_dict(overrides)
   except UserError:
     raise
   except Exception as error:  # the code of a config can raise any error
     raise UserError(
-      f'{function}({arg!r}) of {path} fails: {type(error).__name__}:'
-      f' {one_line(error)}; it must return a dict from names to configs'
+      f'{call} fails: {type(error).__name__}: {one_line(error)}; correct this'
+      ' function'
     ) from error
+  if not _are_configs(configs, allow_stages=function == 'sweep'):
+    value = ' '.join(reprlib.repr(configs).split())
+    raise UserError(
+      f'{call} returns {value}; expected a dict from names to configs'
+    )
+  for entry in configs.values():
+    parts = [entry] if isinstance(entry, ConfigDict) else entry.values()
+    for config in parts:
+      try:
+        config.update_from_flattened_dict(overrides)
+      except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(
+          f'{call} returns a config that an override does not fit:'
+          f' {one_line(error)}; override only settings that all of its configs'
+          ' have'
+        ) from error
   return configs
 
 
-def check_known(config: ConfigDict):
+def _are_configs(value: Any, *, allow_stages: bool) -> bool:
+  """Return whether a value maps names to configs, or to dicts of stages."""
+  return isinstance(value, Mapping) and all(
+    isinstance(name, str)
+    and (
+      isinstance(entry, ConfigDict)
+      or (allow_stages and _are_configs(entry, allow_stages=False))
+    )
+    for name, entry in value.items()
+  )
+
+
+def check_against_defaults(config: ConfigDict):
   """Check the keys and types of a config against the config file of its task.
 
   Without this check, `read` could not distinguish an unknown key from a key of
@@ -190,25 +217,25 @@ def check_known(config: ConfigDict):
   if task not in tasks():
     return
   file = f'configs/{task.replace(".", "/")}.py'
-  defaults = _default_config(task)
-  if names := _unknown(config.to_dict(), defaults):
+  default_config = _default_config(task)
+  if names := _unknown(config.to_dict(), default_config):
     raise UserError(
       f'the config has {", ".join(names)}, which {file} does not define; remove'
       ' it, or define it there with a default'
     )
-  there, here = (_leaves(c) for c in (defaults, config))
-  if names := sorted(there.keys() - here.keys()):
+  defaults, given = (_leaves(c) for c in (default_config, config))
+  if names := sorted(defaults.keys() - given.keys()):
     raise UserError(
       f'the config lacks {", ".join(names)}, which {file} defines; start from'
       ' its get_config()'
     )
-  for name, value in there.items():
-    kinds = (int, float) if isinstance(value, float) else type(value)
-    is_bool = isinstance(here[name], bool) and not isinstance(value, bool)
-    if not isinstance(here[name], kinds) or is_bool:
+  for name, default in defaults.items():
+    kinds = (int, float) if isinstance(default, float) else type(default)
+    is_bool = isinstance(given[name], bool) and not isinstance(default, bool)
+    if not isinstance(given[name], kinds) or is_bool:
       raise UserError(
-        f'config.{name}={here[name]!r}: expected a value of type'
-        f' {type(value).__name__}, as in {file}'
+        f'config.{name}={given[name]!r}: expected a value of type'
+        f' {type(default).__name__}, as in {file}'
       )
 
 
@@ -244,9 +271,9 @@ def check_same(folder: pathlib.Path, config: ConfigDict):
     and old.get(key) != new.get(key)
   ]
   if differing:
-    if len(differing) > _MOST_DIFFERENCES:
-      rest = len(differing) - _MOST_DIFFERENCES
-      differing[_MOST_DIFFERENCES:] = [f'{rest} more']
+    if len(differing) > _MAX_LISTED_DIFFERENCES:
+      rest = len(differing) - _MAX_LISTED_DIFFERENCES
+      differing[_MAX_LISTED_DIFFERENCES:] = [f'{rest} more']
     raise UserError(
       f'{folder} holds a run with a different config: {", ".join(differing)};'
       ' use the same config to resume it, or another --workdir'
@@ -267,9 +294,9 @@ def describe(config: ConfigDict, config_flag: str) -> str:
   ours, theirs = _leaves(config), _leaves(paper)
   lines = []
   for name in sorted(ours | theirs):
-    here, there = (repr(c[name]) if name in c else '-' for c in (ours, theirs))
-    line = f'config.{name} = {here}'
-    lines.append(line if here == there else f"{line}  # paper's size: {there}")
+    our, their = (repr(c[name]) if name in c else '-' for c in (ours, theirs))
+    line = f'config.{name} = {our}'
+    lines.append(line if our == their else f"{line}  # paper's size: {their}")
   return '\n'.join(lines)
 
 
@@ -351,12 +378,12 @@ def _without_retired(saved: dict[str, Any]) -> dict[str, Any]:
 
 def _unknown(config: Mapping[str, Any], defaults: ConfigDict) -> list[str]:
   """Return the leaves that the default config of the same task lacks."""
-  known, there = (
+  known, given = (
     traverse_util.flatten_dict(c, sep='.') for c in (defaults.to_dict(), config)
   )
   return [
     name
-    for name in there
+    for name in given
     if not _is_report(name)
     and not any(key == name or key.startswith(f'{name}.') for key in known)
   ]

@@ -132,7 +132,7 @@ def test_a_setting_of_another_type(tmp_path, name, value, kind):
 @pytest.mark.parametrize('arg', [None, 'cpu', 'smoke'])
 def test_shipped_configs_have_all_settings(task, arg):
   module = importlib.import_module(f'configs.{task}')
-  run_config.check_known(module.get_config(arg))
+  run_config.check_against_defaults(module.get_config(arg))
 
 
 def test_a_misspelled_folder_lists_what_exists(tmp_path):
@@ -184,7 +184,7 @@ def test_a_folder_of_weights_runs_no_code(tmp_path, monkeypatch):
   monkeypatch.syspath_prepend(tmp_path.parent)
   for task in str(tmp_path / 'payload'), tmp_path.name, '../payload', 3, None:
     (tmp_path / 'config.json').write_text(json.dumps({'task': task}))
-    assert run_config.file_of(str(tmp_path), 'default') == 'default'
+    assert run_config.config_file_of(str(tmp_path), 'default') == 'default'
     with pytest.raises(UserError, match='config.task=|task is missing'):
       inference.load(str(tmp_path), {})
   assert not any(tmp_path.name in name for name in sys.modules)

@@ -1,6 +1,7 @@
 """A sweep trains every point once, even if some of them fail."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -113,10 +114,36 @@ def test_config_without_sweep(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'body', ['return missing', 'return [1]', 'return {0: 1}']
+  'body, failure',
+  [
+    ('return missing', 'fails: NameError: .*; correct this function'),
+    ('return [1]', r'returns \[1\]; expected a dict from names to configs'),
+    ('return {"a": 1}', "returns {'a': 1}; expected a dict from names"),
+    ('return {0: default_config()}', 'returns {0: .*; expected a dict'),
+  ],
 )
-def test_a_sweep_that_fails(tmp_path, body):
+def test_a_sweep_that_fails(tmp_path, body, failure):
   path = tmp_path / 'mine.py'
-  path.write_text(f'def sweep(arg=None):\n  {body}\n')
-  with pytest.raises(UserError, match=r"sweep\('cpu'\) of .*mine.py fails"):
+  path.write_text(
+    'from configs.common import default_config\n\n\n'
+    f'def sweep(arg=None):\n  {body}\n'
+  )
+  with pytest.raises(UserError) as caught:
     sweep.load_points(f'{path}:cpu', {})
+  assert re.fullmatch(
+    rf"sweep\('cpu'\) of .*mine.py {failure}.*", str(caught.value)
+  )
+
+
+@pytest.mark.parametrize(
+  'override', [{'absent.leaf': 1}, {'optim.l2': 'a'}, {'absent': 1}]
+)
+def test_an_override_that_fits_no_point(tmp_path, override):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from configs.common import default_config\n\n\n'
+    'def sweep(arg=None):\n'
+    '  return {"staged": {"one": default_config().lock()}}\n'
+  )
+  with pytest.raises(UserError, match='an override does not fit: .*; override'):
+    sweep.load_points(str(path), override)
