@@ -29,8 +29,8 @@ class Board:
     box_height: number of rows in a box.
     box_width: number of columns in a box.
     givens: fewest and most givens in evaluation and in the paper's training.
-    start_givens: fewest and most givens at the start of a curriculum; for the
-      network on candidates, this is `givens`.
+    start_givens: fewest and most givens at the start of the curriculum of the
+      network on cells. That of the network on candidates starts at `givens`.
   """
 
   box_height: int
@@ -72,8 +72,9 @@ def get_config(arg: str | None = None):
         for the others.
       `box=2x3`: height and width of a box, a key of `BOARDS`; `cpu,box=3x4`
         continues from the shipped weights.
-      `source=royle17` (the paper's puzzles) or `generated`; `:cpu` uses the
-        paper's if their file is in the folder $LEARNED_ALGORITHMS_DATA.
+      `source=royle17` (the paper's puzzles), `generated`, or the path of a file
+        of puzzles; see docs/rrn_data.md. By default, `:cpu` uses the paper's
+        puzzles if their file is in the folder $LEARNED_ALGORITHMS_DATA.
       `puzzles=hard`: continues from the shipped weights on much harder puzzles.
       `stage=1` or `2`: a single stage of `cpu,network=cells`.
       `table=ablations` or `boards`: the table of `--mode=sweep`.
@@ -149,7 +150,9 @@ def _set_paper_evals(evals, board: Board):
   evals.num_steps = (16, 32, 64)
   evals.boards_per_givens = 1000
   evals.boards_per_difficulty = 200  # hard puzzles, in validation
-  evals.within_steps = ()  # steps of the evaluation by rules; (): not run
+  # Numbers of steps within which an answer has to obey the rules, in
+  # 'test_by_rules'; (): this set is not evaluated.
+  evals.within_steps = ()
   evals.max_steps = 2048  # of predict
   evals.assume_after = 64  # steps until digits are assumed; 0: never
   evals.variant = 'standard'  # of the boards; see `variants.units_of`
@@ -160,22 +163,33 @@ def _set_paper_evals(evals, board: Board):
 
 def _select_size(config, args, board: Board):
   """Change the settings to those of a size, a network, and a stage."""
-  network = config.model.network
-  if args.size == 'cpu':
-    _cpu(config, board)
-  elif args.size == 'smoke':
+  size, network = args.size, config.model.network
+  if size != 'paper' or network == 'candidates':
+    config.model.remat = False
+    config.batch_size = 32
+    config.optim.l2 = 0.0
+  if size == 'cpu':
+    _cpu(config)
+  elif size == 'smoke':
     _smoke(config)
   if network == 'candidates':
-    _candidates(config, args.size, board)
+    _candidates(config, board, is_smoke=size == 'smoke')
+    if size == 'cpu':
+      _cpu_candidates(config, board)
+    elif size == 'smoke':
+      _smoke_candidates(config)
     if args.puzzles:
-      _hard_puzzles(config, args.size)
-  elif network == 'cells':
-    # Without `stage=`, the config of a staged training is its last stage.
-    if (args.stage or _num_stages(args)) == NUM_STAGES:
-      _last_stage(config)
-  else:
-    config.model.burn_in = 0
-    tables.BASELINES[network](config, args.size)
+      _hard_puzzles(config, size)
+    return
+  if size == 'cpu':
+    _cpu_cells(config, board)
+  elif size == 'smoke':
+    _smoke_cells(config)
+  if network in tables.BASELINES:
+    tables.BASELINES[network](config, size)
+  # Without `stage=`, the config of a staged training is its last stage.
+  elif (args.stage or _num_stages(args)) == NUM_STAGES:
+    _last_stage(config)
 
 
 def stages(arg: str | None = None):
@@ -227,35 +241,66 @@ def _source(args, box: str) -> str:
   return 'royle17' if has_file else 'generated'
 
 
-def _recipe(config):
-  """Set what `:cpu` and `:smoke` have in common."""
+def _cpu(config):
+  """Set what all networks share in `:cpu`."""
   config.model.message_layers = 1
-  config.model.num_steps = 16
-  config.model.remat = False
-  config.data.symmetries = 'all'
-  config.batch_size = 32
-  common.muon(
-    config, paths='(input_mlp|message|node|lstm)/.*kernel', learning_rate=4e-3
-  )
-  config.optim.l2 = 0.0
-
-
-def _cpu(config, board: Board):
-  _recipe(config)
-  config.model.burn_in = 32
-  config.total_steps = 11_500
-  config.microbatch_size = 4
   config.steps_per_call = 10
+  config.log.every = 50
+  config.checkpoint.every = 250
+
+
+def _cpu_candidates(config, board: Board):
+  """Set the default recipe, with `_cpu` and `_candidates`."""
+  config.model.reveal_after = 48
+  if board == BOARDS['3x3']:
+    config.data.hard_share = 0.3
+    config.data.hard_measure = 'unrefuted'
+    config.data.num_hard_puzzles = 10_000
+    config.data.least_difficulty = 1
+  config.total_steps = 4500
+  config.evals.every = 500
+  config.evals.givens = (board.givens[0],) * 2  # more givens are easier
+  config.evals.boards_per_givens = 200
+  config.evals.boards_per_difficulty = 20
+  config.evals.num_steps = (32, 64, 128)
+  config.evals.within_steps = (64, 128, 256, 1024)
+  config.evals.batch_size = 8
+  if board == BOARDS['3x4']:
+    _larger_boards(config)
+
+
+def _candidates(config, board: Board, *, is_smoke: bool):
+  """Set carried states, no augmentation, and a curriculum to few givens."""
+  config.model.width = 24 if is_smoke else 64
+  config.model.hidden_width = 2 * config.model.width
+  config.model.num_steps = 8
+  config.model.max_steps = 32 if is_smoke else 128
+  config.data.symmetries = 'none'  # the network is equivariant to all of them
+  config.data.givens = (board.givens[0], board.givens[0] + 2)
+  config.data.curriculum_steps = 50 if is_smoke else 500
+  config.microbatch_size = 2
+  common.muon(config, paths='(send|hidden|update).*kernel', learning_rate=3e-3)
+  config.optim.weight_decay = 0.01
+  config.optim.warmup_steps = 100
+  config.optim.ema_decay = 0.98 if is_smoke else 0.998
+
+
+def _cpu_cells(config, board: Board):
+  """Set the recipe of the network on cells, and of the baselines."""
+  if config.model.network == 'cells':
+    config.model.burn_in = 32
+  config.model.num_steps = 16
   config.data.givens = (board.givens[0], board.givens[1] - 2)
   config.data.start_givens = board.start_givens
   config.data.curriculum_steps = 300
+  config.total_steps = 11_500
+  config.microbatch_size = 4
+  _augment_and_use_muon(config, learning_rate=4e-3)
   config.optim.warmup_steps = 100
   config.optim.ema_decay = 0.999
   config.evals.every = 1000
   config.evals.boards_per_givens = 32
   config.evals.batch_size = 32
-  config.log.every = 50
-  config.checkpoint.every = 250
 
 
 def _last_stage(config):
@@ -267,15 +312,9 @@ def _last_stage(config):
 
 
 def _smoke(config):
-  _recipe(config)
-  config.model.width = 32
-  config.model.num_steps = 8
-  config.total_steps = 600
+  """Set what all networks share in `:smoke`."""
+  config.model.message_layers = 1
   config.steps_per_call = 20
-  config.optim.learning_rate = 2e-3
-  config.optim.warmup_steps = 20
-  config.optim.ema_decay = 0.98
-  config.evals.every = 100
   config.evals.num_steps = (8, 16)
   config.evals.boards_per_givens = 64
   config.evals.batch_size = 64
@@ -283,47 +322,29 @@ def _smoke(config):
   config.checkpoint.every = 100
 
 
-def _candidates(config, size: str, board: Board):
-  """Set carried states, no augmentation, and a curriculum to few givens."""
-  config.model.width = 24 if size == 'smoke' else 64
-  config.model.hidden_width = 2 * config.model.width
+def _smoke_candidates(config):
+  config.total_steps = 200
+  config.evals.every = 50
+
+
+def _smoke_cells(config):
+  config.model.width = 32
   config.model.num_steps = 8
-  config.model.max_steps = 32 if size == 'smoke' else 128
-  config.model.burn_in = 0
-  config.model.remat = False
-  config.data.symmetries = 'none'  # the network is equivariant to all of them
-  fewest = board.givens[0]
-  config.data.start_givens = board.givens
-  config.data.givens = (fewest, fewest + 2)
-  config.data.curriculum_steps = 50 if size == 'smoke' else 500
-  config.batch_size = 32
-  config.microbatch_size = 2
-  common.muon(config, paths='(send|hidden|update).*kernel', learning_rate=3e-3)
-  config.optim.weight_decay = 0.01
-  config.optim.warmup_steps = 100
-  config.optim.ema_decay = 0.998
-  config.optim.l2 = 0.0
-  if size == 'cpu':
-    config.total_steps = 4500
-    config.model.reveal_after = 48
-    if board == BOARDS['3x3']:
-      config.data.hard_share = 0.3
-      config.data.hard_measure = 'unrefuted'
-      config.data.num_hard_puzzles = 10_000
-      config.data.least_difficulty = 1
-    config.evals.every = 500
-    config.evals.givens = (fewest, fewest)  # more givens are easier
-    config.evals.boards_per_givens = 200
-    config.evals.boards_per_difficulty = 20
-    config.evals.num_steps = (32, 64, 128)
-    config.evals.within_steps = (64, 128, 256, 1024)
-    config.evals.batch_size = 8
-    if board == BOARDS['3x4']:
-      _larger_boards(config)
-  if size == 'smoke':
-    config.total_steps = 200
-    config.optim.ema_decay = 0.98
-    config.evals.every = 50
+  config.total_steps = 600
+  _augment_and_use_muon(config, learning_rate=2e-3)
+  config.optim.warmup_steps = 20
+  config.optim.ema_decay = 0.98
+  config.evals.every = 100
+
+
+def _augment_and_use_muon(config, *, learning_rate: float):
+  """Set what `:cpu` and `:smoke` share, except for the one on candidates."""
+  config.data.symmetries = 'all'
+  common.muon(
+    config,
+    paths='(input_mlp|message|node|lstm)/.*kernel',
+    learning_rate=learning_rate,
+  )
 
 
 def _larger_boards(config):
