@@ -42,9 +42,8 @@ class PrettyClevrTask:
     )
     check_numbers(config, 'model.conv_widths')
     check_numbers(config, 'evals.num_steps')
-    check_numbers(
-      config, 'data.curriculum', least=0, lengths=[0, 2], allow_floats=True
-    )
+    check_numbers(config, 'data.curriculum', least=0, lengths=[0, 2])
+    _check_curriculum(config.data.curriculum)
     self.model_config = ModelConfig(**config.model)
     self.data = config.data
     self.evals = config.evals
@@ -225,6 +224,14 @@ def _run(model, batch, **options) -> jax.Array:
   return model(*(batch[name] for name in names), **options)
 
 
+def _check_curriculum(curriculum: Sequence[int]):
+  if curriculum and curriculum[1] < 1:
+    raise UserError(
+      f'config.data.curriculum={tuple(curriculum)}: expected (first, each) with'
+      ' at least 1 update per further jump'
+    )
+
+
 def max_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
   """Return the largest number of jumps in questions at a step (ours).
 
@@ -236,10 +243,5 @@ def max_jumps(step: jax.Array, curriculum: Sequence[int]) -> jax.Array:
   """
   if not curriculum:
     return jnp.asarray(data.MAX_JUMPS)
-  if len(curriculum) != 2 or not curriculum[1]:
-    raise UserError(
-      f'config.data.curriculum={tuple(curriculum)}: expected the number of'
-      ' updates with one jump and the number of updates per further jump'
-    )
   first, each = curriculum
   return jnp.clip(2 + (step - first) // each, 1, data.MAX_JUMPS)

@@ -67,11 +67,20 @@ def test_the_curriculum_asks_for_ever_more_jumps():
   steps = (0, 99, 100, 149, 150, 199, 200, 10_000)
   assert [most(n, (100, 50)) for n in steps] == [1, 1, 2, 2, 3, 3, 4, 7]
   assert most(0, ()) == 7
-  for curriculum in (100, 0), (100, 50, 1):
-    with pytest.raises(
-      UserError, match='expected the number of updates with one jump'
-    ):
-      most(0, curriculum)
+
+
+@pytest.mark.parametrize(
+  'curriculum, message',
+  [
+    ((100, 0), 'at least 1 update per further jump'),
+    ((100, 50, 1), 'expected 0 or 2 numbers'),
+    ((100, 50.5), 'expected whole numbers'),
+    ((-1, 50), 'at least 0'),
+  ],
+)
+def test_invalid_curriculum(curriculum, message):
+  with pytest.raises(UserError, match=message):
+    make(**{'data.curriculum': curriculum})
 
 
 def test_the_papers_scenes_come_from_a_pool():
