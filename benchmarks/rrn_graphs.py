@@ -31,30 +31,41 @@ UNIT = 'graphs'
 class Case:
   """The sizes of an experiment in the paper.
 
-  `edge_width` is the number of edge features. With `one_edge`, all edges of an
-  example have the same features, such as those of a question.
+  Attributes:
+    num_nodes: number of nodes of a graph.
+    num_steps: number of message passing steps.
+    width: width of the states and of all layers.
+    has_self_edges: whether each node also sends messages to itself.
+    message_layers: number of ReLU layers in the message function.
+    node_layers: number of ReLU layers in the node function.
+    edge_width: number of edge features; 0 for edges without features.
+    is_edge_shared: whether all edges of an example have the same features, such
+      as those of a question.
+    has_lstm: whether an LSTM follows the node function.
   """
 
   num_nodes: int
   num_steps: int
   width: int = 128
-  self_edges: bool = False
+  has_self_edges: bool = False
   message_layers: int = 3
   node_layers: int = 3
   edge_width: int = 0
-  one_edge: bool = False
-  lstm: bool = True
+  is_edge_shared: bool = False
+  has_lstm: bool = True
 
   @property
   def graph(self) -> network.Graph:
     """The graph of all pairs of nodes."""
-    return network.Graph.complete(self.num_nodes, self_edges=self.self_edges)
+    return network.Graph.complete(
+      self.num_nodes, self_edges=self.has_self_edges
+    )
 
 
 CASES = {
-  'bAbI': Case(20, 3, self_edges=True, edge_width=32, one_edge=True),
+  'bAbI': Case(20, 3, has_self_edges=True, edge_width=32, is_edge_shared=True),
   'Pretty-CLEVR': Case(
-    8, 4, message_layers=1, node_layers=1, edge_width=1, lstm=False
+    8, 4, message_layers=1, node_layers=1, edge_width=1, has_lstm=False
   ),
   'age arithmetic': Case(8, 8),
 }
@@ -69,7 +80,7 @@ def make_contenders(
     message_layers=case.message_layers,
     node_layers=case.node_layers,
     edge_width=case.edge_width,
-    lstm=case.lstm,
+    lstm=case.has_lstm,
     rngs=nnx.Rngs(0),
   )
   graphdef, params = nnx.split(model)
@@ -78,7 +89,7 @@ def make_contenders(
   inputs = jax.random.normal(keys[0], (batch_size, case.num_nodes, case.width))
   edges = None
   if case.edge_width:
-    shape = (1, 1) if case.one_edge else case.graph.senders.shape
+    shape = (1, 1) if case.is_edge_shared else case.graph.senders.shape
     edges = jax.random.normal(keys[1], (batch_size, *shape, case.edge_width))
   mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
   args = (
