@@ -93,7 +93,10 @@ def sweep(arg: str | None = None):
   points = {
     orders: get_config(f'{arg or ""},orders={orders}') for orders in PAPER
   }
-  points['easy_shared'] = get_config(f'{arg or ""},orders=easy,mode=shared')
-  points['hard_shared'] = get_config(f'{arg or ""},mode=shared')
+  # Each set that selects an order is evaluated in all orders: 2 or 120.
+  for orders, num_sets in ('easy', 128), ('hard', 16):
+    config = get_config(f'{arg or ""},orders={orders},mode=shared')
+    config.model.num_sets = num_sets
+    points[f'{orders}_shared'] = config
   points['hard_posterior'] = get_config(f'{arg or ""},mode=posterior')
   return points

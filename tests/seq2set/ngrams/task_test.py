@@ -25,6 +25,15 @@ def test_windows_stay_inside_sentences():
   assert data.windows([]).shape == (0, 5)
 
 
+def test_the_sweep_sets_the_number_of_sets_that_select_an_order():
+  num_sets = {
+    row: config.model.num_sets
+    for row, config in ngrams.sweep('cpu').items()
+    if config.model.mode == 'shared'
+  }
+  assert num_sets == {'easy_shared': 128, 'hard_shared': 16}
+
+
 def test_tokens_convert_back_from_any_order():
   words = np.array([7, 7, 0, 3, 7])
   tokens = np.random.default_rng(0).permutation(data.tokens(words))
