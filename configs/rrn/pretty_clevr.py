@@ -7,10 +7,10 @@ Sizes:
     scenes.
   cpu: our settings for two CPU cores: Muon, fresh scenes, no dropout, no
     augmentation, a curriculum on the number of jumps, and larger initial
-    weights of the distance. Training has four stages (`STAGES`), which took 70
-    minutes; the first one took 20. `:cpu,pixels` has one stage, takes 40
-    minutes on one core, and adds an auxiliary loss: each cell predicts its
-    objects.
+    weights of the distance. Training has four stages (`STAGES`). The first two
+    took 35 minutes on two cores (the first one took 20), and the last two took
+    34 minutes on one core. `:cpu,pixels` has one stage, takes 40 minutes on one
+    core, and adds an auxiliary loss: each cell predicts its objects.
   smoke: a smaller network, half a minute.
 
 Arguments: `network=relation_network` (one step) or `network=mlp`, the paper's
@@ -80,7 +80,7 @@ def get_config(arg: str | None = None):
   config.evals.paper = PAPER[args.network] if has_paper else ()  # in %
   config.evals.num_scenes = 1000  # with 128 questions each
   config.evals.batch_size = 8  # scenes
-  config.total_steps = 1_000_000  # the authors': at most 10 million
+  config.total_steps = 1_000_000  # ours; the authors' code stops at 10 million
   config.batch_size = 128
   config.steps_per_call = 50
   config.optim.learning_rate = 1e-4
