@@ -1,4 +1,4 @@
-"""Measure the speed of our networks, plain forms, and public implementations.
+"""Compare the speed of our networks with plain forms, PyTorch, and public code.
 
 uv run python -m benchmarks NAME
 
@@ -14,8 +14,8 @@ from core.errors import UserError
 
 BENCHMARKS = {
   'rrn_sudoku': 'updates of both networks on Sudoku',
-  'rrn_graphs': 'message passing on the graphs of the other experiments',
-  'seq2set': 'the Process block, and updates of sorting',
+  'rrn_graphs': 'forward and backward passes on graphs of other experiments',
+  'seq2set': 'passes of the Process block, and updates of sorting',
   'hinting': 'updates of the transformer of task hinting, and decoding',
 }
 
