@@ -20,6 +20,7 @@ Arguments:
   outputs     first point and direction of a tour: `fixed` (counterclockwise
               from the lowest index or, for encoders that do not see indices,
               from the leftmost point) or `random`.
+  table       the runs of --mode=sweep: `orders`, or `set_transformer`.
 
 seq2set/tsp/README.md has our results. Published Pointer Networks reach a mean
 length of 2.12 for 5 points, 2.88 for 10, and 3.88 for 20. The lengths of the
@@ -34,7 +35,7 @@ from configs.seq2set import common as shared
 PAPER = {5: ('2.12', '2.12'), 10: ('2.88', '2.87'), 20: ('3.88', '3.83')}
 
 # The tables of --mode=sweep; `table=` selects one.
-TABLES = ('orders',)
+TABLES = 'orders', 'set_transformer'
 
 
 def get_config(arg: str | None = None):
@@ -61,11 +62,18 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the number of points and the order of the outputs."""
+  """Vary the number of points and the order of the outputs.
+
+  The table `orders` has the Pointer Network, and the other table has the Set
+  Transformer.
+  """
+  sizes, encoder = (5, 10, 20), 'pointer_network'
+  if shared.parse_points(arg, TABLES, outputs='fixed').table != 'orders':
+    sizes, encoder = (5, 10), 'set_transformer'
   return {
     f'{num_points}_points_outputs_{outputs}': get_config(
-      f'{arg or ""},num_points={num_points},outputs={outputs}'
+      f'{arg or ""},encoder={encoder},num_points={num_points},outputs={outputs}'
     )
-    for num_points in PAPER
+    for num_points in sizes
     for outputs in ('fixed', 'random')
   }
