@@ -1,6 +1,6 @@
 """The defaults of every config, and a parser for the text after `file.py:`."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 import ml_collections
 
@@ -174,9 +174,15 @@ def default_config() -> ml_collections.ConfigDict:
       'keep_every': 0,  # also keep multiples of this step; 0: none
     }
   )
-  # Metrics that a report shows -> the paper's values as text, '' for none.
+  # Metrics that a report shows -> the paper's values as text; '' or '%' for
+  # none. A report shows a metric in percent if its text contains '%'.
   config.report = ml_collections.ConfigDict()
   return config
+
+
+def without_paper(report: Mapping[str, str]) -> dict[str, str]:
+  """Return `config.report` without the paper's values, but with units."""
+  return {name: '%' if '%' in text else '' for name, text in report.items()}
 
 
 def muon(

@@ -152,11 +152,11 @@ def get_config(arg: str | None = None):
   # We do not know the paper's numbers for its ablations.
   is_ablated = args.linear_input or args.no_question_in_facts or args.no_dropout
   config.report = {
-    'test/steps_3/mean_error': '' if is_ablated else '0.46 ± 0.77 % (15 runs)',
+    'test/steps_3/mean_error': '%' if is_ablated else '0.46 ± 0.77 % (15 runs)',
     'test/steps_3/failed_tasks': '' if is_ablated else '0.13 ± 0.35 (15 runs)',
-    'test/steps_2/mean_error': '',
-    'test/steps_1/mean_error': '',
-  } | {f'test/steps_3/error_task_{task}': '' for task in range(1, 21)}
+    'test/steps_2/mean_error': '%',
+    'test/steps_1/mean_error': '%',
+  } | {f'test/steps_3/error_task_{task}': '%' for task in range(1, 21)}
   if args.size == 'cpu':
     _cpu(config, args.stage or len(STAGES))
   elif args.size == 'smoke':
@@ -267,6 +267,6 @@ def _smoke(config):
   config.evals.every = 100
   config.evals.batch_size = 100
   config.report = {
-    'validation/steps_3/mean_error': '',
-    'validation/steps_1/mean_error': '',
+    'validation/steps_3/mean_error': '%',
+    'validation/steps_1/mean_error': '%',
   }

@@ -76,7 +76,8 @@ def get_config(arg: str | None = None):
   config.data.curriculum = ()  # see rrn.pretty_clevr.task.max_jumps
   config.evals.every = 5000  # updates
   config.evals.num_steps = tuple(range(1, steps + 1))
-  has_paper = not args.pixels and (steps == 4 or args.network != _DEFAULT)
+  has_paper = args.size != 'smoke' and not args.pixels
+  has_paper = has_paper and (steps == 4 or args.network != _DEFAULT)
   config.evals.paper = PAPER[args.network] if has_paper else ()  # in %
   config.evals.num_scenes = 1000  # with 128 questions each
   config.evals.batch_size = 8  # scenes
@@ -149,7 +150,7 @@ def _report(config, steps: Iterable[int]) -> dict[str, str]:
   paper = config.evals.paper
   return {
     f'test/steps_{step}/accuracy_{jumps}_jumps': (
-      f'{paper[step - 1][jumps]} %' if paper else ''
+      f'{paper[step - 1][jumps]} %' if paper else '%'
     )
     for step in steps
     for jumps in range(8)

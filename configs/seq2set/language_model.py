@@ -64,6 +64,8 @@ def get_config(arg: str | None = None):
     'validation/perplexity_with_pads': '',
     'test/perplexity': '',
   }
+  if is_smoke or config.data.source == 'generated':
+    config.report = common.without_paper(config.report)
   if args.size == 'cpu':
     _cpu(config)
   elif is_smoke:

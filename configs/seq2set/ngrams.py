@@ -66,7 +66,10 @@ def get_config(arg: str | None = None):
     ),
     'validation/perplexity_of_all_orders': '',
     'validation/perplexity_of_a_posterior_draw': '',
+    'test/perplexity': '',
   }
+  if is_smoke or config.data.source == 'generated':
+    config.report = common.without_paper(config.report)
   if args.size == 'cpu':
     config.model.width = 128
     config.data.vocabulary_size = 2000

@@ -62,9 +62,11 @@ def get_config(arg: str | None = None):
   config.checkpoint.every = 1000
   config.report = {
     'test/f1': PAPER[args.order],
-    'test/f1_repaired': '',
-    'test/valid': '',
+    'test/f1_repaired': '%',
+    'test/valid': '%',
   }
+  if config.data.source == 'generated':
+    config.report = common.without_paper(config.report)
   if args.size == 'cpu':
     _cpu(config)
   elif is_smoke:
@@ -98,7 +100,7 @@ def _smoke(config):
   config.optim.learning_rate = 5e-3
   config.log.every = 20
   config.checkpoint.every = 100
-  config.report = {'validation/f1': '', 'validation/valid': ''}
+  config.report = {'validation/f1': '%', 'validation/valid': '%'}
 
 
 def sweep(arg: str | None = None):

@@ -96,9 +96,9 @@ def get_config(arg: str | None = None):
   split = 'test' if args.size == 'paper' else 'validation'
   config.report = {
     f'{split}/accuracy': _paper_accuracy(args),
-    f'{split}/permutations': '',
-    f'{split}/positions': '',
-    f'{split}/accuracy_without_repeats': '',
+    f'{split}/permutations': '%',
+    f'{split}/positions': '%',
+    f'{split}/accuracy_without_repeats': '%',
   }
   if args.size == 'cpu':
     config.total_steps = 3000
@@ -111,6 +111,7 @@ def get_config(arg: str | None = None):
     config.steps_per_call = 20
     config.log.every = 20
     config.checkpoint.every = 100
+    config.report = common.without_paper(config.report)
     shared.use_short_schedule(config)
   return config
 
@@ -155,12 +156,12 @@ def _parse(arg: str | None):
 
 
 def _paper_accuracy(args) -> str:
-  """Return the accuracy in Table 1, or '' if there is none."""
+  """Return the accuracy in Table 1, or '%' if there is none."""
   if args.decoder != 'write' or args.outputs != 'indices':
-    return ''
+    return '%'
   has_steps = args.encoder == 'read_process_write'
   row = args.encoder, args.process if has_steps else None
   shares = PAPER.get(args.set_size, {}).get(row)
   if shares is None or args.glimpses not in (0, 1):
-    return ''
+    return '%'
   return f'{shares[args.glimpses]} %'

@@ -138,7 +138,7 @@ def row_of(folder: pathlib.Path) -> dict[str, Any]:
     'revision': origin.get('git', 'unknown'),
     'date': evaluated.get('run', {}).get('date', ''),
     'versions': {name: origin.get(name, '') for name in _VERSIONS},
-    'paper': {name: text for name, text in config.report.items() if text},
+    'paper': {k: v for k, v in config.report.items() if v not in ('', '%')},
     'metrics': _numbers(evaluated['metrics'], config.num_seeds),
   }
 

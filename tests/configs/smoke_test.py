@@ -122,6 +122,22 @@ def test_names_agree(module):
     json.loads(config.to_json())
 
 
+@pytest.mark.parametrize('module', MODULES)
+def test_smoke_has_no_numbers_of_the_paper(module):
+  config = get_config(module, 'smoke')
+  points = getattr(importlib.import_module(module), 'sweep', lambda _: {})
+  for point in (config, *points('smoke').values()):
+    assert point.report and {*point.report.values()} <= {'', '%'}
+
+
+def test_generated_text_has_no_numbers_of_the_paper():
+  for name in 'language_model', 'ngrams', 'parsing':
+    module = f'configs.seq2set.{name}'
+    config = get_config(module, 'cpu,source=generated')
+    assert {*config.report.values()} <= {'', '%'}
+    assert not {*get_config(module, 'cpu').report.values()} <= {'', '%'}
+
+
 @pytest.mark.parametrize(
   'size', ['paper', pytest.param('cpu', marks=pytest.mark.slow)]
 )

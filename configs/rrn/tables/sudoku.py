@@ -103,13 +103,13 @@ def report(config: Config, size: str) -> dict[str, str]:
     size: 'paper', 'cpu', or 'smoke'.
 
   Returns:
-    Metric name -> the paper's value as text, '' if the paper has none.
+    Metric name -> the paper's value as text, '' or '%' if the paper has none.
   """
   network, steps = config.model.network, config.evals.num_steps
   last = f'steps_{64 if 64 in steps else steps[-1]}'
   if size == 'smoke':
     names = 'solved', 'cells', 'valid'
-    return {f'validation/{last}/{name}': '' for name in names}
+    return {f'validation/{last}/{name}': '%' for name in names}
   is_published = config.data.source == 'royle17'
   low, high = (17, 34) if is_published else config.evals.givens
   paper = PAPER[network] if is_published else {}

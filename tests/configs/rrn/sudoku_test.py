@@ -10,7 +10,7 @@ from configs.rrn import sudoku
 )
 def test_other_boards_have_no_numbers_of_the_paper(arg):
   for config in (sudoku.get_config(arg), *sudoku.sweep(arg).values()):
-    assert config.report and not any(config.report.values())
+    assert config.report and {'', '%'} >= {*config.report.values()}
     low, high = config.evals.givens
     for name in config.report:
       if name.endswith('_givens'):
