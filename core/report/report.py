@@ -6,6 +6,7 @@ and results.json, which `--mode=eval` writes.
 
 import math
 import pathlib
+import re
 from collections.abc import Sequence
 
 import jax
@@ -31,8 +32,11 @@ class _Run:
     self.folder = folder
     self.config = run_config.read(folder)
     self.origin = atomic_files.read_json(folder / 'run.json', **_ORIGIN)
+    listed = self.config['report']
     # Metric name -> the paper's value as text, '' if there is none.
-    self.paper = self.config['report']
+    self.paper = {k: '' if v == '%' else v for k, v in listed.items()}
+    self.percentages = {name for name, text in listed.items() if '%' in text}
+    self.percentages |= set(map(_test_name, self.percentages))
     path = folder / 'metrics.jsonl'
     contents = path.read_bytes() if path.is_file() else b''
     # The last line of a run in training may be incomplete.
@@ -49,18 +53,19 @@ class _Run:
       atomic_files.check_object(entry, path, value=_VALUE)
       if 'low' in entry:
         atomic_files.check_object(entry, path, **dict.fromkeys(_SHARE, _NUMBER))
-    self.source = f'evaluated after {step:,} updates.'
+    self.source = f'evaluated after {step:,} updates'
     self.is_provisional = not evaluated
     if self.is_provisional:
-      self.source = 'not evaluated yet.'
+      self.source = 'not evaluated yet'
       for line in self.lines:
         for tag, value in line.items():
           if tag.startswith('eval/'):
             self.results[tag.removeprefix('eval/')] = {'value': value}
             self.source = (
-              'the last evaluation in training, after'
-              f' {line["step"]:,} updates; `--mode=eval` measures the rest.'
+              f'the last evaluation in training, after {line["step"]:,} updates'
             )
+      if self.results and self.paper.keys() - self.results.keys():
+        self.source += '; `--mode=eval` measures the rest'
     self.values = {name: entry['value'] for name, entry in self.results.items()}
     self.step = self.lines[-1]['step'] if self.lines else step
 
@@ -77,7 +82,7 @@ class _Run:
       interval = f'({low:.1f} to {high:.1f}, n = {result["count"]})'
       return f'{100 * value:.1f} % {interval}'
     scale, digits, unit = 1, '.4g', ''
-    if '%' in self.paper.get(name, ''):
+    if name in self.percentages:
       scale, digits, unit = 100, '.1f', ' %'
     text = f'{scale * value:{digits}}{unit}'
     if (num_seeds := self.config['num_seeds']) == 1:
@@ -123,7 +128,11 @@ def report(folder) -> str:
 
 
 def _report_run(run: _Run) -> str:
-  names = sorted(run.paper, key=plots.natural_sort_key)
+  # Configs of short runs list only metrics that training measures.
+  tests = {_test_name(name): text for name, text in run.paper.items()}
+  measured = {k: v for k, v in tests.items() if k in run.results}
+  paper = measured | run.paper
+  names = sorted(paper, key=plots.natural_sort_key)
   if not run.results.keys() & names:
     # Without an evaluation to compare, show what training measured.
     names += [
@@ -132,8 +141,7 @@ def _report_run(run: _Run) -> str:
       if not isinstance(run.values[name], list)
     ]
   rows = [
-    (f'`{name}`', run.paper.get(name) or _NONE, run.cell(name))
-    for name in names
+    (f'`{name}`', paper.get(name) or _NONE, run.cell(name)) for name in names
   ]
   if run.lines:
     figures = {'training': plots.training_curves(run.lines)}
@@ -142,9 +150,9 @@ def _report_run(run: _Run) -> str:
       figures |= inference.figures(inference.make_task(run.config), run.values)
     plots.save(figures, run.folder / 'plots')
   parts = [
-    f'# {run.folder.name}',
+    f'# {run.config["task"]} in {run.folder}',
     markdown.table(('metric', 'paper', 'ours'), rows),
-    f'Ours: {run.source}',
+    f'Ours: {run.source}.',
     _provenance(run),
     _images(run.folder),
   ]
@@ -183,7 +191,13 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   plots.save(figures, folder / 'plots')
   table = markdown.table(('', *short.values()), rows)
   images = _images(folder)
-  return f'# {folder.name}\n\n{table}\n{note}' + (images and f'\n{images}\n')
+  title = f'# {runs[0].config["task"]} in {folder}'
+  return f'{title}\n\n{table}\n{note}' + (images and f'\n{images}\n')
+
+
+def _test_name(name: str) -> str:
+  """Return 'test/X' for 'validation/X', and any other name unchanged."""
+  return re.sub('^validation/', 'test/', name)
 
 
 def _images(folder: pathlib.Path) -> str:

@@ -107,6 +107,46 @@ def test_run_compares_with_the_paper(tmp_path):
   assert (folder / 'report.md').read_text() == text
 
 
+def test_run_shows_the_test_set_of_listed_validation_metrics(tmp_path):
+  folder = make_run(
+    tmp_path / 'run',
+    paper={'validation/solved': '97 %', 'validation/cells': '%'},
+    results={
+      'validation/solved': {'value': 0.5},
+      'validation/cells': {'value': 0.75},
+      'test/solved': SOLVED,
+      'test/cells': {'value': 0.625},
+      'test/loss': {'value': 1.0},
+    },
+  )
+  text = report.report(folder)
+  assert table_rows(text) == {
+    'test/cells': ['–', '62.5 %'],
+    'test/solved': ['97 %', '96.6 % (95.3 to 97.6, n = 1000)'],
+    'validation/cells': ['–', '75.0 %'],
+    'validation/solved': ['97 %', '50.0 %'],
+  }
+  assert text.startswith(f'# rrn.sudoku in {folder}\n')
+
+
+def test_a_listed_test_metric_keeps_its_own_value_of_the_paper(tmp_path):
+  paper = {'validation/perplexity': '86', 'test/perplexity': ''}
+  values = {name: {'value': 90.0} for name in paper}
+  folder = make_run(tmp_path / 'run', paper=paper, results=values)
+  assert table_rows(report.report(folder)) == {
+    'test/perplexity': ['–', '90'],
+    'validation/perplexity': ['86', '90'],
+  }
+
+
+@pytest.mark.parametrize('name', ['test/solved', 'validation/solved'])
+def test_report_says_whether_a_metric_is_not_measured_yet(tmp_path, name):
+  text = report.report(make_run(tmp_path / 'run', paper={name: '9 %'}))
+  assert 'the last evaluation in training, after 100 updates' in text
+  is_missing = name == 'test/solved'
+  assert ('; `--mode=eval` measures the rest.' in text) == is_missing
+
+
 def test_several_seeds_have_a_range(tmp_path):
   values = {'solved': 0.25, 'solved_min': 0.0, 'solved_max': 0.5}
   folder = make_run(
