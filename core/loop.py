@@ -161,7 +161,7 @@ def _make_updates(
   with writers.Writer(folder, start=done, total_steps=total) as writer:
     recorder = _Recorder(writer, config, done)
     profiled = done + (config.log.profile - 1) * per_call
-    stopping = False
+    stopping, compiled = False, set()
     while done < total and not stopping:
       update, num_steps = program.update, per_call
       if num_steps > total - done:  # the last call makes fewer updates
@@ -178,7 +178,12 @@ def _make_updates(
       for every, evaluate in evaluations:
         if _is_due(every, previous, done, total):
           with recorder.paused():
-            writer.write(done, evaluate(state.eval_params))
+            start = time.monotonic()
+            values = evaluate(state.eval_params)
+            if evaluate not in compiled:  # only the first time is this slow
+              compiled.add(evaluate)
+              writer.exclude(time.monotonic() - start)
+            writer.write(done, values)
       stopping = stop()
       if stopping or _is_due(config.checkpoint.every, previous, done, total):
         with recorder.paused():

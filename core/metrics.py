@@ -77,7 +77,9 @@ class Perplexity(Metric):
 
   def result(self) -> jax.Array:
     """Return the perplexity; NaN where the weight is 0."""
-    return jnp.exp(self.total / self.weight)
+    mean = self.total / self.weight
+    # On the host, jnp.exp would wait for the next call, which has the device.
+    return jnp.exp(mean) if isinstance(mean, jax.Array) else np.exp(mean)
 
   def interval(self) -> dict[str, float]:
     """Return {}, because a perplexity is not a share."""

@@ -65,6 +65,11 @@ class Writer(contextlib.AbstractContextManager):
     """Estimate the remaining time from the updates after `step`."""
     self._clock_step, self._clock_time = step, time.monotonic()
 
+  def exclude(self, seconds: float):
+    """Exclude time that is spent once from the estimate."""
+    if self._is_active:
+      self._clock_time += seconds
+
   def write(self, step: int, values: Mapping[str, Value]):
     """Record measurements.
 

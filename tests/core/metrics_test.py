@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from core.metrics import Metric, wilson_interval
+from core.metrics import Metric, Perplexity, wilson_interval
 
 
 def test_mean_of_all_values():
@@ -46,6 +46,15 @@ def test_sums_of_dependent_samples_are_dependent():
 
 def test_booleans_are_shares():
   assert Metric.mean(jnp.array([True, False, True, True])).result() == 0.75
+
+
+@pytest.mark.parametrize('kind', [Metric, Perplexity])
+def test_results_of_host_values_stay_on_the_host(kind):
+  """An operation on the device would wait for the call that runs there."""
+  result = kind(np.float32(6), np.float32(3)).result()
+  assert not isinstance(result, jax.Array)
+  expected = kind(jnp.float32(6), jnp.float32(3)).result()
+  np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 def test_mean_without_weight_is_nan():

@@ -41,8 +41,12 @@ def test_remaining_time_excludes_what_precedes_the_clock(
     writer.write(10, {'train/loss': 1.0})
     seconds[0] = 65.0
     writer.write(20, {'train/loss': 1.0})
-  first, second = capsys.readouterr().err.splitlines()
+    seconds[0] = 95.0
+    writer.exclude(30)  # the compilation of an evaluation
+    writer.write(20, {'eval/accuracy': 1.0})
+  first, second, third = capsys.readouterr().err.splitlines()
   assert first.endswith('ETA ?') and second.endswith('ETA 00:40')
+  assert third.endswith('ETA 00:40')
 
 
 def test_tensorboard_gets_the_scalars(tmp_path):
