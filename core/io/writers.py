@@ -6,6 +6,7 @@ writes.
 
 import contextlib
 import json
+import math
 import pathlib
 import re
 import sys
@@ -89,6 +90,8 @@ class Writer(contextlib.AbstractContextManager):
       self._lines.write(json.dumps(without_nan(line)) + '\n')
       self._lines.flush()
       for tag, value in numbers.items():
+        if not math.isfinite(value):  # tensorboardX would warn
+          continue
         scalar = summary.scalar(tag, value)
         self._events.write_event(
           event_pb2.Event(step=step, wall_time=time.time(), summary=scalar)
@@ -115,10 +118,11 @@ class Writer(contextlib.AbstractContextManager):
 
 def _summarize(numbers: Mapping[str, float]) -> str:
   """Return 'loss 0.4123  accuracy 0.871', aligned across calls."""
-  parts = (
-    f'{re.sub("^(train|perf|eval)/", "", tag)} {f"{numbers[tag]:.4g}":<8}'
-    for tag in metrics.headline(numbers)
-  )
+  parts = []
+  for tag in metrics.headline(numbers):
+    value = numbers[tag]
+    text = '–' if math.isnan(value) else f'{value:.4g}'
+    parts.append(f'{re.sub("^(train|perf|eval)/", "", tag)} {text:<8}')
   return ' '.join(parts).rstrip()
 
 

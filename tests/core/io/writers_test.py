@@ -57,6 +57,18 @@ def test_tensorboard_gets_the_scalars(tmp_path):
   assert b'curve' not in events.read_bytes()
 
 
+def test_undefined_values_are_dashes(tmp_path, capfd, caplog):
+  with writers.Writer(tmp_path, start=0, total_steps=10) as writer:
+    writer.write(5, {'eval/a/area': float('nan'), 'eval/a/loss': 0.5})
+  errors = capfd.readouterr().err
+  assert 'a/area –        a/loss 0.5 ' in errors
+  assert 'NaN' not in errors + caplog.text
+  (events,) = (tmp_path / 'tensorboard').iterdir()
+  assert b'eval/a/loss' in events.read_bytes()
+  assert b'eval/a/area' not in events.read_bytes()
+  assert read(tmp_path)[0]['eval/a/area'] is None
+
+
 def test_resuming_drops_what_will_be_written_again(tmp_path):
   path = tmp_path / 'metrics.jsonl'
   kept = [{'step': s, 'seconds': 100.0 * s, 'train/loss': 1.0} for s in (1, 2)]
