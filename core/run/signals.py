@@ -47,8 +47,8 @@ class StopSignal:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     with contextlib.suppress(OSError):  # print may not be called in a handler
       name = signal.Signals(number).name
-      hint = 'Ctrl-C stops at once, without saving'
-      text = f'{name}: saving after the current call; {hint}\n'
+      hint = 'Ctrl-C now stops at once, without saving'
+      text = f'{name}: stopping after the current call; {hint}\n'
       os.write(2, text.encode())
 
   def __call__(self) -> bool:

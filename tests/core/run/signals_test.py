@@ -37,11 +37,15 @@ def test_nohup_ignores_the_loss_of_the_terminal():
     signal.signal(signal.SIGHUP, before)
 
 
-def test_second_interrupt_interrupts():
+def test_second_interrupt_interrupts(capfd):
   before = signal.getsignal(signal.SIGINT)  # ignored in background jobs
   with signals.StopSignal() as stop:
     signal.raise_signal(signal.SIGINT)
     assert stop()
+    assert capfd.readouterr().err == (
+      'SIGINT: stopping after the current call; Ctrl-C now stops at once,'
+      ' without saving\n'
+    )
     with pytest.raises(KeyboardInterrupt):
       signal.raise_signal(signal.SIGINT)
   assert signal.getsignal(signal.SIGINT) is before
