@@ -33,7 +33,7 @@ def test_quickstart(monkeypatch):
   assert data.is_solution(answer, puzzle).all()
   np.testing.assert_array_equal(names['digits'][-1].argmax(-1), answer[0])
   assert isinstance(names['figure'], Figure)
-  assert names['finished']
+  assert names['sorter'].step == names['config'].total_steps
   accuracy = names['accuracy']  # each step, one edge further
   assert accuracy[0] < 0.8 and (np.diff(accuracy) >= 0).all()
   assert accuracy[-1] > 0.99
