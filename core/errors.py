@@ -1,6 +1,7 @@
 """The exception for user errors, and checks that raise it."""
 
 import difflib
+import pathlib
 from collections.abc import Collection, Iterable
 
 from ml_collections import ConfigDict
@@ -91,6 +92,21 @@ def nearest(name: str, known: Collection[str]) -> str:
     in_section = [x for x in abbreviated if x.rpartition('.')[0] == section]
     return (in_section or abbreviated)[0]
   return difflib.get_close_matches(name, known, 1, 0)[0]
+
+
+def suggest_path(path: str, known: Collection[str]) -> str:
+  """Return 'did you mean FOLDER/NAME?', or all known paths if none is near.
+
+  Args:
+    path: path of a config file or a folder that does not exist.
+    known: paths that exist. Those with the most similar name are near.
+  """
+  names = {x: pathlib.PurePath(x).name.removesuffix('.py') for x in known}
+  name = pathlib.PurePath(path).name.removesuffix('.py')
+  if not (near := difflib.get_close_matches(name, names.values(), 1)):
+    return f'known: {", ".join(known)}'
+  best = nearest(path, [x for x in known if names[x] == near[0]])
+  return f'did you mean {best}?'
 
 
 def _initials(name: str) -> str:

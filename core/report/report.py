@@ -111,6 +111,8 @@ def report(folder) -> str:
   if jax.process_index() != 0:
     return ''
   folder = pathlib.Path(folder)
+  if not folder.exists():
+    raise UserError(run_config.not_a_run(folder))
   if (folder / 'config.json').is_file():
     text = _report_run(_Run(folder))
   else:

@@ -1,6 +1,5 @@
 """The config of a run or of weights, from `config.json` in its folder."""
 
-import difflib
 import json
 import os
 import pathlib
@@ -14,7 +13,7 @@ from typing import Any
 from flax import traverse_util
 from ml_collections import ConfigDict
 
-from core.errors import UserError, one_line
+from core.errors import UserError, one_line, suggest_path
 from core.io import atomic_files, data_files
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -111,7 +110,7 @@ def read(folder: pathlib.Path) -> ConfigDict:
   """
   path = folder / NAME
   if not path.is_file():
-    raise UserError(_not_a_run(folder))
+    raise UserError(not_a_run(folder))
   saved = atomic_files.read_json(path, task=str)
   check_task(saved['task'])
   if saved['task'] not in tasks():
@@ -332,23 +331,21 @@ def _rename_settings(saved: dict[str, Any]):
         settings[name] = rename(settings[name])
 
 
-def _not_a_run(folder: pathlib.Path) -> str:
+def not_a_run(folder: pathlib.Path) -> str:
   """Return the error for a folder that holds neither a run nor weights."""
-  text = (
-    f'{folder} holds no {NAME}; train a run in it first, or name another run'
-    ' with --workdir, or weights with --weights'
-  )
+  text = f'{folder} holds neither a run nor weights: it has no {NAME}'
+  if not folder.exists():
+    text = f'there is no folder {folder}'
   shipped = ROOT / 'pretrained'
-  places = dict.fromkeys([folder.absolute().parent, shipped])
-  names = {}
-  for place in places:
-    for path in sorted(place.glob(f'*/{NAME}')):
-      names[path.parent.name] = f'{place.name}/{path.parent.name}'
-  if not names:
-    return text
-  if near := difflib.get_close_matches(folder.name, names, 1):
-    text += f'; did you mean {names[near[0]]}?'
-  return f'{text} (known: {", ".join(names.values())})'
+  places = {shipped: pathlib.Path('pretrained')}
+  places = {folder.parent.resolve(): folder.parent} | places
+  known = [
+    str(name / path.parent.name)
+    for place, name in places.items()
+    for path in sorted(place.glob(f'*/{NAME}'))
+  ]
+  hint = suggest_path(str(folder), known) if known else 'train a run in it'
+  return f'{text}; {hint}'
 
 
 def _default_config(task: str) -> ConfigDict:

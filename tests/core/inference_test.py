@@ -135,15 +135,21 @@ def test_shipped_configs_have_all_settings(task, arg):
   run_config.check_against_defaults(module.get_config(arg))
 
 
-def test_a_misspelled_folder_lists_what_exists(tmp_path):
+def test_a_missing_folder_suggests_what_exists(tmp_path):
   for name in ('sudoku', 'ages'):
     (tmp_path / name).mkdir()
     (tmp_path / name / 'config.json').touch()
   with pytest.raises(UserError) as caught:
     inference.load(str(tmp_path / 'sudko'), {})
+  assert str(caught.value) == (
+    f'there is no folder {tmp_path}/sudko; did you mean {tmp_path}/sudoku?'
+  )
+  with pytest.raises(UserError) as caught:
+    inference.load(str(tmp_path / 'unlike'), {})
   text = str(caught.value)
-  assert f'did you mean {tmp_path.name}/sudoku?' in text
-  assert 'pretrained/rrn_sudoku' in text and f'{tmp_path.name}/ages' in text
+  assert f'known: {tmp_path}/ages, {tmp_path}/sudoku, pretrained/' in text
+  with pytest.raises(UserError, match='it has no config.json; known: '):
+    inference.load(str(tmp_path), {})
 
 
 @pytest.mark.parametrize(

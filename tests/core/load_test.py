@@ -39,9 +39,13 @@ def test_trained_model_answers_lines(tmp_path, monkeypatch):
   assert trained.task.make_model
 
 
-def test_a_folder_without_weights_is_an_error(tmp_path):
-  with pytest.raises(UserError, match='did you mean pretrained/rrn_sudoku'):
+def test_a_missing_folder_is_an_error():
+  with pytest.raises(UserError) as caught:
     core.load('pretrained/rrn_sudokus')
+  assert str(caught.value) == (
+    'there is no folder pretrained/rrn_sudokus; did you mean'
+    ' pretrained/rrn_sudoku?'
+  )
 
 
 @pytest.mark.slow

@@ -214,7 +214,7 @@ def as_single_process(command):
 @pytest.mark.parametrize(
   'line, problem',
   [
-    ('uv run main.py --mode=predict --workdir=runs/none', 'no config.json'),
+    ('uv run main.py --mode=predict --workdir=runs/none', 'there is no folder'),
     (
       'echo 4.....8 | uv run main.py --mode=predict --weights=pretrained/'
       'rrn_sudoku',

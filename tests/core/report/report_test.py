@@ -270,7 +270,7 @@ def test_sweep_of_points_with_their_own_paper_values(tmp_path):
 def test_folder_without_runs(tmp_path):
   with pytest.raises(UserError, match='neither a run nor a sweep'):
     report.report(tmp_path)
-  with pytest.raises(UserError, match='neither a run nor a sweep'):
+  with pytest.raises(UserError, match='there is no folder .*missing'):
     report.report(tmp_path / 'missing')
 
 
