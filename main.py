@@ -60,7 +60,8 @@ def main(_) -> int:
     case 'train':
       runs = stages.load(path, overrides) or config
       if loop.train_run(runs, folder):
-        print(report.report(folder))
+        print(report.report(folder), flush=True)
+        command_line.announce_end(folder)
     case 'sweep':
       points = sweep.load_points(path, overrides)
       record = functools.partial(results.write, folder)

@@ -62,8 +62,14 @@ def test_default_trains_in_its_own_folder(call, tmp_path, monkeypatch):
   assert output == (folder / 'report.md').read_text() + '\n'
   last = (folder / 'metrics.jsonl').read_text().splitlines()[-1]
   assert json.loads(last)['step'] == 50
+  end = (
+    'runs/seq2set.sorting has the weights, report.md, and plots; --mode=eval'
+    ' --workdir=runs/seq2set.sorting runs all evaluations'
+  )
+  assert errors.splitlines()[-1] == end
   # A finished run: nothing to do.
-  assert call(*short)[0] == 0
+  status, _, errors = call(*short)
+  assert status == 0 and errors.splitlines()[-1] == end
 
 
 @pytest.mark.slow
@@ -266,7 +272,11 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
       ('--config=configs/rrn/sudoku.py:smoke,width=3',),
       "unknown config argument 'width'",
     ),
-    (('--config=configs/rrn/none.py',), 'configs/rrn/none.py'),
+    (
+      ('--config=configs/rrn/none.py',),
+      '--config=configs/rrn/none.py: no such file; known: ',
+    ),
+    (('--config=sudko.py',), 'did you mean configs/rrn/sudoku.py?'),
     (('--mode=trian',), 'train|eval|predict'),
     (('--process_id=1',), 'cannot start the distributed run'),
     (('--weights=x',), 'not apply to --mode=train, only to eval'),
@@ -275,9 +285,13 @@ def test_predict_reads_standard_input(call, trained, tmp_path, monkeypatch):
     (('--config=/dev/null',), '/dev/null is not a config'),
     (('--workdri=x',), "'workdri'. Did you mean: workdir"),
     ((SMOKE, 'eval'), "'eval' is not a flag; write --mode=eval"),
-    (('--mode=eval', '--workdir=none'), 'none holds no config.json'),
-    (('--mode=predict', '--weights=none'), 'none holds no config.json'),
-    (('--mode=report', '--workdir=none'), 'none holds neither a run nor'),
+    (('--mode=eval', '--workdir=none'), 'there is no folder none; known: '),
+    (('--mode=predict', '--weights=none'), 'there is no folder none; known: '),
+    (('--mode=report', '--workdir=none'), 'there is no folder none; known: '),
+    (
+      ('--mode=eval', '--workdir={run}/checkpoints'),
+      'it has no config.json; known: ',
+    ),
     (('--config={plain}:smoke', '--mode=sweep'), 'defines no sweep'),
     ((SMOKE, '--config.mesh.fsdp=3', '--workdir={new}'), 'set config.mesh'),
     (

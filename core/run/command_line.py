@@ -4,15 +4,17 @@ import ast
 import os
 import pathlib
 import re
+import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 
+import jax
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from core.errors import UserError, nearest, one_line
+from core.errors import UserError, nearest, one_line, suggest_path
 from core.io import data_files
 from core.run import console, distributed, run_config
 
@@ -43,6 +45,15 @@ usage: main.py [--mode=MODE] [--config=FILE[:ARGUMENTS]] [--config.KEY=VALUE]...
   main.py --mode=eval --workdir=runs/...       evaluate a run
   main.py --mode=config --config=...           show the settings of a config
   main.py --mode=predict --weights=pretrained/rrn_sudoku --input=puzzles.txt
+
+Modes (docs/commands.md has an example of each, and describes the run folder):
+  train     train a config, or resume its run; the default
+  eval      measure a run or weights with all evaluators
+  predict   answer the lines of a file or of standard input
+  sweep     train and evaluate each run of a table
+  report    write the tables and figures of a run or a sweep
+  compile   compile for TPUs that are not present
+  config    print the settings, and how they differ from the paper's
 """
 
 
@@ -86,10 +97,21 @@ def _exit_interrupted():
   """End the program at once; an exit that waits for compilation may crash."""
   values = flags.FLAGS
   is_training = 'mode' in values and values['mode'].value in ('train', 'sweep')
-  hint = '; the same command resumes from the last checkpoint'
-  text = f'error: interrupted{hint if is_training else ""}'
+  text = 'error: interrupted'
+  if is_training:
+    text += '; the same command resumes from the last checkpoint, if any'
   print(text, file=sys.stderr, flush=True)
   os._exit(1)
+
+
+def announce_end(folder: str):
+  """Print where a finished run is, and how to evaluate it, on process 0."""
+  if jax.process_index() == 0:
+    print(
+      f'{folder} has the weights, report.md, and plots;'
+      f' --mode=eval --workdir={shlex.quote(folder)} runs all evaluations',
+      file=sys.stderr,
+    )
 
 
 def parse(argv: list[str], overrides: list[str]) -> list[str]:
@@ -159,8 +181,7 @@ def find_config(text: str) -> str:
         for x in _config_files()
       ]
       raise UserError(
-        f'--config={path}: no such file; did you mean'
-        f' {nearest(path, known)!r}? (known: {", ".join(known)})'
+        f'--config={path}: no such file; {suggest_path(path, known)}'
       )
     path = str(run_config.ROOT / path)
   check_file(path)

@@ -84,7 +84,7 @@ def test_configs_are_found_from_any_folder(tmp_path, monkeypatch):
   assert path == f'{run_config.ROOT}/configs/rrn/sudoku.py:cpu,box=2x3'
   (tmp_path / 'mine.py').write_text('def get_config(arg=None): ...')
   assert command_line.find_config('mine.py:x') == 'mine.py:x'
-  with pytest.raises(UserError, match=r"did you mean 'configs/rrn/sudoku.py'"):
+  with pytest.raises(UserError, match='did you mean configs/rrn/sudoku.py'):
     command_line.find_config('configs/rrn/sudko.py')
 
 
@@ -128,6 +128,9 @@ def test_help_is_complete(capsys, flag):
   text = capsys.readouterr().out
   for name in ('mode', 'config', 'workdir', 'weights', 'input', 'index'):
     assert f'--{name}:' in text or f'--[no]{name}:' in text
+  assert 'docs/commands.md' in text
+  for mode in main.MODES:
+    assert f'\n  {mode:<9} ' in text
   assert 'configs/seq2set/sorting.py: Sorting' in text
   assert '--config.optim.learning_rate=' in text
   assert "--config.task='rrn.babi'" in text
