@@ -45,7 +45,7 @@ class Checkpointer(contextlib.AbstractContextManager):
     Args:
       folder: run folder.
       keep_last: number of newest steps to keep.
-      keep_every: also keep the steps that it divides; 0 for none.
+      keep_every: also keep the steps that are multiples of this; 0: none.
 
     Raises:
       UserError: the folder cannot be written.

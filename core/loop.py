@@ -1,7 +1,7 @@
 """The training loop: the host only dispatches, logs, evaluates, and saves.
 
 Each iteration dispatches the next call, fetches and writes the metrics of the
-previous one, runs the evaluations that are due, and then saves the state. A
+previous one, runs the evaluations that are due, and saves the state if due. A
 resumed run therefore repeats exactly the updates since the last save.
 """
 
@@ -180,7 +180,7 @@ def _make_updates(
           with recorder.paused():
             start = time.monotonic()
             values = evaluate(state.eval_params)
-            if evaluate not in compiled:  # only the first time is this slow
+            if evaluate not in compiled:  # the first call compiles
               compiled.add(evaluate)
               writer.exclude(time.monotonic() - start)
             writer.write(done, values)
@@ -344,7 +344,7 @@ class _Recorder:
 
   @contextlib.contextmanager
   def paused(self):
-    """Check that the state is finite, and exclude the block from the speed."""
+    """Check that the state is finite, and do not time the block."""
     self._fetch()
     yield
     self._start_clock()

@@ -253,13 +253,15 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
   """Return the number of micro-batches of each device.
 
   Raises:
-    UserError: the batch is not divisible by the micro-batches and the mesh.
+    UserError: `batch_size` is not a multiple of the number of batch shards, or
+      `microbatch_size` does not divide the examples of a shard.
   """
   shards = sharding.num_batch_shards(mesh, config.num_seeds)
   if config.batch_size % shards:
     raise UserError(
-      f'config.batch_size={config.batch_size} is not divisible by {shards}'
-      ' devices; use a multiple, or set config.mesh.data'
+      f'config.batch_size={config.batch_size} is not divisible by {shards},'
+      f' the number of batch shards; use a multiple of {shards}, or change'
+      ' config.mesh.data or config.mesh.fsdp'
     )
   on_device = config.batch_size // shards
   size = min(config.microbatch_size or on_device, on_device)
@@ -277,8 +279,9 @@ def _gradients(
   """Return metrics with 'loss', mean gradients, and the next carry.
 
   The gradients are averaged over micro-batches of consecutive examples. Each
-  micro-batch has its own key, so that its draws do not depend on the mesh. The
-  devices communicate once, after the last micro-batch.
+  micro-batch has its own key. The draws do not depend on the mesh if each
+  device has at least `microbatch_size` examples. The devices communicate once,
+  after the last micro-batch.
   """
 
   def one(params, batch, carry, key):

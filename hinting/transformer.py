@@ -3,9 +3,9 @@
 The blocks are pre-norm and causal. By default there are no positional encodings
 (NoPE), as a reviewer describes the model of Awasthi & Gupta 2023. We do not
 know its sizes, norms, and activation. Rows may be packed: a token attends only
-to its own segment, and the softmax depends on the number of keys in that
-segment. The last layer is computed only for the tokens whose logits are
-requested.
+to itself and to earlier tokens of its segment, and the softmax depends on the
+number of these keys. The last layer is computed only for the tokens whose
+logits are requested.
 
 Axes: B batch, L tokens, A tokens whose logits are requested, D width, H heads,
 D2 width of a head, V vocabulary, T decoded tokens.
@@ -279,6 +279,13 @@ class Transformer(nnx.Module):
     index = jnp.arange(length + num_tokens - 1)[None]
     positions = self._table_positions(None, (index - starts[:, None]).clip(0))
     token_ids = jnp.arange(len(self.embedding[...]))[None]
+    counts_tokens = self.config.positions == 'none'
+    if counts_tokens:
+      # The second arguments, positions, have no effect.
+      inputs = self.embed(token_ids, token_ids)
+      token_memory = _heads_first(
+        *self.blocks[0].keys_and_values(inputs, token_ids)
+      )
 
     def run(tokens, first, cache):
       """Feed tokens [B, A] from index `first`; return the next tokens [B]."""
@@ -306,12 +313,7 @@ class Transformer(nnx.Module):
     cache = jax.tree.map(
       lambda x: jnp.pad(x, [(0, 0)] * 2 + [(0, num_tokens - 1), (0, 0)]), cache
     )
-    if self.config.positions == 'none':
-      # The second arguments, positions, have no effect.
-      inputs = self.embed(token_ids, token_ids)
-      token_memory = _heads_first(
-        *self.blocks[0].keys_and_values(inputs, token_ids)
-      )
+    if counts_tokens:
       is_prompt = jnp.arange(length)[None] >= starts[:, None]
       is_token = prompts[..., None] == token_ids[None]
       cache[0] = (is_token & is_prompt[..., None]).sum(1)

@@ -83,9 +83,8 @@ class PointTask:
       point_sets.DISTRIBUTIONS,
     )
     self.num_points = self.data.num_points
-    # Older run folders lack both settings.
-    self.min_points = self.data.get('min_points', self.num_points)
-    self.set_sizes = self.evals.get('set_sizes', ())
+    self.min_points = self.data.min_points or self.num_points
+    self.set_sizes = self.evals.set_sizes
     if self.num_points < 3:
       raise UserError(
         f'config.data.num_points={self.num_points} is too small; use at least 3'
@@ -250,10 +249,7 @@ class PointTask:
   def loss(
     self, model: SetToSequence, batch: Batch, key: jax.Array
   ) -> tuple[jax.Array, Metrics]:
-    """Return -log p of all outputs of a set, with any stop, in nats.
-
-    The loss is the mean over the sets.
-    """
+    """Return -log p of all outputs and any stop in nats, averaged over sets."""
     del key
     targets, count = batch['targets'], batch['points'].shape[1]
     logits = model(batch['points'], targets, batch.get('mask'))

@@ -57,7 +57,7 @@ def points_config(
   config.model.num_glimpses = 0 if args.encoder == 'pointer_network' else 1
   config.model.inputs = args.inputs
   config.data.num_points = num_points
-  config.data.min_points = args.min_points or num_points
+  config.data.min_points = args.min_points  # 0: all sets have num_points
   config.data.distribution = 'uniform'
   config.data.num_sets = 1_000_000
   config.evals.every = 1000  # updates
@@ -108,9 +108,7 @@ def reported_sets(
     The number of points by evaluator; 0 if its sets differ in size.
   """
   split = 'test' if size == 'paper' else 'validation'
-  num_points = config.data.num_points
-  if config.data.min_points < num_points:
-    num_points = 0
+  num_points = 0 if config.data.min_points else config.data.num_points
   return {split: num_points} | {
     f'test_{count}_points': count for count in config.evals.set_sizes
   }

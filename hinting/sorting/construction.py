@@ -22,7 +22,7 @@ that attends to M keys. All irrelevant keys together therefore have at most e^-c
 times the weight of a relevant one. In head C, this bound is also multiplied by
 the threshold.
 
-Axes: B lists, N values, V values.
+Axes: B lists, N values of a list, V possible values.
 """
 
 import dataclasses

@@ -26,8 +26,9 @@ A list x of n values, here 7 3 7 1, becomes
 The answer follows two spaces, or is in parentheses. The loss covers the answer
 only. `scratchpad` is another form of the main task: after each value, it writes
 the number of copies left plus 1. The last two are controls, which replace a
-hint: `shuffled_successor` answers with any value of the list, and `more_sort`
-repeats the main task.
+hint: `shuffled_successor` answers with any value of the list (and, like
+`successor`, with nothing for the largest value), and `more_sort` repeats the
+main task.
 
 The functions named after rows map a random key, an array of values [N], and the
 number of values of the list to the pieces of a row; see `rows.RowKind`.
@@ -185,7 +186,8 @@ def successor(key, values, count, *, is_shuffled: bool = False):
   """Return the pieces of `successor`, the next larger value.
 
   The answer for the largest value is empty, and START asks for the smallest
-  value. In the control `is_shuffled`, the answer is a random value of the list.
+  value. In the control `is_shuffled`, the answer is a random value of the list;
+  it is still empty for the largest value.
   """
   query_key, random_key = jax.random.split(key)
   (query,), _ = _draw_queries(query_key, values, count, 1, has_start=True)

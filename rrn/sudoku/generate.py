@@ -51,6 +51,7 @@ def draw(
     boards = base(base_key)
     givens = jax.random.randint(count_key, (), low, high + 1)
     if config.hard_share:
+      # Not a part of the split: runs without hard puzzles keep their draws.
       hard_key, is_hard_key = jax.random.split(jax.random.fold_in(base_key, 0))
       share = config.hard_share * _progress(config, step)
       is_hard = jax.random.bernoulli(is_hard_key, share)

@@ -25,15 +25,19 @@ from rrn import candidates, network
 from rrn.sudoku import data
 
 SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
-# Loops of at most this many steps, as in training, are unrolled: no states are
-# copied for the gradient, which is then 1.2 times as fast on CPUs. Longer loops
-# need no gradient and are faster and compile faster without.
+# Loops of at most this many steps, as in training, are unrolled: the backward
+# pass then copies no states and is 1.2 times as fast on CPUs. Longer loops are
+# mostly evaluations; rolled, they run and compile faster.
 _MAX_UNROLLED_STEPS = 8
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Settings of the network; the defaults are the paper's.
+  """Settings of the network.
+
+  The defaults are the paper's, except that `edge_width` omits the constant
+  input of the edges. `message_width`, `hidden_width`, `groups`, and
+  `intersections` apply only to the network on candidates (ours).
 
   Attributes:
     network: a key of `task.NETWORKS`.

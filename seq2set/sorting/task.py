@@ -85,6 +85,7 @@ class SortingTask:
     sets = draw(key, (size, self.set_size))
     targets = self._targets(sets['order'])
     if self.outputs == 'random_pairs':
+      # Not split before `draw`, so that other runs keep their draws.
       key = jax.random.fold_in(key, 0)
       targets = jax.random.permutation(key, targets, axis=1, independent=True)
     return {'elements': sets['elements'], 'targets': targets}

@@ -296,7 +296,7 @@ def test_state_is_donated():
 @pytest.mark.parametrize(
   'changes, message',
   [
-    ({'batch_size': 12}, 'batch_size=12 is not divisible by 8 devices'),
+    ({'batch_size': 12}, 'batch_size=12 is not divisible by 8, the number of'),
     (
       {'microbatch_size': 3, 'batch_size': 32},
       'microbatch_size=3 .* the 4 examples',
