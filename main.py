@@ -79,7 +79,8 @@ def main(_) -> int:
       results.write(folder, RESULTS.value)
     case 'eval':
       trained = inference.load(WEIGHTS.value or folder, overrides)
-      print(json.dumps(inference.evaluate(trained, folder)))
+      print(json.dumps(inference.evaluate(trained, folder)), flush=True)
+      report.report(folder)
     case 'predict':
       trained = inference.load(WEIGHTS.value or folder, overrides)
       return 0 if inference.predict(trained, INPUT.value) else 2

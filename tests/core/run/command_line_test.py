@@ -185,3 +185,19 @@ def test_configs_that_fail(capsys, tmp_path, body, message):
   assert parse(f'--config={path}')[1] == 2
   (line,) = capsys.readouterr().err.splitlines()
   assert line.startswith('error: ') and message in line
+
+
+@pytest.mark.parametrize(
+  'text, message',
+  [
+    ('x = 1', 'config.py is not a config: it defines no get_config'),
+    ('# Results\n\nare here', 'invalid syntax'),
+    ('def get_config(arg=None:', 'config.py, line 1'),
+    ('\0', 'null bytes'),
+  ],
+)
+def test_files_that_are_not_configs(capsys, tmp_path, text, message):
+  (tmp_path / 'config.py').write_text(text)
+  assert parse(f'--config={tmp_path / "config.py"}')[1] == 2
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith('error: ') and message in line
