@@ -208,8 +208,8 @@ def predict(trained: TrainedModel, path: str) -> bool:
     for count, answer in enumerate(answers, start=1):
       is_error = isinstance(answer, UserError)
       number = answer.line if is_error and answer.line is not None else count
-      # The task has seen replacement characters for the bad bytes.
-      answer = unreadable.pop(number, answer)
+      if is_error or not answer:  # the task has seen a blank line
+        answer = unreadable.pop(number, answer)
       if isinstance(answer, UserError):
         _print_error(number, answer)
         answer, is_good = '', False

@@ -99,13 +99,15 @@ def reported_writes(
   except OSError as error:
     path = pathlib.Path(error.filename or folder)
     raise UserError(
-      f'cannot write to {path}: {_reason(error, path)}, or choose another'
-      f' {flag}'
+      f'cannot write to {path}: {_reason(error, path, folder)}, or choose'
+      f' another {flag}'
     ) from error
 
 
-def _reason(error: OSError, path: pathlib.Path) -> str:
-  """Return why a path cannot be written, and what the user can do."""
+def _reason(
+  error: OSError, path: pathlib.Path, folder: str | os.PathLike
+) -> str:
+  """Return why a path in a folder is not writable, and what the user can do."""
   broken = [p for p in (path, *path.parents) if is_dangling(p)]
   if broken:
     return (
@@ -115,7 +117,7 @@ def _reason(error: OSError, path: pathlib.Path) -> str:
   why = error.strerror or one_line(error)
   if errno.errorcode.get(error.errno or 0) in _FULL:
     return f'{why}; free disk space'
-  return f'{why}; make it a writable folder'
+  return f'{why}; check that {folder} is a folder that you may write to'
 
 
 def is_dangling(path: pathlib.Path) -> bool:

@@ -181,9 +181,11 @@ def command_of(folder: pathlib.Path, mode: str) -> str:
 def _arguments(folder: pathlib.Path) -> list[str]:
   """Return the arguments that started a run, with relative config paths."""
   command = atomic_files.read_json(folder / 'run.json').get('command', '')
-  arguments = []
-  for argument in shlex.split(command)[1:]:
+  arguments, given = [], iter(shlex.split(command)[1:])
+  for argument in given:
     name, has_value, value = argument.partition('=')
+    if name.lstrip('-') == 'config' and not has_value:  # --config FILE
+      has_value, value = '=', next(given, '')
     if name.lstrip('-') == 'config':
       value = _relative(value)
     arguments.append(f'{name}{has_value}{value}')
@@ -199,7 +201,8 @@ def table_name(flag: str) -> str:
   path, _, argument = flag.partition(':')
   if given := re.search(r'(?:^|,)table=([^,]+)', argument):
     return given[1]
-  tables = runpy.run_path(str(ROOT / path)).get('TABLES', ['sweep'])
+  file = str(ROOT / data_files.expand(path))
+  tables = runpy.run_path(file).get('TABLES', ['sweep'])
   return next(iter(tables))
 
 

@@ -202,7 +202,7 @@ def decode_lines(
   """Yield lines of UTF-8 text without line ends, like `data_files.read_lines`.
 
   For a line that is not UTF-8, add an error to `unreadable` under its number,
-  and yield the line with replacement characters.
+  and yield a blank line.
   """
   try:
     for number, line in enumerate(file, start=1):
@@ -215,7 +215,7 @@ def decode_lines(
         unreadable[number] = UserError(
           f'not UTF-8 text ({one_line(error)}); save the file as UTF-8'
         )
-        text = line.decode(errors='replace')
+        text = ''
       yield text
   except OSError as error:
     raise StreamError(

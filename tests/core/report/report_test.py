@@ -129,7 +129,7 @@ def test_run_shows_the_test_set_of_listed_validation_metrics(tmp_path):
   assert text.startswith(f'# rrn.sudoku in {folder}\n')
 
 
-def test_a_listed_test_metric_keeps_its_own_value_of_the_paper(tmp_path):
+def test_listed_test_metric_keeps_its_own_paper_value(tmp_path):
   paper = {'validation/perplexity': '86', 'test/perplexity': ''}
   values = {name: {'value': 90.0} for name in paper}
   folder = make_run(tmp_path / 'run', paper=paper, results=values)

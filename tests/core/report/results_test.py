@@ -115,9 +115,11 @@ def test_seeds_share_one_entry_and_curves_are_left_out(tmp_path):
   assert row['seeds'] == [3, 4]
 
 
-def test_a_single_run_is_named_by_its_folder(tmp_path):
+@pytest.mark.parametrize('separator', '= ')
+def test_a_single_run_is_named_by_its_folder(tmp_path, separator):
   command = 'main.py --config=configs/hinting/sorting.py:smoke'
-  folder = make_run(tmp_path / 'boosted', command=command)
+  given = command.replace('=', separator)
+  folder = make_run(tmp_path / 'boosted', command=given)
   results.write(folder, str(tmp_path / 'results'))
   table = results.read(tmp_path / 'results/hinting/sorting/boosted.json')
   assert table['command'] == f'uv run {command}'

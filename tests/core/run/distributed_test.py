@@ -16,7 +16,6 @@ import pytest
 
 from configs.rrn import sudoku
 from core import checkpoints, inference, loop, sharding, step
-from core.errors import UserError
 from core.run import distributed
 from tests.core import loop_test
 
@@ -170,8 +169,8 @@ def test_the_death_of_one_ends_the_others_and_a_restart_resumes(
 ):
   run = shutil.copytree(runs[0], tmp_path / 'run')
   before = (run / 'metrics.jsonl').read_text()
-  # Make only updates. If a process waits for a lost one elsewhere, as in a save
-  # or in the first communication, JAX ends it only after a minute or more.
+  # Run only updates, without saves or evaluations. If a process is lost during
+  # a save or the first collective, JAX ends the others only after a minute.
   rare = {'checkpoint.every': 10**6, 'evals.every': 10**6}
   processes = start_all(run, overrides(total_steps=10**6, **rare), count)
   wait_for(lambda: loop_test.read_lines(run)[-1]['step'] > 16, processes)
@@ -204,7 +203,7 @@ def test_a_signal_to_one_stops_all_at_the_same_update(tmp_path, count):
   ends = {re.search(r'stopped by a signal; step (\d+)', e)[1] for e in errors}
   (end,) = ends
   assert (tmp_path / 'checkpoints' / end).exists()
-  if count == 4:  # all of them can read what all of them have written
+  if count == 4:  # every process can read the checkpoint that all four wrote
     more = overrides(total_steps=int(end) + 4)
     statuses, _, errors = run_all(tmp_path, *more, count=count)
     assert statuses == [0] * count, errors
@@ -306,11 +305,11 @@ def test_processes_with_different_configs_are_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_process_without_the_others_is_no_run_of_its_own():
+def test_a_process_does_not_train_alone_if_the_others_are_missing():
   code = (
     'from core.run import distributed, run_folder\n'
     f"distributed.start('localhost:{free_port()}', 2, 1, timeout=5)\n"
-    "print('a run of its own')\n"
+    "print('started alone')\n"
   )
   with start('-c', code) as process:
     output, errors = process.communicate(timeout=300)
@@ -348,6 +347,13 @@ def test_failure_of_a_device_ends_a_process_of_several(
   assert ('Traceback' in printed) == (count > 1 and not is_lost)
 
 
-def test_bad_coordinator():
-  with pytest.raises(UserError, match='cannot start the distributed run'):
-    distributed.start('localhost:1', 2, 5)
+@pytest.mark.slow
+def test_a_process_id_out_of_range_is_an_error():
+  code = (
+    'from core.run import distributed\n'
+    f"distributed.start('localhost:{free_port()}', 2, 5)\n"
+  )
+  with start('-c', code) as process:
+    _, errors = process.communicate(timeout=100)
+  assert 'UserError: cannot start the distributed run' in errors
+  assert 'process_id' in errors

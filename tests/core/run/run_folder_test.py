@@ -81,7 +81,10 @@ def test_bad_folders(tmp_path):
   (tmp_path / 'file').touch()
   (tmp_path / 'link').symlink_to('gone')
   for path, message in [
-    (tmp_path / 'file', 'cannot write to .*; make it a writable folder'),
+    (
+      tmp_path / 'file',
+      'cannot write to .*; check that .* is a folder that you',
+    ),
     (tmp_path / 'link', 'link to gone, which does not exist; create that'),
     (tmp_path / 'link' / 'run', 'link to gone, which does not exist'),
     ('gs://bucket/run', 'mount the bucket'),

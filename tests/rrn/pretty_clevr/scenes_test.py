@@ -115,7 +115,7 @@ def test_augmentation_changes_positions_but_no_answer(drawn):
     assert ((middles > 0) == np.array(quadrant)).all(1).mean() > 0.15
 
 
-def test_scenes_are_functions_of_their_number(drawn):
+def test_scene_depends_only_on_its_index(drawn):
   again = scenes.draw(scenes.pool_key('test', jnp.asarray(7)))
   np.testing.assert_array_equal(again[0], drawn[0][7])
   np.testing.assert_array_equal(again[1], drawn[1][7])
