@@ -38,6 +38,7 @@ ANSWERS = {
     '345286179'
   ),
   'seq2set_convex_hull': '1 2 4 5 1',
+  'seq2set_delaunay': '1 3 5 1 2 3 3 4 5 2 3 4',
   'seq2set_parsing': (
     '(S (NP (DT dt-1) (NN nn-160)) (VP (VB vb-object-7) (NP (PRP prp-0)))'
     ' (. .))'
