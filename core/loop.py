@@ -71,11 +71,8 @@ def train(
   """Train until `config.total_steps`; resume from a checkpoint if there is one.
 
   Args:
-    task: the task.
-    program: its compiled functions.
-    config: the config of the run.
+    program: the compiled functions of the task.
     folder: the run folder.
-    mesh: the mesh.
     start_from: folder with the initial weights, for the same number of seeds.
       With '', a new run starts from `config.init_weights`, if set.
 

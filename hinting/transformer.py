@@ -257,6 +257,14 @@ class Transformer(nnx.Module):
     """Apply the output layer to the residual stream after any layer."""
     return self.head(self.norm(x) if self.config.has_norm else x)
 
+  def _token_memory(self, token_ids: Int[Array, '1 V']):
+    """Return the keys and values of each token in the first layer.
+
+    Without positions, the second arguments have no effect.
+    """
+    inputs = self.embed(token_ids, token_ids)
+    return _heads_first(*self.blocks[0].keys_and_values(inputs, token_ids))
+
   def decode(
     self,
     prompts: Int[Array, 'B L'],
@@ -280,12 +288,7 @@ class Transformer(nnx.Module):
     positions = self._table_positions(None, (index - starts[:, None]).clip(0))
     token_ids = jnp.arange(len(self.embedding[...]))[None]
     counts_tokens = self.config.positions == 'none'
-    if counts_tokens:
-      # The second arguments, positions, have no effect.
-      inputs = self.embed(token_ids, token_ids)
-      token_memory = _heads_first(
-        *self.blocks[0].keys_and_values(inputs, token_ids)
-      )
+    token_memory = self._token_memory(token_ids) if counts_tokens else None
 
     def run(tokens, first, cache):
       """Feed tokens [B, A] from index `first`; return the next tokens [B]."""

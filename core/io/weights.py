@@ -87,32 +87,7 @@ def load_weights(
       type that NumPy lacks, or it belongs to another model.
   """
   path = pathlib.Path(data_files.expand(folder)) / NAME
-  try:
-    # safetensors reports each file that it cannot open as missing.
-    path.open('rb').close()
-    tensors = safetensors.numpy.load_file(path)
-  except (FileNotFoundError, NotADirectoryError):
-    parent = path.parent.parent
-    near = sorted(p.parent.name for p in parent.glob(f'*/{NAME}'))
-    raise UserError(
-      f'no weights in {folder}: there is no {NAME}; {parent} has weights in:'
-      f' {", ".join(near) or "no folder"}'
-    ) from None
-  except OSError as error:
-    raise UserError(
-      f'{path} cannot be read ({error.strerror or one_line(error)}); change its'
-      ' permissions, or name another folder'
-    ) from error
-  except AttributeError as error:  # such as float8
-    raise UserError(
-      f'{path} has a type that NumPy lacks ({error}); convert the weights to'
-      ' float32'
-    ) from error
-  except safetensors.SafetensorError as error:
-    raise UserError(
-      f'{path} is damaged ({error}); copy it again from its source'
-    ) from error
-  tensors = {rename(name): tensor for name, tensor in tensors.items()}
+  tensors = {rename(k): tensor for k, tensor in _read(path).items()}
   wanted = flatten(like_params)
   absent = {
     k for k in wanted if k not in tensors and re.fullmatch(missing_regex, k)
@@ -136,6 +111,35 @@ def load_weights(
       )
   leaves = [tensors.get(name) for name in wanted]
   return jax.tree.unflatten(jax.tree.structure(like_params), leaves)
+
+
+def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """Return the arrays of a file; see `load_weights` for the errors."""
+  try:
+    # safetensors reports each file that it cannot open as missing.
+    path.open('rb').close()
+    return safetensors.numpy.load_file(path)
+  except (FileNotFoundError, NotADirectoryError):
+    parent = path.parent.parent
+    near = sorted(p.parent.name for p in parent.glob(f'*/{NAME}'))
+    raise UserError(
+      f'no weights in {path.parent}: there is no {NAME}; {parent} has weights'
+      f' in: {", ".join(near) or "no folder"}'
+    ) from None
+  except OSError as error:
+    raise UserError(
+      f'{path} cannot be read ({error.strerror or one_line(error)}); change its'
+      ' permissions, or name another folder'
+    ) from error
+  except AttributeError as error:  # such as float8
+    raise UserError(
+      f'{path} has a type that NumPy lacks ({error}); convert the weights to'
+      ' float32'
+    ) from error
+  except safetensors.SafetensorError as error:
+    raise UserError(
+      f'{path} is damaged ({error}); copy it again from its source'
+    ) from error
 
 
 def cast_float(array: Any, like: Any) -> Any:
