@@ -102,8 +102,7 @@ def train(
       # Trace first: without a valid update, no config.json is written.
       jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
-    if not is_finished:
-      # Left by an earlier training with fewer steps.
+    if not is_finished:  # outputs of an earlier training with fewer steps
       weights.remove_outputs(folder)
     state, is_stopped = _make_updates(
       state, program, arrays, evaluations, config, folder, checkpointer, stop
@@ -111,14 +110,11 @@ def train(
     done = int(state.step)
     if done < config.total_steps:
       logging.warning(
-        'stopped by a signal; step %d is saved; the same command resumes'
-        ' the run',
-        done,
+        'stopped by a signal; step %d is saved; the same command resumes', done
       )
       return False
     params = sharding.fetch(state.eval_params, mesh)
-    if done > start:
-      # Also removes results of `--mode=eval` during this training.
+    if done > start:  # `--mode=eval` may have written results in the meantime
       weights.remove_outputs(folder)
     weights.save_weights(folder, params, step=done)
     return not (is_stopped or stop())

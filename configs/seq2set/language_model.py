@@ -6,7 +6,8 @@
 Sizes:
   (none)  the medium LSTM of the paper on the Penn Treebank, which you must
           provide: 10,000 words, 39 epochs.
-  :cpu    one layer of 128, 5,000 words, Adam: five minutes on two cores.
+  :cpu    one layer of 128, 5,000 words, Adam: 11 to 17 minutes on one shared
+          core.
   :smoke  generated text: seconds.
 
 Arguments:

@@ -178,8 +178,9 @@ def test_learned_sets_are_unavoidable():
   sets = hard._UnavoidableSets(solutions)
   masks = data.candidates(puzzles)
   found, owners, _ = data.search(masks, 2, data.units(3, 3))
+  assert not sets.free(puzzles > 0).any()
   sets.learn(found, owners)
-  learned = sets.free(puzzles > 0)  # before, all sets had a given
+  learned = sets.free(puzzles > 0)
   assert learned.any(1).all()
   for board, index in np.argwhere(learned):
     cells = sets.cells(np.array([board]), np.array([index]))[0]
