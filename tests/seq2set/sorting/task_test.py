@@ -19,7 +19,7 @@ def make(arg='smoke', **changes):
 
 def test_table_1_has_a_run_for_each_of_its_numbers():
   names = ('pointer_network', *(f'process_{n}' for n in (0, 1, 5, 10)))
-  points = sorting.sweep('smoke')
+  points = sorting.sweep('cpu')
   assert list(points) == [
     f'size_{size}_{name}_glimpses_{glimpses}'
     for size in (5, 10, 15)
@@ -34,13 +34,6 @@ def test_table_1_has_a_run_for_each_of_its_numbers():
   assert ours.data.set_size == 10 and ours.model.num_glimpses == 1
   for point, share in (baseline, '28 %'), (ours, '44 %'):
     assert point.report['validation/accuracy'] == share
-
-
-@pytest.mark.parametrize(
-  'arg', ['encoder=deep_sets', 'process=2', 'glimpses=2', 'set_size=7']
-)
-def test_other_settings_have_no_numbers_of_the_paper(arg):
-  assert sorting.get_config(arg).report['test/accuracy'] == ''
 
 
 class Oracle(nnx.Module):
@@ -258,8 +251,14 @@ def test_paper_values():
   cells = {name: c.report['validation/accuracy'] for name, c in points.items()}
   assert cells['size_10_process_5_glimpses_1'] == '57 %'
   assert cells['size_15_pointer_network_glimpses_0'] == '0 %'
-  for arg in 'set_size=7', 'encoder=deep_sets', 'decoder=assignment':
-    assert sorting.get_config(arg).report['test/accuracy'] == ''
+  for arg in (
+    'set_size=7',
+    'encoder=deep_sets',
+    'decoder=assignment',
+    'process=2',
+    'glimpses=2',
+  ):
+    assert sorting.get_config(arg).report['test/accuracy'] == '%'  # no number
 
 
 @pytest.mark.slow
