@@ -321,7 +321,7 @@ def test_models_that_cannot_be_analyzed(subject, tmp_path, changes, words):
 def test_user_errors_take_one_line(tmp_path):
   for args, word in [
     ((), '--weights'),
-    ((f'--weights={tmp_path}/none',), 'config.json'),
+    ((f'--weights={tmp_path}/none',), 'there is no folder'),
     (('--weights=pretrained/seq2set_sorting',), 'seq2set.sorting'),
   ]:
     result = run(*args, f'--output={tmp_path}/out')
