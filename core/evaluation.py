@@ -53,8 +53,7 @@ def make_evaluation(
     bar = tqdm.tqdm(
       parts, leave=False, unit='part', disable=None if shows_progress else True
     )
-    # Wait for each call, so that memory holds the buffers of one call only. The
-    # pauses are short compared to a call of many batches.
+    # Wait for each call, so that memory holds the buffers of one call only.
     measured = [jax.device_get(call(params, part)) for part in bar]
     return jax.tree.map(lambda *sums: sum(sums), *measured)
 

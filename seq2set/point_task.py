@@ -84,7 +84,6 @@ class PointTask:
     )
     self.num_points = self.data.num_points
     self.min_points = self.data.min_points or self.num_points
-    self.set_sizes = self.evals.set_sizes
     if self.num_points < 3:
       raise UserError(
         f'config.data.num_points={self.num_points} is too small; use at least 3'
@@ -94,7 +93,7 @@ class PointTask:
         f'config.data.min_points={self.min_points}: expected at least 3 and at'
         f' most config.data.num_points={self.num_points}'
       )
-    if self.set_sizes:
+    if self.evals.set_sizes:
       check_numbers(config, 'evals.set_sizes', least=3)
     if self.evals.beam < 1:
       raise UserError(
@@ -267,7 +266,7 @@ class PointTask:
     'test_10_points', and 'source' if the config names a file.
     """
     evaluators = split_evaluators(self.evals, self.arrays, self.measure)
-    for size in self.set_sizes:
+    for size in self.evals.set_sizes:
       evaluators[f'test_{size}_points'] = dataclasses.replace(
         evaluators['test'],
         arrays=functools.partial(self.arrays, 'test', size),

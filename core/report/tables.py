@@ -22,11 +22,10 @@ the rows selects all rows of such a file. For these files, a column may also be
 Alternatively, a row is an object of cells. A cell is a string, such as a number
 from the paper, or a list: a result file, a metric, and optionally the unit "%",
 "min" for the metric "minutes", or "/ROW" for the ratio to another row of the
-file. Paths start at the root of
-the repository. A share with an interval is shown in %, and with
-"percent": true, all numbers are. With several seeds, a cell shows the median,
-the lowest, and the highest value. A 'low' and a 'high' value without a 'count'
-are shown in the same way.
+file. Paths start at the root of the repository. A share with an interval is
+shown in %, and with "percent": true, all numbers are. With several seeds, a
+cell shows the median, the lowest, and the highest value. A 'low' and a 'high'
+value without a 'count' are shown in the same way.
 
 "typed": true keeps the typed text of a block until the file of ["FILE",
 "PREFIX"] exists.
