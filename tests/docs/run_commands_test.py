@@ -27,6 +27,7 @@ ROOT = documents.ROOT
 # Errors of commands that need data files.
 MISSING = re.compile(
   r'error: (sudoku17|rrn_sudoku|babi|tasks_1-20|craft)\S*( or \S+)* not found'
+  r"|error: text 'masc_tokens' not found"
   r'|error: found only .* training questions of task'
 )
 PAGES = {
