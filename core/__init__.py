@@ -22,7 +22,7 @@ def load(folder: str | os.PathLike) -> 'inference.TrainedModel':
   Raises:
     core.errors.UserError: the folder has nothing to load, or it is damaged.
   """
-  # Imported here, so that `import core` does not import Orbax and matplotlib.
+  # Imported here, so that `import core.layers` does not import all of core.
   from core import inference
   from core.run import run_config
 

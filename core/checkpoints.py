@@ -19,12 +19,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from etils import epy
 from jax.experimental import multihost_utils
-from orbax.checkpoint import v1 as ocp
 
 from core.errors import UserError, one_line
 from core.io import atomic_files, weights
 from core.run import distributed
+
+with epy.lazy_imports():  # Orbax is imported at the first checkpoint
+  from orbax import checkpoint as ocp
 
 PyTree = Any
 Rename = Callable[[str], str]  # from an old name of a leaf to its current name
@@ -51,13 +54,13 @@ class Checkpointer(contextlib.AbstractContextManager):
       UserError: the folder cannot be written.
     """
     self._folder = _checkpoints(folder)
-    policies = ocp.training.preservation_policies
+    policies = ocp.v1.training.preservation_policies
     keep = [policies.LatestN(keep_last)]
     keep += [policies.EveryNSteps(keep_every)] if keep_every else []
     with _reported_writes(self._folder):
       # Orbax would create the folder later, with a less clear error.
       self._folder.mkdir(parents=True, exist_ok=True)
-      self._checkpointer = ocp.training.Checkpointer(
+      self._checkpointer = ocp.v1.training.Checkpointer(
         str(self._folder),
         preservation_policy=policies.AnyPreservationPolicy(keep),
         cleanup_tmp_directories=True,
@@ -197,7 +200,7 @@ def _read(
       mismatch = weights.difference('checkpoint', saved, weights.describe(like))
       # The checksum is a host array without a sharding.
       like |= {_CHECKSUM: np.zeros((), np.uint32)}
-      leaves: Any = {} if mismatch else ocp.load(str(path), like)
+      leaves: Any = {} if mismatch else ocp.v1.load(str(path), like)
   except jax.errors.JaxRuntimeError:  # from a device or a process, not a file
     raise
   except Exception as error:  # a damaged file can raise any error

@@ -10,15 +10,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from etils import epy
 from flax import nnx
 from jax.sharding import Mesh
-from matplotlib.figure import Figure
 from ml_collections import ConfigDict
 
 from core import checkpoints, evaluation, metrics, sharding, step
 from core.errors import UserError
 from core.io import atomic_files, data_files, weights, writers
-from core.report import plots
 from core.run import (
   console,
   devices,
@@ -28,6 +27,9 @@ from core.run import (
   settings,
 )
 from core.task import Task
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from core.report import plots
 
 # The files that an evaluation writes.
 _RESULTS = run_config.NAME, 'results.json', 'plots', 'report.md', console.NAME
@@ -44,7 +46,7 @@ def make_task(config: ConfigDict) -> Task:
 
 def figures(
   task: Task, values: Mapping[str, Any], model: nnx.Module | None = None
-) -> Mapping[str, Figure]:
+) -> Mapping[str, Any]:
   """Return the figures of an evaluation by file name, if the task draws any.
 
   Args:
@@ -58,7 +60,7 @@ def figures(
 
 def sweep_figures(
   points: Mapping[str, tuple[ConfigDict, Mapping[str, Any]]],
-) -> Mapping[str, Figure]:
+) -> Mapping[str, Any]:
   """Return the figures of a sweep by file name, if its task draws any.
 
   Args:
@@ -71,7 +73,7 @@ def sweep_figures(
 
 def training_figures(
   config: ConfigDict, lines: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Figure]:
+) -> Mapping[str, Any]:
   """Return the figures of a training run by file name, if there are any.
 
   Args:

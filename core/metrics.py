@@ -110,3 +110,23 @@ def headline(names: Iterable[str]) -> list[str]:
   families = {name: re.sub(r'[0-9]+(?=[^/]*$)', '#', name) for name in names}
   sizes = collections.Counter(families.values())
   return [name for name in families if sizes[families[name]] <= _MAX_SIBLINGS]
+
+
+def shortest_names(names: Iterable[str]) -> dict[str, str]:
+  """Map each name to its shortest suffix that no other name has."""
+  names = list(names)
+
+  def shorten(name):
+    for start in reversed(range(1 + name.count('/'))):
+      tail = '/'.join(name.split('/')[start:])
+      if sum(f'/{other}'.endswith(f'/{tail}') for other in names) == 1:
+        return tail
+    return name
+
+  return {name: shorten(name) for name in names}
+
+
+def natural_sort_key(name: str) -> list[str | float]:
+  """Return a sort key: 'n=5' comes before 'n=10', and '0.25' before '0.5'."""
+  parts = re.split(r'(\d+(?:\.\d+)?)', name)
+  return [float(x) if index % 2 else x for index, x in enumerate(parts)]

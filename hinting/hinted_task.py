@@ -16,20 +16,23 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
 from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
-from hinting import plots, questions, rows, settings, vocabulary
+from hinting import questions, rows, settings, vocabulary
 from hinting.model_config import ModelConfig
 from hinting.questions import Question
 from hinting.rows import RowKind
 from hinting.transformer import TENSOR_RULES, Transformer
 from hinting.vocabulary import Token
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from hinting import plots
 
 # Seeds of the evaluation lists and of the fixed training sets. config.seed must
 # differ from all of them.
@@ -39,6 +42,11 @@ SEEDS = {
   'training_set': 231_002,
   'carries': 231_003,
 }
+
+
+def sweep_figures(points: Mapping[str, Any]) -> dict[str, Any]:
+  """Plot the runs of a sweep; see `plots.sweep_figures`."""
+  return plots.sweep_figures(points)
 
 
 class HintedTask:
@@ -331,9 +339,7 @@ class HintedTask:
       )
     return metrics
 
-  def figures(
-    self, values: Mapping[str, Any], model: Transformer | None = None
-  ) -> dict[str, Figure]:
+  def figures(self, values: Mapping[str, Any], model=None) -> dict[str, Any]:
     """Return the figure of accuracy by list length."""
     del model
     lengths = self.evals.test_lengths

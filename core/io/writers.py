@@ -16,12 +16,15 @@ from typing import Any
 
 import jax
 import tqdm
-from tensorboardX import event_file_writer, summary
-from tensorboardX.proto import event_pb2
+from etils import epy
 
 from core import metrics
 from core.errors import UserError
 from core.io import atomic_files
+
+with epy.lazy_imports():  # tensorboardX is imported when training starts
+  from tensorboardX import event_file_writer, summary
+  from tensorboardX.proto import event_pb2
 
 Value = float | list
 

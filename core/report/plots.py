@@ -9,7 +9,7 @@ import functools
 import math
 import pathlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -98,10 +98,9 @@ def sweep_curves(runs: Mapping[str, Sequence[Mapping]]) -> Figure | None:
       place, _, measure = tag.partition('/')
       if place == 'eval':
         panels.setdefault(measure, {})[name] = curve
-  short = shortest_names(panels)
-  panels = {
-    short[name]: panels[name] for name in sorted(panels, key=natural_sort_key)
-  }
+  short = metrics.shortest_names(panels)
+  names = sorted(panels, key=metrics.natural_sort_key)
+  panels = {short[name]: panels[name] for name in names}
   return _draw_panels(panels) if panels else None
 
 
@@ -169,26 +168,6 @@ def show_percent(axes: Axes):
   axes.yaxis.set_major_formatter(ticker.PercentFormatter(1.0, decimals=0))
 
 
-def shortest_names(names: Iterable[str]) -> dict[str, str]:
-  """Map each name to its shortest suffix that no other name has."""
-  names = list(names)
-
-  def shorten(name):
-    for start in reversed(range(1 + name.count('/'))):
-      tail = '/'.join(name.split('/')[start:])
-      if sum(f'/{other}'.endswith(f'/{tail}') for other in names) == 1:
-        return tail
-    return name
-
-  return {name: shorten(name) for name in names}
-
-
-def natural_sort_key(name: str) -> list[str | float]:
-  """Return a sort key: 'n=5' comes before 'n=10', and '0.25' before '0.5'."""
-  parts = re.split(r'(\d+(?:\.\d+)?)', name)
-  return [float(x) if index % 2 else x for index, x in enumerate(parts)]
-
-
 def _draw_lines(axes, curves, palette):
   for name, (x, y) in curves.items():
     marker, label = 'o' if len(x) == 1 else None, name.replace('_', ' ')
@@ -216,7 +195,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, Curve]]:
     place, _, quantity = tag.rpartition('/')
     place = 'train' if place == 'perf' else place.removeprefix('eval/')
     panels.setdefault(quantity, {})[place] = curve
-  short = shortest_names(
+  short = metrics.shortest_names(
     {place for panel in panels.values() for place in panel}
   )
 
@@ -226,7 +205,7 @@ def _panels(lines: Sequence[Mapping]) -> dict[str, dict[str, Curve]]:
       quantity != 'loss',
       'loss' not in quantity,
       is_diagnostic,
-      natural_sort_key(quantity),
+      metrics.natural_sort_key(quantity),
     )
 
   return {

@@ -10,12 +10,16 @@ import re
 from collections.abc import Sequence
 
 import jax
+from etils import epy
 
 from core import inference, metrics, sweep
 from core.errors import UserError
 from core.io import atomic_files
-from core.report import markdown, plots
+from core.report import markdown
 from core.run import run_config
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from core.report import plots
 
 _NONE = '–'
 _NUMBER = int | float
@@ -122,7 +126,7 @@ def report(folder) -> str:
         f'{folder} holds neither a run nor a sweep: there is no config.json in'
         ' it or its sub-folders; give the --workdir of a run or a sweep'
       )
-    found.sort(key=lambda path: plots.natural_sort_key(path.name))
+    found.sort(key=lambda path: metrics.natural_sort_key(path.name))
     text = _report_sweep(folder, [_Run(path) for path in found])
   with atomic_files.reported_writes(folder):
     atomic_files.replace_file(folder / 'report.md', text.encode())
@@ -134,7 +138,7 @@ def _report_run(run: _Run) -> str:
   tests = {_test_name(name): text for name, text in run.paper.items()}
   measured = {k: v for k, v in tests.items() if k in run.results}
   paper = measured | run.paper
-  names = sorted(paper, key=plots.natural_sort_key)
+  names = sorted(paper, key=metrics.natural_sort_key)
   if not run.results.keys() & names:
     # Without an evaluation to compare, show what training measured.
     names += [
@@ -163,9 +167,9 @@ def _report_run(run: _Run) -> str:
 
 def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   names = sorted(
-    {name for run in runs for name in run.paper}, key=plots.natural_sort_key
+    {name for run in runs for name in run.paper}, key=metrics.natural_sort_key
   )
-  short = plots.shortest_names(names)
+  short = metrics.shortest_names(names)
   paper = runs[0].paper
   # The paper gets a row if its values are the same at all points.
   is_shared = all(run.paper == paper for run in runs)

@@ -31,7 +31,6 @@ from ml_collections import ConfigDict
 from core import metrics
 from core.errors import UserError, one_line
 from core.io import atomic_files, data_files, weights
-from core.report import plots
 from core.run import run_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -61,7 +60,7 @@ def write(folder, results: str | None = None) -> None:
   found = [folder] if is_run else folder.iterdir()
   paths = sorted(
     filter(is_evaluated, found),
-    key=lambda path: plots.natural_sort_key(path.name),
+    key=lambda path: metrics.natural_sort_key(path.name),
   )
   if not paths:
     if results:
@@ -268,9 +267,8 @@ def _numbers(measured: Mapping[str, Any], num_seeds: int) -> dict[str, Any]:
         numbers[name]['by_seed'] = by_seed['value']
         for end in metrics.SPREAD:
           numbers.pop(f'{name}_{end}', None)
-  return {
-    name: numbers[name] for name in sorted(numbers, key=plots.natural_sort_key)
-  }
+  names = sorted(numbers, key=metrics.natural_sort_key)
+  return {name: numbers[name] for name in names}
 
 
 def to_text(value: Any, indent: str = '') -> str:

@@ -7,11 +7,11 @@ import ml_collections
 import numpy as np
 
 from core.errors import check_choice
-from hinting import hinted_task, plots
+from hinting import hinted_task
 from hinting.increment import data, hints
 from hinting.vocabulary import Token
 
-sweep_figures = plots.sweep_figures
+sweep_figures = hinted_task.sweep_figures
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'IncrementTask':

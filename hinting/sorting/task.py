@@ -5,7 +5,7 @@ import ml_collections
 import numpy as np
 
 from core.errors import UserError, check_choice
-from hinting import hinted_task, plots
+from hinting import hinted_task
 from hinting.sorting import data, hints
 from hinting.vocabulary import Token
 
@@ -15,7 +15,7 @@ _OLD_LISTS = {'plain': 'uniform'}
 # but another answer.
 EXCLUDED_KINDS = {'sort': ('scratchpad',), 'scratchpad': ('sort', 'more_sort')}
 
-sweep_figures = plots.sweep_figures
+sweep_figures = hinted_task.sweep_figures
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'SortingTask':

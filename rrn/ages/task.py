@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
@@ -21,8 +21,11 @@ from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from rrn import graph_readout
-from rrn.ages import data, plots, problems
+from rrn.ages import data, problems
 from rrn.ages.model import ModelConfig, make_model
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from rrn.ages import plots
 
 # Seeds of the evaluation sets; config.seed should differ from them.
 _SEEDS = {'validation': 711_128, 'test': 711_129}
@@ -147,7 +150,7 @@ class AgesTask:
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot the accuracy by step and number of jumps."""
     del model
     trained = self.model_config.num_steps

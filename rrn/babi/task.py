@@ -14,16 +14,19 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import optax
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import answers, layers
 from core.answers import Answer
 from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
-from rrn.babi import augmentation, builder, data, plots
+from rrn.babi import augmentation, data
 from rrn.babi.model import BabiNetwork, ModelConfig
+
+with epy.lazy_imports():  # their libraries are slow to import
+  from rrn.babi import builder, plots
 
 FAILED_ABOVE = 0.05  # a task with a higher error counts as failed
 _OFFSET_SEEDS = {'validation': 1, 'test': 2}
@@ -248,7 +251,7 @@ class BabiTask:
 
   def figures(
     self, values: Mapping[str, Any], model: BabiNetwork | None = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot the error of each task after each step."""
     del model
     return {

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import answers
 from core.answers import Answer
@@ -20,8 +20,11 @@ from core.errors import UserError, check_numbers, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from rrn import graph_readout
-from rrn.pretty_clevr import data, plots, scenes
+from rrn.pretty_clevr import data, scenes
 from rrn.pretty_clevr.model import ModelConfig, make_model
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from rrn.pretty_clevr import plots
 
 
 def make_task(config: ml_collections.ConfigDict) -> 'PrettyClevrTask':
@@ -156,7 +159,7 @@ class PrettyClevrTask:
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot the paper's Figure 2b, with the paper's curves and ours."""
     del model
     figures = {}

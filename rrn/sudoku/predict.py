@@ -7,12 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import logging
+from etils import epy
 
 from core import answers
 from core.answers import Answer
 from core.errors import UserError, one_line
-from rrn.sudoku import data, plots, puzzle_text, solver, variants
+from rrn.sudoku import data, puzzle_text, solver, variants
 from rrn.sudoku.model import SudokuCandidates
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from rrn.sudoku import plots
 
 _MOST_FRAMES = 128  # of an animation
 

@@ -33,7 +33,11 @@ def make_solver(
   max_steps: int,
   assume_after: int = 0,
 ) -> Callable[[Int[Array, 'B N']], tuple[Int[Array, 'B N'], Int[Array, ' B']]]:
-  """Return a jitted function from puzzles 'B N' to the results of `solve`.
+  """Return a function from puzzles 'B N' to the results of `solve`.
+
+  A single puzzle first runs `assume_after` steps without assumptions, which
+  suffice for most puzzles: assumptions take longer to compile than a puzzle
+  takes to solve.
 
   Args:
     model: one of `task.NETWORKS`. `SudokuCandidates` solves boards with any
@@ -46,8 +50,8 @@ def make_solver(
     model = model.for_units(units)
   graphdef, params = nnx.split(model)
 
-  @jax.jit
-  def run(params, puzzles):
+  @functools.partial(jax.jit, static_argnames=('max_steps', 'assume_after'))
+  def run(params, puzzles, *, max_steps, assume_after):
     return solve(
       nnx.merge(graphdef, params),
       puzzles,
@@ -56,7 +60,14 @@ def make_solver(
       assume_after=assume_after,
     )
 
-  return functools.partial(run, params)
+  def solve_puzzles(puzzles):
+    if len(puzzles) == 1 and 0 < assume_after < max_steps:
+      result = run(params, puzzles, max_steps=assume_after, assume_after=0)
+      if result[1].all():
+        return result
+    return run(params, puzzles, max_steps=max_steps, assume_after=assume_after)
+
+  return solve_puzzles
 
 
 def solve(

@@ -11,8 +11,8 @@ import ml_collections
 import numpy as np
 import optax
 from absl import logging
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core import layers
 from core.errors import UserError, check_choice
@@ -20,11 +20,9 @@ from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, replace_examples
 from rrn.sudoku import (
   baselines,
-  builder,
   data,
   generate,
   measures,
-  plots,
   predict,
   settings,
   variants,
@@ -34,6 +32,9 @@ from rrn.sudoku.model import (
   SudokuCandidates,
   SudokuNetwork,
 )
+
+with epy.lazy_imports():  # their libraries are slow to import
+  from rrn.sudoku import builder, plots
 
 _BOARDS_AT_ONCE = 64  # batch size of the evaluations by the rules
 # Each network maps puzzles [B, N] and num_steps to logits [T, B, N, K].
@@ -359,7 +360,7 @@ class SudokuTask:
 
   def figures(
     self, values: Mapping[str, Any], model: Any = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot the paper's Figure 4, and the digits of one board step by step."""
     trained = self.model_config.max_steps or self.model_config.num_steps
     figures = {}

@@ -13,10 +13,13 @@ import math
 import string
 
 import numpy as np
-from scipy import ndimage
+from etils import epy
 
 from core.errors import UserError
 from rrn.sudoku import data
+
+with epy.lazy_imports():  # SciPy is slow to import
+  from scipy import ndimage
 
 VARIANTS = 'standard', 'diagonal', 'windoku', 'jigsaw'
 

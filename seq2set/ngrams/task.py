@@ -12,15 +12,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric, Perplexity
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search, text
-from seq2set.ngrams import data, plots
+from seq2set.ngrams import data
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from seq2set.ngrams import plots
 
 # The orders to search; None for all orders. Table 2 of the paper has a row for
 # each entry.
@@ -73,7 +76,7 @@ def make_task(config: ml_collections.ConfigDict) -> 'NgramsTask':
 
 def training_figures(
   lines: Iterable[Mapping[str, Any]],
-) -> dict[str, Figure]:
+) -> dict[str, Any]:
   """Plot the share of each order over training."""
   name = 'eval/validation/share_by_order'
   found = {line['step']: line[name] for line in lines if name in line}
@@ -195,7 +198,7 @@ class NgramsTask:
 
   def figures(
     self, values: Mapping[str, Any], model: nnx.Module | None = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot the most frequent orders."""
     del model
     return {

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from flax import nnx
 from jaxtyping import Array, Bool, Int
-from matplotlib.figure import Figure
 
 from core import layers
 from core.answers import Answer, answer_lines, split_answer
@@ -23,8 +23,11 @@ from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics
 from seq2set import padding
 from seq2set.read_process_write import SetToSequence
-from seq2set.sorting import data, plots
+from seq2set.sorting import data
 from seq2set.sorting.model import ModelConfig, make_model
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from seq2set.sorting import plots
 
 # Seeds of the evaluation sets; config.seed should differ from all of them.
 _SEEDS = {'validation': 811_028, 'test': 811_029, 'test_sizes': 811_030}
@@ -193,7 +196,7 @@ class SortingTask:
 
   def figures(
     self, values: Mapping[str, Any], model: SetToSequence | None = None
-  ) -> dict[str, Figure]:
+  ) -> dict[str, Any]:
     """Plot accuracy against the smallest gap, and against the set size."""
     del model
     figures = {}

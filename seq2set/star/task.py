@@ -15,15 +15,18 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from flax import nnx
-from matplotlib.figure import Figure
 
 from core.answers import Answer, answer_lines
 from core.errors import UserError, check_choice, check_positive
 from core.metrics import Metric
 from core.task import Batch, Evaluator, Metrics, split_evaluators
 from seq2set import order_search
-from seq2set.star import data, plots
+from seq2set.star import data
+
+with epy.lazy_imports():  # matplotlib is imported when a figure is drawn
+  from seq2set.star import plots
 
 FIXED_ORDERS = 'head_first', 'head_last'
 ORDERS = (
@@ -64,7 +67,7 @@ def make_task(config: ml_collections.ConfigDict) -> 'StarTask':
 
 def sweep_figures(
   points: Mapping[str, tuple[ml_collections.ConfigDict, Mapping[str, Any]]],
-) -> dict[str, Figure]:
+) -> dict[str, Any]:
   """Plot the effect of the position of the head, over the paper's grid."""
   figure = plots.head_first_less_head_last(points.values())
   return {'head_first_less_head_last': figure} if figure else {}

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epy
 from jaxtyping import Array, Int
 
 from core.answers import Answer
@@ -18,7 +19,10 @@ from core.metrics import Metric
 from core.task import Batch, Metrics
 from seq2set import cycles, point_sets, point_task
 from seq2set.read_process_write import SetToSequence
-from seq2set.tsp import builder, data
+from seq2set.tsp import data
+
+with epy.lazy_imports():  # TensorFlow Datasets is slow to import
+  from seq2set.tsp import builder
 
 OUTPUTS = 'fixed', 'random'  # first point and direction of a tour
 

@@ -6,6 +6,7 @@ import runpy
 import shlex
 
 import pytest
+from flax import traverse_util
 
 from core.run import run_config
 
@@ -39,6 +40,20 @@ def queue():
       arguments = shlex.split(line.partition('main.py')[2])
       pairs = (x[2:].partition('=') for x in arguments)
       yield {'mode': 'train'} | {name: value for name, _, value in pairs}
+
+
+def test_the_configs_of_the_queue_load():
+  for flags in queue():
+    if 'config' in flags:
+      path, _, arg = flags['config'].partition(':')
+      config = runpy.run_path(str(ROOT / path))['get_config'](arg or None)
+      for name in flags:
+        if name.startswith('config.'):
+          assert name.removeprefix('config.') in flat(config), flags
+
+
+def flat(config):
+  return traverse_util.flatten_dict(config.to_dict(), sep='.')
 
 
 def test_the_queue_makes_all_tables():

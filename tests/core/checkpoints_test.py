@@ -258,7 +258,7 @@ def test_missing_permission_is_not_damage(two_steps, monkeypatch):
   def fail(path, like):
     raise PermissionError(13, 'Permission denied')
 
-  monkeypatch.setattr(checkpoints.ocp, 'load', fail)
+  monkeypatch.setattr(checkpoints.ocp.v1, 'load', fail)
   with pytest.raises(UserError, match='2 cannot be read .Permission denied'):
     checkpoints.restore(two_steps, abstract(make_state(2)))
   assert steps(two_steps) == ['1', '2']
@@ -283,7 +283,7 @@ def test_a_wrong_value_is_found_by_the_checksum(two_steps, tmp_path, caplog):
   wrong = leaves | {'params.odd': leaves['params.odd'].at[1].set(0.0)}
   wrong['checksum'] = checkpoints._checksum(list(leaves.values()))
   shapes = weights.describe(leaves)
-  checkpoints.ocp.save(
+  checkpoints.ocp.v1.save(
     path, wrong, overwrite=True, custom_metadata={'leaves': shapes}
   )
   restored = checkpoints.restore(run, abstract(state))

@@ -52,9 +52,9 @@ def test_a_missing_folder_is_an_error():
 def test_imports_leave_large_libraries_out(tmp_path):
   code = """
 import sys
-import core, rrn, seq2set, hinting
-import core.layers, rrn.network, seq2set.attention, hinting.transformer
-large = {'tensorflow_datasets', 'orbax', 'matplotlib', 'tensorboardX'}
+import core, main, rrn.sudoku.task, seq2set.sorting.task, hinting.sorting.task
+large = {'tensorflow_datasets', 'orbax.checkpoint', 'matplotlib', 'scipy',
+         'tensorboardX'}
 sys.exit(f'loaded: {found}' if (found := large & set(sys.modules)) else 0)
 """
   result = run_python(code, tmp_path)

@@ -282,7 +282,7 @@ def test_headline_leaves_breakdowns_out():
 
 def test_shortest_names_stay_unambiguous():
   names = ['test/a/solved', 'test/b/solved', 'test/b/cells', 'solved']
-  assert list(plots.shortest_names(names).values()) == [
+  assert list(metrics.shortest_names(names).values()) == [
     'a/solved',
     'b/solved',
     'cells',

@@ -244,13 +244,13 @@ from core import checkpoints, inference
 from core.run import distributed, run_folder
 port, index = sys.argv[1:]
 distributed.start(f'localhost:{{port}}', 2, int(index), timeout=60)
-load = checkpoints.ocp.load
+load = checkpoints.ocp.v1.load
 def fail(path, like):
   leaves = load(path, like)
   if path.endswith('8') and index == '1':
     raise OSError('cable')
   return leaves
-checkpoints.ocp.load = fail
+checkpoints.ocp.v1.load = fail
 checkpoints.weights.NAME = 'none'
 print(inference.load('{run}', {{}}).step, file=sys.__stdout__)
 """

@@ -63,6 +63,18 @@ def test_first_valid_answer_counts(boards, max_steps):
   )
 
 
+def test_a_single_puzzle_has_the_answer_and_steps_of_one_among_many(boards):
+  """A single puzzle first runs without assumptions."""
+  puzzles, solutions = boards
+  model = Slow(puzzles, solutions, np.array([1, 5, 16, 17, 32, 100]))
+  solve = solver.make_solver(model, UNITS, max_steps=64, assume_after=32)
+  answers, num_steps = solve(jnp.asarray(puzzles))
+  for i in range(5):
+    answer, steps = solve(jnp.asarray(puzzles[i : i + 1]))
+    np.testing.assert_array_equal(answer[0], answers[i])
+    assert steps[0] == num_steps[i] == model.table[2][i]
+
+
 class Doubtful(Slow):
   """Solves a board once enough empty cells are given, and is never sure."""
 
@@ -95,12 +107,13 @@ def test_assumed_digits_solve_what_the_network_alone_does_not(
     solve = solver.make_solver(
       model, UNITS, max_steps=4096, assume_after=assume_after
     )
-    answers, num_steps = solve(jnp.asarray(puzzles))
-    is_right = (np.asarray(answers) == solutions).all(1)
-    np.testing.assert_array_equal(is_right, num_steps > 0)
-    assert is_right.all() == (assume_after > 0)
-    assert is_right.any() == (assume_after > 0)
-  assert (num_steps > 32).all()
+    for count in len(puzzles), 1:
+      answers, num_steps = solve(jnp.asarray(puzzles[:count]))
+      is_right = (np.asarray(answers) == solutions[:count]).all(1)
+      np.testing.assert_array_equal(is_right, num_steps > 0)
+      assert is_right.all() == (assume_after > 0)
+      assert is_right.any() == (assume_after > 0)
+      assert not assume_after or (num_steps > 32).all()
 
 
 def test_assumptions_keep_the_givens(boards):
