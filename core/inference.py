@@ -244,7 +244,7 @@ def evaluate(trained: TrainedModel, folder: str) -> dict[str, Any]:
   with distributed.fail_together(), atomic_files.reported_writes(path):
     if jax.process_index() == 0:
       _open_results_folder(trained, path)
-      console.keep_in(path)
+      console.set_fallback_folder(path)
   num_seeds = trained.config.num_seeds
   merge = step.make_merge(trained.task)
   values, intervals = {}, {}

@@ -1,4 +1,4 @@
-"""Layers that all systems share: MLPs, convolutions, LSTMs, and losses.
+"""Layers and losses that several experiments share: MLPs, convolutions, LSTMs.
 
 Axes: B batch, T steps, D width, F input features, C classes, V rows of a table,
 H and W pixels, G gates, D4 = 4 D gates of an LSTM.
@@ -57,8 +57,9 @@ class Linear(nnx.Linear):
 
   For inputs with more than two axes, JAX computes the kernel gradient as a
   product with both operands transposed, which takes XLA's CPU backend up to
-  twice as long. Other devices keep that form: on TPUs, ours takes 1.5 times as
-  long.
+  twice as long. On CPUs, this layer therefore flattens the leading axes. Other
+  devices keep JAX's form, because on TPUs the flattened product takes 1.5 times
+  as long.
   """
 
   def __call__(self, x: Float[Array, '*B D']) -> Float[Array, '*B D2']:
@@ -82,8 +83,8 @@ class Conv(nnx.Conv):
 
   On CPUs, the layer gathers patches with slices and computes one product.
   Training runs updates in a loop, where XLA's CPU convolution takes 14 times as
-  long. The stride is one number, and `use_bias` is the only other supported
-  option of nnx.Conv.
+  long. `strides` must be one number. Padding, dilation, feature groups, and the
+  mask must keep the defaults of nnx.Conv.
   """
 
   def __call__(self, x: Float[Array, 'B H W F']) -> Float[Array, 'B H2 W2 D']:

@@ -14,8 +14,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPREAD = 'min', 'max', 'by_seed'  # suffixes of metrics of the spread
-_MAX_SIBLINGS = 4  # more names that differ only by a number are a breakdown
+SPREAD = (
+  'min',
+  'max',
+  'by_seed',
+)  # suffixes of the metrics of the spread across seeds
+# A larger group of names that differ only by a number is a breakdown.
+_MAX_SIBLINGS = 4
 
 
 @jax.tree_util.register_dataclass
@@ -78,7 +83,7 @@ class Perplexity(Metric):
   def result(self) -> jax.Array:
     """Return the perplexity; NaN where the weight is 0."""
     mean = self.total / self.weight
-    # On the host, jnp.exp would wait for the next call, which has the device.
+    # On the host, jnp.exp would wait for the device, which runs the next call.
     return jnp.exp(mean) if isinstance(mean, jax.Array) else np.exp(mean)
 
   def interval(self) -> dict[str, float]:

@@ -328,14 +328,11 @@ class PointTask:
 
     @jax.jit
     def decode(params, points, mask):
-      outputs, _ = nnx.merge(graphdef, params).decode(
-        points[None],
-        mask=mask[None],
-        length=self.num_outputs(len(points)),
+      return self.decode(
+        nnx.merge(graphdef, params),
+        {'points': points[None], 'mask': mask[None]},
         avoid_repeats=self.predict_without_repeats,
-        beam=self.evals.beam,
-      )
-      return outputs[0]
+      )[0]
 
     def decode_points(points: np.ndarray) -> np.ndarray:
       points = point_sets.rescale(

@@ -8,10 +8,10 @@ networks on 9x9 mazes, and solves larger mazes with more steps. Data and
 networks differ from ours, so the numbers are not comparable.
 
 Sizes:
-  (none): a larger network: width 96, MLPs of three layers, 50,000 updates. We
-    have not trained it.
-  cpu: width 48, MLPs of one layer, 3,500 updates. Training took 34 minutes on
-    one core, shared with other work.
+  (none): a larger network: width 96, MLPs with three hidden layers, 50,000
+    updates. We have not trained it.
+  cpu: width 48, MLPs with one hidden layer, 3,500 updates. Training took 34
+    minutes on one core, shared with other work.
   smoke: 5x5 mazes, half a minute.
 
 Expected result: with `:cpu`, at least 95 % of the 19x19 mazes are solved after

@@ -11,7 +11,7 @@ from typing import Any
 
 from core.errors import UserError, one_line
 
-_FULL = 'ENOSPC', 'EDQUOT', 'EFBIG'
+_FULL = 'ENOSPC', 'EDQUOT'
 
 
 def read_json(path: pathlib.Path, **types: Any) -> dict[str, Any]:
@@ -115,8 +115,11 @@ def _reason(
       ' exist; create that folder'
     )
   why = error.strerror or one_line(error)
-  if errno.errorcode.get(error.errno or 0) in _FULL:
+  code = errno.errorcode.get(error.errno or 0)
+  if code in _FULL:
     return f'{why}; free disk space'
+  if code == 'EFBIG':
+    return f'{why}; raise the limit on file sizes (ulimit -f)'
   return f'{why}; check that {folder} is a folder that you may write to'
 
 

@@ -1,7 +1,7 @@
 """Report runs as Markdown tables with the paper's numbers, and as figures.
 
 All numbers come from the files of a run: config.json, metrics.jsonl, run.json,
-and results.json, which `--mode=eval` writes.
+and the results.json of `--mode=eval`.
 """
 
 import math
@@ -171,7 +171,7 @@ def _report_sweep(folder: pathlib.Path, runs: Sequence[_Run]) -> str:
   )
   short = metrics.shortest_names(names)
   paper = runs[0].paper
-  # The paper gets a row if its values are the same at all points.
+  # The paper gets a row if its values are the same for all runs.
   is_shared = all(run.paper == paper for run in runs)
   rows, note = [], ''
   for run in runs:

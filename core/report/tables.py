@@ -90,7 +90,7 @@ def render(spec: Mapping[str, Any]) -> str:
       docstring of this module.
 
   Raises:
-    UserError: a key is unknown or missing, or a row names no committed result.
+    UserError: a key is unknown or missing, or a cell names a missing result.
   """
   needed = {'rows', 'columns', 'corner'}
   if missing := needed - spec.keys():
@@ -126,6 +126,8 @@ def _cell(path: str, name: str, unit: str = '') -> str:
     return row.get('paper', {}).get(name.removeprefix('paper/'), _MISSING)
   if '/' not in name and name in row:
     value = len(row['seeds']) if name == 'seeds' else row[name]
+    if value is None:
+      return _MISSING
     return f'{value:,}{" min" if unit == "min" else ""}'
   entry = _entry(path, row, name)
   if unit.startswith('/'):
@@ -157,11 +159,13 @@ def _entry(path: str, row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 def _number(entry: Mapping[str, Any], unit: str) -> str:
   """Return 'value unit (low to high)'; 'x100' is percent without the sign."""
   value, ends = entry['value'], [entry.get('low'), entry.get('high')]
+  if value is None:  # NaN
+    return _MISSING
   is_share = 'count' in entry and None not in ends
   if by_seed := entry.get('by_seed'):
     ends = min(by_seed), max(by_seed)
   suffix = f' {unit}' if unit not in ('', 'x100') else ''
-  if is_share or unit == 'x100' or by_seed and unit == '%':
+  if is_share or unit == 'x100' or unit == '%' and None not in ends:
     value, *ends = (100 * x for x in (value, *ends) if x is not None)
     texts = [f'{x:.1f}' for x in (value, *ends)]
   elif unit == '%':

@@ -118,7 +118,7 @@ class Console:
     except OSError as error:
       self._replace(error)
 
-  def keep_in(self, path: pathlib.Path):
+  def set_fallback(self, path: pathlib.Path):
     """Set the file that replaces a lost console."""
     self._path = path
     if self.is_lost:
@@ -190,10 +190,10 @@ class _Formatter(logging.Formatter):
     return f'{record.levelname.lower()}: {super().format(record)}'
 
 
-def keep_in(folder: str | os.PathLike):
-  """Let `console.txt` in a run folder replace a lost console."""
+def set_fallback_folder(folder: str | os.PathLike):
+  """Write to `console.txt` in a run folder if standard error is lost."""
   if isinstance(sys.stderr, Console):
-    sys.stderr.keep_in(pathlib.Path(folder) / NAME)
+    sys.stderr.set_fallback(pathlib.Path(folder) / NAME)
 
 
 def decode_lines(

@@ -64,7 +64,7 @@ def open_folder(
             ' choose another --workdir'
           ) from None
         run_config.check_same(folder, config)
-    console.keep_in(folder)
+    console.set_fallback_folder(folder)
     yield folder
 
 

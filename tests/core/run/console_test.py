@@ -62,7 +62,7 @@ def test_messages_go_to_a_file_after_the_console_is_lost(
     if is_late:
       print('before', file=errors, flush=True)
       assert errors.is_lost
-    errors.keep_in(path)
+    errors.set_fallback(path)
     print('after', file=errors, flush=True)
     assert errors.is_lost
     text = path.read_text()
@@ -75,7 +75,7 @@ def test_messages_go_to_a_file_after_the_console_is_lost(
 def test_a_console_that_works_leaves_no_file(tmp_path):
   with open(tmp_path / 'log', 'w', encoding='utf-8') as stream:
     errors = console.Console(stream)
-    errors.keep_in(tmp_path / 'console.txt')
+    errors.set_fallback(tmp_path / 'console.txt')
     print('text', file=errors)
     assert not errors.is_lost
   assert [path.name for path in tmp_path.iterdir()] == ['log']

@@ -90,8 +90,8 @@ def test_measures_of_a_search():
   model = made.make_model(nnx.Rngs(0))
   values = learning.compiled(made._measure, model, batch)
   assert not any(metric.is_independent for metric in values.values())
-  every = values['excess_nats'].result()
-  assert 0 < every < values['excess_nats_of_one_order'].result()
+  all_orders = values['excess_nats'].result()
+  assert 0 < all_orders < values['excess_nats_of_one_order'].result()
 
 
 def test_invalid_settings_are_errors():
