@@ -17,6 +17,7 @@ BENCHMARKS = {
   'rrn_graphs': 'forward and backward passes on graphs of other experiments',
   'seq2set': 'passes of the Process block, and updates of sorting',
   'hinting': 'updates of the transformer of task hinting, and decoding',
+  'startup': 'the time from a command to its first result',
 }
 
 
