@@ -28,12 +28,14 @@ import rich.console
 import rich.table
 from absl import logging
 
-from core import step
+from core import sharding, step
+from core.aot import compile
 from core.errors import one_line
 from core.report import measurements
 
 _FLAGS = '--results or --output'
 TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
+_SQUARE = 2048  # side of the product that shows the peak speed
 
 
 class Contender(NamedTuple):
@@ -44,7 +46,7 @@ class Contender(NamedTuple):
     values: arrays that must equal those of 'ours'; () if it computes another
       function.
     gflop: billions of operations in the matrix products of an update; 0 if they
-      are not counted.
+      are not counted, see `count_gflop`.
   """
 
   call: Callable[[], Any]
@@ -167,6 +169,7 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
     for name, contender in turns.items()
   }
   peak = max((statistics.median(speeds[x]) for x in case.products), default=0)
+  least = peak and case.num_updates * case.contenders['ours'].gflop / peak
   rows = {}
   for name in case.contenders:
     updates = [x / case.num_updates for x in seconds[name]]
@@ -177,8 +180,11 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
       'speedup_of_ours': ratios.tolist(),
     }
     if peak:
-      metrics['gflop_per_second'] = speeds[name]
-      metrics['percent_of_peak'] = [100 * x / peak for x in speeds[name]]
+      counted = speeds[name] if case.contenders[name].gflop else []
+      metrics['gflop_per_second'] = counted
+      metrics['percent_of_peak'] = [100 * x / peak for x in counted]
+    if least:
+      metrics['speedup_at_peak'] = [x / least for x in seconds[name]]
     rows[name] = {
       'metrics': {key: _spread(values) for key, values in metrics.items()},
       'seconds': [float(f'{x:.4g}') for x in seconds[name]],
@@ -186,7 +192,9 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
   return rows
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+  if not values:
+    return {'value': None}
   ends = statistics.median(values), min(values), max(values)
   rounded = (float(f'{x:.3g}') for x in ends)
   return dict(zip(('value', 'low', 'high'), rounded, strict=True))
@@ -217,8 +225,14 @@ def print_rows(title: str, rows: Mapping[str, Mapping]):
   for name, row in rows.items():
     numbers = [row['metrics'][metric]['value'] for metric in metrics]
     numbers += [row['metrics']['ms'][end] for end in ('low', 'high')]
-    table.add_row(name, *(f'{x:,.0f}' if x > 99 else f'{x}' for x in numbers))
+    table.add_row(name, *map(_format, numbers))
   rich.console.Console().print(table)
+
+
+def _format(number: float | None) -> str:
+  if number is None:
+    return '–'
+  return f'{number:,.0f}' if number > 99 else f'{number}'
 
 
 def provenance(
@@ -279,12 +293,59 @@ def perturb(params):
   )
 
 
-def make_updates(program: step.Program, arrays: Any) -> Callable[[], None]:
-  """Return a function that makes updates, and waits for them."""
+def count_gflop(call: Callable, *args) -> float:
+  """Count the operations of the matrix products of a jitted call, in billions.
+
+  Each execution of a loop counts, as traced and before any optimization.
+  """
+  return compile.matmul_flops(call.trace(*args).jaxpr.jaxpr) / 1e9
+
+
+def make_updates(
+  program: step.Program,
+  arrays: Any,
+  values: Sequence[Any] = (),
+  *,
+  num_updates: int = 1,
+) -> Contender:
+  """Build a contender that makes `num_updates` updates per call."""
   state = program.init()
+  gflop = count_gflop(program.update, state, arrays) / num_updates
 
   def call():
     nonlocal state
     state, *_ = jax.block_until_ready(program.update(state, arrays))
 
-  return call
+  return Contender(call, values, gflop)
+
+
+def make_products(
+  *shapes: tuple[int, int, int],
+) -> dict[str, Contender]:
+  """Build products of float32 matrices, with rows split over all devices.
+
+  Args:
+    *shapes: rows, columns, and repetitions, for products with a square matrix.
+      A large square product is always added.
+  """
+  mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
+  products = {}
+  for rows, columns, repeats in ((_SQUARE, _SQUARE, 1), *shapes):
+    rows -= rows % mesh.size
+    left = jax.random.normal(jax.random.key(0), (rows, columns))
+    left = jax.device_put(left, sharding.batch_sharding(mesh))
+    right = jax.random.normal(jax.random.key(1), (columns, columns))
+    # The scale keeps repeated products from growing.
+    right = jax.device_put(right / columns**0.5, sharding.replicated(mesh))
+
+    @jax.jit
+    def multiply(left, right, repeats=repeats):
+      return jax.lax.fori_loop(0, repeats, lambda _, x: x @ right, left)
+
+    def call(multiply=multiply, left=left, right=right):
+      jax.block_until_ready(multiply(left, right))
+
+    gflop = 2 * rows * columns**2 * repeats / 1e9
+    name = f'{rows} x {columns} x {columns}'
+    products[name] = Contender(call, gflop=gflop)
+  return products

@@ -139,13 +139,17 @@ def make_updates(
   places = {name: batch[name] for name in ('at', 'segments', 'positions')}
   packed = compute(params, batch['tokens'], **places)
   contenders = {
-    'plain form': harness.Contender(
-      harness.make_updates(plain, {}),
+    'plain form': harness.make_updates(
+      plain,
+      {},
       [compute(params, jnp.asarray(tokens))[at]],
+      num_updates=REPEATS,
     ),
-    'ours': harness.Contender(
-      harness.make_updates(program, {}),
+    'ours': harness.make_updates(
+      program,
+      {},
       [packed[np.asarray(batch['weights']) > 0]],
+      num_updates=REPEATS,
     ),
   }
   if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
@@ -269,7 +273,8 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(math.gcd(args.batch_size, args.decoded_lists))
   config = make_config(args.batch_size)
   updates, *model = make_updates(config)
-  yield harness.Case('update', updates, args.batch_size, REPEATS)
+  products = harness.make_products()
+  yield harness.Case('update', updates, args.batch_size, REPEATS, products)
   decoders = make_decoders(
     config, *model, args.decoded_lists, args.decoded_length
   )

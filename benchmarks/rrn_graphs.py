@@ -115,7 +115,9 @@ def make_contenders(
     def call(backward=backward):
       jax.block_until_ready(backward(*args))
 
-    contenders[name] = harness.Contender(call, [jax.jit(forward)(*args)])
+    contenders[name] = harness.Contender(
+      call, [jax.jit(forward)(*args)], harness.count_gflop(backward, *args)
+    )
   if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
     make = functools.partial(_make_twin, twins, case, params, inputs, edges)
     contenders |= twins.variants(make)
@@ -141,4 +143,5 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(args.batch_size)
   for name, case in CASES.items():
     contenders = make_contenders(case, args.batch_size)
-    yield harness.Case(name, contenders, args.batch_size)
+    products = harness.make_products()
+    yield harness.Case(name, contenders, args.batch_size, products=products)

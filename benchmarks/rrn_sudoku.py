@@ -18,7 +18,6 @@ from core import sharding, step
 from core.run import devices
 from rrn.sudoku import data, model, task
 
-SQUARE = 2048  # side of the large product
 SKINNY_REPEATS = 16  # a single small product is too short to be timed
 # Network -> for each contender: its name, whether it is the plain form, whether
 # it uses micro-batches, and the number of message layers (cells only).
@@ -68,17 +67,12 @@ def make_contenders(config, boards) -> dict[str, harness.Contender]:
     settings.microbatch_size = config.microbatch_size if is_split else 0
     made = (sudoku_plain.PlainTask if is_plain else task.SudokuTask)(settings)
     program = step.make_program(made, settings, mesh)
-    flops = sudoku_plain.count_flops(made.model_config, is_plain=is_plain)
     values = []
     if layers == config.model.message_layers:  # else a different model
       if params is None:
         params = harness.perturb(program.init().params)
       values = [_logits(program.merge, params, boards, config.model.num_steps)]
-    contenders[name] = harness.Contender(
-      harness.make_updates(program, boards),
-      values,
-      config.batch_size * flops / 1e9,
-    )
+    contenders[name] = harness.make_updates(program, boards, values)
   if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
     is_plain = config.model.network == 'cells'
     gflop = contenders['plain form' if is_plain else 'ours'].gflop
@@ -148,39 +142,15 @@ def make_twin(
 
 
 def make_products(config, at_once: int) -> dict[str, harness.Contender]:
-  """Return products of float32 matrices, with rows split over all devices.
+  """Build the products that show the peak speed; see `harness.make_products`.
 
-  The first is a large square product. The second has the size of the largest
-  layer of the network for `at_once` boards: a row for each edge between cells,
-  or for each candidate.
+  One has the size of the largest layer of the network for `at_once` boards: a
+  row for each edge between cells, or for each candidate.
   """
-  mesh = sharding.make_mesh(config.mesh)
-  side = SQUARE - SQUARE % mesh.size
   num_rows, width = data.neighbors(3, 3).size, config.model.width
   if config.model.network == 'candidates':
     num_rows, width = 9**3, config.model.hidden_width
-  products = {}
-  for rows, columns, repeats in (
-    (side, side, 1),
-    (at_once * num_rows, width, SKINNY_REPEATS),
-  ):
-    left = jax.random.normal(jax.random.key(0), (rows, columns))
-    left = jax.device_put(left, sharding.batch_sharding(mesh))
-    right = jax.random.normal(jax.random.key(1), (columns, columns))
-    # The scale keeps repeated products from growing.
-    right = jax.device_put(right / columns**0.5, sharding.replicated(mesh))
-
-    @jax.jit
-    def multiply(left, right, repeats=repeats):
-      return jax.lax.fori_loop(0, repeats, lambda _, x: x @ right, left)
-
-    def call(multiply=multiply, left=left, right=right):
-      jax.block_until_ready(multiply(left, right))
-
-    gflop = 2 * rows * columns**2 * repeats / 1e9
-    name = f'{rows} x {columns} x {columns}'
-    products[name] = harness.Contender(call, gflop=gflop)
-  return products
+  return harness.make_products((at_once * num_rows, width, SKINNY_REPEATS))
 
 
 def make_config(

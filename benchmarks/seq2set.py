@@ -134,9 +134,11 @@ def make_contenders(
   memories = network.read(batch['elements'])
   blocks = make_blocks(network, memories, mesh)
   updates = {
-    name: harness.Contender(
-      harness.make_updates(program, {}),
+    name: harness.make_updates(
+      program,
+      {},
       [program.merge(params)(*batch.values())],
+      num_updates=REPEATS,
     )
     for name, program in programs.items()
   }
@@ -194,7 +196,11 @@ def make_blocks(network, memories, mesh) -> dict[str, harness.Contender]:
         jax.block_until_ready(backward(params, inputs))
 
     (_, gradient), summary = backward(params, inputs)
-    contenders[name] = harness.Contender(call, [summary, gradient])
+    contenders[name] = harness.Contender(
+      call,
+      [summary, gradient],
+      harness.count_gflop(backward, params, inputs),
+    )
   return contenders
 
 
@@ -252,5 +258,6 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(args.batch_size)
   sizes = {name: x for name, x in vars(args).items() if name != 'rounds'}
   blocks, updates = make_contenders(make_config(**sizes))
-  yield harness.Case('Process', blocks, args.batch_size, REPEATS)
-  yield harness.Case('update', updates, args.batch_size, REPEATS)
+  for name, contenders in ('Process', blocks), ('update', updates):
+    products = harness.make_products()
+    yield harness.Case(name, contenders, args.batch_size, REPEATS, products)

@@ -92,58 +92,6 @@ class PlainTask(task.SudokuTask):
     return make(self.model_config, dtype=self.dtype, rngs=rngs)
 
 
-def count_flops(config: model.ModelConfig, *, is_plain: bool) -> int:
-  """Count the operations of the matrix products for one board.
-
-  A multiplication and an addition count as two operations. The backward pass
-  has two products for each product of the forward pass: one for the gradient of
-  the inputs, and one for that of the kernel. The count excludes the embedding
-  of the digits, the products of two kernels, which all boards share, and
-  everything that is not a matrix product.
-  """
-  if config.network == 'candidates':
-    return _count_candidates(config, is_plain=is_plain)
-  neighbors = data.neighbors(config.box_height, config.box_width)
-  num_nodes, degree = neighbors.shape
-  width, side = config.width, config.box_height * config.box_width
-  square = width**2
-  before = 3 * config.embedding_width * width + config.input_layers * square
-  if is_plain:
-    messages = degree * (config.message_layers + 2) * square
-    node = (config.node_layers + 2) * square
-  else:
-    before += square  # the part of the node function that all steps share
-    messages = (2 + degree * (config.message_layers - 1)) * square
-    node = config.node_layers * square
-  each_step = messages + node + 8 * square + width * (side + 1)
-  return 3 * 2 * num_nodes * (before + config.num_steps * each_step)
-
-
-def _count_candidates(config, *, is_plain: bool) -> int:
-  """Count the operations of the network on candidates; see `count_flops`.
-
-  In our form, sums over groups are products with constant matrices.
-  """
-  groups = make_groups(config)
-  lists = list_members(groups)
-  num_symbols = lists[0].shape[1]
-  num_nodes = lists[0].size
-  width, messages = config.width, config.message_width
-  hidden = config.hidden_width
-  num_senders = num_nodes * len(lists)
-  sums = 0
-  if is_plain:
-    num_senders = sum(members.size for members in lists)
-  else:
-    sums = 2 * messages * num_symbols * sum(x.size for x in groups.kinds)
-  products = (
-    num_senders * width * messages
-    + num_nodes * len(lists) * messages * hidden
-    + num_nodes * (2 * width * hidden + width)
-  )
-  return config.num_steps * 2 * (3 * products + 2 * sums)
-
-
 def make_groups(config: model.ModelConfig):
   """Return the groups of candidates of a board."""
   units = data.units(config.box_height, config.box_width)

@@ -3,6 +3,7 @@
 import json
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_the_result_file(tmp_path, capsys):
   path = tmp_path / 'benchmarks/fake.json'
   assert (tmp_path / 'a/b.json').read_text() == path.read_text()
   printed = capsys.readouterr().out
-  assert f'wrote {path}' in printed and 'speedup of ours' in printed
+  assert f'wrote {path}' in printed and 'speedup' in printed
   record = json.loads(path.read_text())
   assert record['name'] == 'fake'
   assert record['command'] == 'uv run python -m benchmarks fake --scale=3'
@@ -75,6 +76,7 @@ def test_the_result_file(tmp_path, capsys):
     'speedup_of_ours',
     'gflop_per_second',
     'percent_of_peak',
+    'speedup_at_peak',
   ]
   for entry in row['metrics'].values():
     assert entry['low'] <= entry['value'] <= entry['high']
@@ -91,6 +93,30 @@ def test_a_turn_has_several_updates(monkeypatch):
   expected = {'value': 1.33, 'low': 0.923, 'high': 2.4}
   assert metrics['sums_per_second'] == expected
   assert metrics['speedup_of_ours'] == {'value': 1, 'low': 1, 'high': 1}
+
+
+def test_the_speedup_at_the_peak_is_relative_to_the_products(monkeypatch):
+  """Ours needs 2 of the 4 GFLOP that the product computes in 1 second."""
+  clock = iter([0, 0, 0, 0, 3, 0, 6, 0, 1])
+  monkeypatch.setattr(harness.time, 'perf_counter', lambda: next(clock))
+  contenders = {
+    'ours': harness.Contender(lambda: None, gflop=2),
+    'other': harness.Contender(lambda: None),
+  }
+  products = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
+  case = harness.Case('sums', contenders, 1, products=products)
+  rows = harness.measure(case, 1, 'sums')
+  values = {
+    name: [entry['value'] for entry in row['metrics'].values()]
+    for name, row in rows.items()
+  }
+  assert values['ours'][2:] == [1, 0.667, 16.7, 6]
+  assert values['other'][2:] == [2, None, None, 12]
+
+
+def test_each_execution_of_a_loop_counts():
+  call = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ x, x))
+  assert harness.count_gflop(call, jnp.ones((4, 4))) == 3 * 2 * 4**3 / 1e9
 
 
 @pytest.mark.parametrize(
@@ -176,7 +202,7 @@ def test_help_lists_the_flags(name, capsys):
     command.main([name, '--help'])
   assert status.value.code == 0
   printed = capsys.readouterr().out
-  assert '--batch_size' in printed and '--results FOLDER' in printed
+  assert '--rounds' in printed and '--results FOLDER' in printed
 
 
 @pytest.mark.parametrize(

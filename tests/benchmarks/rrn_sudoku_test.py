@@ -1,47 +1,11 @@
-"""The contenders agree, and their operations are counted correctly."""
+"""The contenders agree; a difference between logits is an error."""
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from benchmarks import harness, rrn_sudoku, sudoku_plain
-from core.aot import compile
-from rrn.sudoku.task import SudokuTask
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize(
-  ('network', 'kind', 'message_layers'),
-  [
-    ('cells', SudokuTask, 1),
-    ('cells', SudokuTask, 3),
-    ('cells', sudoku_plain.PlainTask, 3),
-    ('candidates', SudokuTask, 1),
-    ('candidates', sudoku_plain.PlainTask, 1),
-  ],
-)
-def test_counted_operations_match_the_program(network, kind, message_layers):
-  config = rrn_sudoku.make_config(network, batch_size=4, num_steps=16)
-  config.model.message_layers = message_layers
-  task = kind(config)
-  graphdef, params = nnx.split(nnx.eval_shape(task.make_model, nnx.Rngs(0)))
-  num_boards = 4
-  boards = jax.ShapeDtypeStruct((num_boards, 81), jnp.int32)
-
-  def loss(params, boards):
-    batch = {'puzzle': boards, 'solution': boards}
-    return task.loss(nnx.merge(graphdef, params), batch, jax.random.key(0))[0]
-
-  jaxpr = jax.make_jaxpr(jax.grad(loss))(params, boards)
-  counted = sudoku_plain.count_flops(
-    task.model_config, is_plain=kind is sudoku_plain.PlainTask
-  )
-  np.testing.assert_allclose(
-    num_boards * counted, compile.matmul_flops(jaxpr.jaxpr), rtol=0.02
-  )
 
 
 def make_inputs(network):

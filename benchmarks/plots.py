@@ -1,0 +1,79 @@
+"""Plot how close each contender is to the peak speed of the machine.
+
+uv run python -m benchmarks.plots
+
+reads results/benchmarks, and writes docs/figures/share_of_peak.png.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from core.report import plots
+
+_ROOT = Path(__file__).parents[1]
+# Contender -> its label and marker; the figure shows no others.
+_SHOWN = {
+  'ours': ('ours', 'o'),
+  'plain form': ('plain form', 's'),
+  'PyTorch eager': ('PyTorch, eager', '^'),
+  'PyTorch compiled': ('PyTorch, compiled', 'v'),
+}
+
+
+@plots.style()
+def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+  """Plot the speed of all contenders relative to the bound of our form.
+
+  Args:
+    rows: computation -> contender -> the time of our matrix products at the
+      peak speed, relative to the time of the contender, in percent.
+  """
+  figure = Figure(figsize=(6.4, 0.4 * len(rows) + 1.4))
+  axes = figure.subplots()
+  axes.set_title('Time of our matrix products at the peak speed')
+  axes.set_xlabel('share of the time of an update or a pass (%)')
+  axes.set_xlim(0, 105)
+  axes.grid(axis='x')
+  axes.axvline(100, color=plots.INK, linestyle='--', label='peak speed')
+  axes.set_yticks(range(len(rows)), rows)
+  axes.invert_yaxis()
+  for color, (name, (label, marker)) in zip(
+    plots.PALETTE, _SHOWN.items(), strict=False
+  ):
+    points = [(row[name], y) for y, row in enumerate(rows.values())]
+    axes.plot(
+      *zip(*points, strict=True),
+      marker=marker,
+      color=color,
+      label=label,
+      linestyle='none',
+    )
+  figure.legend(loc='outside lower center', ncols=5)
+  return figure
+
+
+def read_shares(folder: Path) -> dict[str, dict[str, float]]:
+  """Return the rows of `share_of_peak` from the result files of a folder."""
+  shares = {}
+  for path in sorted(folder.glob('*.json')):
+    record = json.loads(path.read_text(encoding='utf-8'))
+    for name, row in record['rows'].items():
+      case, _, contender = name.partition(', ')
+      if 'speedup_at_peak' in row['metrics'] and contender in _SHOWN:
+        case = f'{path.stem}: {case}'
+        bound = row['metrics']['speedup_at_peak']['value']
+        shares.setdefault(case, {})[contender] = 100 / bound
+  return shares
+
+
+def main():
+  """Draw the figure of the committed results."""
+  rows = read_shares(_ROOT / 'results/benchmarks')
+  plots.save({'share_of_peak': share_of_peak(rows)}, _ROOT / 'docs/figures')
+
+
+if __name__ == '__main__':
+  main()
