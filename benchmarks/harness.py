@@ -33,7 +33,7 @@ from core.aot import compile
 from core.errors import one_line
 from core.report import measurements
 
-_FLAGS = '--results or --output'
+_OUTPUT_FLAGS = '--results or --output'
 TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
 _SQUARE = 2048  # side of the product that shows the peak speed
 
@@ -90,7 +90,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   paths = [pathlib.Path(output)] if output else []
   if folder:
     paths.append(pathlib.Path(folder, 'benchmarks', f'{name}.json'))
-  measurements.make_folders(paths, _FLAGS)
+  measurements.make_folders(paths, _OUTPUT_FLAGS)
   rows = {}
   for case in benchmark.make_cases(argparse.Namespace(**args)):
     measured = measure(case, args['rounds'], benchmark.UNIT)
@@ -100,7 +100,7 @@ def run(name: str, benchmark: Any, arguments: Sequence[str]):
   record = {'name': name, **provenance(name, benchmark.PEERS, flags)}
   record |= {'flags': args, 'rows': rows}
   for path in paths:
-    measurements.write(path, record, _FLAGS)
+    measurements.write(path, record, _OUTPUT_FLAGS)
 
 
 def make_parser(name: str, benchmark: Any) -> argparse.ArgumentParser:
@@ -164,32 +164,43 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
       contender.call()
       if number:
         seconds[name].append(time.perf_counter() - start)
-  speeds = {
-    name: [case.num_updates * contender.gflop / x for x in seconds[name]]
-    for name, contender in turns.items()
-  }
-  peak = max((statistics.median(speeds[x]) for x in case.products), default=0)
-  least = peak and case.num_updates * case.contenders['ours'].gflop / peak
-  rows = {}
-  for name in case.contenders:
-    updates = [x / case.num_updates for x in seconds[name]]
-    ratios = np.divide(seconds[name], seconds['ours'])
-    metrics = {
-      f'{unit}_per_second': [case.num_items / x for x in updates],
-      'ms': [1e3 * x for x in updates],
-      'speedup_of_ours': ratios.tolist(),
-    }
-    if peak:
-      counted = speeds[name] if case.contenders[name].gflop else []
-      metrics['gflop_per_second'] = counted
-      metrics['percent_of_peak'] = [100 * x / peak for x in counted]
-    if least:
-      metrics['speedup_at_peak'] = [x / least for x in seconds[name]]
-    rows[name] = {
-      'metrics': {key: _spread(values) for key, values in metrics.items()},
+  return {
+    name: {
+      'metrics': {
+        key: _spread(values)
+        for key, values in _metrics(case, seconds, name, unit).items()
+      },
       'seconds': [float(f'{x:.4g}') for x in seconds[name]],
     }
-  return rows
+    for name in case.contenders
+  }
+
+
+def _metrics(
+  case: Case, seconds: Mapping[str, list[float]], name: str, unit: str
+) -> dict[str, Sequence[float]]:
+  """Return the metrics of a contender, with a value for each turn."""
+  updates = np.divide(seconds[name], case.num_updates)
+  metrics = {
+    f'{unit}_per_second': case.num_items / updates,
+    'ms': 1e3 * updates,
+    'speedup_of_ours': np.divide(seconds[name], seconds['ours']),
+  }
+  peak = max(
+    (
+      case.num_updates * product.gflop / statistics.median(seconds[key])
+      for key, product in case.products.items()
+    ),
+    default=0,
+  )
+  if peak:
+    gflop = case.contenders[name].gflop
+    speeds = gflop / updates if gflop else np.array([])
+    metrics['gflop_per_second'] = speeds
+    metrics['percent_of_peak'] = 100 * speeds / peak
+    if least := case.contenders['ours'].gflop:
+      metrics['speedup_at_peak'] = updates * peak / least
+  return {key: values.tolist() for key, values in metrics.items()}
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -296,7 +307,8 @@ def perturb(params):
 def count_gflop(call: Callable, *args) -> float:
   """Count the operations of the matrix products of a jitted call, in billions.
 
-  Each execution of a loop counts, as traced and before any optimization.
+  The count is of the traced program, before XLA optimizes it. The body of a
+  loop with a fixed number of iterations counts once per iteration.
   """
   return compile.matmul_flops(call.trace(*args).jaxpr.jaxpr) / 1e9
 

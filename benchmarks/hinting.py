@@ -138,19 +138,12 @@ def make_updates(
   compute = jax.jit(lambda params, x, **places: merge(params)(x, **places))
   places = {name: batch[name] for name in ('at', 'segments', 'positions')}
   packed = compute(params, batch['tokens'], **places)
+  make = functools.partial(harness.make_updates, arrays={}, num_updates=REPEATS)
   contenders = {
-    'plain form': harness.make_updates(
-      plain,
-      {},
-      [compute(params, jnp.asarray(tokens))[at]],
-      num_updates=REPEATS,
+    'plain form': make(
+      plain, values=[compute(params, jnp.asarray(tokens))[at]]
     ),
-    'ours': harness.make_updates(
-      program,
-      {},
-      [packed[np.asarray(batch['weights']) > 0]],
-      num_updates=REPEATS,
-    ),
+    'ours': make(program, values=[packed[np.asarray(batch['weights']) > 0]]),
   }
   if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
     tokens, targets = map(twins.torch.tensor, (tokens, targets))

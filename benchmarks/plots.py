@@ -1,8 +1,7 @@
-"""Plot how close each contender is to the peak speed of the machine.
+"""Plot the time of our matrix products relative to each contender's time.
 
-uv run python -m benchmarks.plots
-
-reads results/benchmarks, and writes docs/figures/share_of_peak.png.
+`uv run python -m benchmarks.plots` reads results/benchmarks, and writes
+docs/figures/share_of_peak.png and .svg.
 """
 
 import json
@@ -25,7 +24,7 @@ _SHOWN = {
 
 @plots.style()
 def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
-  """Plot the speed of all contenders relative to the bound of our form.
+  """Plot the time of our products at the peak speed, relative to contenders.
 
   Args:
     rows: computation -> contender -> the time of our matrix products at the
@@ -43,7 +42,11 @@ def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
   for color, (name, (label, marker)) in zip(
     plots.PALETTE, _SHOWN.items(), strict=False
   ):
-    points = [(row[name], y) for y, row in enumerate(rows.values())]
+    points = [
+      (row[name], y) for y, row in enumerate(rows.values()) if name in row
+    ]
+    if not points:  # an optional package was missing
+      continue
     axes.plot(
       *zip(*points, strict=True),
       marker=marker,

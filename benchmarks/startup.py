@@ -1,4 +1,4 @@
-"""The time from a command to its first result, each in a new process.
+"""Time commands, each in a new process, from their start to their first result.
 
 The commands are `--mode=predict` with one Sudoku puzzle, and the default
 training until its first update, with compilation. The lower bound of both is a
@@ -45,8 +45,11 @@ def update():
     command = [f'--workdir={folder}', '--config.log.every=1']
     command += ['--config.steps_per_call=1', '--config.total_steps=2']
     with _start('main.py', *command, stderr=subprocess.PIPE) as process:
-      next(line for line in process.stderr if 'loss' in line)
-      process.kill()
+      for line in process.stderr:
+        if 'loss' in line:
+          process.kill()
+          return
+    raise subprocess.CalledProcessError(process.returncode, command)
 
 
 def _run(*arguments: str, text: str = ''):

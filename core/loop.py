@@ -2,7 +2,8 @@
 
 Each iteration dispatches the next call, fetches and writes the metrics of the
 previous one, runs the evaluations that are due, and saves the state if due. A
-resumed run therefore repeats exactly the updates since the last save.
+resumed run continues from the last save, and repeats the later updates with
+identical results.
 """
 
 import collections
@@ -99,7 +100,7 @@ def train(
     _announce(config, folder, mesh, state, arrays)
     is_finished = start >= config.total_steps
     if not is_finished:
-      # Trace first: without a valid update, no config.json is written.
+      # Trace first, so that an invalid update fails before config.json exists.
       jax.eval_shape(program.update, state, arrays)
     run_folder.record_start(pathlib.Path(folder), config)
     if not is_finished:  # outputs of an earlier training with fewer steps
@@ -159,7 +160,9 @@ def _make_updates(
       update, num_steps = program.update, per_call
       if num_steps > total - done:  # the last call makes fewer updates
         num_steps = total - done
-        update = program.make_update(num_steps)
+        short = program.make_update(num_steps)
+        with recorder.paused():
+          update = short.lower(state, arrays).compile()
       is_profiled = done == profiled
       trace = _profile(folder) if is_profiled else contextlib.nullcontext()
       with trace, jax.profiler.StepTraceAnnotation('train', step_num=done):

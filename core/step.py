@@ -1,7 +1,7 @@
 """The training state, one update, and the jitted call of many updates.
 
-Models are NNX modules, but only plain dicts of arrays leave this file: the
-module is split once and merged inside the jitted call.
+Models are NNX modules, but the training state holds their parameters as plain
+nested dicts of arrays. The jitted functions merge the parameters into a module.
 """
 
 import dataclasses
@@ -68,7 +68,7 @@ class Program:
   abstract_state: TrainState
   init: Callable[[], TrainState]
   update: Callable[..., tuple[TrainState, Metrics, jax.Array]]
-  make_update: Callable[[int], Callable]
+  make_update: Callable[[int], jax.stages.Wrapped]
 
 
 def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:

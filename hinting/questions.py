@@ -76,7 +76,8 @@ def check_answer(given: str, expected: str):
   """Check that the answer on a line is correct.
 
   Args:
-    given: the answer on the line. Commas, semicolons, and brackets are ignored.
+    given: the answer on the line. Commas, semicolons, and square brackets
+      count as spaces.
     expected: the correct answer, with single spaces between values.
 
   Raises:

@@ -4,23 +4,9 @@ Nodes send messages along the directed edges of a constant graph. Each node sums
 its incoming messages and updates its recurrent state. All steps share their
 weights, so the network can run more steps than it was trained with.
 
-The result is the paper's up to rounding, but the computation is rearranged:
-  * The first layer of the message function is linear in (sender, receiver,
-    edge). It is applied to N nodes before the gather, not to N * K edges.
-  * The last layer of the message function is linear. It is applied after the
-    sum over the neighbors.
-  * Two consecutive linear layers are merged into one: the last layer of the
-    message function with the first of the node function, and the last layer of
-    the node function with the input kernel of the LSTM.
-  * Terms that depend only on the node inputs are computed once, not per step.
-  * The transpose of the gather is a gather over each sender's outgoing edges.
-    With one ReLU layer in the message function, the backward pass stores no
-    array with an edge axis.
-  * A small complete graph needs no gather if its edge terms and its mask depend
-    only on the sender. With one ReLU layer in the message function, a loop over
-    senders computes the sums at all receivers; see `Graph.sum_relu`.
-
-`rrn.reference` is the same network as written in the paper.
+The result is the paper's up to rounding, but the computation is rearranged;
+docs/rrn.md lists the changes. `rrn.reference` is the network as written in the
+paper.
 
 Axes: B batch, T steps, N nodes, K neighbors, D width, E edge features.
 """

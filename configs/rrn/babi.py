@@ -60,9 +60,9 @@ class Stage:
 
 
 # Some questions, such as those of tasks 17 and 19, need two facts that share a
-# word. The network learns late to match such facts, but earlier if a batch has
-# more of these questions. Therefore, stage 2 draws tasks 17 and 19 more often,
-# and the network learned them within about 1,000 updates of this stage.
+# word. The network learns to match such facts late in training, but sooner if
+# batches have more of these questions. Stage 2 therefore draws tasks 17 and 19
+# more often; in our run, the network learned both within about 1,000 updates.
 STAGES = {
   1: Stage(
     total_steps=1350,

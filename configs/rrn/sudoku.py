@@ -29,8 +29,9 @@ class Board:
     box_height: number of rows in a box.
     box_width: number of columns in a box.
     givens: fewest and most givens in evaluation and in the paper's training.
-    start_givens: fewest and most givens at the start of the curriculum of the
-      network on cells. That of the network on candidates starts at `givens`.
+    start_givens: fewest and most givens at the start of the curriculum for the
+      network on cells. The curriculum for the network on candidates starts at
+      `givens`.
   """
 
   box_height: int
@@ -250,7 +251,7 @@ def _cpu(config):
 
 
 def _cpu_candidates(config, board: Board):
-  """Set the default recipe, with `_cpu` and `_candidates`."""
+  """Set the rest of the default recipe, after `_cpu` and `_candidates`."""
   config.model.reveal_after = 48
   if board == BOARDS['3x3']:
     config.data.hard_share = 0.3
@@ -338,7 +339,7 @@ def _smoke_cells(config):
 
 
 def _augment_and_use_muon(config, *, learning_rate: float):
-  """Set what `:cpu` and `:smoke` share, except for the one on candidates."""
+  """Set what `:cpu` and `:smoke` share for all networks except candidates."""
   config.data.symmetries = 'all'
   common.muon(
     config,

@@ -125,7 +125,7 @@ def _draw_panels(panels: Mapping[str, Mapping[str, Curve]]) -> Figure:
     _scale(axes, quantity, np.concatenate([y for _, y in curves.values()]))
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=''))
-  for axes in grid[-1]:
+  for axes in grid.flat[max(0, len(panels) - columns) : len(panels)]:
     axes.set_xlabel('updates')
   if legend_columns:
     drawn = {line.get_label(): line for ax in figure.axes for line in ax.lines}

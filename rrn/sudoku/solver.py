@@ -1,7 +1,7 @@
 """Run a network on each board until its answer obeys the rules.
 
-The rules alone identify a correct answer. Therefore each board can take as many
-steps as it needs, and stop without knowing its solution.
+The rules alone identify a correct answer. The solver can therefore run each
+board for as many steps as it needs, and stop without access to the solution.
 
 Axes: B boards, S active boards, N cells, K classes, U units, n cells of a unit,
 T steps.
@@ -35,9 +35,9 @@ def make_solver(
 ) -> Callable[[Int[Array, 'B N']], tuple[Int[Array, 'B N'], Int[Array, ' B']]]:
   """Return a function from puzzles 'B N' to the results of `solve`.
 
-  A single puzzle first runs `assume_after` steps without assumptions, which
-  suffice for most puzzles: assumptions take longer to compile than a puzzle
-  takes to solve.
+  For a single puzzle, the network first runs `assume_after` steps without
+  assumptions. They suffice for most puzzles, and compiling the assumptions
+  takes longer than solving a puzzle.
 
   Args:
     model: one of `task.NETWORKS`. `SudokuCandidates` solves boards with any
@@ -49,6 +49,7 @@ def make_solver(
   if isinstance(model, SudokuCandidates):
     model = model.for_units(units)
   graphdef, params = nnx.split(model)
+  is_adaptive = hasattr(model, 'advance')
 
   @functools.partial(jax.jit, static_argnames=('max_steps', 'assume_after'))
   def run(params, puzzles, *, max_steps, assume_after):
@@ -61,7 +62,7 @@ def make_solver(
     )
 
   def solve_puzzles(puzzles):
-    if len(puzzles) == 1 and 0 < assume_after < max_steps:
+    if len(puzzles) == 1 and is_adaptive and 0 < assume_after < max_steps:
       result = run(params, puzzles, max_steps=assume_after, assume_after=0)
       if result[1].all():
         return result
