@@ -6,6 +6,8 @@ import ml_collections
 
 from configs import common
 
+OPTIMIZERS = 'adam', 'muon'
+
 
 def use_short_schedule(config: ml_collections.ConfigDict):
   """Set the optimizer for short training runs, which are not in the paper."""
@@ -30,10 +32,12 @@ def parse_points(arg: str | None, tables, **defaults):
     min_points=0,
     inputs='random',
     encoder='pointer_network',
+    optimizer='adam',
     table=tables[0],
     **defaults,
   )
   common.check_known('table', args.table, tables)
+  common.check_known('optimizer', args.optimizer, OPTIMIZERS)
   return args
 
 
@@ -43,8 +47,9 @@ def points_config(
   """Build the config that all experiments on points share.
 
   Args:
-    args: config arguments with `size`, `encoder`, `inputs`, and `min_points`,
-      the number of points of the smallest sets; 0 for sets of one size.
+    args: config arguments with `size`, `encoder`, `inputs`, `optimizer`, and
+      `min_points`, the number of points of the smallest sets; 0 for sets of one
+      size.
     num_points: number of points of the largest sets.
     paper: published results by number of points. If sets differ in size, these
       sizes are tested separately.
@@ -92,6 +97,9 @@ def points_config(
     config.checkpoint.every = 100
   if args.size != 'paper':
     use_short_schedule(config)
+  if args.optimizer == 'muon':
+    common.muon(config, paths='.*kernel', learning_rate=3e-3)
+    config.optim.weight_decay = 0.01
   return config
 
 
@@ -118,6 +126,7 @@ def orders(
   get_config: Callable[[str], ml_collections.ConfigDict],
   arg: str | None,
   *,
+  optimizer: str,
   random_outputs: str,
 ) -> dict[str, ml_collections.ConfigDict]:
   """Return the runs of the tables of hulls and triangulations.
@@ -125,6 +134,7 @@ def orders(
   Args:
     get_config: builds a config from its arguments.
     arg: arguments of all runs.
+    optimizer: one of `OPTIMIZERS`.
     random_outputs: the argument that selects a random order of the output.
   """
   changes = {
@@ -135,6 +145,6 @@ def orders(
     'set_transformer': 'encoder=set_transformer',
   }
   return {
-    name: get_config(f'{arg or ""},{change}')
+    name: get_config(f'{arg or ""},optimizer={optimizer},{change}')
     for name, change in changes.items()
   }

@@ -19,6 +19,7 @@ Arguments:
                 Network), `leftmost` (default of the other encoders, which do
                 not see indices), or `random` corner and direction.
   distribution  `uniform` or `normal`.
+  optimizer     `adam` or `muon`.
 
 Expected accuracy: published Pointer Networks reach 72.6 % for 50 points after
 training on 50. After training on 5 to 50 points, they reach 92.0 % for 5
@@ -38,7 +39,7 @@ from configs.seq2set import common as shared
 PAPER = {5: '92.0 %', 10: '87.0 %', 50: '69.6 %'}
 
 # The tables of --mode=sweep; `table=` selects one.
-TABLES = ('orders',)
+TABLES = 'orders', 'muon'
 
 
 def get_config(arg: str | None = None):
@@ -72,8 +73,15 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the order of the input, the order of the output, and the encoder."""
-  return shared.orders(get_config, arg, random_outputs='start=random')
+  """Vary the order of the input, the order of the output, and the encoder.
+
+  The table `orders` trains with Adam, and the table `muon` with Muon.
+  """
+  args = shared.parse_points(arg, TABLES, start='', distribution='uniform')
+  optimizer = 'muon' if args.table == 'muon' else 'adam'
+  return shared.orders(
+    get_config, arg, optimizer=optimizer, random_outputs='start=random'
+  )
 
 
 def _fixed_start(encoder: str) -> str:

@@ -16,6 +16,7 @@ Arguments:
   encoder     `pointer_network`, `read_process_write`, or, from later work,
               `set_transformer` or `deep_sets`.
   outputs     order of the triangles: `incenter` (left to right) or `random`.
+  optimizer   `adam` or `muon`.
 
 Expected accuracy: published Pointer Networks reach 80.7 % for 5 points, 22.6 %
 for 10, and 0 % for 50. They find 93.0, 81.3, and 52.8 % of the triangles. The
@@ -37,7 +38,7 @@ PAPER = {
 }
 
 # The tables of --mode=sweep; `table=` selects one.
-TABLES = ('orders',)
+TABLES = 'orders', 'muon'
 
 
 def get_config(arg: str | None = None):
@@ -64,5 +65,12 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the order of the input, the order of the output, and the encoder."""
-  return shared.orders(get_config, arg, random_outputs='outputs=random')
+  """Vary the order of the input, the order of the output, and the encoder.
+
+  The table `orders` trains with Adam, and the table `muon` with Muon.
+  """
+  args = shared.parse_points(arg, TABLES, outputs='incenter')
+  optimizer = 'muon' if args.table == 'muon' else 'adam'
+  return shared.orders(
+    get_config, arg, optimizer=optimizer, random_outputs='outputs=random'
+  )

@@ -15,6 +15,7 @@ Arguments:
               one core. Tours of more than 12 points may not be optimal.
   min_points  sets have min_points to num_points points; 0: all have num_points.
   inputs      `random`, or `angle` to sort the points around their mean.
+  optimizer   `adam` or `muon`.
   encoder     `pointer_network`, `read_process_write`, or, from later work,
               `set_transformer` or `deep_sets`.
   outputs     first point and direction of a tour: `fixed` (counterclockwise
