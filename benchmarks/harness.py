@@ -62,7 +62,8 @@ class Case(NamedTuple):
     contenders: contenders by name.
     num_items: number of items, such as graphs, in an update.
     num_updates: number of updates in a turn.
-    products: matrix products by name, which show the peak speed of the machine.
+    products: matrix products by name, one per turn. They show the peak speed of
+      the machine.
   """
 
   name: str
@@ -188,7 +189,7 @@ def _metrics(
   }
   peak = max(
     (
-      case.num_updates * product.gflop / statistics.median(seconds[key])
+      product.gflop / statistics.median(seconds[key])
       for key, product in case.products.items()
     ),
     default=0,

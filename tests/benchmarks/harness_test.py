@@ -96,7 +96,7 @@ def test_a_turn_has_several_updates(monkeypatch):
 
 
 def test_the_speedup_at_the_peak_is_relative_to_the_products(monkeypatch):
-  """Ours needs 2 of the 4 GFLOP that the product computes in 1 second."""
+  """An update of ours has 2 GFLOP; the product computes 4 in a second."""
   clock = iter([0, 0, 0, 0, 3, 0, 6, 0, 1])
   monkeypatch.setattr(harness.time, 'perf_counter', lambda: next(clock))
   contenders = {
@@ -104,14 +104,14 @@ def test_the_speedup_at_the_peak_is_relative_to_the_products(monkeypatch):
     'other': harness.Contender(lambda: None),
   }
   products = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
-  case = harness.Case('sums', contenders, 1, products=products)
+  case = harness.Case('sums', contenders, 1, 2, products)
   rows = harness.measure(case, 1, 'sums')
   values = {
     name: [entry['value'] for entry in row['metrics'].values()]
     for name, row in rows.items()
   }
-  assert values['ours'][2:] == [1, 0.667, 16.7, 6]
-  assert values['other'][2:] == [2, None, None, 12]
+  assert values['ours'][2:] == [1, 1.33, 33.3, 3]
+  assert values['other'][2:] == [2, None, None, 6]
 
 
 def test_each_execution_of_a_loop_counts():
