@@ -103,12 +103,20 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
 
 
 def versions() -> dict[str, Any]:
-  """Return versions, devices, git revision, and today's date (UTC)."""
+  """Return versions, devices, git revision, and today's date (UTC).
+
+  The revision ends in '+dirty' if a tracked file, other than a result file,
+  differs from it.
+  """
   packages = 'jax', 'jaxlib', 'flax', 'optax'
-  here = shlex.quote(str(pathlib.Path(__file__).parent))
+  git = f'git -C {shlex.quote(str(pathlib.Path(__file__).parent))}'
   status, revision = subprocess.getstatusoutput(
-    f"git -C {here} describe --always --exclude='*' --abbrev=12 --dirty=+dirty"
+    f"{git} describe --always --exclude='*' --abbrev=12"
   )
+  is_dirty, _ = subprocess.getstatusoutput(
+    f"{git} diff --quiet HEAD -- :/ ':(top,exclude)results'"
+  )
+  revision += '+dirty' if is_dirty else ''
   return {
     'python': platform.python_version(),
     **{package: metadata.version(package) for package in packages},
