@@ -271,4 +271,6 @@ def make_cases(args) -> Iterator[harness.Case]:
   decoders = make_decoders(
     config, *model, args.decoded_lists, args.decoded_length
   )
-  yield harness.Case('decoding', decoders, args.decoded_lists)
+  yield harness.Case(
+    'decoding', decoders, args.decoded_lists, products=products
+  )

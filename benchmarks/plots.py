@@ -13,6 +13,13 @@ from matplotlib.figure import Figure
 from core.report import plots
 
 _ROOT = Path(__file__).parents[1]
+# Result file -> the label of its computations.
+_LABELS = {
+  'rrn_sudoku': 'Sudoku',
+  'rrn_graphs': 'graphs',
+  'seq2set': 'Order Matters',
+  'hinting': 'Task Hinting',
+}
 # Contender -> its label and marker; the figure shows no others.
 _SHOWN = {
   'ours': ('ours', 'o'),
@@ -54,19 +61,20 @@ def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
       label=label,
       linestyle='none',
     )
-  figure.legend(loc='outside lower center', ncols=5)
+  figure.legend(loc='outside lower center', ncols=3)
   return figure
 
 
 def read_shares(folder: Path) -> dict[str, dict[str, float]]:
   """Return the rows of `share_of_peak` from the result files of a folder."""
   shares = {}
-  for path in sorted(folder.glob('*.json')):
-    record = json.loads(path.read_text(encoding='utf-8'))
+  for file, label in _LABELS.items():
+    text = (folder / f'{file}.json').read_text(encoding='utf-8')
+    record = json.loads(text)
     for name, row in record['rows'].items():
       case, _, contender = name.partition(', ')
       if 'speedup_at_peak' in row['metrics'] and contender in _SHOWN:
-        case = f'{path.stem}: {case}'
+        case = f'{label}: {case}'
         bound = row['metrics']['speedup_at_peak']['value']
         shares.setdefault(case, {})[contender] = 100 / bound
   return shares
