@@ -199,8 +199,9 @@ def _metrics(
     speeds = gflop / updates if gflop else np.array([])
     metrics['gflop_per_second'] = speeds
     metrics['percent_of_peak'] = 100 * speeds / peak
-    if least := case.contenders['ours'].gflop:
-      metrics['speedup_at_peak'] = updates * peak / least
+    least = case.contenders['ours'].gflop
+    ratios = updates * peak / least if least else np.array([])
+    metrics['speedup_at_peak'] = ratios
   return {key: values.tolist() for key, values in metrics.items()}
 
 
