@@ -73,10 +73,9 @@ def read_shares(folder: Path) -> dict[str, dict[str, float]]:
     record = json.loads(text)
     for name, row in record['rows'].items():
       case, _, contender = name.partition(', ')
-      if 'speedup_at_peak' in row['metrics'] and contender in _SHOWN:
-        case = f'{label}: {case}'
-        bound = row['metrics']['speedup_at_peak']['value']
-        shares.setdefault(case, {})[contender] = 100 / bound
+      bound = row['metrics'].get('speedup_at_peak', {}).get('value')
+      if bound and contender in _SHOWN:
+        shares.setdefault(f'{label}: {case}', {})[contender] = 100 / bound
   return shares
 
 
