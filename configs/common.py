@@ -1,6 +1,6 @@
 """The defaults of every config, and a parser for the text after `file.py:`."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import ml_collections
 
@@ -183,6 +183,20 @@ def default_config() -> ml_collections.ConfigDict:
 def without_paper(report: Mapping[str, str]) -> dict[str, str]:
   """Return `config.report` without the paper's values, but with units."""
   return {name: '%' if '%' in text else '' for name, text in report.items()}
+
+
+def check_not_varied(arg: str | None, varied: Iterable[str]):
+  """Check that the arguments of a sweep do not set what its table varies.
+
+  Raises:
+    UserError: one of them does.
+  """
+  given = {item.partition('=')[0] for item in (arg or '').split(',')}
+  if conflicts := given.intersection(varied):
+    raise UserError(
+      f'the table varies {min(conflicts)}; leave the argument out, or use'
+      ' --mode=train'
+    )
 
 
 def muon(

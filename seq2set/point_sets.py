@@ -225,9 +225,10 @@ def _are_in_range(sets: Sequence[np.ndarray], distribution: str) -> bool:
   low, high = -_MAX_NORMAL, _MAX_NORMAL
   if distribution == 'uniform':
     low, high = 0, 1
-  points = np.concatenate(sets)
-  is_inside = points.min() >= low and points.max() <= high
-  return bool(is_inside and max(map(np.ptp, sets)) >= _MIN_EXTENT)
+  stacked = np.concatenate(sets)
+  is_inside = stacked.min() >= low and stacked.max() <= high
+  extent = max(np.ptp(points, axis=0).max() for points in sets)
+  return bool(is_inside and extent >= _MIN_EXTENT)
 
 
 def _parse_number(word: str) -> float:

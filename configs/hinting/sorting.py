@@ -36,7 +36,6 @@ import itertools
 
 from configs import common
 from configs.hinting import common as shared
-from core.errors import UserError
 
 HINTS = (
   'none',
@@ -146,12 +145,7 @@ def sweep(arg: str | None = None):
   args = _parse(arg)
   grid = GRIDS.get(args.table, {})
   varied = grid or ('optimizer', 'temperature', 'lists', 'hint')
-  given = [item.partition('=')[0] for item in (arg or '').split(',')]
-  if conflicts := set(varied) & set(given):
-    raise UserError(
-      f'the table varies {min(conflicts)}; leave the argument out, or use'
-      ' --mode=train'
-    )
+  common.check_not_varied(arg, varied)
   if args.table == 'recipes':
     return _recipes(arg, is_short=args.size == 'cpu')
   points = {}

@@ -65,7 +65,7 @@ def get_config(arg: str | None = None):
     'test/f1_repaired': '%',
     'test/valid': '%',
   }
-  if config.data.source == 'generated':
+  if args.forward or config.data.source == 'generated':
     config.report = common.without_paper(config.report)
   if args.size == 'cpu':
     _cpu(config)
@@ -105,6 +105,7 @@ def _smoke(config):
 
 def sweep(arg: str | None = None):
   """Vary the order; add depth first with forward input."""
+  common.check_not_varied(arg, ('order', 'forward'))
   return {
     'depth_first': get_config(arg),
     'breadth_first': get_config(f'{arg or ""},order=breadth_first'),

@@ -156,7 +156,7 @@ class _Program:
       for name in instruction.operands
     )
     received = _num_bytes(instruction.shape)
-    if instruction.opcode.endswith('-start'):  # its result includes operands
+    if _includes_operands(instruction.opcode):
       received -= sent
     return max(sent, received)
 
@@ -164,7 +164,7 @@ class _Program:
     """Return the bytes of main memory that an unfused instruction moves."""
     if _FREE.fullmatch(instruction.opcode) or _BUFFER in instruction.rest:
       return 0
-    if instruction.opcode.endswith('-start'):  # its result includes operands
+    if _includes_operands(instruction.opcode):
       return _num_bytes(instruction.shape, main_only=True)
     here = self.computations[computation]
     return self._written(computation, instruction) + sum(
@@ -217,6 +217,11 @@ class _Program:
     if instruction.opcode == 'dynamic-update-slice':
       return min(size, _num_bytes(here[instruction.operands[1]].shape))
     return size
+
+
+def _includes_operands(opcode: str) -> bool:
+  """Return whether the result of an instruction includes its operands."""
+  return opcode.endswith('-start') and opcode != 'all-reduce-start'
 
 
 def _num_bytes(shape: str, *, main_only: bool = False) -> int:

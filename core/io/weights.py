@@ -17,8 +17,11 @@ from core.errors import UserError, one_line
 from core.io import atomic_files, data_files
 
 NAME = 'weights.safetensors'
-_OUTPUTS = NAME, 'results.json'  # of training, of evaluation
-_MAX_DIGITS = 18  # every number with so many digits fits into an int64
+_OUTPUTS = (
+  NAME,
+  'results.json',
+)  # training writes the first, evaluation the second
+_MAX_DIGITS = 18  # a number with this many digits fits into an int64
 
 
 def save_weights(folder, params: dict[str, Any], *, step: int):
@@ -116,7 +119,7 @@ def load_weights(
 def _read(path: pathlib.Path) -> dict[str, np.ndarray]:
   """Return the arrays of a file; see `load_weights` for the errors."""
   try:
-    # safetensors reports each file that it cannot open as missing.
+    # safetensors reports any file that it cannot open as missing.
     path.open('rb').close()
     return safetensors.numpy.load_file(path)
   except (FileNotFoundError, NotADirectoryError):

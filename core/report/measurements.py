@@ -50,7 +50,7 @@ def write(
     UserError: the file cannot be written.
   """
   with atomic_files.reported_writes(path.parent, flags):
-    atomic_files.replace_file(path, f'{results.to_text(table)}\n'.encode())
+    results.write_file(path, table)
   print(f'wrote {path}')
 
 

@@ -36,7 +36,7 @@ from core.run import run_config
 ROOT = pathlib.Path(__file__).parents[2]
 NAME = 'table.json'
 _VERSIONS = 'python', 'jax', 'jaxlib', 'flax', 'optax'
-_CONFIG_FLAG = re.compile(r'--?config(\.(?!data\.dir=)|=)')
+_CONFIG_FLAG = re.compile(r'--?(no)?config(\.(?!data\.dir=)|=)')
 # Settings that do not affect any number, and the settings of the report.
 _WITHOUT_EFFECT = re.compile(r'(mesh|log|checkpoint|report)\b.*|data\.dir')
 
@@ -69,13 +69,14 @@ def write(folder, results: str | None = None) -> None:
         ' before --results'
       )
     return
+  is_sweep = not is_run or '--mode=sweep' in _arguments(paths[0])
   table = {
     'config': base_of(paths[0])[0],
-    'command': command_of(paths[0], 'train' if is_run else 'sweep'),
+    'command': command_of(paths[0], 'sweep' if is_sweep else 'train'),
     'rows': {path.name: row_of(path) for path in paths},
   }
   with atomic_files.reported_writes(folder):
-    atomic_files.replace_file(folder / NAME, f'{to_text(table)}\n'.encode())
+    write_file(folder / NAME, table)
   if results:
     task = run_config.read(paths[0]).task
     name = folder.resolve().name if is_run else table_name(table['config'])
@@ -92,7 +93,12 @@ def _publish(table: Mapping[str, Any], path: pathlib.Path):
     )
   with atomic_files.reported_writes(path.parent, '--results'):
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_files.replace_file(path, f'{to_text(table)}\n'.encode())
+    write_file(path, table)
+
+
+def write_file(path: pathlib.Path, table: Mapping[str, Any]):
+  """Write a result file in the format of `to_text`."""
+  atomic_files.replace_file(path, f'{to_text(table)}\n'.encode())
 
 
 def read(path: pathlib.Path) -> dict[str, Any]:
@@ -160,7 +166,7 @@ def base_of(folder: pathlib.Path) -> tuple[str, ConfigDict]:
       try:
         if (config := load_config(flag)).task == task:
           return flag, config
-      except UserError:  # the file no longer exists
+      except UserError:  # the file or an argument no longer exists
         pass
   if task not in run_config.tasks():
     raise UserError(f'{folder} was trained with a config that no longer exists')
@@ -180,11 +186,9 @@ def command_of(folder: pathlib.Path, mode: str) -> str:
 def _arguments(folder: pathlib.Path) -> list[str]:
   """Return the arguments that started a run, with relative config paths."""
   command = atomic_files.read_json(folder / 'run.json').get('command', '')
-  arguments, given = [], iter(shlex.split(command)[1:])
-  for argument in given:
+  arguments = []
+  for argument in run_config.join_config_flag(shlex.split(command)[1:]):
     name, has_value, value = argument.partition('=')
-    if name.lstrip('-') == 'config' and not has_value:  # --config FILE
-      has_value, value = '=', next(given, '')
     if name.lstrip('-') == 'config':
       value = _relative(value)
     arguments.append(f'{name}{has_value}{value}')
@@ -195,12 +199,18 @@ def _relative(path: str) -> str:
   return path.removeprefix(f'{ROOT}/')
 
 
+def _config_file(path: str) -> str:
+  """Look up a path in the working directory, then in the repository."""
+  path = data_files.expand(path)
+  return path if pathlib.Path(path).is_file() else str(ROOT / path)
+
+
 def table_name(flag: str) -> str:
   """Return the name of the table that `FILE:ARGUMENTS` sweeps."""
   path, _, argument = flag.partition(':')
   if given := re.search(r'(?:^|,)table=([^,]+)', argument):
     return given[1]
-  file = str(ROOT / data_files.expand(path))
+  file = _config_file(path)
   tables = runpy.run_path(file).get('TABLES', ['sweep'])
   return next(iter(tables))
 
@@ -215,8 +225,7 @@ def load_config(
   """
   path, _, argument = flag.partition(':')
   try:
-    file = str(ROOT / data_files.expand(path))
-    config = runpy.run_path(file)['get_config'](argument or None)
+    config = runpy.run_path(_config_file(path))['get_config'](argument or None)
     with config.unlocked():
       config.update_from_flattened_dict(overrides or {})
   except UserError:

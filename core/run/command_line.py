@@ -126,6 +126,7 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
   is_override = re.compile(r'--?(no)?config\.').match
   values = flags.FLAGS
   try:
+    argv = run_config.join_config_flag(argv)
     others = [_with_path(x) for x in argv if not is_override(x)]
     is_help = not set(_HELP).isdisjoint(others)
     if rest := values([x for x in others if x not in _HELP])[1:]:
@@ -335,8 +336,14 @@ def check_file(path: str):
     nodes = ast.walk(ast.parse(file.read_bytes(), filename=path))
   except (OSError, SyntaxError, ValueError) as error:
     raise UserError(f'{path} is not a config: {one_line(error)}') from error
-  names = ((getattr(n, 'name', ''), getattr(n, 'asname', '')) for n in nodes)
-  if not any('get_config' in pair for pair in names):
+  is_defined = any(
+    'get_config' in (getattr(node, 'name', ''), getattr(node, 'asname', ''))
+    or isinstance(node, ast.Name)
+    and node.id == 'get_config'
+    and isinstance(node.ctx, ast.Store)
+    for node in nodes
+  )
+  if not is_defined:
     raise UserError(f'{path} is not a config: it defines no get_config(arg)')
 
 

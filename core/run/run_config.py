@@ -7,7 +7,7 @@ import re
 import reprlib
 import runpy
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from flax import traverse_util
@@ -36,6 +36,16 @@ _FREE_KEYS = (
   'checkpoint',
   'report',
 )
+
+
+def join_config_flag(arguments: Iterable[str]) -> list[str]:
+  """Replace the two arguments `--config FILE` by `--config=FILE`."""
+  joined, rest = [], iter(arguments)
+  for argument in rest:
+    if argument in ('--config', '-config'):
+      argument = f'{argument}={next(rest, "")}'
+    joined.append(argument)
+  return joined
 
 
 def tasks() -> dict[str, str]:

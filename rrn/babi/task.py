@@ -159,8 +159,8 @@ class BabiTask:
       offset_key, (size,), 0, self.model_config.num_offsets
     )
     # Stories of similar size share a micro-batch, so that short stories run on
-    # a small graph. The groups are in random order, so that every device gets
-    # short and long stories.
+    # a small graph. A fixed permutation of the groups gives every device short
+    # and long stories.
     groups = size // (self.microbatch_size or size)
     if groups > 1 and size % groups == 0:
       num_facts = (batch['facts'][..., 0] > 0).sum(-1)

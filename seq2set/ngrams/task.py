@@ -116,8 +116,8 @@ class NgramsTask:
     windows = data.windows(self.corpus.sentences(split))
     if not len(windows):
       raise UserError(
-        f'{self.data.source!r} has no sentence of {data.N} words for the'
-        f' {split} split; use a longer text'
+        f'{self.data.source!r} has no sentence of at least {data.N} words in'
+        f' the {split} split; use a text with longer sentences'
       )
     return {'tokens': data.tokens(windows)}
 

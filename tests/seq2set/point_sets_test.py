@@ -167,7 +167,8 @@ def test_files_outside_of_the_training_range_are_rescaled(tmp_path):
   path.write_text(f'{inside} output 1 2 3 1')
   points = load(path)['points'][0]
   np.testing.assert_allclose(points.ravel(), np.array(inside.split(), float))
-  for scale, offset in (1e-6, 0), (1000, 0), (1, 649776):
+  corner = np.tile([0.9, 0.1], 3)  # tiny sets lie far from the diagonal
+  for scale, offset in (1e-6, 0), (1e-2, corner), (1000, 0), (1, 649776):
     numbers = scale * np.array(inside.split(), float) + offset
     words = ' '.join(f'{x:.9f}' for x in numbers)
     path.write_text(f'{words} output 1 2 3 1')

@@ -18,7 +18,12 @@ def test_file_without_a_config(tmp_path):
 
 
 @pytest.mark.parametrize(
-  'text', ['def get_config(arg=None):\n  pass', 'from a import b as get_config']
+  'text',
+  [
+    'def get_config(arg=None):\n  pass',
+    'from a import b as get_config',
+    'get_config = functools.partial(base)',
+  ],
 )
 def test_files_that_may_be_configs(tmp_path, text):
   path = tmp_path / 'config.py'

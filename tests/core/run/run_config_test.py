@@ -6,6 +6,23 @@ from core.run import run_config
 FILE = str(run_config.ROOT / 'configs/seq2set/sorting.py')
 
 
+def test_two_arguments_of_the_config_are_joined():
+  given = [
+    'main.py',
+    '--config',
+    'a.py:cpu',
+    '--config.seed=1',
+    '--config=b.py',
+  ]
+  assert run_config.join_config_flag(given) == [
+    'main.py',
+    '--config=a.py:cpu',
+    '--config.seed=1',
+    '--config=b.py',
+  ]
+  assert run_config.join_config_flag(['--config']) == ['--config=']
+
+
 def test_settings_show_the_values_of_the_paper():
   config = sorting.get_config('cpu,set_size=7')
   config.seed = 3

@@ -153,3 +153,9 @@ def test_predict_and_invalid_settings():
     make(**{'model.order': 'depth'})
   with pytest.raises(UserError, match='config.model.num_labels=4'):
     make(**{'model.num_labels': 4}).arrays('train')
+
+
+def test_a_sweep_refuses_what_its_table_varies():
+  for arg in 'smoke,order=breadth_first', 'smoke,forward':
+    with pytest.raises(UserError, match='the table varies'):
+      parsing.sweep(arg)
