@@ -223,7 +223,7 @@ TYPED = {
   'rrn/ages/README.md': 16,
   'rrn/pretty_clevr/README.md': 24,
   'rrn/sudoku/README.md': 10,
-  'seq2set/README.md': 29,
+  'seq2set/README.md': 28,
   'seq2set/ngrams/README.md': 7,
   'seq2set/parsing/README.md': 2,
   'seq2set/tsp/README.md': 3,
