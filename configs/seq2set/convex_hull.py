@@ -25,7 +25,7 @@ Expected accuracy: published Pointer Networks reach 72.6 % for 50 points after
 training on 50. After training on 5 to 50 points, they reach 92.0 % for 5
 points, 87.0 % for 10 and 69.6 % for 50. The paper reports up to 10 percentage
 points more with sorted inputs and at least 5 more with a fixed start. For 10
-points, `:cpu` reaches 85.3 %, 93.6 % with inputs=angle, and 96.5 % with
+points, `:cpu` reaches 86 %, 93 % with inputs=angle, and 96 % with
 encoder=set_transformer. With min_points=5, num_points=50, and
 encoder=set_transformer, 10,000 updates reach 95.8 % for 5 points, 94.8 % for
 10, and 87.0 % for 50.
