@@ -1,8 +1,9 @@
 """Train stages: runs that each start from the weights of the previous run.
 
-A config file with `stages(arg)`, which returns name -> config, trains in
-stages. `folder`/<name> is an ordinary run folder. At the end, `folder` holds
-the weights of the last stage and the record of all stages, like a single run.
+If a config file defines `stages(arg)`, which returns a dict from names to
+configs, its run trains in stages. Each `folder`/<name> is an ordinary run
+folder. At the end, `folder` looks like a single run: it holds the weights of
+the last stage and the metrics of all stages.
 """
 
 import json
@@ -64,12 +65,12 @@ def run(
   devices.use_cpu_cores(math.gcd(*(c.batch_size for c in stages.values())))
   previous = ''
   for number, (name, config) in enumerate(stages.items(), start=1):
-    stage = folder / name
-    if weights.read_step_or_none(stage) != config.total_steps:
+    stage_folder = folder / name
+    if weights.read_step_or_none(stage_folder) != config.total_steps:
       print(f'stage {number}/{len(stages)}: {name}', file=sys.stderr)
-      if not train(config, str(stage), previous):
+      if not train(config, str(stage_folder), previous):
         return False
-    previous = str(stage)
+    previous = str(stage_folder)
   with distributed.fail_together(), atomic_files.reported_writes(folder):
     if jax.process_index() == 0:
       _finish(stages, folder)
@@ -109,16 +110,16 @@ def check(stages: Stages, folder: pathlib.Path):
   """
   is_followed = False  # whether the next stage has started
   for name in reversed(list(stages)):
-    config, stage = stages[name], folder / name
+    config, stage_folder = stages[name], folder / name
     run_config.check_against_defaults(config)
-    run_config.check_same(stage, config)
-    saved = atomic_files.read_json(stage / run_config.NAME)
+    run_config.check_same(stage_folder, config)
+    saved = atomic_files.read_json(stage_folder / run_config.NAME)
     total = saved.get('total_steps', config.total_steps)
     if is_followed and total != config.total_steps:
       raise UserError(
-        f'{stage} was trained for {total} updates, and the next stage started'
-        f' from it; set config.total_steps={total} for this stage, or choose'
-        ' another --workdir'
+        f'{stage_folder} was trained for {total} updates, and the next stage'
+        f' started from it; set config.total_steps={total} for this stage, or'
+        ' choose another --workdir'
       )
     is_followed |= bool(saved)
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from core import stages
 from core.errors import UserError
-from core.io import atomic_files, weights
+from core.io import weights
 from core.run import run_config
 
 Point = ConfigDict | stages.Stages
@@ -94,5 +94,5 @@ def run(
 
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
   """Return whether a run has been trained to this step and evaluated."""
-  saved = atomic_files.read_json(folder / run_config.NAME)
-  return weights.has_results(folder) and saved.get('total_steps') == total_steps
+  done = weights.read_step_or_none(folder)
+  return weights.has_results(folder) and done == total_steps

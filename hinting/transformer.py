@@ -1,11 +1,11 @@
 """A decoder-only transformer whose softmax may depend on the length.
 
-The blocks are pre-norm and causal. By default there are no positional encodings
-(NoPE), as a reviewer describes the model of Awasthi & Gupta 2023. We do not
-know its sizes, norms, and activation. Rows may be packed: a token attends only
-to itself and to earlier tokens of its segment, and the softmax depends on the
-number of these keys. The last layer is computed only for the tokens whose
-logits are requested.
+The blocks are pre-norm and causal. By default, there are no positional
+encodings (NoPE); a public review of Awasthi & Gupta 2023 describes their model
+this way. We do not know its sizes, norms, or activation. Rows may be packed: a
+token attends only to itself and to earlier tokens of its segment, and the
+softmax depends on the number of these keys. The last layer is computed only for
+the tokens whose logits are requested.
 
 Axes: B batch, L tokens, A tokens whose logits are requested, D width, H heads,
 D2 width of a head, V vocabulary, T decoded tokens.
@@ -222,7 +222,7 @@ class Transformer(nnx.Module):
     if positions is None:
       positions = jnp.broadcast_to(jnp.arange(length), (batch, length))
     num_keys = positions + 1
-    positions = self._table_positions(position_key, positions)
+    positions = self._draw_positions(position_key, positions)
     mask = jnp.tril(jnp.ones((1, length, length), bool))
     if segments is not None:
       mask &= segments[:, :, None] == segments[:, None]
@@ -285,7 +285,7 @@ class Transformer(nnx.Module):
     """
     length = prompts.shape[1]
     index = jnp.arange(length + num_tokens - 1)[None]
-    positions = self._table_positions(None, (index - starts[:, None]).clip(0))
+    positions = self._draw_positions(None, (index - starts[:, None]).clip(0))
     token_ids = jnp.arange(len(self.embedding[...]))[None]
     counts_tokens = self.config.positions == 'none'
     token_memory = self._token_memory(token_ids) if counts_tokens else None
@@ -325,7 +325,7 @@ class Transformer(nnx.Module):
     )
     return jnp.concatenate([token[None], tokens]).T
 
-  def _table_positions(self, key, positions):
+  def _draw_positions(self, key, positions):
     config = self.config
     return positional.draw(
       key, positions, config.positions, config.max_positions

@@ -231,7 +231,7 @@ def log_p_of_sets(
   orders: np.ndarray | None = None,
   num_draws: int,
 ) -> tuple[Float[Array, ' B'], Float[Array, ' B'], Int[Array, 'B N']]:
-  """Compute log p of each set over all orders and in its best order.
+  """Compute log p of each set, summed over all orders and in its best order.
 
   Orders are enumerated if the sets are small or `orders` is given. Otherwise,
   `num_draws` sampled orders give the best order and an importance-sampling
@@ -246,8 +246,8 @@ def log_p_of_sets(
     num_draws: number of sampled orders of each set.
 
   Returns:
-    log p summed over the orders, log p of the best order, both in nats, and
-    the best order.
+    The log of the sum of p over the orders, and log p of the best order, both
+    in nats; and the best order.
   """
   batch, count = tokens.shape
   if orders is not None or count <= MAX_ENUMERATED:

@@ -354,9 +354,10 @@ def load_set2set(
 ) -> None:
   """Copy the LSTM of a PyTorch `Set2Set` layer into a Process.
 
-  The input of the PyTorch cell is q* and its state is q, so its kernels add up:
-  W = W_ih + [W_hh | 0]. The order of its gates is input, forget, candidate,
-  output. Unlike our LSTM, it does not add 1 to the forget gate.
+  The input of the PyTorch cell is q*, and its state is q, the first half of q*.
+  Its two kernels therefore merge into one: W = W_ih + [W_hh | 0]. The order of
+  its gates is input, forget, candidate, output. Unlike our LSTM, it does not
+  add 1 to the forget gate.
 
   Args:
     process: a Process with dot attention.

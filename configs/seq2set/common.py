@@ -137,6 +137,8 @@ def orders(
     optimizer: one of `OPTIMIZERS`.
     random_outputs: the argument that selects a random order of the output.
   """
+  outputs = random_outputs.partition('=')[0]
+  common.check_not_varied(arg, ('optimizer', 'encoder', 'inputs', outputs))
   changes = {
     'pointer_network': '',
     'pointer_network_sorted_inputs': 'inputs=angle',

@@ -71,6 +71,7 @@ def sweep(arg: str | None = None):
   The table `orders` has the Pointer Network, and the other table has the Set
   Transformer.
   """
+  common.check_not_varied(arg, ('encoder', 'num_points', 'outputs'))
   sizes, encoder = (5, 10, 20), 'pointer_network'
   if shared.parse_points(arg, TABLES, outputs='fixed').table != 'orders':
     sizes, encoder = (5, 10), 'set_transformer'

@@ -59,7 +59,11 @@ def run(lines: Sequence[str], folder: pathlib.Path, processes: int) -> int:
       if waiting and waiting[0] not in (_WAIT, _STOP):
         command = waiting.pop(0)
         print(f'start: {command}', file=sys.stderr)
-        running[slot] = command, _start(command, folder, slot)
+        try:
+          running[slot] = command, _start(command, folder, slot)
+        except (OSError, ValueError) as error:
+          print(f'cannot start {command}: {error}', file=sys.stderr)
+          failed += 1
     time.sleep(0.2)
 
 
@@ -89,6 +93,8 @@ def main() -> int:
   parser.add_argument('file', type=pathlib.Path)
   parser.add_argument('--processes', type=int, default=2)
   args = parser.parse_args()
+  if args.processes < 1:
+    parser.error(f'--processes={args.processes}: expected at least 1')
   if not args.file.is_file():
     parser.error(f'{args.file} is not a file; name a text file of commands')
   lines = args.file.read_text('utf-8').splitlines()

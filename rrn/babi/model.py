@@ -42,9 +42,10 @@ class ModelConfig:
       an ablation.
     dropout: dropout rate after both hidden layers of the readout; 0 is an
       ablation.
-    embedding_std: standard deviation of the initial word embeddings (ours).
-      With 0 they are Glorot-initialized, about 0.1; then the network is slow to
-      learn that two words match, because a match is a product of embeddings.
+    embedding_std: standard deviation of the initial word embeddings (ours). 0
+      selects Glorot initialization, a standard deviation of about 0.1. With
+      such small embeddings, the network is slow to learn that two words match,
+      because it detects a match by a product of their embeddings.
     tied_start: whether both sentence LSTMs start with the same weights (ours),
       so that a word has the same encoding in a fact and in the question.
     forget_biases: initial forget biases of the first and the last unit of the
@@ -223,8 +224,7 @@ def encode(
     embedding: word embeddings.
     words: word indices, padded with 0.
   """
-  from_word = lstm.kernel[...][: embedding.shape[1]]
-  table = embedding @ from_word + lstm.bias[...][None]
+  table = lstm.gates(embedding)
   start = lstm.zeros(*words.shape[:-1])
   _, (hidden, _) = lstm.scan_gates(
     layers.embedding_lookup(table, words), start, words > 0
