@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from core import stages
 from core.errors import UserError
-from core.io import weights
+from core.io import atomic_files, weights
 from core.run import run_config
 
 Point = ConfigDict | stages.Stages
@@ -94,5 +94,9 @@ def run(
 
 def is_finished(folder: pathlib.Path, total_steps: int) -> bool:
   """Return whether a run has been trained to this step and evaluated."""
+  if not weights.has_results(folder):
+    return False
+  saved = atomic_files.read_json(folder / run_config.NAME)
+  # A longer run writes its config first; old weights record no step.
   done = weights.read_step_or_none(folder)
-  return weights.has_results(folder) and done == total_steps
+  return saved.get('total_steps') == total_steps and done in (None, total_steps)

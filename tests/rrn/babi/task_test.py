@@ -12,7 +12,7 @@ from flax import nnx
 from configs.rrn import babi
 from core import evaluation, sharding
 from core.errors import UserError
-from rrn.babi import data, task
+from rrn.babi import builder, data, task
 from rrn.babi.model import BabiNetwork
 from tests import learning
 
@@ -211,7 +211,7 @@ def test_evaluation_set_is_fixed_and_weighs_tasks_alike(smoke, monkeypatch):
     'answer': np.arange(600) % 177,
   }
   split['num_facts'] = (split['facts'][..., 0] > 0).sum(1)
-  monkeypatch.setattr(task.builder, 'load', lambda *_, **__: split)
+  monkeypatch.setattr(builder, 'load', lambda *_, **__: split)
   columns, again = (smoke._evaluation_set('test') for _ in range(2))
   for name in columns:
     np.testing.assert_array_equal(columns[name], again[name])
@@ -382,7 +382,7 @@ def test_end_follows_all_stories_that_are_no_longer(monkeypatch):
     'question': np.zeros((100, 11)),
     'supports': np.zeros((100, 20)),
   }
-  monkeypatch.setattr(task.builder, 'load', lambda *args, **options: columns)
+  monkeypatch.setattr(builder, 'load', lambda *args, **options: columns)
   arrays = task.make_task(babi.get_config()).arrays('train')
   sizes = columns['num_facts'][arrays['answer']]
   for first, count in zip(arrays['first'], arrays['count'], strict=True):

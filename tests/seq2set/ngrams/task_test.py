@@ -139,7 +139,7 @@ def test_invalid_settings_are_errors(tmp_path):
     make(**{'model.mode': 'samples'})
   path = tmp_path / 'short'
   path.write_text('\n'.join(['a b c'] * 20))
-  with pytest.raises(UserError, match='no sentence of 5 words'):
+  with pytest.raises(UserError, match='no sentence of at least 5 words'):
     make(f'smoke,source={path}').arrays('train')
 
 
