@@ -3,10 +3,12 @@
 import pathlib
 import re
 
+import numpy as np
 import pytest
 
 from core import sweep
 from core.errors import UserError
+from core.io import weights
 from core.run import run_folder
 from tests.core import toy_task
 
@@ -61,6 +63,18 @@ def test_finished_points_of_another_config(tmp_path):
   with pytest.raises(UserError, match='a different config: seed'):
     sweep.run(other, tmp_path, train)
   assert train.names == []
+
+
+def test_a_longer_run_that_has_only_written_its_config_is_not_finished(
+  tmp_path,
+):
+  assert sweep.run(POINTS, tmp_path, Trainer())
+  steps = POINTS['a'].total_steps
+  params = {'w': np.zeros(1)}
+  weights.save_weights(tmp_path / 'a', params, step=steps - 1)
+  assert not sweep.is_finished(tmp_path / 'a', steps)
+  weights.save_weights(tmp_path / 'a', params, step=steps)
+  assert sweep.is_finished(tmp_path / 'a', steps)
 
 
 def test_signal_stops_the_sweep_and_the_next_call_goes_on(tmp_path):

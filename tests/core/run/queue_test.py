@@ -27,6 +27,13 @@ def test_finished_commands_are_skipped_and_failed_ones_are_not(tmp_path):
   assert sorted(p.read_text() for p in tmp_path.glob('*.log')) == sorted(logs)
 
 
+def test_a_command_that_cannot_start_does_not_stop_the_others(tmp_path, capfd):
+  lines = ['no-such-program', 'echo "unclosed', WRITE.format('a')]
+  assert queue.run(lines, tmp_path, processes=1) == 2
+  assert done(tmp_path) == [WRITE.format('a')]
+  assert 'cannot start no-such-program' in capfd.readouterr().err
+
+
 def test_commands_after_a_wait_need_those_before_it(tmp_path):
   path = tmp_path / 'made'
   make = f'{sys.executable} -c "open({str(path)!r}, chr(119))"'
