@@ -14,11 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SPREAD = (
-  'min',
-  'max',
-  'by_seed',
-)  # suffixes of the metrics of the spread across seeds
+# Suffixes of the metrics of the spread across seeds.
+SPREAD = 'min', 'max', 'by_seed'
 # A larger group of names that differ only by a number is a breakdown.
 _MAX_SIBLINGS = 4
 

@@ -34,9 +34,7 @@ def rows_config(
   common.check_known('optimizer', optimizer, OPTIMIZERS)
   config = common.default_config()
   _paper_model(config, args)
-  config.data.max_length = (
-    20  # length of the longest training list; allowed: 4 to 20
-  )
+  config.data.max_length = 20  # of training lists; allowed: 4 to 20
   config.data.hint = '' if args.hint == 'none' else args.hint
   config.data.hint_share = 0.5
   # Rows of each kind in a fixed training set. 0: new rows for every batch.

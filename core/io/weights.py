@@ -17,10 +17,8 @@ from core.errors import UserError, one_line
 from core.io import atomic_files, data_files
 
 NAME = 'weights.safetensors'
-_OUTPUTS = (
-  NAME,
-  'results.json',
-)  # training writes the first, evaluation the second
+# Training writes the first, evaluation the second.
+_OUTPUTS = NAME, 'results.json'
 _MAX_DIGITS = 18  # a number with this many digits fits into an int64
 
 

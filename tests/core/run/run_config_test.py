@@ -7,13 +7,7 @@ FILE = str(run_config.ROOT / 'configs/seq2set/sorting.py')
 
 
 def test_two_arguments_of_the_config_are_joined():
-  given = [
-    'main.py',
-    '--config',
-    'a.py:cpu',
-    '--config.seed=1',
-    '--config=b.py',
-  ]
+  given = 'main.py --config a.py:cpu --config.seed=1 --config=b.py'.split()
   assert run_config.join_config_flag(given) == [
     'main.py',
     '--config=a.py:cpu',
