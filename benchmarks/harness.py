@@ -228,10 +228,14 @@ def check_equal(name: str, values: Sequence[Any], ours: Sequence[Any]):
 
 
 def print_rows(title: str, rows: Mapping[str, Mapping]):
-  """Print medians, and the lowest and highest time."""
+  """Print medians, and the lowest and highest time.
+
+  The speedup at the peak is only in the result file, because of the width.
+  """
   options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
   table = rich.table.Table('', title=title, **options)  # fits 80 columns
   metrics = list(next(iter(rows.values()))['metrics'])
+  metrics = [name for name in metrics if name != 'speedup_at_peak']
   for metric in (*metrics, 'low ms', 'high ms'):
     text = metric.replace('_per_second', '/s').replace('percent', '%')
     table.add_column(text.replace('_', ' '), justify='right')
@@ -333,9 +337,7 @@ def make_updates(
   return Contender(call, values, gflop)
 
 
-def make_products(
-  *shapes: tuple[int, int, int],
-) -> dict[str, Contender]:
+def make_products(*shapes: tuple[int, int, int]) -> dict[str, Contender]:
   """Build products of float32 matrices, with rows split over all devices.
 
   Args:

@@ -141,7 +141,7 @@ def _make_twin(twins, case, params, inputs, edges, compiler):
 def make_cases(args) -> Iterator[harness.Case]:
   """Build a case for each experiment."""
   devices.use_cpu_cores(args.batch_size)
+  products = harness.make_products()
   for name, case in CASES.items():
     contenders = make_contenders(case, args.batch_size)
-    products = harness.make_products()
     yield harness.Case(name, contenders, args.batch_size, products=products)

@@ -258,6 +258,6 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(args.batch_size)
   sizes = {name: x for name, x in vars(args).items() if name != 'rounds'}
   blocks, updates = make_contenders(make_config(**sizes))
+  products = harness.make_products()
   for name, contenders in ('Process', blocks), ('update', updates):
-    products = harness.make_products()
     yield harness.Case(name, contenders, args.batch_size, REPEATS, products)

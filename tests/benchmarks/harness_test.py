@@ -58,7 +58,7 @@ def test_the_result_file(tmp_path, capsys):
   path = tmp_path / 'benchmarks/fake.json'
   assert (tmp_path / 'a/b.json').read_text() == path.read_text()
   printed = capsys.readouterr().out
-  assert f'wrote {path}' in printed and 'speedup' in printed
+  assert f'wrote {path}' in printed and 'speedup of ours' in printed
   record = json.loads(path.read_text())
   assert record['name'] == 'fake'
   assert record['command'] == 'uv run python -m benchmarks fake --scale=3'
