@@ -28,14 +28,15 @@ import rich.console
 import rich.table
 from absl import logging
 
-from core import sharding, step
-from core.aot import compile
+from core import step
+from core.aot import compile, hlo
 from core.errors import one_line
 from core.report import measurements
 
 _OUTPUT_FLAGS = '--results or --output'
 TOLERANCE = 1e-4  # of the largest value: float32 sums depend on their order
-_SQUARE = 2048  # side of the product that shows the peak speed
+# Metrics that the printed table omits, because it is 80 columns wide.
+_NOT_PRINTED = 'speedup_at_peak', 'percent_of_bandwidth', 'flop_per_byte'
 
 
 class Contender(NamedTuple):
@@ -46,12 +47,15 @@ class Contender(NamedTuple):
     values: arrays that must equal those of 'ours'; () if it computes another
       function.
     gflop: billions of operations in the matrix products of an update; 0 if they
-      are not counted, see `count_gflop`.
+      are not counted, see `compile_and_count`.
+    gbyte: billions of bytes that the operations of an update read and write; 0
+      if they are not counted.
   """
 
   call: Callable[[], Any]
   values: Sequence[Any] = ()
   gflop: float = 0.0
+  gbyte: float = 0.0
 
 
 class Case(NamedTuple):
@@ -62,15 +66,15 @@ class Case(NamedTuple):
     contenders: contenders by name.
     num_items: number of items, such as graphs, in an update.
     num_updates: number of updates in a turn.
-    products: matrix products by name, one per turn. They show the peak speed of
-      the machine.
+    limits: computations that show the peak speed and the memory bandwidth of
+      the machine, see `machine.limits`.
   """
 
   name: str
   contenders: Mapping[str, Contender]
   num_items: int
   num_updates: int = 1
-  products: Mapping[str, Contender] = types.MappingProxyType({})
+  limits: Mapping[str, Contender] = types.MappingProxyType({})
 
 
 def run(name: str, benchmark: Any, arguments: Sequence[str]):
@@ -157,7 +161,7 @@ def measure(case: Case, rounds: int, unit: str) -> dict[str, dict]:
   for name, contender in case.contenders.items():
     if contender.values:
       check_equal(f'{case.name}, {name}', contender.values, ours)
-  turns = {**case.contenders, **case.products}
+  turns = {**case.contenders, **case.limits}
   seconds = {name: [] for name in turns}
   for number in range(1 + rounds):
     for name, contender in turns.items():
@@ -187,22 +191,34 @@ def _metrics(
     'ms': 1e3 * updates,
     'speedup_of_ours': np.divide(seconds[name], seconds['ours']),
   }
-  peak = max(
-    (
-      product.gflop / statistics.median(seconds[key])
-      for key, product in case.products.items()
-    ),
-    default=0,
-  )
-  if peak:
-    gflop = case.contenders[name].gflop
-    speeds = gflop / updates if gflop else np.array([])
+  contender, least = case.contenders[name], case.contenders['ours'].gflop
+  if peak := _limit(case, seconds, 'gflop'):
+    speeds = contender.gflop / updates if contender.gflop else np.array([])
     metrics['gflop_per_second'] = speeds
     metrics['percent_of_peak'] = 100 * speeds / peak
-    least = case.contenders['ours'].gflop
     ratios = updates * peak / least if least else np.array([])
     metrics['speedup_at_peak'] = ratios
+  bandwidth = _limit(case, seconds, 'gbyte')
+  if bandwidth and contender.gbyte:
+    metrics['percent_of_bandwidth'] = (
+      100 * contender.gbyte / updates / bandwidth
+    )
+    metrics['flop_per_byte'] = np.array([contender.gflop / contender.gbyte])
   return {key: values.tolist() for key, values in metrics.items()}
+
+
+def _limit(
+  case: Case, seconds: Mapping[str, list[float]], quantity: str
+) -> float:
+  """Return the highest rate of the limits, 0 if there are none.
+
+  `quantity` is what the rate counts: 'gflop' or 'gbyte'.
+  """
+  rates = (
+    getattr(limit, quantity) / statistics.median(seconds[name])
+    for name, limit in case.limits.items()
+  )
+  return max(rates, default=0.0)
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:
@@ -228,14 +244,11 @@ def check_equal(name: str, values: Sequence[Any], ours: Sequence[Any]):
 
 
 def print_rows(title: str, rows: Mapping[str, Mapping]):
-  """Print medians, and the lowest and highest time.
-
-  The speedup at the peak is only in the result file, because of the width.
-  """
+  """Print medians, and the lowest and highest time."""
   options = {'box': None, 'collapse_padding': True, 'pad_edge': False}
   table = rich.table.Table('', title=title, **options)  # fits 80 columns
   metrics = list(next(iter(rows.values()))['metrics'])
-  metrics = [name for name in metrics if name != 'speedup_at_peak']
+  metrics = [name for name in metrics if name not in _NOT_PRINTED]
   for metric in (*metrics, 'low ms', 'high ms'):
     text = metric.replace('_per_second', '/s').replace('percent', '%')
     table.add_column(text.replace('_', ' '), justify='right')
@@ -310,13 +323,22 @@ def perturb(params):
   )
 
 
-def count_gflop(call: Callable, *args) -> float:
-  """Count the operations of the matrix products of a jitted call, in billions.
+def compile_and_count(call: Callable, *args) -> tuple[Callable, float, float]:
+  """Compile a jitted function for its arguments, and count its costs.
 
-  The count is of the traced program, before XLA optimizes it. The body of a
-  loop with a fixed number of iterations counts once per iteration.
+  The operations are those of the matrix products in the traced program, before
+  XLA optimizes it. The bytes are those that the instructions of the compiled
+  program read and write on all devices, whether or not they are in a cache.
+  Every iteration of a loop counts.
+
+  Returns:
+    The compiled function, and its operations and bytes, both in billions.
   """
-  return compile.matmul_flops(call.trace(*args).jaxpr.jaxpr) / 1e9
+  traced = call.trace(*args)
+  compiled = traced.lower().compile()
+  traffic = hlo.count_costs(compiled.as_text()).memory_traffic
+  gflop = compile.matmul_flops(traced.jaxpr.jaxpr) / 1e9
+  return compiled, gflop, traffic * jax.device_count() / 1e9
 
 
 def make_updates(
@@ -328,40 +350,10 @@ def make_updates(
 ) -> Contender:
   """Build a contender that makes `num_updates` updates per call."""
   state = program.init()
-  gflop = count_gflop(program.update, state, arrays) / num_updates
+  update, *costs = compile_and_count(program.update, state, arrays)
 
   def call():
     nonlocal state
-    state, *_ = jax.block_until_ready(program.update(state, arrays))
+    state, *_ = jax.block_until_ready(update(state, arrays))
 
-  return Contender(call, values, gflop)
-
-
-def make_products(*shapes: tuple[int, int, int]) -> dict[str, Contender]:
-  """Build products of float32 matrices, with rows split over all devices.
-
-  Args:
-    *shapes: rows, columns, and repetitions, for products with a square matrix.
-      A large square product is always added.
-  """
-  mesh = sharding.make_mesh({'data': -1, 'fsdp': 1, 'tensor': 1})
-  products = {}
-  for rows, columns, repeats in ((_SQUARE, _SQUARE, 1), *shapes):
-    rows -= rows % mesh.size
-    left = jax.random.normal(jax.random.key(0), (rows, columns))
-    left = jax.device_put(left, sharding.batch_sharding(mesh))
-    right = jax.random.normal(jax.random.key(1), (columns, columns))
-    # The scale keeps repeated products from growing.
-    right = jax.device_put(right / columns**0.5, sharding.replicated(mesh))
-
-    @jax.jit
-    def multiply(left, right, repeats=repeats):
-      return jax.lax.fori_loop(0, repeats, lambda _, x: x @ right, left)
-
-    def call(multiply=multiply, left=left, right=right):
-      jax.block_until_ready(multiply(left, right))
-
-    gflop = 2 * rows * columns**2 * repeats / 1e9
-    name = f'{rows} x {columns} x {columns}'
-    products[name] = Contender(call, gflop=gflop)
-  return products
+  return Contender(call, values, *(cost / num_updates for cost in costs))

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import harness
+from benchmarks import harness, machine
 from configs.hinting import sorting
 from core import layers, sharding, step
 from core.run import devices
@@ -266,11 +266,9 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(math.gcd(args.batch_size, args.decoded_lists))
   config = make_config(args.batch_size)
   updates, *model = make_updates(config)
-  products = harness.make_products()
-  yield harness.Case('update', updates, args.batch_size, REPEATS, products)
+  limits = machine.limits()
+  yield harness.Case('update', updates, args.batch_size, REPEATS, limits)
   decoders = make_decoders(
     config, *model, args.decoded_lists, args.decoded_length
   )
-  yield harness.Case(
-    'decoding', decoders, args.decoded_lists, products=products
-  )
+  yield harness.Case('decoding', decoders, args.decoded_lists, limits=limits)

@@ -1,13 +1,16 @@
-"""Plot the time of our matrix products relative to each contender's time.
+"""Plot how close the benchmarks come to the limits of the machine.
 
 `uv run python -m benchmarks.plots` reads results/benchmarks, and writes
-docs/figures/share_of_peak.png and .svg.
+docs/figures/share_of_peak and docs/figures/roofline, each as .png and .svg.
 """
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from core.report import plots
@@ -20,7 +23,7 @@ _LABELS = {
   'seq2set': 'Order Matters',
   'hinting': 'Task Hinting',
 }
-# Contender -> its label and marker; the figure shows no others.
+# Contender -> its label and marker; the figures show no others.
 _SHOWN = {
   'ours': ('ours', 'o'),
   'plain form': ('plain form', 's'),
@@ -29,28 +32,49 @@ _SHOWN = {
 }
 
 
+class Row(NamedTuple):
+  """A contender of a case: the medians of its metrics, if it has them."""
+
+  system: str
+  case: str
+  contender: str
+  metrics: Mapping[str, float]
+
+
+def read_rows(folder: Path) -> Iterator[Row]:
+  """Return the rows of the result files of a folder that the figures show."""
+  for file, system in _LABELS.items():
+    text = (folder / f'{file}.json').read_text(encoding='utf-8')
+    for name, row in json.loads(text)['rows'].items():
+      case, _, contender = name.partition(', ')
+      if contender in _SHOWN:
+        medians = {k: v['value'] for k, v in row['metrics'].items()}
+        metrics = {k: v for k, v in medians.items() if v is not None}
+        yield Row(system, case, contender, metrics)
+
+
 @plots.style()
-def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
+def share_of_peak(shares: Mapping[str, Mapping[str, float]]) -> Figure:
   """Plot the time of our products at the peak speed, relative to contenders.
 
   Args:
-    rows: computation -> contender -> the time of our matrix products at the
+    shares: computation -> contender -> the time of our matrix products at the
       peak speed, relative to the time of the contender, in percent.
   """
-  figure = Figure(figsize=(6.4, 0.4 * len(rows) + 1.4))
+  figure = Figure(figsize=(6.4, 0.4 * len(shares) + 1.4))
   axes = figure.subplots()
   axes.set_title('Time of our matrix products at the peak speed')
   axes.set_xlabel('share of the time of an update or a pass (%)')
   axes.set_xlim(0, 105)
   axes.grid(axis='x')
   axes.axvline(100, color=plots.INK, linestyle='--', label='peak speed')
-  axes.set_yticks(range(len(rows)), rows)
+  axes.set_yticks(range(len(shares)), shares)
   axes.invert_yaxis()
   for color, (name, (label, marker)) in zip(
     plots.PALETTE, _SHOWN.items(), strict=False
   ):
     points = [
-      (row[name], y) for y, row in enumerate(rows.values()) if name in row
+      (row[name], y) for y, row in enumerate(shares.values()) if name in row
     ]
     if not points:  # an optional package was missing
       continue
@@ -65,24 +89,89 @@ def share_of_peak(rows: Mapping[str, Mapping[str, float]]) -> Figure:
   return figure
 
 
-def read_shares(folder: Path) -> dict[str, dict[str, float]]:
-  """Return the rows of `share_of_peak` from the result files of a folder."""
+def shares_of_peak(rows: Iterable[Row]) -> dict[str, dict[str, float]]:
+  """Return the argument of `share_of_peak`."""
   shares = {}
-  for file, label in _LABELS.items():
-    text = (folder / f'{file}.json').read_text(encoding='utf-8')
-    record = json.loads(text)
-    for name, row in record['rows'].items():
-      case, _, contender = name.partition(', ')
-      bound = row['metrics'].get('speedup_at_peak', {}).get('value')
-      if bound and contender in _SHOWN:
-        shares.setdefault(f'{label}: {case}', {})[contender] = 100 / bound
+  for row in rows:
+    if bound := row.metrics.get('speedup_at_peak'):
+      computation = shares.setdefault(f'{row.system}: {row.case}', {})
+      computation[row.contender] = 100 / bound
   return shares
 
 
+@plots.style()
+def roofline(systems: Mapping[str, Mapping[str, Mapping[str, Row]]]) -> Figure:
+  """Plot speed against operations per byte, one panel for each system.
+
+  The roof is the peak speed, and, for few operations per byte, the bandwidth of
+  the main memory. Above it, a program reads most of its bytes from caches.
+
+  Args:
+    systems: system -> case -> contender -> its row, with 'percent_of_peak',
+      'percent_of_bandwidth', and 'flop_per_byte'.
+  """
+  figure = Figure(figsize=(6.4, 5.6))
+  panels = figure.subplots(2, 2, sharex=True, sharey=True, squeeze=False)
+  for axes, (system, cases) in zip(panels.flat, systems.items(), strict=True):
+    axes.set_title(system)
+    rows = [row for case in cases.values() for row in case.values()]
+    _draw_roof(axes, rows)
+    for color, (case, contenders) in zip(
+      plots.PALETTE, cases.items(), strict=False
+    ):
+      for name, row in contenders.items():
+        label, marker = _SHOWN[name]
+        axes.plot(
+          row.metrics['flop_per_byte'],
+          row.metrics['percent_of_peak'],
+          marker=marker,
+          color=color,
+          label=f'{case}, {label}',
+          linestyle='none',
+        )
+    axes.legend(loc='lower right', fontsize='x-small')
+  for axes in panels[-1]:
+    axes.set_xlabel('operations per byte read or written')
+  for axes in panels[:, 0]:
+    axes.set_ylabel('speed of the products (% of peak)')
+  return figure
+
+
+def _draw_roof(axes, rows):
+  """Draw the roof, from the ratio of bandwidth to peak speed in the rows."""
+  slope = statistics.median(
+    row.metrics['percent_of_peak']
+    / (row.metrics['percent_of_bandwidth'] * row.metrics['flop_per_byte'])
+    for row in rows
+  )
+  x = np.geomspace(1, 100, 100)
+  axes.plot(x, np.minimum(100, 100 * slope * x), color=plots.INK, label='roof')
+  axes.set(xscale='log', yscale='log', xlim=(1, 100), ylim=(5, 150))
+  axes.set_xticks((1, 10, 100), (1, 10, 100))
+  axes.set_yticks((10, 100), (10, 100))
+
+
+def counted_rows(
+  rows: Iterable[Row],
+) -> dict[str, dict[str, dict[str, Row]]]:
+  """Return the argument of `roofline`: the rows with all of its metrics."""
+  needed = {'percent_of_peak', 'percent_of_bandwidth', 'flop_per_byte'}
+  systems = {}
+  for row in rows:
+    if needed <= row.metrics.keys():
+      cases = systems.setdefault(row.system, {})
+      cases.setdefault(row.case, {})[row.contender] = row
+  return systems
+
+
 def main():
-  """Draw the figure of the committed results."""
-  rows = read_shares(_ROOT / 'results/benchmarks')
-  plots.save({'share_of_peak': share_of_peak(rows)}, _ROOT / 'docs/figures')
+  """Draw the figures of the committed results."""
+  rows = list(read_rows(_ROOT / 'results/benchmarks'))
+  figures = {
+    'share_of_peak': share_of_peak(shares_of_peak(rows)),
+    'roofline': roofline(counted_rows(rows)),
+  }
+  plots.save(figures, _ROOT / 'docs/figures')
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import jax
 import numpy as np
 
-from benchmarks import harness, sudoku_plain
+from benchmarks import harness, machine, sudoku_plain
 from configs.rrn import sudoku
 from core import sharding, step
 from core.run import devices
@@ -141,16 +141,16 @@ def make_twin(
   )
 
 
-def make_products(config, at_once: int) -> dict[str, harness.Contender]:
-  """Build the products that show the peak speed; see `harness.make_products`.
+def make_limits(config, at_once: int) -> dict[str, harness.Contender]:
+  """Build the limits of the machine, see `machine.limits`.
 
-  One has the size of the largest layer of the network for `at_once` boards: a
-  row for each edge between cells, or for each candidate.
+  One product has the size of the largest layer of the network for `at_once`
+  boards: a row for each edge between cells, or for each candidate.
   """
   num_rows, width = data.neighbors(3, 3).size, config.model.width
   if config.model.network == 'candidates':
     num_rows, width = 9**3, config.model.hidden_width
-  return harness.make_products((at_once * num_rows, width, SKINNY_REPEATS))
+  return machine.limits((at_once * num_rows, width, SKINNY_REPEATS))
 
 
 def make_config(
@@ -199,5 +199,5 @@ def make_cases(args) -> Iterator[harness.Case]:
       network,
       make_contenders(config, {'puzzle': puzzles, 'solution': solutions}),
       args.batch_size * config.model.num_steps,
-      products=make_products(config, min(at_once, args.batch_size)),
+      limits=make_limits(config, min(at_once, args.batch_size)),
     )

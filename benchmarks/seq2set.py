@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks import harness
+from benchmarks import harness, machine
 from configs.seq2set import sorting
 from core import sharding, step
 from core.run import devices
@@ -191,16 +191,14 @@ def make_blocks(network, memories, mesh) -> dict[str, harness.Contender]:
       summary = process(nnx.merge(graphdef, params), inputs)
       return jnp.square(summary).mean(), summary
 
+    backward, *costs = harness.compile_and_count(backward, params, inputs)
+
     def call(backward=backward):
       for _ in range(REPEATS):
         jax.block_until_ready(backward(params, inputs))
 
     (_, gradient), summary = backward(params, inputs)
-    contenders[name] = harness.Contender(
-      call,
-      [summary, gradient],
-      harness.count_gflop(backward, params, inputs),
-    )
+    contenders[name] = harness.Contender(call, [summary, gradient], *costs)
   return contenders
 
 
@@ -258,6 +256,6 @@ def make_cases(args) -> Iterator[harness.Case]:
   devices.use_cpu_cores(args.batch_size)
   sizes = {name: x for name, x in vars(args).items() if name != 'rounds'}
   blocks, updates = make_contenders(make_config(**sizes))
-  products = harness.make_products()
+  limits = machine.limits()
   for name, contenders in ('Process', blocks), ('update', updates):
-    yield harness.Case(name, contenders, args.batch_size, REPEATS, products)
+    yield harness.Case(name, contenders, args.batch_size, REPEATS, limits)

@@ -18,6 +18,9 @@ from torch import Tensor
 from benchmarks import harness
 from core.errors import one_line
 
+# All cases of a benchmark compile the same function, once for each shape. By
+# default, `torch.compile` gives up after 8 shapes.
+torch._dynamo.config.recompile_limit = 64
 Compiler = Callable[[Callable], Callable]
 
 

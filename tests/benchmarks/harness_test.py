@@ -25,8 +25,8 @@ def make_benchmark(calls=None, peers=('a-peer-that-is-absent',), **values):
       )
       for name, x in values.items()
     }
-    products = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
-    yield harness.Case('sums', contenders, 6, 2, products=products)
+    limits = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
+    yield harness.Case('sums', contenders, 6, 2, limits=limits)
 
   return types.SimpleNamespace(
     __doc__='A benchmark.',
@@ -103,8 +103,8 @@ def test_the_speedup_at_the_peak_is_relative_to_the_products(monkeypatch):
     'ours': harness.Contender(lambda: None, gflop=2),
     'other': harness.Contender(lambda: None),
   }
-  products = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
-  case = harness.Case('sums', contenders, 1, 2, products)
+  limits = {'2 x 2': harness.Contender(lambda: None, gflop=4)}
+  case = harness.Case('sums', contenders, 1, 2, limits)
   rows = harness.measure(case, 1, 'sums')
   values = {
     name: [entry['value'] for entry in row['metrics'].values()]
@@ -114,9 +114,27 @@ def test_the_speedup_at_the_peak_is_relative_to_the_products(monkeypatch):
   assert values['other'][2:] == [2, None, None, 6]
 
 
+def test_the_bandwidth_is_relative_to_the_stream(monkeypatch):
+  """An update has 2 GFLOP and 4 GB in 3 seconds; the stream has 4 GB/s."""
+  clock = iter([0, 0, 0, 3, 0, 1])
+  monkeypatch.setattr(harness.time, 'perf_counter', lambda: next(clock))
+  contenders = {'ours': harness.Contender(lambda: None, gflop=2, gbyte=4)}
+  limits = {'stream': harness.Contender(lambda: None, gbyte=4)}
+  case = harness.Case('sums', contenders, 1, 1, limits)
+  metrics = harness.measure(case, 1, 'sums')['ours']['metrics']
+  assert metrics['percent_of_bandwidth']['value'] == 33.3
+  assert metrics['flop_per_byte']['value'] == 0.5
+  assert 'percent_of_peak' not in metrics  # no product shows the peak
+
+
 def test_each_execution_of_a_loop_counts():
   call = jax.jit(lambda x: jax.lax.fori_loop(0, 3, lambda _, y: y @ x, x))
-  assert harness.count_gflop(call, jnp.ones((4, 4))) == 3 * 2 * 4**3 / 1e9
+  x = jnp.ones((4, 4))
+  compiled, gflop, gbyte = harness.compile_and_count(call, x)
+  np.testing.assert_array_equal(compiled(x), call(x))
+  assert gflop == 3 * 2 * 4**3 / 1e9
+  # Three products read two matrices and write one.
+  assert gbyte * 1e9 >= 3 * 3 * x.nbytes * jax.device_count()
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ def test_contenders_agree_and_run(network):
   config, boards = make_inputs(network)
   contenders = rrn_sudoku.make_contenders(config, boards)
   assert {'plain form', 'ours'} <= set(contenders)
-  products = rrn_sudoku.make_products(config, 8)
-  case = harness.Case(network, contenders, 32, products=products)
+  limits = rrn_sudoku.make_limits(config, 8)
+  case = harness.Case(network, contenders, 32, limits=limits)
   rows = harness.measure(case, 1, 'board_steps')
   assert all(row['metrics']['gflop_per_second'] for row in rows.values())
 
