@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -177,10 +178,10 @@ def test_the_death_of_one_ends_the_others_and_a_restart_resumes(
   processes.pop(lost).kill()
   for process in processes:
     _, errors = process.communicate(timeout=200)
+    # Either our message, or JAX aborts the process with a message of its own.
+    assert process.returncode in (1, -signal.SIGABRT), errors
     if process.returncode == 1:
       assert '\nerror: another process was lost' in f'\n{errors}'
-    else:
-      assert process.returncode != 0 and 'task died' in errors
   statuses, _, errors = run_all(run, *overrides(total_steps=12), count=count)
   assert statuses == [0] * count, errors
   assert (run / 'metrics.jsonl').read_text().startswith(before)
