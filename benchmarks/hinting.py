@@ -47,7 +47,7 @@ class PlainTask(task.SortingTask):
   def batch(self, key, arrays, *, size, step):
     """Draw 'tokens', 'targets' and 'weights' [B, L]."""
     del arrays, step
-    kind, longest = self.kinds[self.main], self.data.max_length
+    kind, longest = self.kinds[self.main], self.data.max_train_length
 
     def make_row(key):
       length_key, value_key = jax.random.split(key)
@@ -133,7 +133,7 @@ def make_updates(
   draw = jax.jit(functools.partial(ours.batch, size=config.batch_size))
   batch = draw(jax.random.key(0), {}, step=jnp.zeros((), jnp.int32))
   batch = {name.partition('/')[2]: x for name, x in batch.items()}
-  num_tokens = ours.kinds[ours.main].num_tokens(config.data.max_length)
+  num_tokens = ours.kinds[ours.main].num_tokens(config.data.max_train_length)
   tokens, targets, at = unpack(batch, num_tokens - 1)
   compute = jax.jit(lambda params, x, **places: merge(params)(x, **places))
   places = {name: batch[name] for name in ('at', 'segments', 'positions')}

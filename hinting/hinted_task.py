@@ -116,7 +116,7 @@ class HintedTask:
     """Read the list of a line of text.
 
     Returns:
-      The values, int32 [N], N at most `data.longest_list`.
+      The values, int32 [N], N at most `data.max_predict_length`.
 
     Raises:
       UserError: the line is not a list.
@@ -172,15 +172,17 @@ class HintedTask:
     """
     del arrays
     batch = {}
-    batch_max_length = self._max_length_at(step)
+    batch_max_length = self._max_train_length_at(step)
     for index, (name, count) in enumerate(self._num_pairs(size).items()):
       pairs = rows.make_pairs(
         self.kinds[name],
         self._pair_keys(jax.random.fold_in(key, index), index, count),
-        max_length=self.data.max_length,
+        max_length=self.data.max_train_length,
         batch_max_length=batch_max_length,
         draw_values=functools.partial(
-          self.draw_values, size=self.data.max_length, distribution='train'
+          self.draw_values,
+          size=self.data.max_train_length,
+          distribution='train',
         ),
       )
       batch |= {f'{name}/{column}': x for column, x in pairs.items()}
@@ -200,12 +202,12 @@ class HintedTask:
     hint_pairs = {hint: round(per_hint) for hint in self.hints if per_hint}
     return {self.main: num_pairs - sum(hint_pairs.values())} | hint_pairs
 
-  def _max_length_at(self, step: jax.Array) -> jax.Array | int:
+  def _max_train_length_at(self, step: jax.Array) -> jax.Array | int:
     """Return the length of the longest list in the batch of a step."""
     if not self.data.curriculum_steps:
-      return self.data.max_length
+      return self.data.max_train_length
     ramp = optax.linear_schedule(
-      rows.MIN_LENGTH, self.data.max_length, self.data.curriculum_steps
+      rows.MIN_LENGTH, self.data.max_train_length, self.data.curriculum_steps
     )
     return jnp.asarray(ramp(step)).astype(jnp.int32)
 
@@ -344,7 +346,7 @@ class HintedTask:
     del model
     lengths = self.evals.test_lengths
     curves = {name: plots.curve(values, name, lengths) for name in self.tests}
-    return plots.accuracy_figures(curves, self.data.max_length)
+    return plots.accuracy_figures(curves, self.data.max_train_length)
 
   def predict(
     self, model: Transformer, lines: Iterable[str]
@@ -381,7 +383,7 @@ class HintedTask:
     """Return the columns of `Transformer.decode` for a question."""
     tokens = vocabulary.value_token(np.array(question.values))
     prompt = [Token.BOS, *tokens, self.delimiter]
-    start = self.data.longest_list + 2 - len(prompt)
+    start = self.data.max_predict_length + 2 - len(prompt)
     return {
       'prompts': np.array([Token.PAD] * start + prompt, np.int32),
       'starts': np.array(start, np.int32),
@@ -389,7 +391,7 @@ class HintedTask:
 
   def _make_decoder(self, model: Transformer):
     """Return a function that maps prompts to answer tokens, int32 [B, T]."""
-    num_tokens = self.kinds[self.main].num_answers(self.data.longest_list)
+    num_tokens = self.kinds[self.main].num_answers(self.data.max_predict_length)
     graphdef, params = nnx.split(model)
 
     @jax.jit

@@ -27,7 +27,7 @@ def sweep_figures(
     name: curve(values, 'test', config.evals.test_lengths)
     for name, (config, values) in points.items()
   }
-  longest = max(config.data.max_length for config, _ in points.values())
+  longest = max(config.data.max_train_length for config, _ in points.values())
   return accuracy_figures(curves, longest)
 
 

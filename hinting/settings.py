@@ -52,17 +52,17 @@ def check(
       ' in every batch'
     )
   # At least 4: a row of 'successors' queries START and four values of the list.
-  if not 4 <= data.max_length <= rows.MAX_TRAINING_LENGTH:
+  if not 4 <= data.max_train_length <= rows.MAX_TRAINING_LENGTH:
     raise UserError(
-      f'config.data.max_length={data.max_length} is out of range; expected 4'
-      f' to {rows.MAX_TRAINING_LENGTH}'
+      f'config.data.max_train_length={data.max_train_length} is out of range;'
+      f' expected 4 to {rows.MAX_TRAINING_LENGTH}'
     )
   # The number of positions that each kind of row needs.
-  longest = max(*evals.lengths, *evals.test_lengths, data.longest_list)
+  longest = max(*evals.lengths, *evals.test_lengths, data.max_predict_length)
   needed = {f'rows with {longest} values': kinds[main].num_tokens(longest) - 1}
   for name in (main, *hints):
     needed[f'packed {name} rows'] = rows.packed_num_tokens(
-      kinds[name], data.max_length
+      kinds[name], data.max_train_length
     )
   what = max(needed, key=lambda name: needed[name])
   if model.has_table and model.max_positions < needed[what]:

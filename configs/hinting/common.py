@@ -5,12 +5,19 @@ import ml_collections
 from configs import common
 
 OPTIMIZERS = 'adamw', 'muon'
+# Sections -> settings that earlier versions saved under other names.
+RENAMED = {
+  'data': {
+    'max_length': 'max_train_length',
+    'longest_list': 'max_predict_length',
+  }
+}
 
 
-def rows_config(
+def base_config(
   args,
   *,
-  longest_list: int,
+  max_predict_length: int,
   lengths: tuple[int, ...],
   test_lengths: tuple[int, ...],
   report: dict[str, str],
@@ -23,7 +30,8 @@ def rows_config(
     args: `size`, `hint`, `temperature`, `positions`, and `optimizer`. The
       optimizer is one of `OPTIMIZERS`, or '' for AdamW at the paper's size and
       Muon otherwise.
-    longest_list: length of the longest list that `--mode=predict` accepts.
+    max_predict_length: length of the longest list that `--mode=predict`
+      accepts.
     lengths: list lengths of validation.
     test_lengths: list lengths of `--mode=eval`.
     report: metrics that a report of the sizes 'paper' and 'cpu' shows -> the
@@ -34,13 +42,13 @@ def rows_config(
   common.check_known('optimizer', optimizer, OPTIMIZERS)
   config = common.default_config()
   _paper_model(config, args)
-  config.data.max_length = 20  # of training lists; allowed: 4 to 20
+  config.data.max_train_length = 20  # allowed: 4 to 20
   config.data.hint = '' if args.hint == 'none' else args.hint
   config.data.hint_share = 0.5
   # Rows of each kind in a fixed training set. 0: new rows for every batch.
   config.data.num_rows = 0
   config.data.curriculum_steps = 0  # updates until all lengths occur; 0: none
-  config.data.longest_list = longest_list  # largest list length in predict
+  config.data.max_predict_length = max_predict_length
   config.evals.lengths = lengths
   config.evals.test_lengths = test_lengths
   config.evals.every = 1000  # updates
@@ -99,8 +107,8 @@ def _small(config):
 def _smoke(config, optimizer):
   config.model.width = 64
   config.model.feed_forward_width = 128
-  config.data.max_length = 8
-  config.data.longest_list = 32
+  config.data.max_train_length = 8
+  config.data.max_predict_length = 32
   config.evals.lengths = (4, 8, 16)
   config.evals.test_lengths = (4, 8, 16, 32)
   config.evals.every = 100

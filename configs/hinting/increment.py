@@ -24,6 +24,8 @@ lengths and results.
 from configs import common
 from configs.hinting import common as shared
 
+RENAMED = shared.RENAMED
+
 HINTS = 'none', 'span', 'changed', 'tail', 'digit', 'copy', 'parity'
 
 # The tables of --mode=sweep; `table=` selects one.
@@ -42,9 +44,9 @@ def get_config(arg: str | None = None):
     table=TABLES[0],
   )
   common.check_known('table', args.table, TABLES)
-  config = shared.rows_config(
+  config = shared.base_config(
     args,
-    longest_list=100,  # digits
+    max_predict_length=100,  # digits
     lengths=(10, 20, 30, 100),
     test_lengths=(5, 10, 15, 20, 22, 25, 30, 40, 60, 80, 100),
     report={  # the paper's results are unknown

@@ -37,6 +37,8 @@ import itertools
 from configs import common
 from configs.hinting import common as shared
 
+RENAMED = shared.RENAMED
+
 HINTS = (
   'none',
   'successor',
@@ -111,9 +113,9 @@ _DEFAULTS = {
 def get_config(arg: str | None = None):
   """Build the config; the module docstring lists the arguments."""
   args = _parse(arg)
-  config = shared.rows_config(
+  config = shared.base_config(
     args,
-    longest_list=200,
+    max_predict_length=200,
     lengths=(20, 50, 100),
     test_lengths=(10, 20, 30, 40, 50, 60, 80, 100, 120, 150, 200),
     report={

@@ -30,6 +30,6 @@ def parse(line: str, *, max_length: int) -> np.ndarray:
   if len(digits) > max_length:
     raise UserError(
       f'{len(digits)} digits; expected at most {max_length}; to allow more, set'
-      ' config.data.longest_list'
+      ' config.data.max_predict_length'
     )
   return np.array([int(digit) for digit in digits], np.int32)

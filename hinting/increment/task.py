@@ -32,7 +32,7 @@ class IncrementTask(hinted_task.HintedTask):
       main='increment',
       delimiter=Token.INCREMENT,
       # Value 1 stands for 0: a digit, or the number of 9s in a row of 'span'.
-      num_values=1 + max(9, config.data.max_length),
+      num_values=1 + max(9, config.data.max_train_length),
     )
 
   def draw_values(
@@ -45,7 +45,7 @@ class IncrementTask(hinted_task.HintedTask):
 
   def parse(self, line: str) -> np.ndarray:
     """Read the digits of a line as values, in the order of the rows."""
-    digits = data.parse(line, max_length=self.data.longest_list)
+    digits = data.parse(line, max_length=self.data.max_predict_length)
     return 1 + self._reorder(digits)
 
   def solve(self, values: list[int]) -> str:

@@ -35,7 +35,7 @@ def parse(line: str, *, num_values: int, max_length: int) -> np.ndarray:
   if len(words) > max_length:
     raise UserError(
       f'{len(words)} numbers; expected at most {max_length}; to allow more, set'
-      ' config.data.longest_list'
+      ' config.data.max_predict_length'
     )
   for word in words:
     is_integer = re.fullmatch(r'\+?[0-9]{1,9}', word)

@@ -68,7 +68,7 @@ class SortingTask(hinted_task.HintedTask):
     return data.parse(
       line,
       num_values=self.data.num_values,
-      max_length=self.data.longest_list,
+      max_length=self.data.max_predict_length,
     )
 
   def solve(self, values: list[int]) -> str:

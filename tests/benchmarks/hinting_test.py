@@ -12,7 +12,7 @@ def make_config():
   config = hinting.make_config(batch_size=16)
   config.model.width, config.model.num_heads = 16, 2
   config.model.feed_forward_width = 32
-  config.data.max_length = 5
+  config.data.max_train_length = 5
   return config
 
 

@@ -36,7 +36,7 @@ TINY = {
 }
 # Settings whose values in the documents do not fit a smoke run.
 FIXED = {
-  'config.evals.test_lengths': '(4, 8)',  # at most `data.longest_list`
+  'config.evals.test_lengths': '(4, 8)',  # at most `data.max_predict_length`
   'config.evals.within_steps': '(4,)',
   'config.log.profile': '1',
   'config.mesh.data': '1',  # of two devices

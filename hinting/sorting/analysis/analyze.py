@@ -99,7 +99,7 @@ def observe(subject: Subject, lengths: Sequence[int]) -> dict[int, Any]:
 
   The probes are fitted on other lists, of at most the length in training.
   """
-  longest = subject.task.data.max_length
+  longest = subject.task.data.max_train_length
   short = [subject.lists(n, causes.PROBE_SEED) for n in (longest // 2, longest)]
   streams = [
     np.asarray(passes.residuals(subject.merge, subject.params, values))

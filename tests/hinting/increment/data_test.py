@@ -22,7 +22,7 @@ def test_parse():
     ('1e3', 'not a nonnegative integer'),
     ('1\x85', 'not a nonnegative integer'),
     ('٣', 'not a nonnegative integer'),
-    ('12345', '5 digits; expected at most 4; .* config.data.longest_list'),
+    ('12345', '5 digits; expected at most 4; .*data.max_predict_length'),
   ],
 )
 def test_bad_lines(line, message):

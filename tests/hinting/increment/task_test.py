@@ -192,7 +192,7 @@ def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='changed'):
     make('smoke,hint=change')
   with pytest.raises(UserError, match='4 to 20'):
-    make(**{'data.max_length': 21})
+    make(**{'data.max_train_length': 21})
 
 
 @pytest.mark.slow

@@ -97,7 +97,7 @@ def test_predict_streams(caplog):
 
 
 def test_predict_is_greedy():
-  made = make(**{'data.longest_list': 4})
+  made = make(**{'data.max_predict_length': 4})
   model = made.make_model(nnx.Rngs(0))
   call = jax.jit(lambda tokens: model(tokens))
   lines = ['3 1 2', '9']

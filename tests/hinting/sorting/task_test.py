@@ -321,7 +321,7 @@ def test_invalid_settings_are_errors():
     make(
       'hint=fill,positions=randomized',
       **{
-        'data.longest_list': 20,
+        'data.max_predict_length': 20,
         'evals.lengths': (20,),
         'evals.test_lengths': (20,),
         'model.max_positions': 50,
@@ -330,7 +330,7 @@ def test_invalid_settings_are_errors():
   with pytest.raises(UserError, match='scratchpad'):
     make('smoke,main=sorting')
   with pytest.raises(UserError, match='4 to 20'):
-    make(**{'data.max_length': 21})
+    make(**{'data.max_train_length': 21})
   with pytest.raises(UserError, match='distinct values'):
     make('smoke,lists=distinct', **{'data.num_values': 20})
 
