@@ -185,17 +185,24 @@ def without_paper(report: Mapping[str, str]) -> dict[str, str]:
   return {name: '%' if '%' in text else '' for name, text in report.items()}
 
 
-def check_not_varied(arg: str | None, varied: Iterable[str]):
-  """Check that the arguments of a sweep do not set what its table varies.
+def check_not_varied(
+  arg: str | None, varied: Iterable[str], *, instead: str = '--mode=train'
+):
+  """Check that the arguments of a sweep do not set what its table sets.
+
+  Args:
+    arg: the arguments of the sweep.
+    varied: names of the arguments that the table sets.
+    instead: what to use if they should be set, for the error.
 
   Raises:
-    UserError: one of them does.
+    UserError: one of them is set.
   """
   given = {item.partition('=')[0] for item in (arg or '').split(',')}
   if conflicts := given.intersection(varied):
     raise UserError(
-      f'the table varies {min(conflicts)}; leave the argument out, or use'
-      ' --mode=train'
+      f'the table sets {min(conflicts)}; leave the argument out, or use'
+      f' {instead}'
     )
 
 

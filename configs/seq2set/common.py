@@ -138,7 +138,9 @@ def orders(
     random_outputs: the argument that selects a random order of the output.
   """
   outputs = random_outputs.partition('=')[0]
-  common.check_not_varied(arg, ('optimizer', 'encoder', 'inputs', outputs))
+  common.check_not_varied(arg, ('encoder', 'inputs', outputs))
+  tables = 'table=orders for Adam or table=muon for Muon'
+  common.check_not_varied(arg, ('optimizer',), instead=tables)
   changes = {
     'pointer_network': '',
     'pointer_network_sorted_inputs': 'inputs=angle',

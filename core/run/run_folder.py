@@ -103,26 +103,32 @@ def record_start(folder: pathlib.Path, config: ConfigDict):
 
 
 def versions() -> dict[str, Any]:
-  """Return versions, devices, git revision, and today's date (UTC).
-
-  The revision ends in '+dirty' if a tracked file, other than a result file,
-  differs from it.
-  """
+  """Return versions, devices, git revision, and today's date (UTC)."""
   packages = 'jax', 'jaxlib', 'flax', 'optax'
-  git = f'git -C {shlex.quote(str(pathlib.Path(__file__).parent))}'
-  status, revision = subprocess.getstatusoutput(
-    f"{git} describe --always --exclude='*' --abbrev=12"
-  )
-  is_dirty, _ = subprocess.getstatusoutput(
-    f"{git} diff --quiet HEAD -- :/ ':(top,exclude)results'"
-  )
-  revision += '+dirty' if is_dirty else ''
   return {
     'python': platform.python_version(),
     **{package: metadata.version(package) for package in packages},
     'device': jax.devices()[0].device_kind,
     'num_devices': jax.device_count(),
     'num_processes': jax.process_count(),
-    'git': revision if status == 0 else 'unknown',
+    'git': git_revision(pathlib.Path(__file__).parent),
     'date': time.strftime('%Y-%m-%d', time.gmtime()),
   }
+
+
+def git_revision(folder: pathlib.Path) -> str:
+  """Return the git revision of a folder's repository; 'unknown' without git.
+
+  It ends in '+dirty' if a tracked file, other than a result file, differs from
+  the revision.
+  """
+  git = f'git -C {shlex.quote(str(folder))}'
+  status, revision = subprocess.getstatusoutput(
+    f"{git} describe --always --exclude='*' --abbrev=12"
+  )
+  if status:
+    return 'unknown'
+  is_dirty, _ = subprocess.getstatusoutput(
+    f"{git} diff --quiet HEAD -- :/ ':(top,exclude)results'"
+  )
+  return revision + ('+dirty' if is_dirty else '')

@@ -8,6 +8,8 @@ import shlex
 import pytest
 from flax import traverse_util
 
+from configs.seq2set import convex_hull, delaunay
+from core.errors import UserError
 from core.run import run_config
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -78,3 +80,12 @@ def test_the_queue_evaluates_and_copies_what_it_trains():
   assert len(set(folders['report'])) == len(folders['report'])
   shipped = sorted(path.name for path in (ROOT / 'pretrained').iterdir())
   assert sorted(folders['train']) == [f'runs/{name}' for name in shipped]
+
+
+@pytest.mark.parametrize('points', [convex_hull, delaunay])
+def test_the_table_of_points_sets_the_optimizer(points):
+  for table, name in ('orders', 'adam'), ('muon', 'muon'):
+    runs = points.sweep(f'cpu,table={table}')
+    assert {run.optim.name for run in runs.values()} == {name}
+  with pytest.raises(UserError, match='sets optimizer; .* table=muon for Muon'):
+    points.sweep('cpu,optimizer=muon')

@@ -225,7 +225,7 @@ def as_single_process(command):
     (
       'uv run main.py --mode=sweep --config=configs/hinting/sorting.py:cpu,'
       'hint=none',
-      'the table varies hint',
+      'the table sets hint',
     ),
     (
       'uv run main.py --config=configs/seq2set/ngrams.py:cpu,source=NONE',

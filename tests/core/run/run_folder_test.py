@@ -5,7 +5,9 @@ import importlib.util
 import json
 import os
 import pathlib
+import re
 import shlex
+import subprocess
 import sys
 import tempfile
 
@@ -127,3 +129,24 @@ def test_errors_in_the_block_are_raised_unchanged(tmp_path):
   with pytest.raises(ConnectionError):
     with run_folder.open_folder(tmp_path, make_config()):
       raise ConnectionError
+
+
+def test_result_files_do_not_make_a_revision_dirty(tmp_path):
+  assert run_folder.git_revision(tmp_path) == 'unknown'
+  code, result = tmp_path / 'code/a.py', tmp_path / 'results/a.json'
+  for path in code, result:
+    path.parent.mkdir()
+    path.write_text('1')
+  identity = '-c', 'user.name=a', '-c', 'user.email=a@b.c'
+  for command in (
+    ['init', '-q'],
+    ['add', '.'],
+    [*identity, 'commit', '-qm', 'Start'],
+  ):
+    subprocess.run(['git', '-C', tmp_path, *command], check=True)
+  revision = run_folder.git_revision(code.parent)
+  assert re.fullmatch('[0-9a-f]{12}', revision)
+  result.write_text('2')
+  assert run_folder.git_revision(code.parent) == revision
+  code.write_text('2')
+  assert run_folder.git_revision(code.parent) == f'{revision}+dirty'

@@ -136,7 +136,7 @@ def test_tables():
   with pytest.raises(UserError, match="did you mean 'depths'"):
     sorting.get_config('smoke,table=depth')
   for table in 'depths', 'recipes':
-    with pytest.raises(UserError, match='the table varies hint'):
+    with pytest.raises(UserError, match='the table sets hint'):
       sorting.sweep(f'smoke,table={table},hint=count')
 
 

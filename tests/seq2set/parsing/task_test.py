@@ -157,5 +157,5 @@ def test_predict_and_invalid_settings():
 
 def test_a_sweep_refuses_what_its_table_varies():
   for arg in 'smoke,order=breadth_first', 'smoke,forward':
-    with pytest.raises(UserError, match='the table varies'):
+    with pytest.raises(UserError, match='the table sets'):
       parsing.sweep(arg)
