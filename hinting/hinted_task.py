@@ -171,18 +171,15 @@ class HintedTask:
       UserError: the rows of a kind are not a whole number of pairs.
     """
     del arrays
-    batch = {}
-    batch_max_length = self._max_train_length_at(step)
+    batch, longest = {}, self.data.max_train_length
     for index, (name, count) in enumerate(self._num_pairs(size).items()):
       pairs = rows.make_pairs(
         self.kinds[name],
         self._pair_keys(jax.random.fold_in(key, index), index, count),
-        max_length=self.data.max_train_length,
-        batch_max_length=batch_max_length,
+        max_length=longest,
+        batch_max_length=self._batch_max_length(step),
         draw_values=functools.partial(
-          self.draw_values,
-          size=self.data.max_train_length,
-          distribution='train',
+          self.draw_values, size=longest, distribution='train'
         ),
       )
       batch |= {f'{name}/{column}': x for column, x in pairs.items()}
@@ -202,7 +199,7 @@ class HintedTask:
     hint_pairs = {hint: round(per_hint) for hint in self.hints if per_hint}
     return {self.main: num_pairs - sum(hint_pairs.values())} | hint_pairs
 
-  def _max_train_length_at(self, step: jax.Array) -> jax.Array | int:
+  def _batch_max_length(self, step: jax.Array) -> jax.Array | int:
     """Return the length of the longest list in the batch of a step."""
     if not self.data.curriculum_steps:
       return self.data.max_train_length
