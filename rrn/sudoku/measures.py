@@ -6,7 +6,6 @@ Axes: B batch, T steps, N cells, U units, n cells of a unit.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -107,9 +106,7 @@ def by_steps(
       right[last], weight[:, None], is_independent=False
     )
     for column, kind in enumerate(names):
-      metrics[f'{name}/solved_{kind}'] = jax.tree.map(
-        lambda x, last=last, column=column: x[last, column], by_kind
-      )
+      metrics[f'{name}/solved_{kind}'] = by_kind[last, column]
   return metrics
 
 
