@@ -56,6 +56,12 @@ class Metric:
     total, weight = (values * weights).sum(axis), weights.sum(axis)
     return cls(total, weight, is_independent)
 
+  def __getitem__(self, index) -> typing.Self:
+    """Return the part of the metric at `index` of `total` and `weight`."""
+    return dataclasses.replace(
+      self, total=self.total[index], weight=self.weight[index]
+    )
+
   def result(self) -> jax.Array:
     """Return the mean; NaN where the weight is 0."""
     return self.total / self.weight

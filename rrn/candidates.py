@@ -132,6 +132,7 @@ class CandidateNetwork(nnx.Module):
     for messages, members in zip(by_kind, groups.kinds, strict=True):
       weights = members / np.sqrt(members.sum(1, keepdims=True) - 1)
       sums = _combine(members.T, _combine(weights, messages))
+      # The sum of each group includes the candidate's own message.
       own = weights.sum(0)[None, :, None, None].astype(sums.dtype)
       received.append(sums - own * messages)
     features = jnp.concatenate([states.astype(sent.dtype), *received], axis=-1)

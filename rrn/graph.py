@@ -71,7 +71,11 @@ class Graph:
     return table, mask
 
   def gather(self, nodes: Float[Array, 'B N D']) -> Float[Array, 'B N K D']:
-    """Return the values at each node's senders."""
+    """Return the values at each node's senders.
+
+    The values of edges that `self.mask` excludes are arbitrary, and they
+    receive no gradient.
+    """
     if self.self_edges:  # every node receives from all nodes in order
       batch, count, width = nodes.shape
       return jnp.broadcast_to(nodes[:, None], (batch, count, count, width))

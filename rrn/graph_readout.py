@@ -40,6 +40,8 @@ class GraphReadoutNetwork(nnx.Module):
     edge_width: number E of edge features, 0 for none.
     lstm: see `network.RecurrentRelationalNetwork`.
     dropout: dropout rate before the last readout layer.
+    dtype: type of the products; parameters, states, and logits are float32.
+    rngs: random keys of the parameters.
   """
 
   def __init__(
@@ -163,7 +165,5 @@ def measure(
     name = f'steps_{step}'
     metrics[f'{name}/accuracy'] = mean(is_correct[step - 1], weight)
     for count in range(max_jumps + 1):
-      metrics[f'{name}/accuracy_{count}_jumps'] = jax.tree.map(
-        lambda x, at=(step - 1, count): x[at], by_jumps
-      )
+      metrics[f'{name}/accuracy_{count}_jumps'] = by_jumps[step - 1, count]
   return metrics

@@ -28,6 +28,8 @@ class RelationNetwork(nnx.Module):
     message_layers: number of ReLU layers in the message function f, at least 1.
     readout_layers: number of ReLU layers in the readout.
     edge_width: number E of edge features, 0 for none.
+    dtype: type of the products; parameters and answers are float32.
+    rngs: random keys of the parameters.
   """
 
   def __init__(

@@ -137,6 +137,7 @@ class RecurrentRelationalNetwork(nnx.Module):
       mask: which edges of the graph each example has. None means all.
     """
     start = self.init_carry(inputs)
+    # A traced number is not an int, and may be 0; the loop then runs no step.
     if not isinstance(burn_in, int) or burn_in:
       step = self._make_step(inputs, graph, edges, mask)
       start = jax.lax.fori_loop(
@@ -181,9 +182,8 @@ class RecurrentRelationalNetwork(nnx.Module):
     )
     last = self.message.layers[-1]
     first_node, *middle_node, last_node = self.node.layers
-    from_message, from_input, *from_state = jnp.split(
-      first_node.kernel[...], 2 if self.lstm else 3
-    )
+    kernels = jnp.split(first_node.kernel[...], 2 if self.lstm else 3)
+    from_message, from_input = kernels[:2]
     into_node = dot(last.kernel[...], from_message)
     node_term = dot(inputs, from_input) + first_node.bias[...][None, None]
     node_term += dot(degree * last.bias[...][None, None], from_message)
@@ -192,12 +192,14 @@ class RecurrentRelationalNetwork(nnx.Module):
       into_gates = dot(last_node.kernel[...], from_update)
       gate_bias = self.lstm.bias[...] + dot(last_node.bias[...], from_update)
       gate_bias = gate_bias[None, None]
+    else:
+      from_state = kernels[2]
 
     def step(carry, _):
       state, memory = carry
       update = dot(sum_hidden(state), into_node) + node_term
       if not self.lstm:
-        update += dot(state, *from_state)
+        update += dot(state, from_state)
       update = jax.nn.relu(update)
       for layer in middle_node:
         update = jax.nn.relu(layer(update))

@@ -30,7 +30,14 @@ class Prefixes(NamedTuple):
 
 
 def empty_prefixes(first, start, beam: int, count: int) -> Prefixes:
-  """Return the prefixes before the first output."""
+  """Return the prefixes before the first output.
+
+  Args:
+    first: the first input of the LSTM [1, D].
+    start: the first state of the LSTM, each part [B, D].
+    beam: K.
+    count: M.
+  """
   batch, width = start[0].shape
   return Prefixes(
     inputs=jnp.broadcast_to(first, (batch, beam, width)),
@@ -43,7 +50,13 @@ def empty_prefixes(first, start, beam: int, count: int) -> Prefixes:
 
 
 def mask_outputs(logits, prefixes: Prefixes, is_stop) -> jax.Array:
-  """Compute log p of each output [B, K, M]; only stops may follow a stop."""
+  """Compute log p of each output [B, K, M]; only stops may follow a stop.
+
+  Args:
+    logits: the logits of the pointer [B, K, M].
+    prefixes: the prefixes.
+    is_stop: whether each memory is the stop [M].
+  """
   lowest = jnp.finfo(logits.dtype).min
   logits = jnp.where(prefixes.is_free, logits, lowest)
   stops = jnp.where(is_stop, 0, -jnp.inf)

@@ -36,7 +36,10 @@ def from_closed_cycle(indices: np.ndarray) -> np.ndarray:
     )
   corners = indices[:-1]
   if len(set(corners)) < len(corners):
-    raise UserError('output: a point occurs twice')
+    raise UserError(
+      'output: a point occurs twice; expected each point once, and only the'
+      ' first point again at the end'
+    )
   return start_at_lowest_index(corners)
 
 

@@ -323,8 +323,16 @@ def sample_orders(
 
 @functools.cache
 def all_orders(count: int) -> np.ndarray:
-  """Return all orders of `count` tokens, int [O, N], in lexicographic order."""
-  assert count <= MAX_ENUMERATED
+  """Return all orders of `count` tokens, int [O, N], in lexicographic order.
+
+  Raises:
+    ValueError: there are more than `MAX_ENUMERATED` tokens.
+  """
+  if count > MAX_ENUMERATED:
+    raise ValueError(
+      f'the orders of {count} tokens are too many to enumerate; use at most'
+      f' {MAX_ENUMERATED} tokens, or give the orders to search'
+    )
   return np.array(list(itertools.permutations(range(count))))
 
 

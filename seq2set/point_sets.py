@@ -235,7 +235,9 @@ def _parse_number(word: str) -> float:
   try:
     number = float(word)
   except ValueError:
-    raise UserError(f'{word[:40]!r} is not a number') from None
+    raise UserError(
+      f'{word[:40]!r} is not a number; expected coordinates such as 0.1 0.2'
+    ) from None
   if not abs(number) < _MAX_COORDINATE:
     raise UserError(
       f'{word[:40]!r} is too large or not finite; expected an absolute value'

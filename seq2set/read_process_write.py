@@ -83,6 +83,7 @@ class Process(nnx.Module):
       q*, with D2 = 2 D.
     """
     memories = zero_masked(memories, mask)
+    # `lstm_scan` requires a step that does not close over arrays.
     graphdef, params = nnx.split(self.attention)
 
     def step(state, gates, inputs, constants):

@@ -42,9 +42,11 @@ def load(source: str, split: str, *, data_dir: str = '') -> Sentences:
     rng = np.random.default_rng(SPLITS.index(split))
     return [generate(rng) for _ in range(_NUM_GENERATED[split])]
   name = f'{source}.{_SUFFIXES[split]}.txt'
-  path, tenths = data_files.locate([name, f'{name}.xz'], data_dir), range(10)
+  path = data_files.locate([name, f'{name}.xz'], data_dir)
+  tenths = range(10)
   if path is None:
-    path, tenths = pathlib.Path(source).expanduser(), _TENTHS[split]
+    path = pathlib.Path(source).expanduser()
+    tenths = _TENTHS[split]
   if not path.is_file():
     raise UserError(
       f'text {source!r} not found: {source} is not a file, and'

@@ -28,7 +28,8 @@ from core.errors import UserError
 
 PERSONS = 'ABCDEFGH'
 MAX_AGE = 98  # the authors' network has one more class
-OLDER, YOUNGER, IS = range(3)
+NUM_KINDS = 3
+OLDER, YOUNGER, IS = range(NUM_KINDS)
 NUM_TREES = len(PERSONS) ** (len(PERSONS) - 2)
 
 _TRAIN_SHARE = 0.9
@@ -100,9 +101,8 @@ def parse(line: str) -> dict[str, np.ndarray]:
   counts = len(differences), len(given_ages), len(asked)
   if counts != (len(PERSONS) - 1, 1, 1):
     raise UserError(
-      'differences: {}, ages: {}, questions: {}; expected {}, 1, 1'.format(
-        *counts, len(PERSONS) - 1
-      )
+      f'differences: {counts[0]}, ages: {counts[1]}, questions: {counts[2]};'
+      f' expected {len(PERSONS) - 1}, 1, 1'
     )
   facts = [*sorted(map(_ordered, differences)), *given_ages]
   ages = _solve_checked(facts)

@@ -21,7 +21,7 @@ from rrn import graph_readout
 from rrn.ages import data
 
 _PERSONS, _CLASSES = len(data.PERSONS), data.MAX_AGE + 2
-_FACT = 2 * _PERSONS + data.IS + 1 + _CLASSES
+_FACT = 2 * _PERSONS + data.NUM_KINDS + _CLASSES
 # Scales of the initial weights with Fourier initialization, relative to the
 # usual ones; tuned by hand.
 _INPUT_SCALE, _OUTPUT_SCALE = 3.0, 0.5
@@ -212,7 +212,7 @@ def make_model(
 
 def _one_hot(facts: Int[Array, 'B N 4']) -> Float[Array, 'B N F']:
   """Return both people, the kind, and the value of each fact, one-hot."""
-  widths = _PERSONS, _PERSONS, data.IS + 1, _CLASSES
+  widths = _PERSONS, _PERSONS, data.NUM_KINDS, _CLASSES
   # Unlike an embedding lookup, a product with one-hot vectors needs no scatter
   # in the backward pass. It takes 1 % of the network's time.
   return jnp.concatenate(

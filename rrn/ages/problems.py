@@ -72,8 +72,9 @@ def draw(
     the number of jumps to the nearer one of them.
   """
   age_key, anchor_key, question_key = jax.random.split(key, 3)
-  order = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
-  _, ages = jax.lax.top_k(order, NUM_PERSONS)
+  # The ages with the largest random scores are distinct and in random order.
+  scores = jax.random.uniform(age_key, (data.MAX_AGE + 1,))
+  _, ages = jax.lax.top_k(scores, NUM_PERSONS)
   anchor = jax.random.randint(anchor_key, (), 0, NUM_PERSONS)
   edges = decode(tree)
   jumps = distances(edges, anchor)

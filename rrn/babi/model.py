@@ -177,13 +177,13 @@ class BabiNetwork(nnx.Module):
   def _read(self, read, facts, question, offset):
     """Return read(states), computed on the smallest graph for the batch."""
     sizes = self.graph_sizes
-    num_facts = (facts > 0).any(-1).sum(-1).max()
 
     def run(size):
       return lambda: read(self._states(facts[:, :size], question, offset))
 
     if len(sizes) == 1:
       return run(facts.shape[1])()
+    num_facts = (facts > 0).any(-1).sum(-1).max()
     index = (num_facts > jnp.array(sizes)).sum()
     # Without `jax.checkpoint`, the residuals of all graphs would be stored for
     # the backward pass.

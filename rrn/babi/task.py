@@ -244,9 +244,7 @@ class BabiTask:
         by_task.total[index], by_task.weight[index]
       )
       for column, task in enumerate(self.tasks):
-        metrics[f'{name}/error_task_{task}'] = jax.tree.map(
-          lambda x, at=(index, column): x[at], by_task
-        )
+        metrics[f'{name}/error_task_{task}'] = by_task[index, column]
     return metrics
 
   def figures(

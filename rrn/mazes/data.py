@@ -1,4 +1,4 @@
-"""Grids, shortest paths, and mazes as text, with NumPy.
+"""Grids, shortest paths, and mazes as text, with NumPy and SciPy.
 
 A maze is a grid of cells. Two adjacent cells are connected if there is a
 passage between them; otherwise, a wall separates them. 'passages' bool
@@ -39,7 +39,7 @@ class Maze:
 
   Attributes:
     line: number of its first line, from 1.
-    rows: the lines, without `.`.
+    rows: the lines, with a space in place of each `.`.
     passages: bool [H, W, 2], see the module docstring.
     ends: bool [H, W].
     length: number of moves on a shortest path.
@@ -107,7 +107,8 @@ def read_mazes(lines: Iterable[str]) -> Iterator[Maze | UserError | None]:
   rows, first = [], 1
   for number, line in enumerate(lines, start=1):
     row = line.rstrip()
-    if row and not (_is_comment(row) and not rows):
+    is_comment = not rows and _is_comment(row)
+    if row and not is_comment:
       rows.append(row)
       continue
     yield from _finish(rows, first)
@@ -149,7 +150,7 @@ def parse(rows: Iterable[str], line: int = 1) -> Maze:
   if counts != [1, 1] or ends[1::2, 1::2].sum() != 2:
     raise UserError(
       f'the maze has {counts[0]} S and {counts[1]} G; expected one of each, in'
-      ' cells: the second, fourth, ... character of such a row',
+      ' cells: characters 2, 4, 6, ... of rows 2, 4, 6, ...',
       line=line,
     )
   inner = is_open[1:-1, 1:-1]

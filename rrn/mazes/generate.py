@@ -89,9 +89,9 @@ def distances(
   around, _ = map(jnp.asarray, data.neighbors(height, width))
   is_open = passage_mask(passages[None])[0]
 
-  def relax(distances):
-    through = jnp.where(is_open, 1 + distances[around], far)
-    return jnp.minimum(distances, through.min(-1))
+  def relax(lengths):
+    through = jnp.where(is_open, 1 + lengths[around], far)
+    return jnp.minimum(lengths, through.min(-1))
 
   first = jnp.where(jnp.arange(far) == source, 0, far)
   found = jax.lax.while_loop(lambda x: (x == far).any(), relax, first)

@@ -52,7 +52,7 @@ class MazeNetwork(nnx.Module):
   """Passes messages along passages, and scores each cell."""
 
   def __init__(self, config: ModelConfig, *, dtype, rngs: nnx.Rngs):
-    # Row 0 is the input of most cells, and row 1 that of the two ends.
+    # Row 1 is the input of the two ends; row 0 is that of all other cells.
     self.embedding = nnx.Param(layers.glorot(rngs.params(), (2, config.width)))
     self.network = network.RecurrentRelationalNetwork(
       config.width,
@@ -107,8 +107,8 @@ class MazeNetwork(nnx.Module):
 
   def _embed(self, ends):
     is_end = ends.reshape(len(ends), -1, 1)
-    of_cell, of_end = self.embedding[...][:, None, None]
-    return jnp.where(is_end, of_end, of_cell)
+    if_other, if_end = self.embedding[...][:, None, None]
+    return jnp.where(is_end, if_end, if_other)
 
 
 @functools.cache

@@ -29,8 +29,8 @@ def answer(model: Any, lines: Iterable[str]) -> Iterator[str | UserError]:
     lines: lines of text.
 
   Yields:
-    For each line of a maze, the line with dots; for each other line, ''. For a
-    bad maze, an error and further lines ''.
+    For each line of a maze, the line with dots. For a bad maze, an error, and
+    then '' for each further line. For any other line, ''.
   """
   texts = answers.answer_problems(
     data.read_mazes(lines),

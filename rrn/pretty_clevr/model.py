@@ -179,7 +179,8 @@ class PixelNetwork(nnx.Module):
     self.answer = _make_answer_network(
       config, widths[-1] + 2, _GRID**2, dtype=dtype, rngs=rngs
     )
-    # Without this, the states of the 16 nodes grow exponentially over steps.
+    # Deviates from the paper: the initial last layer of the messages is divided
+    # by the number of nodes. Otherwise, states grow exponentially over steps.
     last = self.answer.network.message.layers[-1].kernel
     last[...] = last[...] / _GRID**2
     if config.object_loss:
@@ -199,7 +200,7 @@ class PixelNetwork(nnx.Module):
   ) -> Float[Array, 'T B Q C']:
     """Return the logits after each step, from the picture of the scene.
 
-    `StateNetwork` describes the arguments.
+    `StateNetwork.__call__` describes the arguments.
     """
     cells = self.encode(positions, colors)
     return self.answer_from(cells, anchors, jumps, num_steps=num_steps, key=key)

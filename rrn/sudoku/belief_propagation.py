@@ -166,7 +166,7 @@ class Beliefs:
     """Return the probabilities; 0 for all digits if none is possible."""
     return _normalize(self.prior * self.messages.prod(0), 1)
 
-  def update(self, units: Int[Array, '...'], *, is_balanced: bool = False):
+  def update(self, units: Int[Array, ' U'], *, is_balanced: bool = False):
     """Update the messages from the given units.
 
     Args:
@@ -191,12 +191,12 @@ class Beliefs:
     outgoing = outgoing.reshape(side, side, len(units), -1)
     self.messages[kind, cells] = np.moveaxis(outgoing, 2, 0)
 
-  def keep(self, boards: Bool[Array, '...']):
+  def keep(self, boards: Bool[Array, ' B']):
     """Keep only the boards whose mask, bool [B], is True."""
     self.prior = self.prior[..., boards]
     self.messages = self.messages[..., boards]
 
-  def fill(self) -> Bool[Array, '...']:
+  def fill(self) -> Bool[Array, ' B']:
     """Fill in the most probable digit of the open cells of each board.
 
     Returns:

@@ -233,8 +233,8 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
     _ROYLE_FILES, data_dir, url=_ROYLE_URL, hint=_HINT
   )
   if path.suffix == '.xz':
-    puzzles, solutions, in_test = _read_csv(path, skip_header=True)
-    test = solutions[in_test[:, 0] == 1]
+    puzzles, solutions, marks = _read_csv(path, skip_header=True)
+    test = solutions[marks[:, 0] == 1]
   else:
     (puzzles,) = _read_csv(path)
     solutions, counts = data.solve(puzzles)
@@ -244,8 +244,8 @@ def _royle17(data_dir: str) -> dict[str, Columns]:
         f' {_ROYLE_URL}'
       )
     test = _hard_test(data_dir)['test']['solution']
-  # The file's column `in_test` misses six puzzles whose solution is that of a
-  # test puzzle.
+  # The third column marks test puzzles, but misses six puzzles whose solution
+  # is that of a test puzzle.
   in_test = np.isin(_grid_names(solutions), _grid_names(test))
   rest = np.random.default_rng(_SPLIT_SEED).permutation(
     np.flatnonzero(~in_test)
@@ -367,6 +367,7 @@ def _select(
 
 def _read_csv(path: pathlib.Path, *, skip_header: bool = False):
   """Return the digits of each column: int8 [rows, characters] each."""
+  # No line contains a space, so `split` only drops blank lines.
   lines = ' '.join(data_files.read_lines(path)).split()[int(skip_header) :]
   columns = zip(*(line.split(',') for line in lines), strict=True)
   return [

@@ -94,11 +94,12 @@ def is_solution(
   return valid
 
 
-def contradictions(
+def find_contradiction(
   puzzle: np.ndarray,
   *,
   box: Box | None = None,
   units: np.ndarray | None = None,
+  text: str = '',  # the puzzle as the input writes it, if not in numbers
 ) -> str | None:
   """Describe two givens of a puzzle [N] that contradict each other, or None."""
   regions = 'box' if units is None else 'region'
@@ -110,9 +111,10 @@ def contradictions(
       if clash.size > 1:
         group = min(index // side, 3)
         kind = ('row', 'column', regions, 'extra unit')[group]
+        symbol = text[clash[0]] if text else digit
         first, second = (f'r{c // side + 1}c{c % side + 1}' for c in clash[:2])
         return (
-          f'digit {digit} twice in {kind} {index - group * side + 1}'
+          f'digit {symbol} twice in {kind} {index - group * side + 1}'
           f' (cells {first} and {second})'
         )
   return None
@@ -197,8 +199,7 @@ def search(
     moving = is_open & ~stuck
     branch_owners = owner[stuck][parent]
     owners = np.concatenate([owners[:cut], owner[moving], branch_owners])
-    waiting = [waiting[:, :cut], new[:, moving], branches]
-    waiting = np.concatenate(waiting, axis=1)
+    waiting = np.concatenate([waiting[:, :cut], new[:, moving], branches], 1)
     if solved.any():
       unfinished = counts[owners] < limit
       waiting, owners = waiting[:, unfinished], owners[unfinished]

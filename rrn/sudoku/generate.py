@@ -51,8 +51,8 @@ def draw(
     boards = base(base_key)
     givens = jax.random.randint(count_key, (), low, high + 1)
     if config.hard_share:
-      # Folded in, not split off above, so that runs without hard puzzles draw
-      # the same boards as before.
+      # Folded in, not split off above, so that `hard_share` does not change
+      # the other draws.
       hard_key, is_hard_key = jax.random.split(jax.random.fold_in(base_key, 0))
       share = config.hard_share * _progress(config, step)
       is_hard = jax.random.bernoulli(is_hard_key, share)

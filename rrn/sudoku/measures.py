@@ -6,7 +6,6 @@ Axes: B batch, T steps, N cells, U units, n cells of a unit.
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int
@@ -107,9 +106,7 @@ def by_steps(
       right[last], weight[:, None], is_independent=False
     )
     for column, kind in enumerate(names):
-      metrics[f'{name}/solved_{kind}'] = jax.tree.map(
-        lambda x, last=last, column=column: x[last, column], by_kind
-      )
+      metrics[f'{name}/solved_{kind}'] = by_kind[last, column]
   return metrics
 
 
@@ -121,6 +118,7 @@ def by_rules(
   units: Int[np.ndarray, 'U n'],
   within_steps: Sequence[int],
   assume_after: int,
+  is_independent: bool,
 ) -> Metrics:
   """Measure the share of boards with an answer that obeys the rules, by steps.
 
@@ -134,6 +132,7 @@ def by_rules(
     units: cells of each unit of the board.
     within_steps: numbers of steps after which boards are counted.
     assume_after: see `solver.solve`.
+    is_independent: see `by_steps`.
 
   Returns:
     For each number of steps t, 'within_<t>_steps/solved' over all boards, and
@@ -151,7 +150,7 @@ def by_rules(
   for steps in within_steps:
     name = f'within_{steps}_steps/solved'
     solved = (num_steps > 0) & (num_steps <= steps)
-    metrics[name] = Metric.mean(solved, weight)
+    metrics[name] = Metric.mean(solved, weight, is_independent=is_independent)
     for kind, is_kind in zip(kinds[0], kinds[1].T, strict=True):
       metrics[f'{name}_{kind}'] = Metric.mean(
         solved, jnp.where(is_kind, weight, 0)

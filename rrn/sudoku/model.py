@@ -26,8 +26,8 @@ from rrn.sudoku import data
 
 SHARING = 'separate', 'lines', 'shared'  # see `ModelConfig.groups`
 # Loops of at most this many steps, as in training, are unrolled: the backward
-# pass then copies no states and is 1.2 times as fast on CPUs. Longer loops are
-# mostly evaluations; rolled, they run and compile faster.
+# pass then copies no states and is 1.2 times as fast on CPUs. Longer loops,
+# mostly in evaluations, run and compile faster if they are not unrolled.
 _MAX_UNROLLED_STEPS = 8
 
 
@@ -98,7 +98,7 @@ class ModelConfig:
       object.__setattr__(self, 'network', 'cells')
     if self.network == 'relation_network' and self.num_steps != 1:
       raise UserError(
-        f'config.model.network=relation_network has one step, but'
+        'config.model.network=relation_network has one step, but'
         f' config.model.num_steps={self.num_steps}; use'
         ' --config=configs/rrn/sudoku.py:network=relation_network'
       )
@@ -285,6 +285,7 @@ class SudokuCandidates(nnx.Module):
   ) -> Float[Array, 'T B N K']:
     """Return the logits after each step; see `SudokuNetwork`."""
     states = self.init_states(puzzles)
+    # A traced number is not an int, and may be 0; the loop then runs no step.
     if not isinstance(burn_in, int) or burn_in:
       given = self._given(puzzles)
 

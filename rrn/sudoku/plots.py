@@ -149,8 +149,9 @@ def _draw_digits(axes: Axes, puzzle, probabilities, box_height: int):
   side = probabilities.shape[-1] - 1
   digits = np.arange(side)
   # Probable digits move from their pencil marks to the middle of the cell.
-  marks = np.stack(np.divmod(digits, side // box_height)[::-1], axis=-1)
-  marks = (marks + 0.5) / (side // box_height, box_height)
+  box_width = side // box_height
+  marks = np.stack(np.divmod(digits, box_width)[::-1], axis=-1)  # x, y
+  marks = (marks + 0.5) / (box_width, box_height)
   full_size = 130 / side  # points; half the height of a cell
   for cell, shares in enumerate(probabilities[:, 1:]):
     corner = np.array(divmod(cell, side)[::-1])

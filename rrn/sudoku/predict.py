@@ -57,6 +57,7 @@ def answer(
     return {'puzzle': problem.puzzle}
 
   def run(columns):
+    # A row has the answer, and then the number of steps.
     puzzles = columns['puzzle']
     return np.column_stack(solvers[puzzles.shape[1]](puzzles))
 

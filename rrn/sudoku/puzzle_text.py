@@ -287,16 +287,16 @@ class _Reader:
         for board in boards
       )
       units = data.units(*box) if self.units is None else self.units
-      if clash := data.contradictions(puzzle, box=box, units=self.units):
-        row, column = map(int, re.findall(r'r(\d+)c(\d+)', clash)[0])
-        symbol = boards[0][side * (row - 1) + column - 1]
-        clash = re.sub(r'digit \w+', f'digit {symbol}', clash)
+      clash = data.find_contradiction(
+        puzzle, box=box, units=self.units, text=boards[0]
+      )
+      if clash:
         raise UserError(f'no solution: {clash}')
       if len(others) > 1 or not all(board.all() for board in others):
         raise UserError('several puzzles on a line; expected one')
       for solution in others:
         is_changed = (puzzle > 0) & (puzzle != solution)
-        if is_changed.any() or data.contradictions(solution, units=units):
+        if is_changed.any() or data.find_contradiction(solution, units=units):
           raise UserError(
             'the solution breaks the rules or changes a given; remove it'
           )
@@ -389,7 +389,7 @@ def _choose_symbols(boards: Sequence[str], box: data.Box, symbols: str) -> str:
     zeros = np.array([cell == '0' for cell in boards[0]], np.int8)
     if used & _EMPTY:  # then 0 is a symbol
       fitting = {'0-F': fitting['0-F']}
-    elif data.contradictions(zeros, box=box):  # then 0 is an empty cell
+    elif data.find_contradiction(zeros, box=box):  # then 0 is an empty cell
       del fitting['0-F']
   if len(fitting) > 1 and used - _EMPTY_OR_0:
     known = ' or '.join(f'{k} ({x})' for k, x in fitting.items())

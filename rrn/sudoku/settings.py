@@ -43,7 +43,7 @@ def check(config: ml_collections.ConfigDict):
     check_numbers(config, 'evals.within_steps')
   for name in 'data.givens', 'data.start_givens', 'evals.givens':
     section, leaf = name.split('.')
-    least = 0 if section == 'data' else 1
+    least = 0 if section == 'data' else 1  # 0: training adds no givens
     check_numbers(config, name, lengths=[2], least=least)
     fewest, most = config[section][leaf]
     if fewest > most:

@@ -27,11 +27,7 @@ from rrn.sudoku import (
   settings,
   variants,
 )
-from rrn.sudoku.model import (
-  ModelConfig,
-  SudokuCandidates,
-  SudokuNetwork,
-)
+from rrn.sudoku.model import ModelConfig, SudokuCandidates, SudokuNetwork
 
 with epy.lazy_imports():  # their libraries are slow to import
   from rrn.sudoku import builder, plots
@@ -208,8 +204,8 @@ class SudokuTask:
 
     Sets with 'hard' in their name have hard puzzles, and sets with '_by_rules'
     are measured by `measures.by_rules`. 'test_zero_positions' has the boards
-    with the fewest givens, and sets the position embeddings to zero. The config
-    `evals.splits` can exclude the test sets.
+    with the fewest givens, and sets the position embeddings to zero.
+    `config.evals.splits` can exclude the test sets.
     """
     make = functools.partial(Evaluator, batch_size=self.evals.batch_size)
     evaluators = {}
@@ -301,21 +297,23 @@ class SudokuTask:
     return {'puzzle': puzzle, 'solution': solution}
 
   def _measure(self, split: str, model: Any, batch: Batch) -> Metrics:
-    low, high = self.evals.givens
-    # Any other set contains each puzzle with several numbers of givens.
-    is_independent = (
-      self.data.hard_measure in batch
-      or self._is_published(split)
-      or low == high
-    )
     return measures.by_steps(
       self._on_units(model),
       batch,
       self._kinds(split, batch),
       units=self.units,
       num_steps=self.evals.num_steps,
-      is_independent=is_independent,
+      is_independent=self._is_independent(split, batch),
     )
+
+  def _is_independent(self, split: str, batch: Batch) -> bool:
+    """Return whether all boards of an evaluation set are different puzzles.
+
+    Generated sets contain each puzzle with each number of givens.
+    """
+    low, high = self.evals.givens
+    is_hard = self.data.hard_measure in batch
+    return is_hard or self._is_published(split) or low == high
 
   def _measure_zero_positions(self, model, batch: Batch) -> Metrics:
     """Measure a network on cells with its position embeddings set to zero."""
@@ -334,6 +332,7 @@ class SudokuTask:
       units=self.units,
       within_steps=self.evals.within_steps,
       assume_after=self.evals.assume_after,
+      is_independent=self._is_independent('test', batch),
     )
 
   def _on_units(self, model):

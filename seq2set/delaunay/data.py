@@ -52,9 +52,14 @@ def from_indices(indices: np.ndarray) -> np.ndarray:
     raise UserError(f'output: {len(indices)} indices; expected 3 per triangle')
   triangles = np.sort(indices.reshape(-1, 3), 1)
   if (np.diff(triangles) == 0).any():
-    raise UserError('output: a triangle has the same corner twice')
+    raise UserError(
+      'output: a triangle has the same corner twice; expected three different'
+      ' points per triangle'
+    )
   if len(np.unique(triangles, axis=0)) < len(triangles):
-    raise UserError('output: the same triangle occurs twice')
+    raise UserError(
+      'output: the same triangle occurs twice; expected each triangle once'
+    )
   return triangles
 
 

@@ -3,12 +3,13 @@
 uv run python -m seq2set.parsing.ceiling
 """
 
-from absl import app, flags
+from absl import flags
 
+from core.run import command_line
 from seq2set.parsing import data, grammar, treebank
 
 
-def main(_):
+def main():
   """Parse the first test trees and print the F1."""
   args = flags.FLAGS
   trees = treebank.load(
@@ -22,10 +23,14 @@ def main(_):
 
 
 if __name__ == '__main__':
-  flags.DEFINE_integer('num_trees', 500, 'Number of test trees to parse.', 1)
+  flags.DEFINE_integer(
+    'num_trees', 500, 'Number of test trees to parse.', lower_bound=1
+  )
   # As in configs/seq2set/parsing.py:cpu.
   flags.DEFINE_integer(
-    'max_words', 20, 'Largest number of words per sentence.', 3
+    'max_words', 20, 'Largest number of words per sentence.', lower_bound=3
   )
-  flags.DEFINE_integer('num_generated', 20_000, 'Number of training trees.', 1)
-  app.run(main)
+  flags.DEFINE_integer(
+    'num_generated', 20_000, 'Number of training trees.', lower_bound=1
+  )
+  command_line.run_program(main)

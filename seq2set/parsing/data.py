@@ -65,12 +65,11 @@ def read(lines: Iterable[str], name: str) -> Iterator[Tree]:
     UserError: brackets do not match or nest too deeply, or text is outside of
       brackets. The message gives the line.
   """
-  stack: list[tuple[str, list, list]] = []  # label, children, words
-  number = 0
 
   def error_at(number: int, reason: str) -> UserError:
     return UserError(f'{name}, line {number}: {reason}' if name else reason)
 
+  stack: list[tuple[str, list, list]] = []  # label, children, words
   start = 0  # line on which the current tree starts
   is_label = False  # whether the next word is a label
   for number, line in enumerate(lines, start=1):

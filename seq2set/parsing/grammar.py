@@ -100,7 +100,14 @@ def sample(rng: np.random.Generator) -> Tree:
 
 
 def _sample(symbol, rng, budget) -> list[Tree | None]:
-  """Expand a symbol to trees; return [None] if the words exceed the budget."""
+  """Expand a symbol to trees; return [None] if the words exceed the budget.
+
+  Args:
+    symbol: a phrase or a part of speech.
+    rng: random generator.
+    budget: a list of one number, the remaining words, which this function
+      updates.
+  """
   if symbol not in _RULES:
     budget[0] -= 1
     words, p = _lexicon()[symbol]

@@ -164,7 +164,9 @@ class ParsingTask:
       vmap_method='sequential',
     )
     counts = counts.T.astype(jnp.float32)
-    is_valid, matched, predicted, matched_repaired, repaired, true = counts
+    is_valid, matched, predicted, matched_repaired, predicted_repaired, true = (
+      counts
+    )
     weight = batch['weight']
 
     def f1(matched, predicted, weight):
@@ -179,7 +181,7 @@ class ParsingTask:
     return {
       'f1': f1(matched, predicted, weight),
       'f1_valid': f1(matched, predicted, weight * is_valid),
-      'f1_repaired': f1(matched_repaired, repaired, weight),
+      'f1_repaired': f1(matched_repaired, predicted_repaired, weight),
       'valid': Metric.mean(is_valid, weight),
     }
 

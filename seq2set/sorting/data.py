@@ -64,9 +64,11 @@ def parse(line: str) -> tuple[list[str], np.ndarray]:
     try:
       values[index] = float(word)
     except ValueError:
-      raise UserError(f'{word[:40]!r} is not a number') from None
+      raise UserError(
+        f'{word[:40]!r} is not a number; expected a line such as 0.3 0.1 0.2'
+      ) from None
     if not np.isfinite(values[index]):
-      raise UserError(f'{word[:40]!r} is not finite')
+      raise UserError(f'{word[:40]!r} is not finite; expected finite numbers')
   return words, values
 
 

@@ -88,7 +88,7 @@ class SortingTask:
     sets = draw(key, (size, self.set_size))
     targets = self._targets(sets['order'])
     if self.outputs == 'random_pairs':
-      # Not split before `draw`, so that other runs keep their draws.
+      # Folded in, not split off, so that `outputs` does not change the sets.
       key = jax.random.fold_in(key, 0)
       targets = jax.random.permutation(key, targets, axis=1, independent=True)
     return {'elements': sets['elements'], 'targets': targets}
@@ -227,10 +227,10 @@ class SortingTask:
     """
     graphdef, params = nnx.split(model)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def sort(length, params, elements, mask):
+    @jax.jit
+    def sort(params, elements, mask):
       outputs, _ = nnx.merge(graphdef, params).decode(
-        elements, mask=mask, length=length, avoid_repeats=True
+        elements, mask=mask, length=elements.shape[1], avoid_repeats=True
       )
       return self._order(outputs)
 
@@ -248,20 +248,18 @@ class SortingTask:
         length, mask = count, None
       elements = np.zeros((1, length, 1), np.float32)
       elements[0, :count, 0] = data.rescale(values)
-      order = np.asarray(sort(length, params, elements, mask))[0, :count]
+      order = np.asarray(sort(params, elements, mask))[0, :count]
       predicted = values[order]
       failure = ''
       if len(set(order)) < count:  # pairs may give two ranks to an element
         failure = 'leaves out a number of the set'
       elif (np.diff(predicted) < 0).any():
         failure = 'is not in ascending order'
-      return Answer(
-        text=' '.join(words[index] for index in order),
-        failure=failure,
-        is_correct=None
-        if answer is None
-        else np.array_equal(predicted, answer),
-      )
+      is_correct = None
+      if answer is not None:
+        is_correct = np.array_equal(predicted, answer)
+      text = ' '.join(words[index] for index in order)
+      return Answer(text, failure, is_correct)
 
     return answer_lines(lines, answer_line)
 

@@ -97,8 +97,8 @@ class StarTask:
     if enumerates_orders and num_variables > most:
       raise UserError(
         f'config.data.num_variables={num_variables} is too large for'
-        f' order={self.mode!r}, which enumerates all orders; use at most {most}'
-        ' variables'
+        f' config.model.order={self.mode!r}, which enumerates all orders; use'
+        f' at most {most} variables'
       )
 
   def make_model(self, rngs: nnx.Rngs) -> order_search.TokenModel:

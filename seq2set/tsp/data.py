@@ -195,7 +195,8 @@ def two_opt(distances: np.ndarray, tours: np.ndarray) -> np.ndarray:
     change -= edges[:, :, None] + edges[:, None]
     change[:, k, k] = 0
     change = change.reshape(len(current), -1)
-    first, last = np.sort(np.divmod(change.argmin(1), len(k)), 0)[..., None]
+    pair = np.divmod(change.argmin(1), len(k))
+    first, last = np.sort(pair, axis=0)[..., None]  # each [active, 1]
     is_inside = (first < k) & (k <= last)
     order = np.where(is_inside, first + last + 1 - k, k)
     is_shorter = change.min(1) < -_TOLERANCE

@@ -26,6 +26,15 @@ def test_curve_keeps_the_other_axes():
   np.testing.assert_array_equal(curve.weight, [[4, 4], [4, 4]])
 
 
+def test_an_index_selects_a_part():
+  curve = Metric.mean(
+    jnp.arange(6.0).reshape(3, 2), axis=1, is_independent=False
+  )
+  part = curve[2]
+  assert (part.total, part.weight, part.is_independent) == (9, 2, False)
+  assert isinstance(Perplexity.mean(jnp.ones(3), axis=())[0], Perplexity)
+
+
 def test_merge_is_concatenation():
   rng = np.random.default_rng(0)
   values = rng.integers(0, 9, 10)

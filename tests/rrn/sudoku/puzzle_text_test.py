@@ -396,5 +396,5 @@ def test_any_text_is_read_or_refused_in_order(pieces, box):
     if isinstance(item, UserError):
       assert len(str(item).splitlines()) == 1
     elif item:
-      assert data.contradictions(item.puzzle, box=item.box) is None
+      assert data.find_contradiction(item.puzzle, box=item.box) is None
       assert box in (None, item.box)

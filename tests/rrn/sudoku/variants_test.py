@@ -133,15 +133,15 @@ def test_only_the_variant_rules_out_a_solution_of_the_standard_rules():
 def test_contradictions_name_the_unit():
   puzzle = np.zeros(81, np.int8)
   puzzle[[10, 20]] = 5
-  assert 'digit 5 twice in box 1' in data.contradictions(puzzle)
+  assert 'digit 5 twice in box 1' in data.find_contradiction(puzzle)
   puzzle = np.zeros(81, np.int8)
   puzzle[[0, 80]] = 5
-  assert data.contradictions(puzzle) is None
-  clash = data.contradictions(puzzle, units=variants.diagonal_units(3, 3))
+  assert data.find_contradiction(puzzle) is None
+  clash = data.find_contradiction(puzzle, units=variants.diagonal_units(3, 3))
   assert clash == 'digit 5 twice in extra unit 1 (cells r1c1 and r9c9)'
   puzzle = np.zeros(16, np.int8)
   puzzle[[1, 4]] = 3
-  clash = data.contradictions(puzzle, units=variants.jigsaw_units(JIGSAW))
+  clash = data.find_contradiction(puzzle, units=variants.jigsaw_units(JIGSAW))
   assert clash == 'digit 3 twice in region 1 (cells r1c2 and r2c1)'
 
 
