@@ -77,12 +77,6 @@ def run(
   return True
 
 
-def total_steps(run: ConfigDict | Stages) -> int:
-  """Return the number of updates of a run of one or several stages."""
-  parts = [run] if isinstance(run, ConfigDict) else run.values()
-  return sum(config.total_steps for config in parts)
-
-
 def keep_first_init_weights(stages: Stages) -> Stages:
   """Return copies of the configs, with `init_weights` only in the first stage.
 
@@ -127,7 +121,7 @@ def check(stages: Stages, folder: pathlib.Path):
 def _finish(stages: Stages, folder: pathlib.Path):
   """Make `folder` a run with all updates, and write its weights last."""
   *_, last = stages
-  total = total_steps(stages)
+  total = sum(config.total_steps for config in stages.values())
   if weights.read_step_or_none(folder) == total:
     return
   weights.remove_outputs(folder)

@@ -68,16 +68,18 @@ def run(
         f' {len(names) - 1}'
       )
     names = [names[index]]
+  total_steps = {}
   for name in names:  # validate all points before hours of training
     point, run_folder = points[name], pathlib.Path(folder) / name
     # A run without stages is a single stage in the run folder itself.
     parts = {'': point} if isinstance(point, ConfigDict) else point
     stages.check(stages.keep_first_init_weights(parts), run_folder)
+    total_steps[name] = sum(config.total_steps for config in parts.values())
   failed = []
   for number, name in enumerate(names, start=1):
     point, run_folder = points[name], pathlib.Path(folder) / name
     print(f'{number}/{len(names)} {name}', file=sys.stderr)
-    is_done = is_finished(run_folder, stages.total_steps(point))
+    is_done = is_finished(run_folder, total_steps[name])
     try:
       if not is_done and not train(point, str(run_folder)):
         return False
