@@ -122,26 +122,22 @@ def make_contenders(
   on_device = batch_size // mesh.size
   is_split = jax.default_backend() == 'cpu'
   at_once = math.gcd(on_device, case.microbatch_size if is_split else 0)
-  contenders = {}
-  for name, is_plain, size in (
-    ('plain form', True, on_device),
-    ('plain form, micro-batches', True, at_once),
-    ('ours', False, at_once),
-  ):
-    forward = functools.partial(states, is_plain=is_plain)
-    backward = jax.jit(_make_backward(forward, mesh, batch_size // size))
-    backward, *costs = harness.compile_and_count(backward, *args)
-
-    def call(backward=backward):
-      jax.block_until_ready(backward(*args))
-
-    values = [jax.jit(forward)(*args)]
-    contenders[name] = harness.Contender(call, values, *costs)
+  contenders = {
+    name: _make_pass(
+      functools.partial(states, is_plain=is_plain),
+      args,
+      mesh,
+      num_parts=batch_size // size,
+    )
+    for name, is_plain, size in (
+      ('plain form', True, on_device),
+      ('plain form, micro-batches', True, at_once),
+      ('ours', False, at_once),
+    )
+  }
   if twins := harness.peer('PyTorch', 'benchmarks.torch_twins'):
-    for suffix, size in (
-      ('', batch_size),
-      (', micro-batches', at_once * mesh.size),
-    ):
+    sizes = {'': batch_size, ', micro-batches': at_once * mesh.size}
+    for suffix, size in sizes.items():
       make = functools.partial(
         _make_twin, twins, case, params, inputs, edges, at_once=size
       )
@@ -149,11 +145,12 @@ def make_contenders(
   return contenders
 
 
-def _make_backward(forward, mesh, num_parts: int):
-  """Return a function from arrays to the gradients of all micro-batches.
+def _make_pass(forward, args, mesh, *, num_parts: int) -> harness.Contender:
+  """Build a contender that computes a forward and a backward pass.
 
   Args:
     forward: maps parameters and the arrays of some graphs to states.
+    args: parameters, and the arrays of all graphs.
     mesh: the mesh, whose devices share the micro-batches.
     num_parts: number of micro-batches.
   """
@@ -168,13 +165,19 @@ def _make_backward(forward, mesh, num_parts: int):
 
     return jax.lax.scan(add, optax.tree.zeros_like(params), parts)
 
-  def backward(params, arrays):
+  @jax.jit
+  def gradients(params, arrays):
     parts = jax.tree.map(
       lambda x: x.reshape(num_parts, -1, *x.shape[1:]), arrays
     )
     return sharding.sum_over_shards(accumulate, mesh)(params, parts)
 
-  return backward
+  gradients, *costs = harness.compile_and_count(gradients, *args)
+
+  def call():
+    jax.block_until_ready(gradients(*args))
+
+  return harness.Contender(call, [jax.jit(forward)(*args)], *costs)
 
 
 def _make_twin(twins, case, params, inputs, edges, compiler, *, at_once: int):
