@@ -15,7 +15,7 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from core import inference, loop, stages, sweep
-from core.aot import compile
+from core.aot import compile as aot_compile
 from core.report import report, results
 from core.run import command_line, console, devices, distributed, run_config
 
@@ -32,7 +32,9 @@ WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of weights to use.')
 INPUT = flags.DEFINE_string('input', '-', 'File of inputs; default: stdin.')
 TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'TPUs to compile for.')
 RESULTS = flags.DEFINE_string('results', None, 'Folder for the result file.')
-INDEX = flags.DEFINE_integer('index', None, 'Run one point of a sweep.')
+INDEX = flags.DEFINE_integer(
+  'index', None, 'Index of the only point of a sweep to run, from 0.'
+)
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', False, 'Run as one of several processes.'
 )
@@ -40,16 +42,18 @@ COORDINATOR = flags.DEFINE_string('coordinator', None, 'Process 0, HOST:PORT.')
 NUM_PROCESSES = flags.DEFINE_integer(
   'num_processes', None, 'Number of processes.'
 )
-PROCESS_ID = flags.DEFINE_integer('process_id', None, 'Number of this process.')
+PROCESS_ID = flags.DEFINE_integer(
+  'process_id', None, 'Index of this process, from 0.'
+)
 
 
 def main(_) -> int:
   """Do what the flags say, and return the exit status."""
   logging.set_verbosity(logging.WARNING)
   devices.use_float32()
-  numbers = NUM_PROCESSES.value, PROCESS_ID.value
-  if DISTRIBUTED.value or COORDINATOR.value or numbers != (None, None):
-    distributed.start(COORDINATOR.value, *numbers)
+  address = COORDINATOR.value, NUM_PROCESSES.value, PROCESS_ID.value
+  if DISTRIBUTED.value or address != (None, None, None):
+    distributed.start(*address)
   flag = flags.FLAGS['config']
   config, overrides = CONFIG.value, config_flags.get_override_values(flag)
   path = config_flags.get_config_filename(flag)
@@ -58,8 +62,8 @@ def main(_) -> int:
   folder = WORKDIR.value or f'runs/{name}{suffix}'
   match MODE.value:
     case 'train':
-      runs = stages.load(path, overrides) or config
-      if loop.train_run(runs, folder):
+      config_or_stages = stages.load(path, overrides) or config
+      if loop.train_run(config_or_stages, folder):
         print(report.report(folder), flush=True)
         command_line.announce_end(folder)
     case 'sweep':
@@ -72,7 +76,7 @@ def main(_) -> int:
       print(run_config.describe(config, path))
     case 'compile':
       names = TOPOLOGY.value.split(',')
-      print(compile.report(config, names, RESULTS.value, path, overrides))
+      print(aot_compile.report(config, names, RESULTS.value, path, overrides))
     case 'report':
       devices.check_devices()
       print(report.report(folder))

@@ -31,8 +31,9 @@ def parse_arg(arg: str | None, **defaults) -> ml_collections.ConfigDict:
     if name in SIZES and not has_value:
       values['size'] = name
       continue
-    known = [*SIZES, *defaults]
-    check_known('config argument', item if name in SIZES else name, known)
+    # A size has no value, so 'cpu=1' is unknown as a whole.
+    unknown = item if name in SIZES else name
+    check_known('config argument', unknown, [*SIZES, *defaults])
     values[name] = _convert(name, text if has_value else 'True', defaults[name])
   return ml_collections.ConfigDict(values)
 
@@ -110,7 +111,7 @@ def _convert(name: str, text: str, default):
 def _whole(text: str) -> int | None:
   """Return the whole number in a text such as '1e3', or None.
 
-  A number above a million in this form is taken for a mistake.
+  In this form, a number above a million is probably a mistake, and gives None.
   """
   try:
     number = float(text)
@@ -137,7 +138,7 @@ def default_config() -> ml_collections.ConfigDict:
   config.evals = ml_collections.ConfigDict()
   config.optim = ml_collections.ConfigDict(
     {
-      'name': 'adam',  # 'sgd', 'adam', 'adamw' or 'muon'
+      'name': 'adam',  # 'sgd', 'adam', 'adamw', or 'muon'
       'learning_rate': 1e-3,
       # 'constant', 'cosine' (to 0 at total_steps), or 'staircase': from update
       # `decay_begin` on, multiplied by `decay_rate` every `decay_every` updates

@@ -212,7 +212,7 @@ def _read(
         f'{path} cannot be read ({error.strerror}); change its permissions'
       ) from error
     return None, f'{type(error).__name__}: {one_line(error)}'
-  if re.search(r'is float64\S* .*in the checkpoint', mismatch):
+  if mismatch and any(x.startswith('float64') for x in saved.values()):
     raise UserError(
       f'checkpoint {path} was saved in float64, with JAX_ENABLE_X64=1, but this'
       ' version trains in float32; choose another --workdir'

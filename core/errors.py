@@ -91,7 +91,7 @@ def nearest(name: str, known: Collection[str]) -> str:
   if abbreviated:
     in_section = [x for x in abbreviated if x.rpartition('.')[0] == section]
     return (in_section or abbreviated)[0]
-  return difflib.get_close_matches(name, known, 1, 0)[0]
+  return difflib.get_close_matches(name, known, n=1, cutoff=0)[0]
 
 
 def suggest_path(path: str, known: Collection[str]) -> str:
@@ -103,7 +103,7 @@ def suggest_path(path: str, known: Collection[str]) -> str:
   """
   names = {x: pathlib.PurePath(x).name.removesuffix('.py') for x in known}
   name = pathlib.PurePath(path).name.removesuffix('.py')
-  if not (near := difflib.get_close_matches(name, names.values(), 1)):
+  if not (near := difflib.get_close_matches(name, names.values(), n=1)):
     return f'known: {", ".join(known)}'
   best = nearest(path, [x for x in known if names[x] == near[0]])
   return f'did you mean {best}?'

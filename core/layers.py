@@ -232,6 +232,8 @@ def lstm_scan(step, kernel, gates, start, inputs=None, constants=None):
 
 
 def _lstm_scan_forward(step, kernel, gates, start, inputs, constants):
+  # `pull_back` treats the kernel as a constant; the backward pass adds its
+  # gradient.
   (states, end), pull_back = jax.vjp(
     functools.partial(_scan, step, kernel), gates, start, inputs, constants
   )
@@ -263,7 +265,10 @@ def cross_entropy(
 
 
 def expand_left(x: jax.Array | np.ndarray, ndim: int) -> jax.Array | np.ndarray:
-  """Add axes of size 1 in front of an array until it has `ndim` axes."""
+  """Add axes of size 1 in front of an array until it has `ndim` axes.
+
+  The tests forbid the implicit rank promotion that this replaces.
+  """
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)
 
 

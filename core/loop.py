@@ -72,8 +72,11 @@ def train(
   """Train until `config.total_steps`; resume from a checkpoint if there is one.
 
   Args:
+    task: the task to train.
     program: the compiled functions of the task.
-    folder: the run folder.
+    config: the config of the run.
+    folder: the run folder, which `run_folder.open_folder` has opened.
+    mesh: the mesh of `program`.
     start_from: folder with the initial weights, for the same number of seeds.
       With '', a new run starts from `config.init_weights`, if set.
 
@@ -282,7 +285,7 @@ def _profile(folder: str) -> Iterator[None]:
 
 def _is_due(every: int, previous: int, done: int, total: int) -> bool:
   """Return whether the last call reached a multiple of `every`, or the end."""
-  return done == total or every > 0 and done // every > previous // every
+  return done == total or (every > 0 and done // every > previous // every)
 
 
 def _new_state(
@@ -319,7 +322,8 @@ def _new_state(
     place, loaded, like, state.params, is_leaf=lambda x: x is None
   )
   # The average needs its own buffers: a buffer can be donated only once.
-  ema_params = state.ema_params and jax.tree.map(jnp.copy, params)
+  has_ema = state.ema_params is not None
+  ema_params = jax.tree.map(jnp.copy, params) if has_ema else None
   return dataclasses.replace(state, params=params, ema_params=ema_params)
 
 

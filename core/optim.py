@@ -31,15 +31,15 @@ def make_optimizer(
   """
   check_choice('config.optim.name', optim.name, _OPTIMIZERS)
   schedule = _make_schedule(optim, total_steps)
-  moments = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
+  adam = {'b1': optim.b1, 'b2': optim.b2, 'eps': optim.eps}
   if optim.name == 'sgd':
     update = optax.sgd(schedule)
   elif optim.name == 'adam':
-    update = optax.adam(schedule, **moments)
+    update = optax.adam(schedule, **adam)
   elif optim.name == 'adamw':
     update = optax.adamw(
       schedule,
-      **moments,
+      **adam,
       weight_decay=optim.weight_decay,
       mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
     )
@@ -52,6 +52,7 @@ def make_optimizer(
       weight_decay=optim.weight_decay,
       adam_b1=optim.b1,
       adam_b2=optim.b2,
+      # optax updates the parameters whose entry is None with Adam.
       muon_weight_dimension_numbers=lambda params: jax.tree.map(
         lambda match, x: dimensions if match and x.ndim > 1 else None,
         matches(params),

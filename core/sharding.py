@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from core.errors import UserError
 
 AXES = ('data', 'fsdp', 'tensor')
+_BATCH_AXES = ('data', 'fsdp')  # they split either the batch or the seeds
 
 Rules = Sequence[tuple[str, tuple[str | None, ...]]]  # path regex -> axes
 # The layers of an MLP alternately split their outputs and their inputs, so that
@@ -46,6 +47,7 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
   try:
     if any(size < -1 for size in sizes.values()):
       raise ValueError
+    # `reshape` replaces the -1, and raises ValueError if the sizes do not fit.
     shape = np.reshape(devices, [sizes[axis] for axis in AXES]).shape
   except ValueError:
     raise UserError(
@@ -58,14 +60,13 @@ def make_mesh(sizes: Mapping[str, int] | ConfigDict, devices=None) -> Mesh:
 
 def seed_axes(mesh: Mesh, num_seeds: int) -> tuple[str, ...]:
   """Return the axes that split the seeds; () if no axis does."""
-  axes = 'data', 'fsdp'
-  shards = math.prod(mesh.shape[axis] for axis in axes)
-  return axes if num_seeds > 1 and num_seeds % shards == 0 else ()
+  shards = math.prod(mesh.shape[axis] for axis in _BATCH_AXES)
+  return _BATCH_AXES if num_seeds > 1 and num_seeds % shards == 0 else ()
 
 
 def batch_axes(mesh: Mesh, num_seeds: int = 1) -> tuple[str, ...]:
   """Return the axes that split the batch; () if they split the seeds."""
-  return () if seed_axes(mesh, num_seeds) else ('data', 'fsdp')
+  return () if seed_axes(mesh, num_seeds) else _BATCH_AXES
 
 
 def num_batch_shards(mesh: Mesh, num_seeds: int = 1) -> int:

@@ -80,10 +80,10 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
   merge = make_merge(task)
   update = _for_each_seed(
     _make_single_update(task, config, mesh, merge),
-    (_SEED_AXES, None),
-    (_SEED_AXES, 0),
-    config,
-    mesh,
+    in_axes=(_SEED_AXES, None),
+    out_axes=(_SEED_AXES, 0),
+    config=config,
+    mesh=mesh,
   )
 
   def update_call(state, arrays, *, num_steps):
@@ -108,7 +108,11 @@ def make_program(task: Task, config: ConfigDict, mesh: Mesh) -> Program:
     )
 
   return Program(
-    merge, abstract_state, init, make_update(config.steps_per_call), make_update
+    merge=merge,
+    abstract_state=abstract_state,
+    init=init,
+    update=make_update(config.steps_per_call),
+    make_update=make_update,
   )
 
 
@@ -145,9 +149,9 @@ def _make_single_update(task: Task, config: ConfigDict, mesh: Mesh, merge):
       batch,
       state.carry,
       loss_key,
-      num_parts if config.microbatch_size else 1,
-      mesh,
-      config.num_seeds,
+      num_parts=num_parts if config.microbatch_size else 1,
+      mesh=mesh,
+      num_seeds=config.num_seeds,
     )
     # Optax mixes types, which is an error with strict type promotion.
     with jax.numpy_dtype_promotion('standard'):
@@ -188,7 +192,7 @@ def _update_average(state: TrainState, params, decay: float):
 
 
 def make_init(task: Task, config: ConfigDict, mesh: Mesh):
-  """Return the jitted function () -> state on the mesh.
+  """Return the jitted function without arguments for the initial state.
 
   Raises:
     UserError: `config.num_seeds` is less than 1.
@@ -209,7 +213,9 @@ def make_init(task: Task, config: ConfigDict, mesh: Mesh):
       carry = task.init_carry(carry_key, config.batch_size)
     return TrainState(params, ema_params, optimizer.init(params), step, carry)
 
-  init_all = _for_each_seed(init, (), _SEED_AXES, config, mesh)
+  init_all = _for_each_seed(
+    init, in_axes=(), out_axes=_SEED_AXES, config=config, mesh=mesh
+  )
   rules = (*sharding.MLP_RULES, *getattr(task, 'tensor_rules', ()))
   shardings = sharding.state_shardings(
     jax.eval_shape(init_all), mesh, config.num_seeds, rules
@@ -218,13 +224,13 @@ def make_init(task: Task, config: ConfigDict, mesh: Mesh):
 
 
 def make_merge(task: Task) -> Callable[[Any], nnx.Module]:
-  """Return parameters -> model."""
+  """Return the function from parameters to the model of a task."""
   model = nnx.eval_shape(lambda: task.make_model(nnx.Rngs(0)))
   graphdef, _ = nnx.split(model, nnx.Param)
   return lambda params: nnx.merge(graphdef, params)
 
 
-def _for_each_seed(fn, in_axes: tuple, out_axes, config, mesh: Mesh):
+def _for_each_seed(fn, *, in_axes: tuple, out_axes, config, mesh: Mesh):
   """Map fn(key, *args) over the seeds, and return a function of `args`.
 
   `in_axes` and `out_axes` are the seed axes of `args` and of the result, as in
@@ -274,7 +280,7 @@ def num_microbatches(config: ConfigDict, mesh: Mesh) -> int:
 
 
 def _gradients(
-  loss_fn, params, batch: Batch, carry, key, num_parts: int, mesh, num_seeds
+  loss_fn, params, batch: Batch, carry, key, *, num_parts: int, mesh, num_seeds
 ):
   """Return metrics with 'loss', mean gradients, and the next carry.
 
@@ -284,7 +290,7 @@ def _gradients(
   after the last micro-batch.
   """
 
-  def one(params, batch, carry, key):
+  def gradients_of_part(params, batch, carry, key):
     grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
     (loss, (metrics, carry)), grads = grad_fn(params, batch, carry, key)
     return ({'loss': Metric.mean(loss)} | metrics, grads), carry
@@ -292,7 +298,7 @@ def _gradients(
   split = sharding.batch_sharding(mesh, num_seeds=num_seeds)
   batch, carry = jax.lax.with_sharding_constraint((batch, carry), split)
   if num_parts == 1:
-    (metrics, grads), carry = one(params, batch, carry, key)
+    (metrics, grads), carry = gradients_of_part(params, batch, carry, key)
     carry = jax.lax.with_sharding_constraint(carry, split)
     return metrics, grads, carry
   parts = jax.tree.map(
@@ -301,10 +307,10 @@ def _gradients(
 
   def accumulate(params, parts):
     first = jax.tree.map(lambda x: x[0], parts)
-    shapes, _ = jax.eval_shape(one, params, *first)
+    shapes, _ = jax.eval_shape(gradients_of_part, params, *first)
 
     def add(sums, part):
-      terms, carry = one(params, *part)
+      terms, carry = gradients_of_part(params, *part)
       return jax.tree.map(jnp.add, sums, terms), carry
 
     return jax.lax.scan(add, optax.tree.zeros_like(shapes), parts)

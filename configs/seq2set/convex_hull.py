@@ -5,7 +5,8 @@
 Sizes:
   (none)  the Pointer Network of 2015, the baseline of the paper, on a million
           sets of 50 points. Adam 1e-3 is our choice.
-  :cpu    10 points, width 128, 500,000 sets, 20,000 updates: 11 minutes.
+  :cpu    10 points, width 128, 500,000 sets, 20,000 updates: 9 to 18 minutes
+          on one core.
   :smoke  5 points: seconds.
 
 Arguments:
@@ -23,7 +24,7 @@ Arguments:
 
 Expected accuracy: published Pointer Networks reach 72.6 % for 50 points after
 training on 50. After training on 5 to 50 points, they reach 92.0 % for 5
-points, 87.0 % for 10 and 69.6 % for 50. The paper reports up to 10 percentage
+points, 87.0 % for 10, and 69.6 % for 50. The paper reports up to 10 percentage
 points more with sorted inputs and at least 5 more with a fixed start. For 10
 points, `:cpu` reaches 86 %, 93 % with inputs=angle, and 96 % with
 encoder=set_transformer. With min_points=5, num_points=50, and

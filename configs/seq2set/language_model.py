@@ -11,11 +11,11 @@ Sizes:
   :smoke  generated text: seconds.
 
 Arguments:
-  order   `natural`, `reverse` or `three_words`.
+  order   `natural`, `reverse`, or `three_words`.
   source  the text; see seq2set/text.py.
 
-Expected validation perplexities in the paper: 86 (natural), 86 (reverse) and 96
-(three_words). On another text, compare their ratios.
+Expected validation perplexities in the paper: 86 (natural), 86 (reverse), and
+96 (three_words). On another text, compare their ratios.
 seq2set/language_model/README.md has our results.
 """
 

@@ -11,12 +11,12 @@ Sizes:
   :smoke  generated text with 150 words: seconds.
 
 Arguments:
-  orders  `natural`, `bad`, `easy` or `hard`: the rows of Table 2.
+  orders  `natural`, `bad`, `easy`, or `hard`: the rows of Table 2.
   mode    `sample` as in the paper, or another of `seq2set.order_search.MODES`.
   source  the text; see seq2set/text.py.
 
 The paper reports these perplexities on the Penn Treebank: 225 (natural), 280
-(bad), 225 (easy) and 225 (hard). On another text, compare their ratios.
+(bad), 225 (easy), and 225 (hard). On another text, compare their ratios.
 seq2set/ngrams/README.md has our results.
 """
 

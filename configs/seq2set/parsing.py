@@ -7,8 +7,8 @@
 Sizes:
   (none)  the network of Grammar as a Foreign Language: three layers of 256,
           sentences of up to 40 words from a treebank in the data folder.
-  :cpu    one layer of 128, up to 20 words, 4,000 updates: 11 minutes or
-          more.
+  :cpu    one layer of 128, up to 20 words, 4,000 updates: 11 to 20
+          minutes on one core.
   :smoke  generated trees of up to 10 words: seconds.
 
 Arguments:

@@ -3,7 +3,7 @@
   uv run main.py --config=configs/seq2set/sorting.py:cpu
 
 Sizes:
-  (none)  the paper: 10,000 updates, sets of 5. Batch size 128, width 128 and
+  (none)  the paper: 10,000 updates, sets of 5. Batch size 128, width 128, and
           Adam 1e-3 are our choice; the paper gives none.
   :cpu    3,000 updates with a cosine schedule: a minute on two CPU cores.
   :smoke  a smaller network: seconds.
@@ -55,7 +55,7 @@ PAPER = {
   },
 }
 
-# Removed config keys of older run folders -> the only value that was used.
+# Settings of earlier versions, and the only values that are still accepted.
 RETIRED = {'model.process_form': 'A'}
 
 # The tables of --mode=sweep; `table=` selects one.
@@ -117,14 +117,14 @@ def get_config(arg: str | None = None):
 
 
 def sweep(arg: str | None = None):
-  """Vary the set size, the encoder and the glimpses: 30 cells of Table 1.
+  """Vary the set size, the encoder, and the glimpses: 30 cells of Table 1.
 
   The table `pairs` compares pairs by rank and in random order.
   """
   if _parse(arg).table == 'pairs':
     return {
       f'size_{size}_{outputs}': get_config(
-        f'{arg},set_size={size},outputs={outputs}'
+        f'{arg or ""},set_size={size},outputs={outputs}'
       )
       for size in (5, 10)
       for outputs in ('pairs', 'random_pairs')

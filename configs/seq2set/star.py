@@ -20,6 +20,8 @@ equally good with many examples or a large beta. The paper gives no numbers;
 seq2set/star/README.md has our results.
 """
 
+import itertools
+
 from configs import common
 
 # The tables of --mode=sweep; `table=` selects one.
@@ -83,15 +85,15 @@ def get_config(arg: str | None = None):
 def sweep(arg: str | None = None):
   """Vary the number of variables and examples, `beta`, and the order."""
   points = {}
-  for variables in 10, 30, 50:
-    for examples in 200, 2000, 20_000:
-      for beta in 0.5, 1.0, 2.0, 4.0, 8.0:
-        for order in 'head_first', 'head_last':
-          name = (
-            f'{variables}_variables_{examples}_examples_beta_{beta}_{order}'
-          )
-          points[name] = get_config(
-            f'{arg or ""},num_variables={variables},num_examples={examples},'
-            f'beta={beta},order={order}'
-          )
+  for variables, examples, beta, order in itertools.product(
+    (10, 30, 50),
+    (200, 2000, 20_000),
+    (0.5, 1.0, 2.0, 4.0, 8.0),
+    ('head_first', 'head_last'),
+  ):
+    name = f'{variables}_variables_{examples}_examples_beta_{beta}_{order}'
+    points[name] = get_config(
+      f'{arg or ""},num_variables={variables},num_examples={examples},'
+      f'beta={beta},order={order}'
+    )
   return points

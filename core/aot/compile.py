@@ -220,10 +220,11 @@ def _calls(config: ConfigDict, mesh) -> Iterator[_Call]:
     )
 
 
-def _shapes(arrays, placed):
+def _shapes(arrays, array_sharding):
+  """Return the shapes and types of arrays, with the given sharding."""
   return {
     name: jax.ShapeDtypeStruct(
-      x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=placed
+      x.shape, jax.dtypes.canonicalize_dtype(x.dtype), sharding=array_sharding
     )
     for name, x in arrays.items()
   }
@@ -292,7 +293,11 @@ def _equations(jaxpr, times: int = 1) -> Iterator[tuple[Any, int]]:
 
 
 def matmul_flops(jaxpr) -> int:
-  """Return the FLOPs of all products and convolutions in all branches."""
+  """Return the FLOPs of all matrix products and convolutions.
+
+  All branches of a conditional count, and the body of a `while` loop counts
+  once.
+  """
   total = 0
   for equation, times in _equations(jaxpr):
     if equation.primitive.name == 'dot_general':

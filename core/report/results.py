@@ -33,9 +33,10 @@ from core.errors import UserError, one_line
 from core.io import atomic_files, data_files, weights
 from core.run import run_config
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = run_config.ROOT
 NAME = 'table.json'
 _VERSIONS = 'python', 'jax', 'jaxlib', 'flax', 'optax'
+# Arguments that choose or change the config, except the folder of the data.
 _CONFIG_FLAG = re.compile(r'--?(no)?config(\.(?!data\.dir=)|=)')
 # Settings that do not affect any number, and the settings of the report.
 _WITHOUT_EFFECT = re.compile(r'(mesh|log|checkpoint|report)\b.*|data\.dir')

@@ -44,7 +44,7 @@ from core.errors import UserError
 from core.io import atomic_files
 from core.report import markdown, reproduce, results
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = results.ROOT
 END = '<!-- end of table -->'
 _BLOCK = re.compile(r'<!-- table\n(.*?)-->\n(.*?)' + re.escape(END), re.DOTALL)
 _MISSING = '–'

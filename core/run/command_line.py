@@ -73,7 +73,7 @@ def run(main: Callable[[list[str]], int], argv: list[str]) -> int:
     except console.OutputClosed:  # `| head` has read enough
       status = 0
     except (UserError, FloatingPointError, console.StreamError) as error:
-      status = distributed.exit_process(complain(error))
+      status = distributed.exit_process(print_error(error))
     except KeyboardInterrupt:
       _exit_interrupted()
     errors.flush()
@@ -95,8 +95,11 @@ def run_program(function: Callable[[], None]):
 
 def _exit_interrupted():
   """End the program at once; an exit that waits for compilation may crash."""
-  values = flags.FLAGS
-  is_training = 'mode' in values and values['mode'].value in ('train', 'sweep')
+  flag_values = flags.FLAGS
+  is_training = 'mode' in flag_values and flag_values['mode'].value in (
+    'train',
+    'sweep',
+  )
   text = 'error: interrupted'
   if is_training:
     text += '; the same command resumes from the last checkpoint, if any'
@@ -124,31 +127,31 @@ def parse(argv: list[str], overrides: list[str]) -> list[str]:
       its keys become flags only then.
   """
   is_override = re.compile(r'--?(no)?config\.').match
-  values = flags.FLAGS
+  flag_values = flags.FLAGS
   try:
     argv = run_config.join_config_flag(argv)
     others = [_with_path(x) for x in argv if not is_override(x)]
     is_help = not set(_HELP).isdisjoint(others)
-    if rest := values([x for x in others if x not in _HELP])[1:]:
+    if rest := flag_values([x for x in others if x not in _HELP])[1:]:
       raise UserError(f'{rest[0]!r} is not a flag; write {_as_flag(rest[0])}')
-    path = _choose_config(values)
-    values([argv[0], f'--config={path}'])
-    if not isinstance(values.config, ConfigDict):
+    path = _choose_config(flag_values)
+    flag_values([argv[0], f'--config={path}'])
+    if not isinstance(flag_values.config, ConfigDict):
       raise UserError(f'{path}: get_config() does not return a ConfigDict')
     if is_help:
       sys.exit(run(_show_help, argv))
     given = [x for x in argv if is_override(x)]
-    check_overrides(values.config, given)
-    overrides[:] = [_convert(x, values.config) for x in given]
-    rest = values([argv[0], f'--config={path}', *overrides])
-    _expand_leaves(values.config)
+    check_overrides(flag_values.config, given)
+    overrides[:] = [_convert(x, flag_values.config) for x in given]
+    rest = flag_values([argv[0], f'--config={path}', *overrides])
+    _expand_leaves(flag_values.config)
     return rest
   except flags.IllegalFlagValueError as error:
-    sys.exit(complain(_explain(error, values)))
+    sys.exit(print_error(_explain(error, flag_values)))
   except (UserError, flags.Error) as error:
-    sys.exit(complain(error))
+    sys.exit(print_error(error))
   except Exception as error:  # the code of a config can raise any error
-    sys.exit(complain(_in_config(error)))
+    sys.exit(print_error(_in_config(error)))
 
 
 def _as_flag(word: str) -> str:
@@ -193,23 +196,28 @@ def _config_files() -> list[str]:
   return list(run_config.tasks().values())
 
 
-def _choose_config(values: flags.FlagValues) -> str:
+def _choose_config(flag_values: flags.FlagValues) -> str:
   """Check the flags, expand their paths, and return the config to load."""
   for name, modes in _MODES.items():
-    if values[name].present and values.mode not in modes:
+    if flag_values[name].present and flag_values.mode not in modes:
       raise UserError(
-        f'--{name} does not apply to --mode={values.mode}, only to'
+        f'--{name} does not apply to --mode={flag_values.mode}, only to'
         f' {", ".join(modes)}'
       )
   for name in _PATHS:
-    if values[name].value:
-      values[name].value = data_files.expand(str(values[name].value))
-  if weights := values['weights'].value:
-    values['weights'].value = run_config.find_folder(weights)
-  path = config_flags.get_config_filename(values['config'])
+    if flag_values[name].value:
+      flag_values[name].value = data_files.expand(str(flag_values[name].value))
+  if weights := flag_values['weights'].value:
+    flag_values['weights'].value = run_config.find_folder(weights)
+  path = config_flags.get_config_filename(flag_values['config'])
   check_file(path.partition(':')[0])
-  if values.mode in ('eval', 'predict') and not values['config'].present:
-    path = run_config.config_file_of(values.weights or values.workdir, path)
+  if (
+    flag_values.mode in ('eval', 'predict')
+    and not flag_values['config'].present
+  ):
+    path = run_config.config_file_of(
+      flag_values.weights or flag_values.workdir, path
+    )
   return path
 
 
@@ -242,7 +250,7 @@ def _expand_leaves(config: ConfigDict):
 
 
 def _explain(
-  error: flags.IllegalFlagValueError, values: flags.FlagValues
+  error: flags.IllegalFlagValueError, flag_values: flags.FlagValues
 ) -> flags.Error:
   """Return the error for an invalid flag value; say what the flag expects.
 
@@ -251,12 +259,12 @@ def _explain(
   reason = str(error.__context__)
   given = str(error).removeprefix('flag ').removesuffix(f': {reason}')
   name = given.partition('=')[0].removeprefix('--')
-  if name not in values:
+  if name not in flag_values:
     return error
   if 'as a ConfigDict' in reason:
     expected = f'one key of this section, for example --{name}.KEY=VALUE'
-  elif expected := _EXPECTED.get(values[name].flag_type()):
-    default = values[name].default
+  elif expected := _EXPECTED.get(flag_values[name].flag_type()):
+    default = flag_values[name].default
     if isinstance(default, list):
       default = tuple(default)
     if type(default) is not bool:
@@ -286,7 +294,7 @@ def _in_config(error: Exception) -> UserError:
   )
 
 
-def complain(error: Exception) -> int:
+def print_error(error: Exception) -> int:
   """Print an error as one line; return 2 for a user error, else 1."""
   print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
   return 2 if isinstance(error, UserError | flags.Error) else 1
@@ -298,19 +306,19 @@ def _show_help(argv: list[str]) -> int:
   return 0
 
 
-def describe(values: flags.FlagValues) -> str:
+def describe(flag_values: flags.FlagValues) -> str:
   """Return the text of --help: all flags, configs, and keys of the config."""
-  module = values.find_module_defining_flag('mode')
-  lines = [_USAGE, 'Flags:', values.module_help(module), '', 'Configs:']
+  module = flag_values.find_module_defining_flag('mode')
+  lines = [_USAGE, 'Flags:', flag_values.module_help(module), '', 'Configs:']
   for path in _config_files():
     code = pathlib.Path(path).read_text(encoding='utf-8')
     title = (ast.get_docstring(ast.parse(code)) or '').partition('\n')[0]
     lines.append(
       f'  {pathlib.Path(path).relative_to(run_config.ROOT)}: {title}'
     )
-  path = config_flags.get_config_filename(values['config'])
+  path = config_flags.get_config_filename(flag_values['config'])
   lines += ['', f'Keys of {path}, with their values:']
-  for name, value in _entries(values.config).items():
+  for name, value in _entries(flag_values.config).items():
     if not isinstance(value, ConfigDict):
       lines.append(f'  --config.{name}={value!r}')
   return '\n'.join(lines)

@@ -15,6 +15,13 @@ from jax.experimental import multihost_utils
 from core.errors import UserError, one_line
 from core.run import console, devices
 
+# Errors that the caller of `exit_on_failure` handles.
+_REPORTED = (
+  UserError,
+  FloatingPointError,
+  console.StreamError,
+  console.OutputClosed,
+)
 # Errors of JAX after the loss of another process.
 _LOST = re.compile('Gloo|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED|CANCELLED')
 
@@ -83,9 +90,7 @@ def exit_on_failure() -> Iterator[None]:
   try:
     yield
   except Exception as error:  # a failed collective can raise any error
-    expected = UserError | FloatingPointError | console.StreamError
-    expected |= console.OutputClosed
-    if isinstance(error, expected) or jax.process_count() == 1:
+    if isinstance(error, _REPORTED) or jax.process_count() == 1:
       raise
     if _LOST.search(str(error)):
       print(

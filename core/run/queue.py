@@ -3,7 +3,7 @@
   uv run python -m core.run.queue results/queue.txt --processes=2
 
 Each line is a command. Blank lines and lines that start with # are skipped. The
-commands after a line `wait` start only once all commands before it succeed.
+commands after a line `wait` start once all commands before it have succeeded.
 Each command has a log in `runs/queue`. A command that ends with status 0 is
 added to `done.txt` there, and later runs of the queue skip it. Run the queue
 again after an interruption: training and sweeps resume where they stopped.

@@ -24,7 +24,7 @@ _NO_TASKS = '__init__', 'common'  # files in configs/ that are not tasks
 # Settings of all experiments that earlier versions saved under other names.
 _RENAMED = {'microbatch': 'microbatch_size', 'init_new': 'init_missing_regex'}
 # Settings that hold regexes of parameter paths.
-_PATH_REGEXES = 'init_missing_regex', 'l2_paths', 'muon_paths'
+PATH_REGEXES = 'init_missing_regex', 'optim.l2_paths', 'optim.muon_paths'
 # Settings that may differ between a run and its resumption.
 _FREE_KEYS = (
   'total_steps',
@@ -61,7 +61,8 @@ def check_task(task: str):
   """Check that a task exists, in the repository or in `TASK_FOLDER`.
 
   A folder of weights names its task, so this check prevents such a folder from
-  importing any other module.
+  importing any other module. For a task in `TASK_FOLDER`, this function also
+  adds that folder to `sys.path`.
 
   Raises:
     UserError: the task does not exist.
@@ -335,10 +336,11 @@ def _rename_settings(saved: dict[str, Any]):
       if isinstance(settings, dict) and old in settings:
         settings[new] = settings.pop(old)
   rename = layer_renamer(saved['task'])
-  for settings in saved, saved.get('optim'):
-    for name in _PATH_REGEXES:
-      if isinstance(settings, dict) and isinstance(settings.get(name), str):
-        settings[name] = rename(settings[name])
+  for name in PATH_REGEXES:
+    section, _, leaf = name.rpartition('.')
+    settings = saved.get(section) if section else saved
+    if isinstance(settings, dict) and isinstance(settings.get(leaf), str):
+      settings[leaf] = rename(settings[leaf])
 
 
 def not_a_run(folder: pathlib.Path) -> str:

@@ -124,7 +124,7 @@ def git_revision(folder: pathlib.Path) -> str:
   """
   git = f'git -C {shlex.quote(str(folder))}'
   status, revision = subprocess.getstatusoutput(
-    f"{git} describe --always --exclude='*' --abbrev=12"
+    f'{git} rev-parse --short=12 HEAD'
   )
   if status:
     return 'unknown'

@@ -12,7 +12,6 @@ from core.errors import UserError, check_choice
 from core.run import run_config
 
 DTYPES = 'float32', 'bfloat16'
-_REGEXES = 'optim.muon_paths', 'optim.l2_paths', 'init_missing_regex'
 # Smallest values of the numbers that every config has.
 _LEAST = {
   'num_seeds': 1,
@@ -43,7 +42,7 @@ def check(config: ConfigDict):
     if isinstance(value, int) and not name.startswith('mesh.'):
       _check_number(name, value)
   check_choice('config.dtype', leaves.get('dtype', ''), DTYPES)
-  for name in _REGEXES:
+  for name in run_config.PATH_REGEXES:
     try:
       re.compile(leaves.get(name, ''))
     except re.error as error:
