@@ -1,5 +1,6 @@
 """Each table of each config has runs, and the queue names all tables."""
 
+import json
 import pathlib
 import re
 import runpy
@@ -78,8 +79,18 @@ def test_the_queue_evaluates_and_copies_what_it_trains():
   assert folders['eval'] == folders['train']
   assert folders['report'] == folders['train'] + folders['sweep']
   assert len(set(folders['report'])) == len(folders['report'])
-  shipped = sorted(path.name for path in (ROOT / 'pretrained').iterdir())
-  assert sorted(folders['train']) == [f'runs/{name}' for name in shipped]
+  shipped = [path.name for path in (ROOT / 'pretrained').iterdir()]
+  names = sorted([*shipped, *single_runs()])
+  assert sorted(folders['train']) == [f'runs/{name}' for name in names]
+
+
+def single_runs():
+  """Yield the names of the result files of a single run with training."""
+  for path in (ROOT / 'results').rglob('*.json'):
+    table = json.loads(path.read_text())
+    is_run = 'config' in table and '--mode=sweep' not in table['command']
+    if is_run and all(row['updates'] for row in table['rows'].values()):
+      yield path.stem
 
 
 @pytest.mark.parametrize('points', [convex_hull, delaunay])
