@@ -72,9 +72,7 @@ def train(
   """Train until `config.total_steps`; resume from a checkpoint if there is one.
 
   Args:
-    task: the task to train.
     program: the compiled functions of the task.
-    config: the config of the run.
     folder: the run folder, which `run_folder.open_folder` has opened.
     mesh: the mesh of `program`.
     start_from: folder with the initial weights, for the same number of seeds.
