@@ -32,9 +32,7 @@ WEIGHTS = flags.DEFINE_string('weights', None, 'Folder of weights to use.')
 INPUT = flags.DEFINE_string('input', '-', 'File of inputs; default: stdin.')
 TOPOLOGY = flags.DEFINE_string('topology', 'v5e:4x4', 'TPUs to compile for.')
 RESULTS = flags.DEFINE_string('results', None, 'Folder for the result file.')
-INDEX = flags.DEFINE_integer(
-  'index', None, 'Index of the only point of a sweep to run, from 0.'
-)
+INDEX = flags.DEFINE_integer('index', None, 'Run only this point, from 0.')
 DISTRIBUTED = flags.DEFINE_bool(
   'distributed', False, 'Run as one of several processes.'
 )

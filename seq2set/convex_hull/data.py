@@ -7,15 +7,13 @@ the lowest index. `seq2set.cycles` compares hulls and converts them to text.
 import numpy as np
 import scipy.spatial
 
-from seq2set import cycles
-
 _TOLERANCE = 1e-9  # smallest tolerance of cross products in the unit square
 
 
 def convex_hull(points: np.ndarray) -> np.ndarray:
   """Return the hull [K] of points [N, 2] that do not all lie on one line."""
   corners = scipy.spatial.ConvexHull(points).vertices  # counterclockwise
-  return cycles.start_at_lowest_index(corners)
+  return np.roll(corners, -corners.argmin())  # from the lowest index
 
 
 def find_failure(points: np.ndarray, corners: np.ndarray) -> str:
